@@ -35,7 +35,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{self, ConfigErrors, ConfigIssue, Loaded, Paint};
 use crate::private;
 
-/// What the program is asked to do.
+/// The command line of `postern`.
 #[derive(Debug, Parser)]
 #[command(
     name = "postern",
@@ -76,7 +76,7 @@ enum Command {
 }
 
 impl Command {
-    /// Whether it writes what nobody but its account is to read.
+    /// Whether the command writes data that only its own account may read.
     fn writes_data(&self) -> bool {
         matches!(
             self,
@@ -126,11 +126,11 @@ struct ConfigFile {
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// It did what it was asked to.
+    /// The command succeeded.
     Done,
-    /// It could not.
+    /// The command failed.
     Failed,
-    /// It was asked wrongly, or its configuration has mistakes.
+    /// The command line is wrong, or the configuration has errors.
     Usage,
 }
 
@@ -148,9 +148,9 @@ impl Exit {
 
 /// Where a command writes.
 pub struct Screen<'a> {
-    /// What was asked for.
+    /// The requested output.
     out: &'a mut dyn Write,
-    /// What went wrong.
+    /// Errors and diagnostics.
     err: &'a mut dyn Write,
     out_paint: Paint,
     err_paint: Paint,
@@ -158,10 +158,10 @@ pub struct Screen<'a> {
     err_is: Where,
 }
 
-/// What is at the other end.
+/// The kind of reader of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Where {
-    /// Somebody who looks.
+    /// A person at a terminal.
     Terminal,
     /// A file or a program.
     Elsewhere,
@@ -206,7 +206,7 @@ impl<'a> Screen<'a> {
 }
 
 impl ConfigFile {
-    /// The configuration, or how the command ends: its mistakes are on the screen then.
+    /// The configuration, or how the command ends: its errors are on the screen then.
     fn load(&self, screen: &mut Screen<'_>) -> io::Result<Result<Loaded, Exit>> {
         match config::load(&self.path) {
             Ok(loaded) => Ok(Ok(loaded)),
@@ -228,13 +228,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>, screen: &mut Screen<'_>) ->
     };
     match ended {
         Ok(exit) => exit,
-        // Whoever read the output has read enough: `postern senders | head -3`.
+        // The reader has enough and closed the pipe: `postern senders | head -3`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
         Err(_) => Exit::Failed,
     }
 }
 
-/// Help and version were asked for and are no mistake; everything else is.
+/// Explains a usage error. Help and version are requested and not errors; everything else is.
 fn explain_usage(error: &clap::Error, screen: &mut Screen<'_>) -> io::Result<Exit> {
     let (to, paint, exit) = match error.use_stderr() {
         true => (&mut *screen.err, screen.err_paint, Exit::Usage),

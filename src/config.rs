@@ -2,12 +2,12 @@
 //! every fault at once and binds nothing.
 //!
 //! ```text
-//! text ─▶ file (tables with places) ─▶ one checker a table ─▶ Config, or every Finding
+//! text ─▶ file (tables with places) ─▶ one checker a table ─▶ Config, or all ConfigErrors
 //! ```
 //!
 //! What a configuration reads besides its own text (the environment, secrets, sender files,
 //! certificates) goes through [`Input`], so that tests feed maps, and every file it read is in
-//! [`Loaded::files`], so that [`Watcher`] knows what to look at again. No finding, warning or
+//! [`Loaded::files`], so that [`Watcher`] knows what to look at again. No error, warning or
 //! `Debug` shows a secret.
 
 mod admin;
@@ -72,7 +72,7 @@ pub use unit::{parse_duration, show, show_size};
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// Remarks: nothing stops for them.
+    /// Warnings: nothing stops for them.
     pub warnings: Vec<ConfigIssue>,
     /// The files that it was made of.
     pub files: Files,
@@ -81,7 +81,7 @@ pub struct Loaded {
 /// Reads and checks the configuration at `path`, with this machine's environment and files.
 ///
 /// # Errors
-/// Every mistake in it, at once.
+/// Every error in it, at once.
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     load_from(&Machine, path)
 }
@@ -89,7 +89,7 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
 /// Reads and checks the configuration at `path` as `input` holds it.
 ///
 /// # Errors
-/// Every mistake in it, at once.
+/// Every error in it, at once.
 pub fn load_from(input: &dyn Input, path: &Path) -> Result<Loaded, ConfigErrors> {
     let alone = Pass::new(input, path, "");
     let unreadable = |what: String, remedy: &str| {
@@ -118,7 +118,7 @@ pub fn load_from(input: &dyn Input, path: &Path) -> Result<Loaded, ConfigErrors>
 /// Checks the configuration `text` as if it stood at `path`.
 ///
 /// # Errors
-/// Every mistake in it, at once.
+/// Every error in it, at once.
 pub fn load_str(input: &dyn Input, path: &Path, text: &str) -> Result<Loaded, ConfigErrors> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let pass = Pass::new(input, path, text);
@@ -151,7 +151,7 @@ fn not_toml(pass: &Pass<'_>, error: &toml::de::Error) {
     });
 }
 
-/// All tables. Nothing where a mistake leaves no configuration to speak of; there may be mistakes
+/// All tables. Nothing where an error leaves no usable configuration; there may be errors
 /// on the list all the same.
 fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Config> {
     let top = Section::top(pass, table);
@@ -202,7 +202,7 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
     })
 }
 
-/// The destinations, and the names of all of them, also of those that have mistakes.
+/// The destinations, and the names of all of them, also of those that have errors.
 fn destinations(
     sections: &[Section<'_>],
     keys: &[SigningKey],

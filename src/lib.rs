@@ -1,8 +1,9 @@
 //! Postern: a callback receiver and verifier gateway.
 //!
 //! Platforms that reward players, run questionnaires, show ads or push messages call it. It
-//! verifies each call against stored secrets, records it durably, answers in the sender's own
-//! words and delivers every genuine event, once per transaction, to the backend that wants it.
+//! verifies each call against stored secrets and records it durably. It replies in the format the
+//! sender expects, and delivers every verified event, once per transaction, to the backend that
+//! wants it.
 //!
 //! # The life of a callback
 //!
@@ -11,10 +12,10 @@
 //! (intake)    (sender)    (sender)    (ledger)    (sender)             (delivery)
 //! ```
 //!
-//! Each phase's result is a type that only that phase can make, so that skipping one does not
+//! Each phase's result is a type that only that phase can make, so skipping a phase does not
 //! compile. The modules carry the names of the phases; `ARCHITECTURE.md` tells the whole story.
 //!
-//! Nobody but verification makes a [`sender::Verified`]:
+//! Only verification makes a [`sender::Verified`]:
 //!
 //! ```compile_fail,E0451
 //! fn forge<'c, 'a>(callback: &'c mut postern::sender::Callback<'a>) -> postern::sender::Verified<'c, 'a> {
@@ -22,13 +23,13 @@
 //! }
 //! ```
 //!
-//! nobody but resolution makes a [`sender::Resolved`]:
+//! Only resolution makes a [`sender::Resolved`]:
 //!
 //! ```compile_fail,E0599
 //! let resolved = postern::sender::Resolved::default();
 //! ```
 //!
-//! and nobody but the ledger makes a [`ledger::Recorded`].
+//! Only the ledger makes a [`ledger::Recorded`].
 
 pub mod cli;
 pub mod clock;

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use postern::cli::{self, Screen};
 use tikv_jemallocator::Jemalloc;
 
-/// What one thread allocates for a callback, another gives back. With this, memory stays in
-/// a bound under a steady load; with glibc's allocator it went on growing: docs/benchmarks.md.
+/// One thread allocates for a callback, and another frees. With this allocator, memory stays within
+/// a bound under a steady load; with glibc's it kept growing: docs/benchmarks.md.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

@@ -1,6 +1,6 @@
-//! What the admin API, the console and the command line share: who may ask, how a callback is
-//! shown to people without what it claims, where it is called, how it is delivered again, and how a
-//! destination is paused and tried out.
+//! Code shared by the admin API, the console and the command line: who may ask, how a callback is
+//! shown to people without its supplied signature, where it is called, how it is delivered again,
+//! and how a destination is paused and tested.
 
 mod access;
 mod address;

@@ -3,9 +3,9 @@
 //!
 //! ```text
 //! configuration file ─┐
-//!                     ├─▶ merge ─▶ Config in force ─▶ gate, courier, admin listener
+//!                     ├─▶ merge ─▶ active Config ─▶ callback handler, dispatcher, admin listener
 //! documents (ledger) ─┘                ▲
-//!      ▲                               └ on this gateway before a change is answered,
+//!      ▲                               └ on this gateway before a change gets its response,
 //!      └ write: all or nothing, audited    on the others when the ledger says that there is one
 //! ```
 //!

@@ -1,4 +1,4 @@
-//! `postern check`: every mistake of a configuration, or what it would run.
+//! `postern check`: the errors of a configuration, or a summary of what it would run.
 
 use std::io;
 
@@ -47,7 +47,7 @@ impl Check {
 
 type Rows = Vec<Vec<String>>;
 
-/// What a configuration would run, table by table.
+/// A summary of what a configuration would run, table by table.
 fn summary(config: &Config) -> [(&'static str, Rows); 4] {
     [
         ("Listeners", listeners(config)),

@@ -14,10 +14,10 @@ use crate::config::{AdminRight, AdminToken, Config};
 use crate::operator::{local_token, reachable};
 use crate::private;
 
-/// Bytes of an answer that are read: a page of a thousand events with their parameters fits.
+/// Bytes of a response that are read: a page of a thousand events with their parameters fits.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// How long an answer is waited for. A held callback (Taku, 2 s) is longer than any page.
+/// How long to wait for a response. A held request (Taku, 2 s) is longer than any page.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A client for plain HTTP on this machine or in this network.
@@ -26,7 +26,7 @@ pub(super) struct Client {
     pool: Pool<HttpConnector, Full<Bytes>>,
 }
 
-/// What came back.
+/// A response of the gateway.
 #[derive(Debug)]
 pub(super) struct Came {
     pub(super) status: StatusCode,
@@ -39,7 +39,7 @@ impl Client {
         Self { pool: Pool::builder(TokioExecutor::new()).build_http() }
     }
 
-    /// Sends one request and reads its answer whole.
+    /// Sends one request and reads its response whole.
     pub(super) async fn send(
         &self,
         method: &Method,
@@ -113,12 +113,12 @@ impl AdminApi {
     /// The JSON at `path`.
     ///
     /// # Errors
-    /// A sentence for people: nobody listens, or what the gateway said against it.
+    /// A sentence for people: no gateway listens, or the gateway's objection.
     pub(super) async fn get(&self, path: &str) -> Result<Value, String> {
         self.call(&Method::GET, path, Bytes::new()).await
     }
 
-    /// The answer to `question`, put to `path`.
+    /// The response to `question`, put to `path`.
     ///
     /// # Errors
     /// As [`Self::get`].

@@ -22,7 +22,7 @@ use crate::server::{self, Addresses, Listeners, Parts, ServeError};
 use crate::telemetry::Metrics;
 use crate::wire::Inherited;
 
-/// What is run and what is sent: the files of `fixtures/demo`.
+/// The demo's configuration and its callbacks: the files of `fixtures/demo`.
 const CONFIG: &str = include_str!("../../fixtures/demo/postern.toml");
 const CALLBACKS: &str = include_str!("../../fixtures/demo/callbacks.toml");
 

@@ -23,7 +23,7 @@ pub(super) struct EventSelector {
 }
 
 impl EventSelector {
-    /// What is asked for, by its name in the admin API.
+    /// The given criteria, by their names in the admin API.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let all = [
             ("source", &self.source),

@@ -116,7 +116,7 @@ impl Export {
             Ok(written)
         });
         if written.is_err() {
-            // What is half written helps nobody.
+            // A partial export is useless.
             let _ = fs::remove_file(&part);
         }
         written
@@ -178,10 +178,10 @@ impl Export {
     }
 }
 
-/// What was written.
+/// The result of an export.
 struct Written {
     items: u64,
-    /// What a salvage found.
+    /// The findings of a salvage.
     survey: Option<Survey>,
 }
 
@@ -200,7 +200,7 @@ impl Written {
 /// Takes items.
 type Put<'p> = &'p mut dyn FnMut(Vec<Item>) -> Result<(), ExportError>;
 
-/// What is exported.
+/// The store to export.
 struct Store<'c> {
     config: &'c Config,
     keys: Keyring,

@@ -45,10 +45,10 @@ impl fmt::Display for Place {
 }
 
 impl Place {
-    /// What is there, and how many bytes it has.
+    /// The data at this place, and its size in bytes.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// The data cannot be read.
     pub(super) fn read(&self) -> io::Result<(Counted, u64)> {
         match self {
             Self::File(path) => {

@@ -29,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 pub(super) struct Replay {
     #[command(flatten)]
     config: ConfigFile,
-    /// These events.
+    /// The events with these ids.
     #[arg(value_name = "ID", conflicts_with_all = ["source", "transaction", "user", "since", "until"])]
     events: Vec<String>,
     /// Deliveries in this state only.
@@ -43,7 +43,7 @@ pub(super) struct Replay {
     /// Every event, where nothing else is said.
     #[arg(long)]
     all: bool,
-    /// The id of an order that did not come to its end.
+    /// The id of an order that did not finish.
     #[arg(long, value_name = "ID")]
     id: Option<String>,
     /// The gateway's last word as JSON.

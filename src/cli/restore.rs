@@ -205,7 +205,7 @@ impl Restore {
     }
 }
 
-/// What a drill found.
+/// The findings of a drill.
 #[derive(Default)]
 struct Drill<'r> {
     files: BTreeMap<usize, (&'r Place, Contents)>,

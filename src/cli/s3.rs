@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const TRIES: u32 = 5;
 /// The pause after the first failure; it doubles.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Bytes of an answer that is read whole: an error, or the end of an upload.
+/// Bytes of a response that is read whole: an error, or the end of an upload.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Pieces of a body that wait to be read.
 const PIECES: usize = 16;
@@ -49,7 +49,7 @@ pub(super) struct Object {
 }
 
 impl Object {
-    /// The object that a text names; `None`: it is no address of one.
+    /// The object that a text names. `None`: the text is not the address of an object.
     pub(super) fn parse(text: &str) -> Option<Result<Self, String>> {
         let rest = text.strip_prefix("s3://")?;
         Some(match rest.split_once('/') {
@@ -71,7 +71,7 @@ impl Object {
         Ok(Upload { store, runtime, id, part: Vec::new(), tags: Vec::new(), is_whole: false })
     }
 
-    /// Begins to read it; answers its size too.
+    /// Begins to read the object; returns its size too.
     ///
     /// # Errors
     /// When the store cannot be reached, or has no such object.
@@ -172,7 +172,7 @@ impl Store {
         Ok(begun.upload_id().to_owned())
     }
 
-    /// Sends a part, and answers its tag.
+    /// Sends a part, and returns its tag.
     async fn put(&self, id: &str, number: u16, part: Bytes) -> io::Result<String> {
         let put = UploadPart::new(&self.bucket, Some(&self.credentials), &self.key, number, id);
         let url = put.sign(SIGNED_TIME);
@@ -182,7 +182,7 @@ impl Store {
         tag.ok_or_else(|| io::Error::other("the store answered a part without its ETag"))
     }
 
-    /// Puts the parts together. An answer that begins well may end in an error.
+    /// Puts the parts together. A response that begins well may end in an error.
     async fn end(&self, id: &str, tags: &[String]) -> io::Result<()> {
         let tags = tags.iter().map(String::as_str);
         let credentials = Some(&self.credentials);
@@ -265,7 +265,7 @@ async fn whole(answer: Response<Incoming>) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
-/// An answer that is none of success, with what the store says: its error holds no secret.
+/// A response without success, with the store's message: its error holds no secret.
 async fn refused(answer: Response<Incoming>) -> io::Error {
     let status = answer.status();
     let said = whole(answer).await.unwrap_or_default();

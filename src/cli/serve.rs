@@ -57,7 +57,7 @@ impl Serve {
             .enable_all()
             .build()?;
         let ended = runtime.block_on(serve(self.config.path.clone(), loaded));
-        // A file on a disk that hangs may still be waited for; nobody needs it any more.
+        // A read from a hanging disk may still block; its result is no longer needed.
         runtime.shutdown_timeout(END_TIME);
         match ended {
             Ok(()) => Ok(Exit::Done),

@@ -1,4 +1,4 @@
-//! What the commands share that work on the store itself.
+//! Code shared by the commands that work on the store itself.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::ledger::{Embedded, EmbeddedOptions, Engine, LedgerError, Postgres, Su
 use crate::private;
 use crate::server::{self, ServeError};
 
-/// How often a terminal is told how far it is.
+/// The interval between progress messages on a terminal.
 const TELL: Duration = Duration::from_millis(200);
 
 impl ConfigFile {
@@ -77,7 +77,7 @@ pub(super) fn is_there(options: &EmbeddedOptions) -> Result<(), String> {
     }
 }
 
-/// Tells a terminal how far a command is, on one line.
+/// Shows a command's progress on a terminal, on one line.
 pub(super) struct Progress<'s> {
     to: &'s mut dyn Write,
     is: Where,
@@ -89,12 +89,12 @@ impl<'s> Progress<'s> {
         Self { to, is, told: None }
     }
 
-    /// Tells `text` if it is time to.
+    /// Shows `text` if an update is due.
     pub(super) fn tell(&mut self, text: &dyn Fn() -> String) {
         let now = instant();
         let due = self.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL);
         if self.is == Where::Terminal && due {
-            // Whoever cannot be told loses nothing.
+            // A failed write is ignored: it loses nothing but the progress message.
             let _ = write!(self.to, "\r\x1b[K{}", text());
             let _ = self.to.flush();
             self.told = Some(now);

@@ -16,7 +16,7 @@ use crate::partners::push_configuration::grant::PushGrant;
 use crate::partners::settings::Manage;
 use crate::sender::{Catalog, Recipe, Secret};
 
-/// Everything the gateway is told, checked.
+/// The gateway's whole configuration, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Listeners and their limits.
@@ -25,7 +25,7 @@ pub struct Config {
     pub admin: Admin,
     /// Where the ledger is.
     pub store: Store,
-    /// What deliveries may reach.
+    /// The addresses that deliveries may reach, and the keys that sign them.
     pub egress: Egress,
     /// The senders: embedded and the user's own.
     pub catalog: Arc<Catalog>,
@@ -56,7 +56,7 @@ pub struct Server {
     pub lame_duck: Duration,
     /// How long the drain may take.
     pub drain: Duration,
-    /// What readiness depends on.
+    /// The conditions of readiness.
     pub readiness: Readiness,
     /// Where the callback listener says whether it is ready; `None`: nowhere.
     pub health_path: Option<String>,
@@ -66,13 +66,13 @@ pub struct Server {
     pub limits: Limits,
 }
 
-/// What readiness depends on.
+/// The conditions of readiness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
     /// On the store as well: a gateway that cannot record gets no callbacks.
     Store,
-    /// On the gateway's own phase only: while a store that all gateways share fails, a balancer
-    /// keeps them, and they answer in the senders' own words.
+    /// On the gateway's own phase only. While a store that all gateways share fails, a load
+    /// balancer keeps them, and they reply in the format the sender expects.
     Gateway,
 }
 
@@ -94,13 +94,13 @@ pub struct Limits {
     pub unverified_body_bytes: usize,
     /// Bytes of one body, where a source does not say its own.
     pub body_bytes: usize,
-    /// Bytes of a request's head (request line and header fields).
+    /// Bytes of a request's head: the request line and the headers.
     pub head_bytes: usize,
     /// Time for a request's head to arrive.
     pub head_timeout: Duration,
     /// Time for a body to arrive.
     pub body_timeout: Duration,
-    /// Requests held back in silence at one time.
+    /// Concurrent held requests.
     pub held: usize,
 }
 
@@ -122,11 +122,11 @@ pub struct AdminToken {
     pub name: String,
     /// The token.
     pub value: Secret,
-    /// What it may do.
+    /// The permission of the token.
     pub right: AdminRight,
 }
 
-/// What a token may do.
+/// The permission of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdminRight {
     /// Everything.
@@ -147,9 +147,9 @@ pub struct Store {
     /// How much of the time may be spent on looking for damage; `None`: none. Only the embedded
     /// engine has files to look at.
     pub scrub: Option<ScrubShare>,
-    /// What the ledger and its exports are sealed with, from `POSTERN_MASTER_KEY`.
+    /// The key that seals the ledger and its exports, from `POSTERN_MASTER_KEY`.
     pub master_key: Option<Secret>,
-    /// What it was sealed with before, from `POSTERN_OLD_MASTER_KEY`.
+    /// The key that sealed them before, from `POSTERN_OLD_MASTER_KEY`.
     pub old_master_key: Option<Secret>,
 }
 
@@ -176,7 +176,7 @@ pub struct PostgresStore {
     pub ca: Option<PathBuf>,
     /// Connections that record callbacks.
     pub writers: usize,
-    /// Connections that answer questions.
+    /// Connections that serve reads.
     pub readers: usize,
     /// How long the server may work on one question.
     pub read_timeout: Duration,
@@ -184,7 +184,7 @@ pub struct PostgresStore {
     pub require_replicated: bool,
 }
 
-/// What deliveries may reach, and what they are signed with.
+/// The addresses that deliveries may reach, and the keys that sign them.
 #[derive(Clone, Debug, Default)]
 pub struct Egress {
     /// Private ranges that addresses set over the APIs may reach.
@@ -219,10 +219,10 @@ pub struct Source {
     pub app_id: Option<String>,
     /// Its name in the path, the metrics and events.
     pub name: String,
-    /// What the de-duplication keys are scoped by: the name, unless the source was renamed and
-    /// says its old `id`.
+    /// The scope of the deduplication keys: the name, unless the source was renamed and keeps its
+    /// old `id`.
     pub id: String,
-    /// Whether it takes callbacks.
+    /// Whether the source accepts callbacks.
     pub enabled: bool,
     /// The compiled sender.
     pub recipe: Recipe,
@@ -252,15 +252,15 @@ pub struct Rate {
     pub per: Duration,
 }
 
-/// Which of a source's verified callbacks are answered as a success, and not delivered, because
-/// another source takes precedence.
+/// Which of a source's verified callbacks get the reply of a success, and are not delivered,
+/// because another source takes precedence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Superseded {
     /// None.
     Never,
     /// All: another source names this one in `supersedes`.
     Always,
-    /// Those whose `parameter` has one of `values`: another source names them in `sids`.
+    /// Callbacks whose `parameter` has one of `values`: another source names them in `sids`.
     Named {
         /// The parameter that the file of the other source's sender names.
         parameter: String,
@@ -276,7 +276,7 @@ pub struct Destination {
     pub origin: Origin,
     /// Its keys as written, secrets masked, for people.
     pub shown: Shown,
-    /// What its URL may reach.
+    /// The addresses that its URL may reach.
     pub reach: Reach,
     /// Its name.
     pub name: String,
@@ -288,17 +288,17 @@ pub struct Destination {
     pub method: TemplateMethod,
     /// The names that are replaced in its URL, where its form is [`Format::Macros`].
     pub macros: Arc<[String]>,
-    /// What deliveries to it are signed with, the bytes behind `whsec_`; the newest first.
+    /// The secrets that sign deliveries to it: the bytes after `whsec_`, the newest first.
     pub secrets: Vec<Secret>,
     /// Keys of the gateway that deliveries to it are signed with besides, the newest first.
     pub signing_keys: Vec<SigningKey>,
-    /// Header fields of its own.
+    /// Additional headers.
     pub headers: Vec<(http::HeaderName, Secret)>,
-    /// When it is tried again.
+    /// The retry schedule.
     pub retry: Retry,
     /// How long one attempt may take.
     pub timeout: Duration,
-    /// Attempts at one time.
+    /// Concurrent attempts.
     pub concurrency: usize,
     /// Attempts over time; none: no bound.
     pub rate: Option<Rate>,
@@ -307,41 +307,41 @@ pub struct Destination {
     /// PEM file of the authorities that its certificate is checked against, in place of the
     /// public ones.
     pub ca: Option<PathBuf>,
-    /// What deliveries show to it.
+    /// The client certificate that deliveries present.
     pub identity: Option<ClientIdentity>,
     /// Which push configurations may name it, and what of it.
     pub push: PushGrant,
 }
 
-/// What a URL may reach.
+/// The addresses that a URL may reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// The machine's own backends and plain http: it stands in the configuration file.
+    /// The machine's own backends and plain http: the URL is in the configuration file.
     Private,
-    /// What is public, and these private ranges: it came over an API.
+    /// Public addresses and these private ranges: the URL came over an API.
     Public(Vec<IpNet>),
 }
 
 /// Whether a sender waits for a destination's verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// The sender is answered when the event is recorded.
+    /// The sender gets its reply when the event is recorded.
     Async,
-    /// The sender is answered with the backend's verdict.
+    /// The sender's reply depends on the backend's verdict.
     Inline {
-        /// What the sender is told when the backend is late.
+        /// The reply to the sender when the backend is late.
         late: Late,
     },
 }
 
-/// What a sender is told when an inline backend is late.
+/// The reply to a sender when an inline backend is late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Late {
-    /// That the callback is accepted.
+    /// The callback is accepted.
     Accepted,
-    /// That it is refused.
+    /// The callback is rejected.
     Rejected,
-    /// To come again: the same callback then gets the verdict.
+    /// The sender is to retry: the same callback then gets the verdict.
     Unavailable,
 }
 
@@ -416,7 +416,7 @@ impl Format {
     }
 }
 
-/// When a delivery is tried again.
+/// The retry schedule of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// The first gap.

@@ -49,7 +49,7 @@ const LATE: &[(&str, Late)] = &[
     ("unavailable", Late::Unavailable),
 ];
 
-/// Header fields that a delivery sets itself, or that belong to the connection.
+/// Headers that a delivery sets itself, or that belong to the connection.
 const OWN_HEADERS: &[&str] = &[
     "host",
     "content-length",

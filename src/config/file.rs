@@ -1,7 +1,7 @@
 //! The file as written: tables whose keys are taken one at a time.
 //!
-//! A reader of a section never stops at a mistake. It takes a key, gets a value that can be used
-//! or nothing, and the mistake is on the list with its place. So one run shows them all.
+//! A reader of a section never stops at an error. It takes a key, gets a value that can be used
+//! or nothing, and the error is on the list with its place. So one run shows them all.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -22,7 +22,7 @@ pub(crate) struct Section<'a> {
     pub(crate) path: String,
     /// Where it is written; nowhere if it is not.
     span: Option<Range<usize>>,
-    /// What is in it.
+    /// The parsed table; `None` if it is missing.
     table: Option<&'a DeTable<'a>>,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Item<'a> {
     pub(crate) value: &'a DeValue<'a>,
 }
 
-/// What is wrong with a value; the place is known where it is noted.
+/// An error in a value; the place is known where the error is noted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ValueError {
     pub(crate) what: String,
@@ -59,7 +59,7 @@ impl<'a> Section<'a> {
         Self { pass, path: String::new(), span: None, table: Some(table.get_ref()) }
     }
 
-    /// A table that is not there.
+    /// A missing table.
     pub(crate) fn absent(pass: &'a Pass<'a>, path: &str) -> Self {
         Self { pass, path: path.to_owned(), span: None, table: None }
     }
@@ -81,7 +81,7 @@ impl<'a> Section<'a> {
         self.table?.get(key)?.get_ref().as_str()
     }
 
-    /// Whether a mistake was noted at `key` or inside it.
+    /// Whether an error was noted at `key` or inside it.
     pub(crate) fn is_faulty(&self, key: &str) -> bool {
         self.pass.is_faulty(&self.under(key))
     }
@@ -203,19 +203,19 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Notes a mistake at `key`, or at the section where there is no such key.
+    /// Notes an error at `key`, or at the section where there is no such key.
     pub(crate) fn fault(&self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
         let finding = self.finding(key, self.locate(key).as_ref());
         self.pass.fault(ConfigIssue { what: what.into(), remedy: remedy.into(), ..finding });
     }
 
-    /// Notes a remark at `key`, or at the section where there is no such key.
+    /// Notes a warning at `key`, or at the section where there is no such key.
     pub(crate) fn warning(&self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
         let finding = self.finding(key, self.locate(key).as_ref());
         self.pass.warning(ConfigIssue { what: what.into(), remedy: remedy.into(), ..finding });
     }
 
-    /// Notes a mistake that a sender found in this section.
+    /// Notes an error that a sender found in this section.
     pub(crate) fn sender_fault(&self, fault: &DefinitionError) {
         let (what, remedy) = (fault.what.clone(), fault.remedy.clone());
         let finding = self.finding(&fault.key, self.locate(&fault.key).as_ref());
@@ -261,7 +261,7 @@ impl<'a> Section<'a> {
 // ---- Item ----
 
 impl<'a> Item<'a> {
-    /// What `read` holds; what is wrong is noted at this item.
+    /// The value that `read` holds; an error is noted at this item.
     pub(crate) fn note<T>(&self, read: Read<T>) -> Option<T> {
         match read {
             Ok(value) => Some(value),
@@ -272,12 +272,12 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Notes a mistake here.
+    /// Notes an error here.
     pub(crate) fn fault(&self, what: impl Into<String>, remedy: impl Into<String>) {
         self.pass.fault(self.finding(what, remedy));
     }
 
-    /// Notes a remark here.
+    /// Notes a warning here.
     pub(crate) fn warning(&self, what: impl Into<String>, remedy: impl Into<String>) {
         self.pass.warning(self.finding(what, remedy));
     }

@@ -1,14 +1,14 @@
-//! What is wrong with a configuration, where, and what to do about it.
+//! The errors and warnings of a configuration: what is wrong, where, and the remedy.
 //!
-//! Nothing here ever holds a value that could be a secret: a finding names the key, the variable
-//! or the file.
+//! No issue ever holds a value that could be a secret: an issue names the key, the variable or the
+//! file.
 
 use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 
 use super::Files;
 
-/// One mistake or remark: where it is, what is wrong and what to do.
+/// One error or warning: where it is, what is wrong and what to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigIssue {
     /// The file, as it was named.
@@ -19,18 +19,18 @@ pub struct ConfigIssue {
     pub column: Option<usize>,
     /// The key, dotted from the top of the file: `source[level-end].secrets[1]`.
     pub key: String,
-    /// What is wrong.
+    /// The error or the warning.
     pub what: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
 }
 
-/// Why a configuration cannot be used: every mistake at once.
+/// Why a configuration cannot be used: its errors, all at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigErrors {
-    /// The mistakes, in the order of the file.
+    /// The errors, in the order of the file.
     pub faults: Vec<ConfigIssue>,
-    /// What would have been remarked upon all the same.
+    /// The warnings, which the configuration would get without the errors as well.
     pub warnings: Vec<ConfigIssue>,
     /// The files that were read before it failed.
     pub files: Files,
@@ -46,7 +46,7 @@ pub enum Paint {
 }
 
 impl ConfigIssue {
-    /// The finding on one line: `postern.toml:12: source[level-end].secrets: what; remedy`.
+    /// The issue on one line: `postern.toml:12: source[level-end].secrets: what; remedy`.
     #[must_use]
     pub fn line_of_text(&self, paint: Paint) -> String {
         let mut place = self.file.display().to_string();
@@ -82,7 +82,7 @@ impl fmt::Display for ConfigIssue {
 }
 
 impl ConfigErrors {
-    /// Every mistake on a line of its own, and how many there are.
+    /// Each error on a line of its own, and the number of errors.
     #[must_use]
     pub fn text(&self, paint: Paint) -> String {
         let mut text = String::new();

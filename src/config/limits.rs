@@ -24,15 +24,15 @@ pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub const CALLBACKS: &str = "0.0.0.0:8080";
 /// Where operators call: this machine only, so that no token is needed to begin with.
 pub const ADMIN: &str = "127.0.0.1:9090";
-/// How long a stop may take. The longest answer that a sender waits for is five seconds (WeChat);
+/// How long a stop may take. The longest reply that a sender waits for is five seconds (WeChat);
 /// orchestrators kill after thirty.
 pub const DRAIN: Duration = Duration::from_secs(15);
-/// What a stop may be told to take.
+/// Allowed drain times.
 pub const DRAIN_BOUND: RangeInclusive<Duration> = Duration::ZERO..=HOUR;
 /// How long callbacks are accepted after readiness has said no. Two looks of a balancer that looks
 /// each five seconds; with the drain it stays below the thirty seconds of an orchestrator.
 pub const LAME_DUCK: Duration = Duration::from_secs(10);
-/// What that may be set to: the slowest balancers look once a minute, and want to see it thrice.
+/// Allowed values: the slowest load balancers check once a minute and need to see it three times.
 pub const LAME_DUCK_BOUND: RangeInclusive<Duration> = Duration::ZERO..=HOUR;
 
 /// Bytes of the path on which the callback listener says whether it is ready.
@@ -42,38 +42,38 @@ pub const HEALTH_PATH_BYTES_MAX: usize = 128;
 
 /// Open connections of the callback listener. At about 20 KiB each that is 200 MiB.
 pub const CONNECTIONS: usize = 10_000;
-/// What the number of connections may be set to; above it the file descriptors of one process end.
+/// Allowed numbers of connections; above them the file descriptors of one process run out.
 pub const CONNECTIONS_BOUND: RangeInclusive<usize> = 1..=1_000_000;
 /// Bytes of one body. The largest of the known senders (a questionnaire with its answers) is a
 /// quarter of it.
 pub const BODY_BYTES: usize = 256 * KIB;
-/// What a body may be allowed to hold; above it a callback is an upload.
+/// Allowed body sizes; above them a callback is an upload.
 pub const BODY_BYTES_BOUND: RangeInclusive<usize> = 1..=64 * MIB;
 /// Bytes of all bodies being read before verification, together: 256 of the largest at once.
 pub const UNVERIFIED_BODY_BYTES: usize = 64 * MIB;
-/// What the bodies being read may hold together.
+/// Allowed bytes of all bodies being read, together.
 pub const UNVERIFIED_BODY_BYTES_BOUND: RangeInclusive<usize> = 4 * KIB..=4096 * MIB;
-/// Bytes of a request's head. A target of 32 KiB (Taku with `ilrd`) and its header fields fit, and so
-/// does the longest target that the `http` crate takes (65 534 bytes).
+/// Bytes of a request's head. A target of 32 KiB (Taku with `ilrd`) and its headers fit. So does
+/// the longest target that the `http` crate accepts (65,534 bytes).
 pub const HEAD_BYTES: usize = 64 * KIB;
-/// What a head may be allowed to hold: hyper needs 8 KiB; more than 1 MiB is no callback.
+/// Allowed head sizes: hyper needs 8 KiB, and more than 1 MiB is not a callback.
 pub const HEAD_BYTES_BOUND: RangeInclusive<usize> = 8 * KIB..=MIB;
-/// Time for a head to arrive. Senders wait one to five seconds for the whole answer, so whoever
-/// needs longer is a slow attacker.
+/// Time for a head to arrive. Senders wait 1 to 5 s for the whole reply, so a client that needs
+/// longer is a slow attacker.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a body to arrive; as for the head.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// What either time may be set to.
+/// Allowed values of either time.
 pub const ARRIVAL_BOUND: RangeInclusive<Duration> = Duration::from_millis(10)..=HOUR;
-/// Requests held back in silence at one time: each costs a connection, and a tenth of them is
-/// left for it.
+/// Concurrent held requests. Each costs a connection, and a tenth of the connections is left for
+/// them.
 pub const HELD: usize = 1_000;
-/// What the number of held requests may be set to. Zero: they are closed at once.
+/// Allowed numbers of held requests. Zero: they are closed at once.
 pub const HELD_BOUND: RangeInclusive<usize> = 0..=1_000_000;
 
 // ---- [admin] ----
 
-/// Bytes under which a token that is open to a network draws a remark: 16 random bytes cannot be
+/// Bytes under which a token that is open to a network gets a warning: 16 random bytes cannot be
 /// guessed.
 pub const TOKEN_BYTES_GOOD: usize = 16;
 
@@ -85,16 +85,17 @@ pub const STORE_PATH: &str = "postern-data";
 pub const STORE_SCHEMA: &str = "postern";
 /// Bytes of its name: PostgreSQL cuts names at 63, and the name of a channel adds ten.
 pub const STORE_SCHEMA_BYTES_MAX: usize = 48;
-/// Connections that record callbacks. Each has one commit under way; at a millisecond of latency
-/// two are bounded by it and four are not.
+/// Connections that record callbacks. Each has one commit in flight. At a latency of 1 ms, two
+/// connections are bounded by it and four are not.
 pub const STORE_WRITERS: usize = 4;
-/// Connections that answer questions of people and scrapers.
+/// Connections that serve reads of people and scrapers.
 pub const STORE_READERS: usize = 2;
-/// What either may be set to; a server has a hundred for all gateways unless it is told otherwise.
+/// Allowed values of either. A server has 100 connections for all gateways unless configured
+/// otherwise.
 pub const STORE_CONNECTIONS_BOUND: RangeInclusive<usize> = 1..=64;
 /// How long the server may work on one question: longer than any that an index serves.
 pub const STORE_READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// What that may be set to.
+/// Allowed read timeouts.
 pub const STORE_READ_TIMEOUT_BOUND: RangeInclusive<Duration> = SECOND..=HOUR;
 /// How much of the time the store is read for damage: 100 GB at 200 MB/s are read in three hours.
 pub const SCRUB: ScrubShare = ScrubShare::USUAL;
@@ -103,7 +104,7 @@ pub const KEEP_EVENTS: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How long transactions are remembered: three times as long as any sender is known to retry or
 /// an operator to replay.
 pub const KEEP_TRANSACTIONS: Duration = Duration::from_secs(90 * 24 * 60 * 60);
-/// What either may be set to: a century is for ever.
+/// Allowed values of either: a century is for ever.
 pub const KEEP_BOUND: RangeInclusive<Duration> =
     SECOND..=Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
@@ -111,31 +112,31 @@ pub const KEEP_BOUND: RangeInclusive<Duration> =
 
 /// Bytes of a source's or destination's name: it is a metric label and a part of every URL.
 pub const NAME_BYTES_MAX: usize = 128;
-/// What an age may be set to.
+/// Allowed ages.
 pub const MAX_AGE_BOUND: RangeInclusive<Duration> = SECOND..=Duration::from_secs(3650 * 86_400);
 
 // ---- [[destination]] ----
 
-/// The first gap between two attempts: long enough for a restart that is under way.
+/// The first gap between two attempts: long enough for a restart in progress.
 pub const RETRY_FIRST: Duration = SECOND;
 /// The longest gap: within an hour of a backend's return everything is delivered.
 pub const RETRY_MAX: Duration = HOUR;
 /// Attempts in all. The gaps double from 1 s to 2,048 s (12 of them, 4,095 s) and are an hour from
 /// then on (71 of them), which makes three days: a weekend's outage loses nothing.
 pub const RETRY_ATTEMPTS: u32 = 84;
-/// What a gap may be set to.
+/// Allowed gaps.
 pub const RETRY_GAP_BOUND: RangeInclusive<Duration> = Duration::from_millis(10)..=DAY;
-/// What the number of attempts may be set to.
+/// Allowed numbers of attempts.
 pub const RETRY_ATTEMPTS_BOUND: RangeInclusive<usize> = 1..=10_000;
 /// Time for one attempt. The documented advice of Standard Webhooks is 15 to 30 s.
 pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(15);
-/// What it may be set to: an attempt holds a place of its destination all that time.
+/// Allowed timeouts: an attempt occupies a place of its destination all that time.
 pub const DELIVERY_TIMEOUT_BOUND: RangeInclusive<Duration> = Duration::from_millis(10)..=MINUTE;
-/// Attempts at one time. At 50 ms an answer that is 320 a second.
+/// Concurrent attempts. At 50 ms a response, that is 320 a second.
 pub const DELIVERY_CONCURRENCY: usize = 16;
-/// What it may be set to.
+/// Allowed concurrency limits.
 pub const DELIVERY_CONCURRENCY_BOUND: RangeInclusive<usize> = 1..=10_000;
-/// Bytes under which a delivery secret draws a remark: Standard Webhooks asks for 24 to 64.
+/// Bytes under which a delivery secret gets a warning: Standard Webhooks asks for 24 to 64.
 pub const DELIVERY_SECRET_BYTES_GOOD: usize = 24;
 
 const _: () = assert!(BODY_BYTES <= UNVERIFIED_BODY_BYTES, "one body fits into all bodies");

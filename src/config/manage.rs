@@ -46,7 +46,7 @@ fn reward_rule(section: &Section<'_>) -> RewardRules {
     RewardRules { publishers }
 }
 
-/// A name for whoever has that key and no other.
+/// A name that identifies the holder of that key.
 fn digest(key: &Secret) -> String {
     let digest = Sha256::digest(key.expose());
     format!("key-{}", const_hex::encode(&digest[..6]))
@@ -167,7 +167,7 @@ fn font(item: &Item<'_>) -> Read<PathBuf> {
     }
 }
 
-/// The users of an API, each a table of `known` keys. An API without one would answer nobody.
+/// The users of an API, each a table of `known` keys. An API without users would answer no client.
 fn users<'a, T>(
     api: &Section<'a>,
     key: &str,

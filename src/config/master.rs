@@ -12,8 +12,8 @@ use crate::sender::Secret;
 /// The variable with the key that the ledger and its exports are sealed with.
 pub const MASTER_KEY: &str = "POSTERN_MASTER_KEY";
 
-/// The variable with the key of before: what is sealed with it can be read, and `postern rekey`
-/// seals it anew.
+/// The variable with the previous key. Data sealed with it can be read, and `postern rekey`
+/// re-seals the data.
 pub const OLD_MASTER_KEY: &str = "POSTERN_OLD_MASTER_KEY";
 
 /// Bytes of a master key.
@@ -23,7 +23,7 @@ pub const MASTER_KEY_BYTES: usize = 32;
 /// them so. Nothing where the variable is not set.
 ///
 /// # Errors
-/// What is wrong with it. The text tells nothing of the key.
+/// The error, in a text that reveals nothing of the key.
 pub fn master_key(input: &dyn Input, name: &str) -> Result<Option<Secret>, String> {
     let Some(value) = input.variable(name) else { return Ok(None) };
     let text = match value.strip_prefix(b"file:") {

@@ -67,8 +67,8 @@ pub(super) fn destination(format: Format) -> impl Fn(&Item<'_>) -> Read<String> 
     }
 }
 
-/// Why deliveries cannot go to the `url` that somebody set over an API, however its path and query
-/// look: those are the backend's own business.
+/// Why deliveries cannot go to a `url` that was set over an API. Its path and query do not matter:
+/// those are the backend's own business.
 ///
 /// # Errors
 /// The reason, in a few words.

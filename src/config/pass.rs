@@ -18,7 +18,7 @@ use super::limits::FILE_BYTES_MAX;
 use crate::clock::{self, UnixMillis};
 use crate::sender::Secret;
 
-/// What a configuration is read from besides its own text. Tests feed maps.
+/// The inputs of a configuration besides its own text. Tests feed maps.
 pub trait Input: fmt::Debug + Send + Sync {
     /// The environment variable `name`.
     fn variable(&self, name: &str) -> Option<Vec<u8>>;
@@ -26,7 +26,7 @@ pub trait Input: fmt::Debug + Send + Sync {
     /// The file at `path`.
     ///
     /// # Errors
-    /// It is not there, may not be read, or is larger than any configuration.
+    /// The file is missing, may not be read, or is larger than any configuration.
     fn read(&self, path: &Path) -> io::Result<Contents>;
 
     /// The time, for secrets that end.
@@ -45,9 +45,9 @@ pub struct Contents {
 /// Who may read or change a file besides its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Nobody but its group, which may only read.
+    /// Only its group, which may only read.
     Narrow,
-    /// Everybody may read it, or its group may change it.
+    /// Every user may read it, or its group may change it.
     Wide,
 }
 
@@ -61,7 +61,7 @@ impl Input for Machine {
     }
 
     fn read(&self, path: &Path) -> io::Result<Contents> {
-        // Opening a pipe waits for somebody to write, perhaps for ever.
+        // Opening a pipe waits for a writer, perhaps for ever.
         if !std::fs::metadata(path)?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
         }
@@ -123,9 +123,9 @@ fn digest(read: &io::Result<Contents>) -> Option<[u8; 32]> {
 /// Who wrote what a pass goes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Writer {
-    /// Whoever runs the gateway: variables and files are read for them.
+    /// The operator: variables and files are read for them.
     Operator,
-    /// Somebody over an API, for whom nothing of this machine is read.
+    /// A client of an API, for whom nothing of this machine is read.
     Remote,
 }
 
@@ -142,7 +142,7 @@ pub(crate) struct Pass<'a> {
     warnings: RefCell<Vec<ConfigIssue>>,
 }
 
-/// What a pass comes to.
+/// The result of a pass.
 #[derive(Debug)]
 pub(crate) struct ConfigIssues {
     pub(crate) files: Files,
@@ -192,7 +192,7 @@ impl<'a> Pass<'a> {
         contents
     }
 
-    /// `path` as seen from the folder of the configuration file.
+    /// `path`, resolved against the configuration file's directory.
     pub(crate) fn beside(&self, path: &str) -> PathBuf {
         self.file.parent().unwrap_or(Path::new("")).join(path)
     }
@@ -218,17 +218,17 @@ impl<'a> Pass<'a> {
         &self.file
     }
 
-    /// Records a mistake.
+    /// Records an error.
     pub(crate) fn fault(&self, finding: ConfigIssue) {
         self.faults.borrow_mut().push(finding);
     }
 
-    /// Records a remark.
+    /// Records a warning.
     pub(crate) fn warning(&self, finding: ConfigIssue) {
         self.warnings.borrow_mut().push(finding);
     }
 
-    /// Whether a mistake was found at `key` or inside it.
+    /// Whether an error was found at `key` or inside it.
     pub(crate) fn is_faulty(&self, key: &str) -> bool {
         let inside = |rest: &str| rest.is_empty() || rest.starts_with(['.', '[']);
         let faults = self.faults.borrow();

@@ -17,10 +17,10 @@ pub struct PushGrant {
 /// Why a path is not one that a push configuration may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PushPathError {
-    /// It does not begin with a slash, or no request could have it.
+    /// The path does not begin with a slash, or no request could have it.
     #[error("is not a path such as /container-echo")]
     NotAPath,
-    /// It has a query or a fragment.
+    /// The path has a query or a fragment.
     #[error("has a query or a fragment")]
     Query,
     /// A segment is `.` or `..`, escaped or with parameters behind it: servers walk up by it.
@@ -82,7 +82,7 @@ pub fn check_push_path(path: &str) -> Result<(), PushPathError> {
     Ok(())
 }
 
-/// What the table of a destination with that `url` grants.
+/// The grant in the table of a destination with that `url`.
 pub(super) fn grant(section: &Section<'_>, url: Option<&str>) -> PushGrant {
     let apps = section.list("push_apps", app).unwrap_or_default();
     let path = section.take("push_path", push_path);

@@ -15,7 +15,7 @@ pub(super) const KEYS: &[&str] = &["reasons", "keep", "max", "answer"];
 /// before holidays.
 pub const KEEP: Duration = Duration::from_secs(14 * 86_400);
 
-/// The longest: whoever decides later than in a quarter does not decide.
+/// The longest: a decision that takes longer than a quarter is never made.
 const KEEP_MAX: Duration = Duration::from_secs(90 * 86_400);
 
 /// Bytes that are held unless it is said: some 50,000 callbacks of a reward network.
@@ -27,7 +27,7 @@ const MAX_BOUNDS: std::ops::RangeInclusive<usize> = (1 << 20)..=(4 << 30);
 /// Callbacks that are held, for each MiB: the smallest takes half a KiB.
 const PER_MIB: u64 = 2048;
 
-/// What a source holds for a person of what it rejects.
+/// The rejected callbacks that a source holds for an operator's decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quarantine {
     /// The reasons, each of which [`Reason::can_be_held`].
@@ -36,16 +36,16 @@ pub struct Quarantine {
     pub keep: Duration,
     /// How much.
     pub bounds: HeldBounds,
-    /// What the sender is told.
+    /// The reply to the sender.
     pub answer: HeldAnswer,
 }
 
-/// What the sender of a callback in quarantine is told.
+/// The reply to the sender of a callback in quarantine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeldAnswer {
-    /// That it is rejected.
+    /// The callback is rejected.
     Refuse,
-    /// That it is accepted, once it is held.
+    /// The callback is accepted, once it is held.
     Accept,
 }
 

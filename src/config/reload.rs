@@ -1,9 +1,8 @@
-//! Reading the configuration again: on SIGHUP, and when what it was made of has changed.
-//!
-//! What is compared is content: of the configuration, the secrets' files, the sender files and the
-//! certificates. So an atomic rename and the turned links of a mounted secret are seen, where
-//! watching file events misses them. A configuration with mistakes changes nothing: the old one
-//! stays in force, and the mistakes are logged and kept in [`State`] for others to show.
+//! Reading the configuration again: on SIGHUP, and when its inputs have changed. The comparison is
+//! by content: of the configuration, the secrets' files, the sender files and the certificates. So
+//! an atomic rename and the changed links of a mounted secret are seen, where watching file events
+//! misses them. A configuration that has errors changes nothing: the old one stays active, and the
+//! errors are logged and kept in [`State`] for others to show.
 
 use std::future::Future;
 use std::io;
@@ -19,31 +18,31 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{Config, ConfigErrors, Files, Input, Limits, Loaded, StoreEngine, load_from};
 use crate::clock::UnixMillis;
 
-/// How often the files are looked at. A change is in force after two looks, so within two seconds;
-/// a look reads a few small files.
+/// How often the files are checked. A change is active after two checks, so within 2 s; a check
+/// reads a few small files.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The configuration in force. Whoever needs one for longer than a moment loads it once and keeps
-/// what it loaded.
+/// The active configuration. A user that needs one for longer than a moment loads it once and keeps
+/// the loaded one.
 pub type Snapshots = Arc<ArcSwap<Config>>;
 
-/// What became of the last reading.
+/// The result of the last reading.
 #[derive(Clone, Debug)]
 pub struct State {
-    /// How many configurations have been in force, this one included.
+    /// How many configurations have been active, this one included.
     pub generation: u64,
-    /// When it was last read.
+    /// When the configuration was last read.
     pub at_ms: UnixMillis,
-    /// What came of it.
+    /// The result.
     pub last: Reloaded,
 }
 
-/// What came of reading a configuration.
+/// The result of reading a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reloaded {
-    /// It is in force, but for these keys, which wait for a restart.
+    /// The configuration is active, except for these keys, which wait for a restart.
     InForce(Vec<&'static str>),
-    /// It has mistakes, and the one before it stays in force.
+    /// The configuration has errors, and the previous one stays active.
     Refused(ConfigErrors),
 }
 
@@ -52,14 +51,14 @@ pub enum Reloaded {
 pub struct Watcher {
     input: Arc<dyn Input>,
     path: PathBuf,
-    /// What the program started with: listeners and store stay as they are there.
+    /// The configuration that the program started with: its listeners and store stay as they are.
     started: Arc<Config>,
     current: Snapshots,
     changes: watch::Sender<Arc<Config>>,
     state: Arc<ArcSwap<State>>,
-    /// How many configurations had mistakes.
+    /// How many configurations had errors.
     refusals: watch::Sender<u64>,
-    /// What the last reading read.
+    /// The files of the last reading.
     files: Files,
     /// A change that was seen once. A file that is being written is not read half done.
     unsettled: Option<Files>,
@@ -84,25 +83,25 @@ impl Watcher {
         }
     }
 
-    /// The configuration in force, now and later.
+    /// The active configuration, now and later.
     #[must_use]
     pub fn snapshots(&self) -> Snapshots {
         Arc::clone(&self.current)
     }
 
-    /// The configuration in force, for whoever has to do something when it changes.
+    /// The active configuration, for tasks that act on a change.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<Arc<Config>> {
         self.changes.subscribe()
     }
 
-    /// What became of the last reading, now and later.
+    /// The result of the last reading, now and later.
     #[must_use]
     pub fn state(&self) -> Arc<ArcSwap<State>> {
         Arc::clone(&self.state)
     }
 
-    /// Tells of each configuration that was read and had mistakes.
+    /// Notifies of each configuration that was read and had errors.
     #[must_use]
     pub fn refusals(&self) -> watch::Receiver<u64> {
         self.refusals.subscribe()
@@ -112,7 +111,7 @@ impl Watcher {
     /// as at the last look.
     ///
     /// # Errors
-    /// Every mistake in the new configuration. The old one stays in force.
+    /// Every error in the new configuration. The old one stays active.
     pub fn poll(&mut self) -> Option<Result<Arc<Config>, ConfigErrors>> {
         let now = self.files.now(&*self.input);
         if now == self.files {
@@ -129,7 +128,7 @@ impl Watcher {
     /// Reads the configuration again, whether or not it has changed.
     ///
     /// # Errors
-    /// Every mistake in the new configuration. The old one stays in force.
+    /// Every error in the new configuration. The old one stays active.
     pub fn reload(&mut self) -> Result<Arc<Config>, ConfigErrors> {
         self.unsettled = None;
         match load_from(&*self.input, &self.path) {
@@ -201,7 +200,7 @@ impl Watcher {
     }
 }
 
-/// The keys whose change cannot be put in force while the program runs.
+/// The keys whose change cannot be applied while the program runs.
 fn waiting_for_restart(started: &Config, new: &Config) -> Vec<&'static str> {
     let bound = [
         ("server.callbacks", started.server.callbacks != new.server.callbacks),
@@ -320,7 +319,7 @@ mod tests {
     /// 1. A secret is mounted as Kubernetes does it: `token` links to `data/token`, and `data`
     ///    links to a folder of that version.
     /// 2. A new version comes: a new folder is made, and `data` is turned to it by a rename.
-    /// 3. Neither `token` nor the old file was touched, and the new secret is in force.
+    /// 3. Neither `token` nor the old file was touched, and the new secret is active.
     #[test]
     fn links_that_are_turned_to_another_folder_are_a_change() {
         let folder = tempfile::tempdir().unwrap();

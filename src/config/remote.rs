@@ -28,7 +28,7 @@ const OF_THE_FILE: [&str; 2] = ["sids", "supersedes"];
 /// destinations of `config`.
 ///
 /// # Errors
-/// Every mistake in it.
+/// Every error in the source.
 pub fn check_source(
     config: &Config,
     name: &str,
@@ -37,11 +37,11 @@ pub fn check_source(
     check_written(config, (name, name), table, Written::Before)
 }
 
-/// Checks a source that is written now, in place of the one called `old`. It must not make callbacks
-/// genuine for two sources.
+/// Checks a source that is written now, in place of the one called `old`. No callback may verify
+/// for both this source and another one.
 ///
 /// # Errors
-/// Every mistake in it.
+/// Every error in the source.
 pub fn check_new_source(
     config: &Config,
     names: (&str, &str),
@@ -98,7 +98,7 @@ fn check_written(
 /// Checks a destination called `name`.
 ///
 /// # Errors
-/// Every mistake in it.
+/// Every error in the destination.
 pub fn check_destination(
     config: &Config,
     name: &str,
@@ -120,8 +120,8 @@ pub fn check_destination(
     Ok(Destination { origin: Origin::Admin, shown: Arc::new(shown), reach, ..destination })
 }
 
-/// What `read` makes of a table; it is written as the file would have it, so that one reader and
-/// one set of checks do for both.
+/// The result of `read` for a table. The table is written as the file would have it, so one reader
+/// and one set of checks serve both.
 fn check<T>(
     name: &str,
     table: &Table,
@@ -135,7 +135,7 @@ fn check<T>(
     if checked.is_none() && faults.is_empty() {
         faults.push(unreadable(name));
     }
-    // A place in a text that nobody wrote says nothing.
+    // A place in generated text says nothing.
     let placeless = |fault| ConfigIssue { line: None, ..fault };
     checked.filter(|_| faults.is_empty()).ok_or_else(|| faults.into_iter().map(placeless).collect())
 }

@@ -30,7 +30,7 @@ pub(crate) fn secret(item: &Item<'_>) -> Read<Secret> {
     Ok(Secret::new(bytes))
 }
 
-/// Refuses to read this machine's variables and files for somebody elsewhere, who could have them
+/// Refuses to read this machine's variables and files for a client of an API, who could have them
 /// sent to a destination.
 fn refuse_reference(item: &Item<'_>, text: &str) -> Read<()> {
     let refers = text.starts_with("env:") || text.starts_with("file:");
@@ -41,8 +41,8 @@ fn refuse_reference(item: &Item<'_>, text: &str) -> Read<()> {
     Ok(())
 }
 
-/// A name for the secret at `item` that tells nothing about it: the variable, the file, or
-/// nothing where it stands in the configuration itself.
+/// A name for the secret at `item` that reveals nothing about it: the variable, the file, or
+/// nothing where it is in the configuration itself.
 pub(crate) fn origin(item: &Item<'_>) -> Option<String> {
     let text = item.value.as_str()?;
     let file = || text.strip_prefix("file:").and_then(|path| Path::new(path).file_name()?.to_str());

@@ -27,7 +27,7 @@ pub fn is_secret_path(name: &str) -> bool {
         || name.as_bytes().windows(BASE64_DIGITS).any(is_random_base64)
 }
 
-/// What stands in place of such a name wherever it is shown to someone without a token.
+/// The replacement of such a name wherever it is shown to a caller without a token.
 #[must_use]
 pub fn digest_of(name: &str) -> String {
     let digest = Sha256::digest(name);

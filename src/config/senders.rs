@@ -8,7 +8,7 @@ use super::secret::unreadable;
 use super::{ConfigIssue, unit};
 use crate::sender::{Catalog, DefinitionError, prove};
 
-/// What a source calls its sender when the sender is the file that `recipe` names.
+/// The `sender` of a source whose sender is the file that `recipe` names.
 pub(super) const CUSTOM: &str = "custom";
 
 /// The embedded senders, those that `senders = ["my-sender.toml"]` adds, and those that a source of
@@ -25,7 +25,7 @@ pub(super) fn check(top: &Section<'_>) -> Option<Catalog> {
         item.note(add(&item, &mut catalog, &mut added));
     }
     for item in top.item("source").map(Item::elements).unwrap_or_default() {
-        // What is no table is told by those who read the sources.
+        // The check of the sources reports each source that is not a table.
         let Ok(source) = item.section("") else { continue };
         let recipe = source.item("recipe").filter(|_| source.peek("sender") == Some(CUSTOM));
         if let Some(recipe) = recipe {

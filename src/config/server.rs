@@ -66,7 +66,7 @@ pub(super) fn check(section: &Section<'_>) -> Server {
     server
 }
 
-/// A path of the callback listener that is no callback's.
+/// A path of the callback listener that does not belong to a callback.
 fn health_path(item: &Item<'_>) -> Read<String> {
     let path = unit::text(item)?;
     let remedy = "write a path such as \"/healthz\"";

@@ -1,4 +1,4 @@
-//! What people may see of a source or a destination: its keys as written, secrets masked.
+//! A source or a destination as people may see it: its keys as written, secrets masked.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::file::Section;
 use super::remote::Table;
 use crate::sender::Sender;
 
-/// What stands for a secret.
+/// The replacement of a secret.
 pub const MASK: &str = "***";
 
 /// Keys of a destination that hold secrets.
@@ -49,10 +49,10 @@ pub fn mask_destination(table: &mut Table) {
 }
 
 /// Puts back what was masked when `table` was shown, so that it can be sent again with something
-/// else changed; `old` is what it stands for.
+/// else changed; `old` is the table that was shown.
 ///
 /// # Errors
-/// The key of a mask that stands for nothing.
+/// The key of a mask that has no value in `old`.
 pub fn unmask(table: &mut Table, old: &Table) -> Result<(), String> {
     for (key, value) in table {
         fill(value, old.get(key)).map_err(|()| key.clone())?;
@@ -76,8 +76,8 @@ fn server_of(url: &str) -> Option<(String, String)> {
     Some((scheme, authority))
 }
 
-/// All settings of a sender are read as secrets; ids are none. A list of public keys may be behind
-/// a URL that nobody is to know.
+/// All settings of a sender are read as secrets; ids are not secret. The URL of a list of public
+/// keys may have to stay private.
 fn is_secret_of(sender: &Sender, key: &str) -> bool {
     let is_setting = sender.settings().iter().any(|(name, _)| name == key);
     ["secrets", "key_set_url"].contains(&key) || is_setting && !key.ends_with("_id")

@@ -1,4 +1,4 @@
-//! What deliveries are signed with: `sign` of a destination, and `[egress] signing_key`.
+//! The keys that sign deliveries: `sign` of a destination, and `[egress] signing_key`.
 //!
 //! A backend that verifies `v1` has to keep a shared secret. A key of the gateway (`v1a`, Ed25519)
 //! has a public half, which verifies and cannot sign.

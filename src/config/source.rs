@@ -47,11 +47,11 @@ pub(super) const SECRET_KEYS: &[&str] = &["value", "id", "until"];
 const SECRET_WORDS: &[&str] =
     &["secret", "sec_key", "appSecret", "app_secret", "token", "key", "manager_key", "secret_key"];
 
-/// What the sources are checked against.
+/// The context that the sources are checked against.
 #[derive(Debug)]
 pub(super) struct Known<'a> {
     pub(super) catalog: &'a Catalog,
-    /// The destinations' names, also of those that have mistakes of their own.
+    /// The destinations' names, also of those that have errors of their own.
     pub(super) destinations: &'a BTreeSet<String>,
     /// Which of them a sender waits for.
     pub(super) inline: &'a BTreeSet<String>,
@@ -72,7 +72,7 @@ pub(super) enum Written {
     Before,
 }
 
-/// A source, and which others it stands before.
+/// A source, and the others that it takes precedence over.
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) source: Source,
@@ -136,7 +136,7 @@ fn sender_of<'k>(section: &Section<'_>, catalog: &'k Catalog) -> Option<&'k Arc<
             section.fault("recipe", "is missing: a custom sender is a file of your own", remedy);
             None
         }
-        // What is wrong with the file has been told where the catalog was put together.
+        // Errors of the file were reported where the catalog was put together.
         (true, Some(recipe)) => {
             let sender = section.peek("recipe").and_then(senders::name_of);
             let sender = sender.and_then(|name| catalog.get(name));
@@ -171,7 +171,7 @@ fn sender<'k>(item: &Item<'_>, catalog: &'k Catalog) -> Read<&'k Arc<Sender>> {
 }
 
 /// Refuses keys that neither a source nor its sender has. Where the sender is not known, a
-/// setting of any sender passes: its mistake is the sender's name.
+/// setting of any sender passes: its error is the sender's name.
 fn refuse_unknown(section: &Section<'_>, sender: Option<&Arc<Sender>>, all: &Catalog) {
     let own = sender.map_or_else(|| all.iter().collect(), |sender| vec![sender]);
     let settings = own.iter().flat_map(|sender| sender.settings());
@@ -230,11 +230,11 @@ fn confirmed(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Vec<String>
 
 fn app_id(terms: &Terms) -> Option<String> {
     let setting = terms.settings.get("app_id")?;
-    // An app's id is no secret, though it is read as settings are.
+    // An app's id is not a secret, though it is read as settings are.
     std::str::from_utf8(setting.expose()).ok().map(str::to_owned)
 }
 
-/// Binds the sender to the source. A key that is wrong already is not told off twice.
+/// Binds the sender to the source. A key that has an error already is not reported twice.
 fn compile(section: &Section<'_>, sender: &Arc<Sender>, terms: &Terms) -> Option<Recipe> {
     let faults = match Recipe::compile(sender, terms) {
         Ok(recipe) => return Some(recipe),
@@ -322,7 +322,7 @@ fn until(item: &Item<'_>) -> Read<i64> {
 
 // ---- guards ----
 
-/// Addresses that a source takes calls from; `sender` stands for those that the sender publishes.
+/// Addresses that a source accepts callbacks from; `sender` means those that the sender publishes.
 fn allow(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Vec<IpNet> {
     let Some(item) = section.item("allow") else { return Vec::new() };
     let whole = item.clone();
@@ -347,7 +347,7 @@ fn published(sender: &Sender) -> Read<Vec<IpNet>> {
     Ok(ranges)
 }
 
-/// A sender that signs the whole URL signs the one that it sees, which nobody here can guess.
+/// A sender that signs the whole URL signs the one that it sees, which the gateway cannot guess.
 fn refuse_unknown_url(section: &Section<'_>, recipe: &Recipe, public_url: Option<&str>) {
     if recipe.signs_url() && public_url.is_none() {
         let what = "signs the whole URL, and server.public_url is not set";
@@ -396,7 +396,7 @@ fn refuse_repeating_signatures(section: &Section<'_>, recipe: &Recipe, allow: &[
     }
 }
 
-/// Where the signature does not cover the time, whoever sends a call again can make it fresh.
+/// Where the signature does not cover the time, a replay attack can make a callback fresh.
 fn warn_of_undated_age(section: &Section<'_>, recipe: &Recipe) {
     let is_off = section.peek("max_age") == Some("off");
     if section.has("max_age") && !is_off && !recipe.is_dated() {
@@ -520,7 +520,7 @@ fn plain(value: &DeValue<'_>) -> Read<toml::Value> {
 
 // ---- across sources ----
 
-/// Refuses names and ids that two sources have: also where either has mistakes of its own.
+/// Refuses names and ids that two sources have: also where either has errors of its own.
 pub(super) fn refuse_shared(sections: &[Section<'_>]) {
     let mut names: BTreeMap<&str, &str> = BTreeMap::new();
     let mut ids: BTreeMap<&str, &str> = BTreeMap::new();

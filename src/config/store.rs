@@ -26,7 +26,7 @@ pub(super) const KEYS: &[&str] = &[
     "scrub",
 ];
 
-/// What only a PostgreSQL server has.
+/// Keys that only a PostgreSQL server has.
 const POSTGRES_KEYS: &[&str] =
     &["url", "schema", "ca", "writers", "readers", "read_timeout", "require_replicated"];
 
@@ -98,7 +98,7 @@ fn scrub(item: &Item<'_>) -> Read<Option<ScrubShare>> {
     share.map(Some).ok_or_else(what)
 }
 
-/// A master key, which stands in no file: a mistake in it has no line.
+/// A master key, which is in no file: an error in it has no line.
 fn sealing(section: &Section<'_>, name: &str) -> Option<Secret> {
     section.pass.master_key(name).unwrap_or_else(|what| {
         section.pass.fault(ConfigIssue {

@@ -2,8 +2,8 @@
 //! sender (`precedes` of `[routing]`), as IMUR does over IDIP and over HTTP.
 //!
 //! A source of the first sender names the things (`sids`) or the sources of the other sender
-//! (`supersedes`) that it takes precedence over. Superseded callbacks are answered as a success and
-//! are not delivered.
+//! (`supersedes`) that it takes precedence over. Superseded callbacks get the reply of a success
+//! and are not delivered.
 
 use std::collections::BTreeSet;
 

@@ -14,7 +14,7 @@ pub(super) fn check(section: &Section<'_>, key: &str, (source, to): (&Source, &D
     if to.format != Format::Template {
         return;
     }
-    // One that cannot be read has been told where the URL was read.
+    // A URL that cannot be read was reported where the URL was read.
     let Ok(template) = UrlTemplate::parse(&to.url) else { return };
     for written in template.placeholders() {
         if let Some((what, remedy)) = ambiguity(source, written) {
@@ -23,7 +23,7 @@ pub(super) fn check(section: &Section<'_>, key: &str, (source, to): (&Source, &D
     }
 }
 
-/// What is ambiguous about a placeholder, and how to say what is meant.
+/// The ambiguity of a placeholder, and how to write what is meant.
 fn ambiguity(source: &Source, written: Written<'_>) -> Option<(String, String)> {
     let Written { key, bracket, column } = written;
     // A name with its prefix says what it is.

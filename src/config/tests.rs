@@ -65,7 +65,7 @@ impl Paper {
         self.load(text).unwrap_or_else(|faults| panic!("{faults}")).config
     }
 
-    /// The mistakes of `text`, each as `line key: what`.
+    /// The errors of `text`, each as `line key: what`.
     fn mistakes(&self, text: &str) -> Vec<String> {
         let faults = self.load(text).map(|_| ()).unwrap_err().faults;
         let line =
@@ -99,7 +99,7 @@ fn assert_golden(name: &str, actual: &str) {
 
 // ---- the two golden files ----
 
-/// What `complete.toml` needs around it.
+/// The variables and files that `complete.toml` needs.
 fn surroundings() -> Paper {
     paper()
         .variable("POSTERN_ADMIN_TOKEN", "token-of-the-operators")
@@ -879,7 +879,7 @@ fn secrets_inside_a_text_do_not_begin_or_end_each_other() {
         let mistakes = paper().mistakes(&with("taku", secrets));
         assert_eq!(mistakes.len(), 1, "{mistakes:?}");
         assert!(mistakes[0].ends_with("begins or ends with another secret of the source"));
-        // The key of an HMAC is no part of the text.
+        // The key of an HMAC is not part of the text.
         paper().config(&with("adiscope", secrets));
     }
     paper().config(&with("taku", "[\"abc\", \"xabcx\"]"));

@@ -16,7 +16,7 @@ use crate::config::{AdminRight, AdminToken, Config, Source};
 use crate::registry::Actor;
 use crate::wire::Response;
 
-/// What a request wants to do.
+/// The permission that a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
     /// Nothing that needs a token.
@@ -27,28 +27,28 @@ pub enum Permission {
     Write,
 }
 
-/// Why somebody may not.
+/// Why access is denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AccessError {
     /// A browser says that a page of another site made the request.
     #[error("a page of another site may not call this listener")]
     AnotherSite,
-    /// It came to loopback under a name that is not loopback's.
+    /// The request came to loopback under a name that is not loopback's.
     #[error("call this listener localhost, 127.0.0.1 or [::1]")]
     AnotherName,
-    /// There is no token, and this asks for that of the machine.
+    /// The token is missing, and the request needs the machine's token.
     #[error(
         "a bearer token is needed: the one in the file admin-token in the folder of the store; the \
          command line sends it by itself"
     )]
     NoLocalToken,
-    /// There is no token.
+    /// The token is missing.
     #[error("a bearer token is needed")]
     NoToken,
-    /// There is one, and it is none of ours.
+    /// The token is unknown.
     #[error("that token is not known")]
     UnknownToken,
-    /// The token is for looking only.
+    /// The token is read-only.
     #[error("that token may only look")]
     OnlyLooks,
 }
@@ -68,11 +68,11 @@ pub fn check_site(head: &Parts) -> Result<(), AccessError> {
     if comes_from_another { Err(AccessError::AnotherSite) } else { Ok(()) }
 }
 
-/// Refuses a request that a browser was tricked into: on loopback, whoever comes under another
-/// name than loopback's was led here by a name that somebody else's DNS answers for.
+/// Refuses a request that a browser was tricked into. On loopback, a request under another name
+/// than loopback's was led here by a name that foreign DNS answers for.
 ///
 /// # Errors
-/// When it came under such a name.
+/// The request came under such a name.
 pub fn check_name(address: IpAddr, head: &Parts) -> Result<(), AccessError> {
     if !address.is_loopback() {
         return Ok(());
@@ -81,7 +81,7 @@ pub fn check_name(address: IpAddr, head: &Parts) -> Result<(), AccessError> {
         Some(authority) => Some(authority.as_str()),
         None => head.headers.get(header::HOST).map(|host| host.to_str().unwrap_or_default()),
     };
-    // Browsers always say a name; what says none is no browser.
+    // Browsers always send a name; a client without one is not a browser.
     if named.is_none_or(is_loopback) { Ok(()) } else { Err(AccessError::AnotherName) }
 }
 
@@ -111,7 +111,7 @@ pub struct Asked<'a> {
     pub at: IpAddr,
     /// Its head.
     pub head: &'a Parts,
-    /// What it wants to do.
+    /// The permission that the request needs.
     pub need: Permission,
 }
 
@@ -145,7 +145,7 @@ pub fn check_token(
     }
 }
 
-/// Puts digests in place of the names that are a protection, wherever an answer holds them.
+/// Puts digests in place of the names that are a protection, wherever a response holds them.
 pub async fn conceal(config: &Config, response: Response) -> Response {
     let hidden = |source: &Arc<Source>| match source.label() {
         Cow::Owned(label) => Some((source.name.clone(), label)),

@@ -1,4 +1,4 @@
-//! Callback addresses (seed 000), as its API and the console write them.
+//! Callback addresses, as the callback-address API and the console write them.
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ const URL_BYTES_MAX: usize = 8 * 1024;
 /// Digits of a number of codes or reports.
 const DIGITS_MAX: usize = 18;
 
-/// What is set; what is not named stays.
+/// The fields to set; a field without a value stays as it is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Change {
     pub notify_url: Option<Option<String>>,
@@ -61,7 +61,7 @@ pub(crate) fn checked_url(config: &Config, text: &str) -> Result<Option<String>,
     Ok(Some(text.to_owned()))
 }
 
-/// What an address must be before it is set.
+/// The state that an address must have before it is set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Expected {
     /// Whatever it is.

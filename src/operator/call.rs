@@ -22,13 +22,13 @@ use crate::clock::instant;
 use crate::config::Server;
 use crate::sender::OwnedRequest;
 
-/// How long an answer is waited for: a callback that is held in silence (Taku, 2 s) ends before.
+/// How long to wait for a reply: a held request (Taku, 2 s) ends before.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Bytes of an answer that are read: a sender's answers are short.
+/// Bytes of a reply that are read: replies are short.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// What the listener answered.
+/// The listener's response.
 #[derive(Debug)]
 pub(crate) struct Called {
     pub status: StatusCode,
@@ -37,19 +37,19 @@ pub(crate) struct Called {
     pub took: Duration,
 }
 
-/// Why it did not.
+/// Why the listener did not respond.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
     /// The target has characters in it that no URL may have.
     #[error("the URL has characters in it that have to be escaped")]
     NoUrl,
-    /// The connection was closed before an answer.
+    /// The connection was closed before a response.
     #[error("the connection was closed without an answer")]
     Closed,
-    /// There was no answer in time.
+    /// The listener did not respond in time.
     #[error("there was no answer in time")]
     Late,
-    /// It could not be reached.
+    /// The listener could not be reached.
     #[error("{0}")]
     Unreached(String),
 }
@@ -57,7 +57,7 @@ pub(crate) enum CallError {
 /// Makes `request` to the listener of `server` that is bound to `at`.
 ///
 /// # Errors
-/// Why there is no answer.
+/// Why there is no response.
 pub(crate) async fn call(
     server: &Server,
     at: SocketAddr,
@@ -132,8 +132,8 @@ fn unreached(error: impl std::fmt::Display) -> CallError {
 
 // === The listener's own certificate, and no other ===
 
-/// A client that believes whoever has the certificate in that file: here the name it was made for
-/// does not matter, and neither does who signed it.
+/// A client that trusts any server with the certificate in that file. The certificate's name and
+/// its issuer do not matter here.
 fn pinned(file: &std::path::Path) -> Result<ClientConfig, CallError> {
     let own = CertificateDer::pem_file_iter(file).and_then(|mut chain| chain.next().transpose());
     let own =

@@ -1,4 +1,4 @@
-//! Held callbacks, as people see them and decide about them: written down in the audit log first.
+//! Held callbacks, as people see them and decide about them: recorded in the audit log first.
 
 use serde_json::{Map, Value};
 
@@ -20,19 +20,19 @@ pub enum DecideError {
     /// The ledger fails.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// There is no such callback.
+    /// No such callback exists.
     #[error("no held callback has this id")]
     Unknown,
-    /// It was decided before, otherwise or the same.
+    /// The callback was decided before, otherwise or the same.
     #[error("this callback is decided already: {}", said(.0))]
     Already(HeldMark),
-    /// It never verified.
+    /// The callback never verified.
     #[error("this callback never verified; give a reason for its release")]
     NoReason,
-    /// What it says cannot be read.
+    /// The callback's content cannot be read.
     #[error("no event can be made of this callback: {}", .0.reason)]
     Unreadable(CallbackError),
-    /// It disputes an event, and no more such callbacks can be held.
+    /// The callback disputes an event, and no more such callbacks can be held.
     #[error("this callback disputes an event: decide the callbacks that are held for that first")]
     Full,
 }
@@ -49,9 +49,9 @@ fn said(mark: &HeldMark) -> &'static str {
 pub struct Shown {
     /// The callback.
     pub held: NewHeld,
-    /// What it says.
+    /// The event that the callback describes.
     pub event: Option<Event<'static>>,
-    /// What the event says that stands, if that is still there.
+    /// The recorded event, if it still exists.
     pub first: Option<Event<'static>>,
 }
 
@@ -104,7 +104,7 @@ pub async fn decide(
     let held = match book.held_one(id).await? {
         None => return Err(DecideError::Unknown),
         Some(HeldOne::Decided(mark)) => return Err(DecideError::Already(mark)),
-        // A sample waits for nobody.
+        // A sample does not wait for a decision.
         Some(HeldOne::Waiting(held)) if held.why == HeldWhy::Rejected => {
             return Err(DecideError::Unknown);
         }

@@ -1,4 +1,4 @@
-//! A request as people may see it: without what it claims.
+//! A request as people may see it: without its supplied signature.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use crate::clock::UnixMillis;
 use crate::config::{Config, MASK, Source};
 use crate::ledger::{RawRequest, Rejection};
 
-/// Header fields whose values tell nobody a secret. Any other may be a signature of a sender that
-/// nobody here knows, and its value is masked.
+/// Headers whose values reveal no secret. Any other may be a signature of an unknown sender, and
+/// its value is masked.
 const HARMLESS: [&str; 10] = [
     "accept",
     "connection",
@@ -24,7 +24,7 @@ const HARMLESS: [&str; 10] = [
     "x-forwarded-for",
 ];
 
-/// A request to a source, its claims masked.
+/// A request to a source, its supplied signature masked.
 #[derive(Debug)]
 pub struct Masked<'r> {
     /// The method.
@@ -32,9 +32,9 @@ pub struct Masked<'r> {
     /// The path, without its query.
     pub path: String,
     /// The parameters as the source's sender reads them, as a JSON object. `None` when the source
-    /// is gone: nobody knows then which of them is a signature.
+    /// is gone: then it is unknown which of them is a signature.
     pub params: Option<Box<RawValue>>,
-    /// The header fields.
+    /// The headers.
     pub headers: Vec<(&'r str, String)>,
     /// How long the body was.
     pub body_bytes: usize,

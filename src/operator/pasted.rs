@@ -2,8 +2,8 @@
 
 use crate::sender::OwnedRequest;
 
-/// Reads a URL, a path with its query, or a request: request line, header fields, an empty line,
-/// the body.
+/// Reads a URL, a path with its query, or a request: request line, headers, an empty line, the
+/// body.
 ///
 /// # Errors
 /// Why it is neither.

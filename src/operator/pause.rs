@@ -1,10 +1,10 @@
-//! A destination paused and resumed by hand: written down in the audit log, whoever made it.
+//! Manual pauses and resumptions of a destination: recorded in the audit log for every actor.
 
 use crate::delivery::Control;
 use crate::ledger::{LedgerError, TargetId};
 use crate::registry::{Action, Actor, Registry};
 
-/// What a pause is called in the audit log.
+/// The name of a pause in the audit log.
 const KIND: &str = "pause";
 
 /// Delivers nothing to `target` until it is resumed.

@@ -1,4 +1,4 @@
-//! Releases as people order them: written down in the audit log first, then done.
+//! Releases as people order them: recorded in the audit log first, then done.
 
 use crate::clock::now_ms;
 use crate::intake::{
@@ -45,7 +45,7 @@ pub async fn cancel_release(
     id: ReleaseId,
 ) -> Result<Option<ReleaseProgress>, LedgerError> {
     let Some(progress) = releases.cancel(id).await else { return Ok(None) };
-    // What had come to its end before is not cancelled.
+    // An order that ended before is not cancelled.
     if matches!(progress.state, ReleaseState::Running | ReleaseState::Cancelled) {
         tracing::info!(release = %id, who = who.as_str(), "a release was cancelled");
         registry.note(who, Action::Cancelled, ("release", &id.to_string())).await?;

@@ -1,4 +1,4 @@
-//! Delivering again, as people order it: written down in the audit log first, then done.
+//! Replays as people order them: recorded in the audit log first, then done.
 
 use crate::clock::now_ms;
 use crate::delivery::{
@@ -15,7 +15,7 @@ pub enum ReplayError {
     /// The ledger fails.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// It is not taken.
+    /// The order is not accepted.
     #[error(transparent)]
     Refused(#[from] ReplayOrderError),
 }
@@ -35,7 +35,7 @@ pub async fn replay_event(
     let what = ReplayWhat::Events(vec![id]);
     let order = ReplayOrder { id: ReplayId::new(now_ms()), what, targets: None };
     let page = book.replay(&order, None, 1).await?;
-    // A replay by hand is a probe.
+    // A manual replay is a probe.
     let targets: Vec<TargetId> =
         known.deliveries.into_iter().map(|delivery| delivery.target).collect();
     control.probe(Some(targets));
@@ -46,7 +46,7 @@ pub async fn replay_event(
 /// Begins to deliver all events again that `filter` finds, as the order `id`.
 ///
 /// # Errors
-/// The order is not taken, or the ledger fails.
+/// The order is not accepted, or the ledger fails.
 pub async fn replay_all(
     (registry, replays): (&Registry, &Replays),
     who: &Actor,
@@ -68,7 +68,7 @@ pub async fn cancel_replay(
     id: ReplayId,
 ) -> Result<Option<ReplayProgress>, LedgerError> {
     let Some(progress) = replays.cancel(id).await else { return Ok(None) };
-    // What had come to its end before is not cancelled.
+    // An order that ended before is not cancelled.
     if matches!(progress.state, ReplayState::Running | ReplayState::Cancelled) {
         tracing::info!(replay = %id, who = who.as_str(), "a replay was cancelled");
         registry.note(who, Action::Cancelled, ("replay", &id.to_string())).await?;

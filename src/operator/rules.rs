@@ -1,4 +1,4 @@
-//! Reward rules (seed 001), as its API and the console write them.
+//! Reward rules, as the reward-rule API and the console write them.
 
 mod item;
 
@@ -22,11 +22,11 @@ pub(crate) use item::{FieldError, FieldErrorCode, Fields, Wanted, number};
 /// Rules of all publishers: each is a source with its counters and a destination with its client.
 pub(crate) const RULES_MAX: usize = 2_000;
 
-/// How long an address may take to answer when it is tried out: more than twice as long as Taku
+/// How long an address may take to respond to a probe: more than twice as long as Taku
 /// waits for a reward to be taken.
 const PROBE_TIME: Duration = Duration::from_secs(5);
 
-/// Addresses that are tried out at one time, for one call.
+/// Concurrent probes of addresses, for one call.
 const PROBES_AT_ONCE: usize = 32;
 
 /// Characters of a rule's key.
@@ -92,10 +92,10 @@ pub(crate) fn sec_key() -> Option<String> {
     Some(key)
 }
 
-// === Whether an address answers ===
+// === Whether an address responds ===
 
 /// Calls each address as Taku does when a rule is saved: its macros as they are, and marked as a
-/// test. Each once, however many rules have it. Answers what is wrong with each, if anything.
+/// test. Each once, however many rules have it. Returns the errors, by address.
 ///
 /// # Errors
 /// Why no address can be called.
@@ -121,16 +121,16 @@ pub(crate) async fn try_out(
         let (url, called) = (url.to_owned(), called(url));
         let (probe, places) = (probe.clone(), Arc::clone(&places));
         calls.spawn(async move {
-            // Nobody closes the places.
+            // The semaphore is never closed.
             let _place = places.acquire_owned().await;
             (url, answered(&probe, &called).await)
         });
     }
-    // What is still under way when the caller hangs up ends with the set.
+    // Calls still in flight when the caller hangs up end with the set.
     Ok(calls.join_all().await.into_iter().collect())
 }
 
-/// What is wrong with how an address answers, if anything.
+/// The error in an address's response, if there is one.
 async fn answered(probe: &Probe, url: &str) -> Option<String> {
     match probe.get(url, PROBE_TIME).await {
         Ok(status) if status.is_success() => None,

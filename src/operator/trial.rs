@@ -1,5 +1,5 @@
-//! A destination tried out: one attempt with an event that nobody sent and nobody records; the audit
-//! log says who made it.
+//! A test of a destination: one attempt with an event that no sender sent and that is not recorded.
+//! The audit log names the actor.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::ledger::{Attempt, Event, EventBody, EventId, LedgerError, Release, Ta
 use crate::registry::{Action, Actor, DESTINATION, Registry};
 use crate::sender::{Effect, Request, Resolved};
 
-/// A test event. What is left out is made up.
+/// A test event. Missing values are invented.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TestEvent {
@@ -30,11 +30,11 @@ pub struct TestEvent {
     pub amount: Option<String>,
     /// Its parameters.
     pub params: BTreeMap<String, String>,
-    /// What its template came to.
+    /// The resolved template.
     pub resolved: BTreeMap<String, String>,
 }
 
-/// What came of it.
+/// The result of a test.
 #[derive(Clone, Debug)]
 pub struct Tried {
     /// The id that the event had.
@@ -43,16 +43,16 @@ pub struct Tried {
     pub attempt: Attempt,
 }
 
-/// Why a destination is not tried out.
+/// Why a destination is not tested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TestDeliveryError {
-    /// There is none of that name, or the gateway drains.
+    /// No destination has that name, or the gateway drains.
     Absent,
-    /// It wants what a sender sent, and nobody sent this.
+    /// The destination expects a sender's request, and a test has none.
     Forward,
     /// The event cannot be written.
     Unwritten,
-    /// That it is tried cannot be written down.
+    /// The test cannot be recorded in the audit log.
     Unnoted(LedgerError),
 }
 

@@ -1,4 +1,4 @@
-//! Sources and destinations as people manage them: shown, written, taken away.
+//! Sources and destinations as people manage them: shown, written, removed.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ pub enum Managed {
     Destination,
 }
 
-/// What whoever writes believes to be there.
+/// The state that the writer expects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Precondition {
     /// Whatever it is.
@@ -36,18 +36,18 @@ pub enum Precondition {
     OneOf(Vec<u64>),
 }
 
-/// Why a source or a destination is not written or taken away.
+/// Why a source or a destination is not written or removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DocumentError {
     /// No object has that name.
     Absent,
-    /// It stands in the configuration file, or another API made it.
+    /// The object is in the configuration file, or another API made it.
     Foreign(Origin),
     /// Another one has the name that it is to have.
     Taken(String),
-    /// It is not in the version that was expected.
+    /// The object is not in the expected version.
     Stale(Option<u64>),
-    /// These sources use it.
+    /// The object is used by these sources.
     Used(Vec<String>),
     /// The table has errors.
     Wrong(Vec<ConfigIssue>),
@@ -101,7 +101,7 @@ impl Managed {
         }
     }
 
-    /// What `table` says to people, if it can be used by the one that was called `old`.
+    /// `table` as people see it, if the object that was called `old` can use it.
     fn check(
         self,
         config: &Config,
@@ -157,7 +157,7 @@ impl RunningConfig {
     #[must_use]
     pub fn list(&self, managed: Managed) -> Vec<Value> {
         let mut names = managed.names(&self.config);
-        // What is left out of what runs is shown all the same: it has to be put right.
+        // Ignored managed objects are shown all the same: they have to be corrected.
         names.extend(managed.documents(self).keys().cloned());
         names.sort_unstable();
         names.dedup();

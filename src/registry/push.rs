@@ -31,7 +31,7 @@ pub struct OutOfReach {
     pub why: PushBarrier,
 }
 
-/// What a push configuration comes to.
+/// The result of a push configuration.
 pub(super) struct Routed {
     pub routes: MessageRoutes,
     /// Destinations that are made for it.
@@ -50,8 +50,7 @@ impl OutOfReach {
     }
 }
 
-/// What `app` may not do with a destination: send messages to it at all, or to `path`. Nothing where
-/// it may.
+/// Why `app` may not send messages to a destination: at all, or to `path`. `None` where it may.
 #[must_use]
 pub fn push_barrier(
     destination: &Destination,
@@ -97,7 +96,7 @@ impl Routed {
                 let barrier = found.map(|found| push_barrier(found, app, None));
                 if seen.insert(name) {
                     self.note(app, name, barrier.flatten());
-                    // What waited for it comes to it under the name that it waits under.
+                    // Waiting messages reach it under the name that they wait under.
                     if let (Some(found), Some(None)) = (found, barrier) {
                         self.destinations.push(made(found, function_name(app, name)));
                     }

@@ -106,7 +106,7 @@ fn answer(status: StatusCode) -> Response<Full<Bytes>> {
     response
 }
 
-/// A call to the address of the demo's rule: tried out when the rule is made, and then with a
+/// A call to the address of the demo's rule: probed when the rule is made, and then with a
 /// reward under Taku's own signature.
 fn take_reward(
     query: &str,

@@ -77,7 +77,7 @@ async fn call(client: &Client, at: Addresses, body: String) -> io::Result<Came> 
 }
 
 fn row(about: &str, came: &Came, began: Instant, (outcome, expected): (&str, &str)) -> Row {
-    // The answer to a new rule has its key in it.
+    // The response to a new rule contains its key.
     let answer = if outcome == "made" { "its id and its key" } else { "" };
     Row {
         source: String::from("reward/1"),

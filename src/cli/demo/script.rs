@@ -45,7 +45,7 @@ struct Change {
     to: String,
 }
 
-/// What a callback got.
+/// The result of one callback.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) source: String,

@@ -1,4 +1,4 @@
-//! What a reward rule is to say, as it came and as it is taken; and what is wrong with it.
+//! The content of a reward rule, as received and as accepted; and its errors.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,7 +15,7 @@ const REMARK_CHARACTERS_MAX: usize = 1_000;
 /// Bytes of an address: what servers commonly take.
 const URL_BYTES_MAX: usize = 8 * 1024;
 
-/// What a reward may amount to.
+/// The largest number of a reward.
 const NUMBER_MAX: u64 = 100_000_000;
 
 /// The numbers of the states.
@@ -34,7 +34,7 @@ pub(crate) struct Fields {
     pub status: Option<Value>,
 }
 
-/// What a rule is to say.
+/// The wanted content of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub rule_name: String,
@@ -44,7 +44,7 @@ pub(crate) struct Wanted {
     pub remark: String,
 }
 
-/// What is wrong with one item.
+/// An error in one item.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct FieldError {
     /// Its place in the call, from 0.
@@ -52,7 +52,7 @@ pub(crate) struct FieldError {
     /// The field that it is about.
     #[serde(skip)]
     pub field: &'static str,
-    /// The code of the mistake.
+    /// The code of the error.
     pub code: u16,
     /// The same for people.
     pub msg: String,
@@ -71,15 +71,15 @@ pub(crate) enum FieldErrorCode {
     Long = 1004,
     /// A number is out of its range.
     Range = 1005,
-    /// An address is no URL that may be called.
+    /// An address is not a URL that may be called.
     Url = 1006,
-    /// An address did not answer as it should.
+    /// An address did not respond as it should.
     NoAnswer = 1007,
-    /// There is no such rule.
+    /// No such rule exists.
     Unknown = 1008,
     /// A rule is in the call twice.
     Twice = 1009,
-    /// There are too many rules.
+    /// The rules are too many.
     TooMany = 1010,
 }
 
@@ -99,7 +99,7 @@ impl FieldErrorCode {
         }
     }
 
-    /// The slip that `field` makes; its place is told later.
+    /// The error of `field`; its index is set later.
     pub fn slip(self, field: &'static str) -> FieldError {
         FieldError { index: 0, field, code: self as u16, msg: format!("{field} {}", self.what()) }
     }
@@ -109,14 +109,14 @@ impl FieldErrorCode {
         FieldError { msg: format!("{field} {}: {why}", self.what()), ..self.slip(field) }
     }
 
-    /// The slip of the item at `index`.
+    /// The error of the item at `index`.
     pub fn at(self, index: usize) -> FieldError {
         FieldError { index, ..self.slip("id") }
     }
 }
 
 impl Fields {
-    /// What a new rule is to say.
+    /// The content of a new rule.
     pub fn new_rule(&self) -> Result<Wanted, FieldError> {
         Ok(Wanted {
             rule_name: name("rule_name", self.rule_name.as_ref())?,
@@ -127,7 +127,7 @@ impl Fields {
         })
     }
 
-    /// What rule is to say what, and whether it is to run.
+    /// The id of a rule to change, its new content, and whether it is to run.
     pub fn changed_rule(&self) -> Result<(u64, Wanted, RuleStatus), FieldError> {
         let id = number(there("id", self.id.as_ref())?).ok_or(FieldErrorCode::Type.slip("id"))?;
         let status = there("status", self.status.as_ref())?;
