@@ -36,7 +36,7 @@ const GATEWAYS: usize = 2;
 /// Lines of the table are so long, where it runs for minutes.
 const LINE: Duration = Duration::from_secs(60);
 
-/// What is known of the events.
+/// Statistics of the events.
 #[derive(Default)]
 struct Seen {
     /// When each was answered, and how often delivered.

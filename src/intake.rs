@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! find ─▶ receive ─▶ judge ─▶ record ─▶ reply
-//!  │        │          │        │         └ in the sender's own words, or silence
+//!  │        │          │        │         └ in the format the sender expects, or silence
 //!  │        │          │        └ the ledger; what it says is durable, and only then told
 //!  │        │          └ the sender's recipe: verified, resolved, or why not
-//!  │        └ switched off? from where? then the body: bounded, timed, within the pool
+//!  │        └ disabled? from where? then the body: bounded, timed, within the pool
 //!  └ source and caller, from the snapshot of the configuration
 //! ```
 //!

@@ -17,7 +17,7 @@ fn recipe(sender: &str, secret: &str) -> Recipe {
     recipe.expect("good terms")
 }
 
-/// Heap allocations of reading and verifying one genuine request.
+/// Heap allocations of reading and verifying one request that verifies.
 fn allocations(recipe: &Recipe, request: Request<'_>) -> u64 {
     let mut verified = false;
     let counted = allocation_counter::measure(|| {

@@ -1,5 +1,5 @@
-//! The desk that every callback passes on its way out: counted and logged once, and, where it was
-//! rejected, kept for whoever asks why.
+//! The exit that every callback passes: counted and logged once and, if it was rejected, kept for
+//! later diagnosis.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::rate_limiter::{AddressRateLimiter, RateLimiter};
 use crate::sender::{Callback, CallbackError, Outcome, Reason, Request, Resolved, Role};
 use crate::telemetry::Metrics;
 
-/// Refused callbacks of one address that are logged and kept.
+/// Rejected callbacks of one address that are logged and kept.
 const FAILURES_BY_ADDRESS: Rate = Rate { count: 20, per: Duration::from_secs(10) };
 
 /// Samples of one caller that a source keeps. The first ones come at once, then one each seven
@@ -41,10 +41,11 @@ const USER_BYTES_MAX: usize = 256;
 /// signature.
 const PATH_BYTES_MAX: usize = 128;
 
-/// What a callback's line says first: a plain text, where a format would cost as much as the rest.
+/// The first words of a callback's log line: a constant text, because a format would cost as much
+/// as the rest.
 const MESSAGE: &str = "callback";
 
-/// What all callbacks share on their way out.
+/// State that all callbacks share on their way out.
 #[derive(Debug)]
 pub(super) struct CallbackLog {
     pub metrics: Arc<Metrics>,
@@ -80,7 +81,7 @@ impl CallbackLog {
         let path = String::from_utf8_lossy(&target[..end]);
         let nearest = view.nearest(&path);
         let near = nearest.map(|route| route.source.name.as_str());
-        // Somebody may have mistyped what stands behind a name that nobody else knows.
+        // The caller may have mistyped the rest of a name that is secret to others.
         let (path, shown) = (concealed(&path), near.map(concealed));
         tracing::info!(
             target: "postern::callback",
@@ -158,7 +159,7 @@ impl CallbackRecord {
         }
     }
 
-    /// What became of it.
+    /// Notes the callback's outcome.
     pub fn is(&mut self, outcome: Outcome) {
         self.outcome = outcome;
     }
@@ -168,7 +169,7 @@ impl CallbackRecord {
         self.refusal = Some(refusal);
     }
 
-    /// It was verified, and is the event with that id and transaction.
+    /// Notes that the callback was verified, and is the event with that id and transaction.
     pub fn verified(&mut self, event: EventId, transaction: &str, secret: Option<usize>) {
         self.event = Some(event);
         self.transaction = Some(cut(transaction, TRANSACTION_BYTES_MAX).to_owned());
@@ -180,26 +181,26 @@ impl CallbackRecord {
         self.event = Some(event);
     }
 
-    /// It is none that is recorded, and says so much of itself.
+    /// Notes the roles of a callback that is not recorded as an event.
     pub fn is_about(&mut self, resolved: &Resolved) {
         let role = |role, most| resolved.role(role).map(|text| cut(text, most).to_owned());
         self.transaction = role(Role::Transaction, TRANSACTION_BYTES_MAX);
         self.user = role(Role::User, USER_BYTES_MAX);
     }
 
-    /// What its sender is told; nothing in silence.
+    /// Notes the status of the reply to the sender; not called in silence.
     pub fn answered(&mut self, status: StatusCode) {
         self.status = Some(status);
     }
 
-    /// What became of it so far, and why.
+    /// The outcome so far, and its reason.
     fn outcome(&self) -> (Outcome, Option<Reason>) {
         (self.outcome, self.refusal.as_ref().map(|refusal| refusal.reason))
     }
 
-    /// It did not verify, or it is known: it is logged as far as the rates for that allow, because
-    /// one who captured a call can send it without end. They bound this work only: no callback is
-    /// ever rejected because of those before it.
+    /// Notes that the callback did not verify, or is known. Such callbacks are logged only as far
+    /// as their rates allow: an attacker can send a captured one without end. The rates bound this
+    /// work only. No callback is ever rejected because of earlier ones.
     pub fn spare(&mut self) {
         let now = clock::instant();
         let desk = &self.route.desk;
@@ -262,7 +263,7 @@ impl CallbackRecord {
         })
     }
 
-    /// It is in quarantine, under that id.
+    /// Notes that the callback is in quarantine, under that id.
     pub fn held(&mut self, id: HeldId) {
         self.held = Some(id);
     }
@@ -327,7 +328,7 @@ impl Drop for CallbackRecord {
     }
 }
 
-/// What a callback that nobody may believe says that it is about.
+/// The unverified value of a role in a callback.
 fn says(callback: &Callback<'_>, role: Role, most: usize) -> Option<String> {
     callback.says(role).map(|text| cut(&text, most).to_owned())
 }

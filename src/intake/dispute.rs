@@ -18,7 +18,7 @@ use crate::sender::{Outcome, Reply, Role};
 /// Bytes of a role that are logged: longer than any honest one.
 const ROLE_BYTES_MAX: usize = 128;
 
-/// What a callback disputes, and why.
+/// The event that a callback disputes, and why.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dispute {
     pub why: HeldWhy,
@@ -130,7 +130,7 @@ impl VerifiedCallback<'_, '_> {
     }
 }
 
-/// What the event that stands says; nothing if it is gone.
+/// The roles of the existing event; nothing if the event is gone.
 async fn side(book: &BatchedLedger, first: EventId) -> Side {
     let Ok(Some(detail)) = book.event(first).await else { return Side::default() };
     let event = EventBody::decode(&detail.event.body).and_then(|body| body.event());

@@ -67,7 +67,7 @@ pub(super) enum EarlyReply {
     Refused(Outcome, CallbackError),
 }
 
-/// What is decided about a callback before anything is recorded.
+/// The decision about a callback before anything is recorded.
 pub(super) enum Decision {
     Event(EventId, Box<Resolved>),
     /// Verified, but it may say several things.
@@ -77,7 +77,7 @@ pub(super) enum Decision {
     Stop(EarlyReply),
 }
 
-/// What a request is that belongs to no source.
+/// The nature of a request that belongs to no source.
 enum Elsewhere {
     /// A balancer's question.
     Health,
@@ -135,8 +135,8 @@ impl CallbackHandler {
         &self.0.verdicts
     }
 
-    /// Goes on under another configuration, which the keys have to know already. Requests that are
-    /// under way end under the old one.
+    /// Switches to another configuration. The keys have to know it already. Requests in flight end
+    /// under the old one.
     pub fn apply(&self, plan: &Plan) {
         let before = self.0.view.load_full();
         let view = View::new(plan, Some(&before), &self.0.desk, &self.0.keys);
@@ -201,7 +201,7 @@ impl Shared {
             if view.is_health(target) {
                 return Err(Elsewhere::Health);
             }
-            // It may be a source of the store, which nobody has read yet.
+            // The name may be a source of the store, which is not read yet.
             if name.is_some() && self.is_starting() {
                 return Err(Elsewhere::Nothing(StatusCode::SERVICE_UNAVAILABLE));
             }
@@ -226,7 +226,7 @@ impl Shared {
         self.decide(slot, received, taken).await
     }
 
-    /// Judges a whole request, and records it if it is genuine.
+    /// Judges a whole request, and records it if it is verified.
     async fn decide(
         &self,
         slot: &mut Slot,
@@ -302,8 +302,8 @@ impl Shared {
         self.life.phase() == Phase::Starting
     }
 
-    /// A genuine callback that came before the store was open: it waits within its sender's
-    /// patience, and is judged again then, because documents of the store may say where it goes.
+    /// Handles a verified callback from before the store was open. It waits within its sender's
+    /// patience, and is then judged again: documents of the store may say where it goes.
     async fn when_open(
         &self,
         slot: &mut Slot,
@@ -390,8 +390,8 @@ pub(super) fn judge(callback: &mut Callback<'_>, id: impl FnOnce() -> EventId) -
     }
 }
 
-/// The public keys to verify a callback with, where its sender has some. If it names one that is
-/// not there, the list is looked at again, within the sender's patience.
+/// The public keys to verify a callback with, if its sender has some. If the callback names a key
+/// that is missing, the list is checked again, within the sender's patience.
 pub(super) async fn public_keys(
     received: &Received,
     entry: Option<&CallbackRecord>,
@@ -422,7 +422,7 @@ fn wanted_key(received: &Received, keys: Option<&KeySet>) -> Option<Vec<u8>> {
     lacks_key.then_some(id)
 }
 
-/// What stands behind `/callback/` up to the query.
+/// The part of the path after `/callback/`, up to the query.
 fn source_name(target: &[u8]) -> Option<&str> {
     let name = target.strip_prefix(PREFIX)?;
     let end = memchr::memchr(b'?', name).unwrap_or(name.len());

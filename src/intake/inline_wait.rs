@@ -1,4 +1,4 @@
-//! What an inline backend says of a recorded callback, while its sender waits.
+//! Waits for an inline backend's verdict on a recorded callback, while its sender waits.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::config::Late;
 use crate::ledger::{BatchedLedger, DedupResult, Delivery, DeliveryState, EventId, Recorded};
 use crate::verdict::{self, Timing, Verdict, Verdicts, Waiter};
 
-/// What the sender is to be told.
+/// The answer that the sender is to receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InlineReply {
     Accepted,
@@ -45,7 +45,7 @@ impl<'r> InlineWait<'r> {
         self.verdicts.forget(self.own);
     }
 
-    /// What the sender is told about what was recorded.
+    /// The answer about the recorded callback.
     pub async fn end(self, book: &BatchedLedger, recorded: &Recorded) -> InlineReply {
         match recorded.standing() {
             DedupResult::New => told(self.waiter.wait().await, self.inline.late),
@@ -56,7 +56,7 @@ impl<'r> InlineWait<'r> {
         }
     }
 
-    /// What the first sender was told; waits for it while it is open.
+    /// The answer that the first sender received; waits for it while it is open.
     async fn again(&self, book: &BatchedLedger, first: EventId) -> InlineReply {
         let late = self.inline.late;
         let is_waited_for = self.verdicts.is_expected(first);
@@ -93,7 +93,7 @@ impl<'r> InlineWait<'r> {
 }
 
 impl InlineReply {
-    /// What a sender is told whose backend has said nothing in time.
+    /// The answer if the backend has sent nothing in time.
     pub fn late(late: Late) -> Self {
         told(None, late)
     }

@@ -23,7 +23,7 @@ pub struct Received {
     at_ms: UnixMillis,
 }
 
-/// What a request begins with.
+/// The head of a request.
 #[derive(Debug)]
 pub(super) struct Head {
     pub method: Method,
@@ -74,7 +74,7 @@ impl Received {
         }
     }
 
-    /// The nearest address to whoever sent it that is known.
+    /// The known address nearest to the caller.
     #[must_use]
     pub fn client(&self) -> IpAddr {
         self.client.address()

@@ -1,6 +1,6 @@
-//! What is kept of a rejected callback: the request, why it was rejected, and what it claims.
+//! The record of a rejected callback: the request, why it was rejected, and its claims.
 //!
-//! Nothing of it is verified. It is written as a held callback, whose body has the request and, in
+//! Nothing of it is verified. The record is a held callback, whose body has the request and, in
 //! place of an event, a note.
 
 use std::net::IpAddr;
@@ -73,17 +73,17 @@ pub struct NewRejection<'r> {
     pub reason: Option<Reason>,
     /// The source's id.
     pub source_id: SourceId,
-    /// What claims it makes.
+    /// The transaction that the callback claims.
     pub transaction: Option<String>,
-    /// For whom.
+    /// The user that the callback claims.
     pub user: Option<String>,
-    /// What else is known.
+    /// Further details.
     pub note: RejectionNote,
     /// The request.
     pub request: Request<'r>,
 }
 
-/// What is known of a rejected callback beside its request.
+/// Details of a rejected callback, beside its request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectionNote {
     /// See [`Rejection::source`].

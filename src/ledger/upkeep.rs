@@ -57,8 +57,8 @@ pub struct Retention {
 pub struct HeldRetention {
     /// Samples; `None`: for ever.
     pub samples: Option<Duration>,
-    /// Those in the quarantine of a source, and what is left of them when they are decided; one
-    /// that is not named here: for ever.
+    /// Callbacks in the quarantine of a source, and their marks after a decision. For a source that
+    /// is not named here: for ever.
     pub quarantined: Vec<KeepKeys>,
 }
 

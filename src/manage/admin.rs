@@ -58,7 +58,7 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Wrong tokens of one address that are logged.
 const WRONG_TOKENS: Rate = Rate { count: 5, per: Duration::from_secs(60) };
 
-/// What wrong tokens are guesses at.
+/// The target of guesses with wrong tokens.
 const GUESSED: &str = "admin";
 
 /// Bytes of all bodies being read together.
@@ -91,7 +91,7 @@ pub struct Admin {
     local: Arc<LocalToken>,
 }
 
-/// What a path stands for.
+/// The resource that a path names.
 enum Resource<'p> {
     Metrics,
     Live,
@@ -124,7 +124,7 @@ enum Resource<'p> {
     OpenApi,
 }
 
-/// What stands behind a destination's name.
+/// Actions that may follow a destination's name.
 const ACTIONS: &[&str] = &["status", "pause", "resume", "test"];
 
 const LOOK: &[Method] = &[Method::GET];
@@ -209,8 +209,8 @@ impl<'p> Resource<'p> {
         }
     }
 
-    /// What it needs at a listener: `/metrics` nothing on loopback, or where the configuration says
-    /// so.
+    /// The permission needed at a listener. `/metrics` needs none on loopback, or if the
+    /// configuration says so.
     fn need_at(&self, (address, config): (IpAddr, &Config), method: &Method) -> Permission {
         match self {
             Self::Metrics if !address.is_loopback() && !config.admin.open_metrics => {
@@ -247,7 +247,7 @@ impl<'p> Resource<'p> {
 }
 
 impl Admin {
-    /// What is served at `address` about a gateway.
+    /// The admin API of a gateway, as served at `address`.
     #[must_use]
     pub fn new(
         address: IpAddr,
@@ -281,7 +281,7 @@ impl Admin {
         }
     }
 
-    /// The configuration in force.
+    /// The active configuration.
     fn config(&self) -> Arc<Config> {
         self.registry.config()
     }

@@ -26,7 +26,7 @@ pub(crate) struct FailedAuthLimiter {
     lines: AddressRateLimiter,
 }
 
-/// What could be guessed, and by whom.
+/// The target of a guess, and its caller.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Guess<'g> {
     /// Where: the path of the call.

@@ -1,4 +1,4 @@
-//! What handlers say and read: JSON, problem details (RFC 9457), query parameters.
+//! Requests and responses of handlers: JSON, problem details (RFC 9457), query parameters.
 
 use std::collections::HashMap;
 
@@ -27,9 +27,9 @@ pub(crate) struct ApiError {
 pub(crate) struct FieldError {
     /// Where, dotted: `secrets[1].until`.
     pub key: String,
-    /// What is wrong.
+    /// The error.
     pub detail: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
 }
 
@@ -53,7 +53,7 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    /// There is no such thing.
+    /// The requested object does not exist.
     pub fn absent(what: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, what)
     }
@@ -66,7 +66,7 @@ impl ApiError {
         }
     }
 
-    /// What was sent has these mistakes.
+    /// The input has these errors.
     pub fn mistakes(errors: Vec<FieldError>) -> Self {
         let first = errors.first();
         let detail =
@@ -124,7 +124,7 @@ impl From<AccessError> for ApiError {
     }
 }
 
-/// What a handler answers.
+/// The result of a handler.
 pub(crate) type Answered = Result<Response, ApiError>;
 
 /// `value` as a JSON answer.
@@ -148,7 +148,7 @@ pub(crate) fn with_body(
 }
 
 fn to_json(value: &impl Serialize) -> Vec<u8> {
-    // Only a map with keys that are no texts cannot be written, and there is none.
+    // Only a map whose keys are not strings cannot be written, and there is none.
     serde_json::to_vec(value).unwrap_or_default()
 }
 

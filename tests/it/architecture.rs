@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [(&str, &str); 4] =
     [("settings", "config"), ("grant", "config"), ("document", "registry"), ("plan", "registry")];
 
-/// What may stand in the last column instead of a list of modules.
+/// The text that may replace a list of modules in the last column.
 const ANY: &str = "every module";
 
 /// Modules by name, each with the modules that it may use; `None` for any.

@@ -164,7 +164,7 @@ fn bodies_that_are_not_verified_share_a_bound() {
     };
     let mut first = begun();
     eventually("the second is told to come again", || {
-        // Where the second was read before it, it was the first that was told so: once more.
+        // If the second was read earlier, the first got the 503: start it again.
         if !first.stays_silent(Duration::from_millis(20)) {
             first = begun();
         }

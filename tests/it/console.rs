@@ -15,7 +15,7 @@ fn guarded() -> Gateway {
     Gateway::start(&format!("{PLAIN}{TOKENS}"))
 }
 
-/// What the first form of a page has to bring back.
+/// The token that a page's first form has to send back.
 fn csrf(page: &Answer) -> String {
     let (_, rest) = page.body.split_once("name=\"csrf\" value=\"").unwrap();
     rest.split_once('"').unwrap().0.to_owned()

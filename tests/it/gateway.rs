@@ -185,12 +185,12 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     panic!("never: {what}");
 }
 
-/// A genuine Taku callback to `level-end`.
+/// A correctly signed Taku callback to `level-end`.
 pub fn taku(transaction: &str) -> String {
     taku_for("u1", transaction, "10")
 }
 
-/// A genuine Taku callback to `level-end`.
+/// A correctly signed Taku callback to `level-end`.
 pub fn taku_for(user: &str, transaction: &str, amount: &str) -> String {
     let signed = format!(
         "trans_id={transaction}&placement_id=p1&adsource_id=9&reward_amount={amount}\

@@ -35,7 +35,7 @@ impl Key {
         STANDARD.encode([&head, self.pair.public_key().as_ref()].concat())
     }
 
-    /// A callback of AdMob for `transaction`, signed with this key; `query` stands before it.
+    /// A callback of AdMob for `transaction`, signed with this key.
     fn admob(&self, transaction: &str) -> String {
         let query = format!(
             "ad_network=1&ad_unit=2&reward_amount=10&reward_item=coin&timestamp=1700000000000\
@@ -77,7 +77,7 @@ fn text(server: &Backend) -> String {
 fn gateway(server: &Backend) -> Gateway {
     let gateway = Gateway::start(&text(server));
     let probe = Key::new("999").admob("probe");
-    // Until the list is there nobody can say anything of a callback.
+    // Until the list is fetched, no callback can be judged.
     eventually("the list is there", || get(gateway.at.callbacks, &probe).status == 403);
     gateway
 }
@@ -160,7 +160,8 @@ fn a_value_does_not_become_a_parameter() {
     }
     assert_eq!(outcomes(&gateway, "accepted"), 0.0);
     assert_eq!(gateway.metric("postern_held_callbacks{source=\"ads\"}"), 2.0);
-    // Without a name that Google always sends, the second one is no reading: the first one counts.
+    // Without a name that Google always sends, the second reading is not possible: the first one
+    // counts.
     let lacking = hidden.replace("timestamp%3D1%26", "").replace("00ff", "00fe");
     let rest = rest.replace("00a1", "00a2");
     let signed = key.signed(&format!("{head}%26{lacking}%26x%3D&{rest}"));
@@ -388,7 +389,7 @@ fn a_server_that_nobody_vouches_for_is_not_believed() {
     assert_eq!(get(gateway.at.callbacks, &Key::new("1").admob("v1")).status, 503);
 }
 
-// === Huawei: a list that is shown to whoever proves who he is ===
+// === Huawei: a list that is shown to a caller who proves its identity ===
 
 fn rsa() -> RsaKeyPair {
     RsaKeyPair::from_pkcs8(include_bytes!("../../fixtures/keys/test-rsa-2048.pk8")).unwrap()

@@ -23,7 +23,7 @@ use super::wire::{self, get, get_bytes};
 /// How often the process is killed.
 const CYCLES: usize = 6;
 
-/// Senders at one time.
+/// Concurrent senders.
 const SENDERS: usize = 8;
 
 /// A gateway in a process of its own.
@@ -77,7 +77,7 @@ impl Process {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let begun = lines.by_ref().map(Result::unwrap).find(|line| line.contains("\"starting\""));
         let begun = begun.expect("a gateway that starts");
-        // Whoever writes to a pipe that nobody reads would wait.
+        // A process that writes to an unread pipe would wait.
         let log = Arc::new(Mutex::new(Vec::new()));
         let own = Arc::clone(&log);
         thread::spawn(move || lines.for_each(|line| own.lock().unwrap().extend(line)));
@@ -221,7 +221,7 @@ fn nothing_answered_is_lost_and_nothing_is_recorded_twice() {
     assert!(all.len() > 1000, "{}", all.len());
 }
 
-/// What is made over an API is there after a kill that comes right behind its answer.
+/// Objects made over an API survive a kill right after its answer.
 #[test]
 fn what_was_made_over_the_apis_outlives_a_kill() {
     let folder = tempfile::tempdir().unwrap();

@@ -19,7 +19,7 @@ use super::wire::get;
 /// How often the process is killed.
 const CYCLES: usize = 5;
 
-/// Senders at one time.
+/// Concurrent senders.
 const SENDERS: usize = 4;
 
 #[test]

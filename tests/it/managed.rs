@@ -1,4 +1,4 @@
-//! Sources and destinations over the admin API: in force at once, versioned, audited, kept.
+//! Sources and destinations over the admin API: active at once, versioned, audited, kept.
 
 use std::net::SocketAddr;
 
@@ -31,7 +31,7 @@ fn source() -> Value {
     json!({ "sender": "taku", "secrets": [TAKU_SECRET], "replayable": true, "destinations": ["shop"] })
 }
 
-/// A genuine Taku callback to another source than `level-end`.
+/// A correctly signed Taku callback to another source than `level-end`.
 fn taku_to(source: &str, transaction: &str) -> String {
     taku(transaction).replace("/callback/level-end", &format!("/callback/{source}"))
 }
@@ -66,7 +66,7 @@ fn what_is_made_over_the_api_is_in_force_when_it_is_answered() {
         all["sources"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["bonus", "level-end"]);
 
-    // Switched off and on again: shown, changed, sent back, its secret staying what it was.
+    // Disabled and enabled again: shown, changed, sent back, its secret staying what it was.
     let mut off = shown;
     off["enabled"] = json!(false);
     assert_eq!(put(admin, "sources/bonus", &off).status, 200);

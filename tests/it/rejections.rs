@@ -120,7 +120,7 @@ fn what_is_held_is_recorded_before_it_is_answered_and_listed_once() {
     let text = with_quarantine("reasons = [\"bad_signature\"]");
     let gateway = Gateway::over(&text, open());
     let to = gateway.at.callbacks;
-    // The sender is told what it would be told without a quarantine, and comes again.
+    // The sender receives the same reply as without a quarantine, and retries.
     for _ in 0..3 {
         assert_eq!(get(to, &forged("q1")).status, 601);
     }

@@ -166,7 +166,7 @@ fn what_stays_has_its_new_reason_and_one_is_granted_for_a_reason() {
     let entry = entry.unwrap_or_else(|| panic!("{audit}"));
     assert_eq!(entry["action"], "released");
     assert_eq!(entry["changes"]["reason"][1], "the platform confirms g2");
-    // The genuine one is known, with another item.
+    // The verified callback's transaction is known, with another item.
     gateway.reload(&text(&backend, TAKU_SECRET));
     eventually("the table is gone", || get(to, &taku_for("u9", "more", "7")).status == 200);
     assert_eq!(get(to, &taku_for("u2", "g2", "10")).status, 200);

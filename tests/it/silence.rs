@@ -1,4 +1,4 @@
-//! Senders that only try again after a time-out are met with silence.
+//! Senders that only retry after a timeout are met with silence.
 //!
 //! Taku waits for two seconds; `patient`, a sender of the tests, waits for an hour, so that nothing
 //! that is held ends while a test looks.

@@ -112,7 +112,7 @@ fn a_store_is_exported_verified_carried_elsewhere_and_salvaged() {
     let offline = here.path("offline.export");
     here.done(&key, &["export", "--output", file(&offline)]);
 
-    // Elsewhere, under another key: twice, and the older backup once more.
+    // Elsewhere, under another key: twice, and the older backup again.
     let there = Place::new(PLAIN);
     let keys = [("POSTERN_MASTER_KEY", OTHER_KEY), ("POSTERN_OLD_MASTER_KEY", KEY)];
     assert_eq!(there.done(&keys, &["import", file(&offline)]), "40 taken, 0 known already\n");

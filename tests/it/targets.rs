@@ -64,7 +64,7 @@ fn also_on_a_connection_that_is_kept_but_not_behind_a_body_or_a_pipeline() {
         wire.send(request(&signed(format!("t=k{n}").as_bytes())));
         assert_eq!(wire.answer().unwrap().status, 200);
     }
-    // After a body nobody knows for certain where the next head begins: hyper's refusal stands.
+    // After a body it is uncertain where the next head begins: hyper's rejection stands.
     wire.send(post_bytes("/callback/level-end", "x=1"));
     assert_eq!(wire.answer().unwrap().status, 400);
     wire.send(request(&signed(b"t=plain2")));

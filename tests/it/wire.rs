@@ -1,4 +1,4 @@
-//! Bytes on a socket: requests written by hand, answers read by hand.
+//! Bytes on a socket: requests written manually, answers read manually.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -180,7 +180,7 @@ pub fn send(to: SocketAddr, line: &str, fields: &[(&str, &str)], body: &str) -> 
 }
 
 impl Answer {
-    /// The value of a header field.
+    /// The value of a header.
     pub fn field(&self, name: &str) -> Option<String> {
         let lower = name.to_ascii_lowercase();
         self.head.lines().find_map(|line| {

@@ -195,7 +195,7 @@ impl Core {
     }
 }
 
-/// What the bounds of a batch depend on, with the sources locked.
+/// The state that a batch's bounds depend on, with the sources locked.
 async fn known(session: &Session, batch: &[Holding]) -> Result<Holdings<()>, QueryError> {
     let of = batch.iter().map(|one| &one.held);
     let sources: BTreeSet<&str> = of.clone().map(|held| held.event.source.as_str()).collect();

@@ -25,7 +25,7 @@ impl Admin {
         page(&self.metrics)
     }
 
-    /// What is unknown is absent: a zero would be taken for good news.
+    /// Unknown values are absent: a zero would look like good news.
     fn observe_health(&self, health: Option<&Health>) {
         let store = &self.metrics.store;
         let room = health.and_then(|health| health.room);

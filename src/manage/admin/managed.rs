@@ -122,7 +122,7 @@ fn told(managed: Managed, name: &str, failed: ChangeError<DocumentError>) -> Api
     }
 }
 
-/// What the request says must be there: `If-Match`, or `If-None-Match: *`.
+/// The precondition of the request: `If-Match`, or `If-None-Match: *`.
 fn precondition(headers: &HeaderMap) -> Result<Precondition, ApiError> {
     let (matches, none) =
         (listed(headers, &header::IF_MATCH)?, listed(headers, &header::IF_NONE_MATCH)?);

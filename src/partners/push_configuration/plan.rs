@@ -1,4 +1,4 @@
-//! What a push configuration adds to the running configuration: routes to destinations that name
+//! Additions of a push configuration to the running configuration: routes to destinations that name
 //! its app, below their `push_path`.
 //!
 //! Messages for a destination that does not exist yet, or does not name the app, wait under a name

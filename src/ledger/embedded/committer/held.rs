@@ -12,9 +12,9 @@ use crate::sender::Reason;
 
 /// Maximum of bytes that a release adds to an event's body.
 const RELEASED_BYTES: usize = 64;
-/// What the record of another reason takes, at most.
+/// Maximum size of the record of another reason.
 const REASON_BYTES: usize = 64;
-/// What the record of a delivery takes beside the destination's name, at most.
+/// Maximum size of the record of a delivery, without the destination's name.
 const STATE_BYTES: usize = 40;
 
 impl Committer {

@@ -20,7 +20,7 @@ use crate::partners::Call;
 use crate::partners::background_checks::SENDER;
 use crate::sender::{Judgement, Request, Resolution, Resolved};
 
-/// What an order says in the log, in place of a state of its check.
+/// The status of an order in the log, in place of a state of its check.
 const ORDERED: &str = "temporary report ordered";
 
 /// The owner of a serial number.
@@ -30,7 +30,7 @@ pub(super) enum Serial {
     OfThisOrder,
     /// A callback, or an order for another check.
     Taken,
-    /// There is no source for callbacks under this signature, and so no check of its company.
+    /// No source for callbacks has this signature, and so its company has no check.
     NoSource,
 }
 
@@ -51,8 +51,7 @@ pub(super) async fn bind(call: &Call<'_>, number: &str) -> Result<Serial, Ledger
     Ok(Serial::OfThisOrder)
 }
 
-/// The order as an event of `source`; none if the source would refuse a callback with its header
-/// fields.
+/// The order as an event of `source`; none if the source would reject a callback with its headers.
 fn event(call: &Call<'_>, source: &Source, number: &str) -> Option<NewEvent> {
     // Not under `recordNo`: an order says nothing about its check, and is not found by it.
     let body = json!({ "reportOf": number, "status": ORDERED }).to_string();
