@@ -151,7 +151,7 @@ fn vectors() -> Vec<(String, String, Written)> {
 
 #[test]
 fn every_sender_of_the_catalog() {
-    // What is sealed has to be opened; Renaren's secret is sorted among whatever came.
+    // Sealed values have to be opened; Renaren's secret is sorted among the parameters.
     let allocates = ["feishu", "renaren", "wechat-push"];
     let mut counted = 0;
     for (sender, secret, written) in vectors() {

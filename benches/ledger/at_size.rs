@@ -3,7 +3,7 @@
 //! `at_size fill DIR COUNT` fills a ledger, measures, prints one line of JSON and waits to be
 //! killed. `at_size open DIR` opens what was left, measures, and ends. `at_size wait DIR` opens it
 //! and measures only how long callers wait, for a disk that was made slower from outside.
-//! `at_size cost DIR FRESH AGAIN` records events and then known ones, for a look at what each costs.
+//! `at_size cost DIR FRESH AGAIN` records new events and then known ones, to compare their costs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot run says so")]
 #![allow(clippy::print_stdout, reason = "what it prints is what it is for")]

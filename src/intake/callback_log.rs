@@ -31,10 +31,10 @@ const SAMPLES_OF_UNKNOWN_PATHS: Rate = Rate { count: 1000, per: Duration::from_s
 /// Bytes of a parameter's name that are logged: it may come from the request.
 const PARAMETER_BYTES_MAX: usize = 64;
 
-/// Bytes of a transaction that are logged: longer than any honest one.
+/// Bytes of a transaction that are logged: longer than any real one.
 const TRANSACTION_BYTES_MAX: usize = 256;
 
-/// Bytes of a user's name that are kept: longer than any honest one.
+/// Bytes of a user's name that are kept: longer than any real one.
 const USER_BYTES_MAX: usize = 256;
 
 /// Bytes of a path that belongs to no source that are logged. Its query never is: it may hold a
@@ -69,7 +69,7 @@ impl CallbackLog {
         })
     }
 
-    /// A request that belongs to no source: perhaps a slip in a sender's console.
+    /// A request that belongs to no source: perhaps a typing error in a sender's console.
     pub fn stranger(&self, peer: IpAddr, head: &Head, view: &View) {
         self.metrics.unknown_paths().inc();
         let now = clock::instant();
@@ -93,7 +93,7 @@ impl CallbackLog {
         }
         let request =
             Request { method: &head.method, target, base: "", headers: &head.headers, body: b"" };
-        // What it claims is what the nearest source would read.
+        // Its claims are the values that the nearest source would read.
         let callback = nearest.map(|route| route.source.recipe.read(request, clock::now_ms()));
         let says = |role, most| callback.as_ref().and_then(|callback| says(callback, role, most));
         let new = NewRejection {
@@ -164,7 +164,7 @@ impl CallbackRecord {
         self.outcome = outcome;
     }
 
-    /// Why it is refused.
+    /// Notes why the callback is rejected.
     pub fn refused(&mut self, refusal: CallbackError) {
         self.refusal = Some(refusal);
     }
@@ -268,8 +268,8 @@ impl CallbackRecord {
         self.held = Some(id);
     }
 
-    /// Keeps what is nowhere else: what is accepted is in the ledger, what is refused is kept with
-    /// its request.
+    /// Keeps a callback that is recorded nowhere else: accepted ones are in the ledger, and
+    /// rejected ones are kept with their request.
     fn pass(&mut self, took: Duration) {
         if self.outcome == Outcome::Accepted || self.refusal.is_some() || !self.logged {
             return;

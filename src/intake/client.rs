@@ -1,8 +1,8 @@
-//! Who calls: the address of the connection, or what trusted proxies say about it.
+//! The caller: the address of the connection, or the one that trusted proxies report.
 //!
 //! Each proxy adds the address that it saw at the right end of the list. From the right, entries
-//! are believed for as long as the one who added them is trusted; the first that is not a trusted
-//! proxy is the caller. Whatever stands to the left of it anybody may have written.
+//! are believed as long as the proxy that added them is trusted. The first one that is not a
+//! trusted proxy is the caller. Everything to the left of it may be forged.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Hops that are looked at: no sane path has more, and a forged list may be as long as a head.
+/// Hops that are evaluated: no sane path has more, and a forged list may be as long as a head.
 const HOPS_MAX: usize = 32;
 
 /// Who calls, as far as that is known.
@@ -145,7 +145,7 @@ mod tests {
             // Not a proxy of ours: nothing that it says counts.
             ("203.0.113.9", &[(XFF, "198.51.100.1")], "203.0.113.9"),
             ("203.0.113.9", &[(RFC, "for=198.51.100.1")], "203.0.113.9"),
-            // One proxy, honest; with a forged part to the left.
+            // One trusted proxy; with a forged part to the left.
             ("10.0.0.1", &[(XFF, "198.51.100.1")], "198.51.100.1"),
             ("10.0.0.1", &[(XFF, "127.0.0.1, 10.9.9.9, 198.51.100.1")], "198.51.100.1"),
             ("10.0.0.1", &[(XFF, "1.1.1.1"), (XFF, "198.51.100.1")], "198.51.100.1"),

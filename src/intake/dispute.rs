@@ -15,14 +15,14 @@ use crate::ledger::{
 };
 use crate::sender::{Outcome, Reply, Role};
 
-/// Bytes of a role that are logged: longer than any honest one.
+/// Bytes of a role that are logged: longer than any real one.
 const ROLE_BYTES_MAX: usize = 128;
 
 /// The event that a callback disputes, and why.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dispute {
     pub why: HeldWhy,
-    /// The event that stands; `None`: there is none, and what was signed has several readings.
+    /// The existing event; `None`: there is none, and the signed text has several readings.
     pub first: Option<EventId>,
     /// When its sender stops waiting.
     pub until: Instant,

@@ -1,4 +1,5 @@
-//! The gate: a request to `/callback/<source>` through its phases, to its sender's answer.
+//! The callback handler: a request to `/callback/<source>` through its phases, to its sender's
+//! reply.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -84,8 +85,8 @@ enum Elsewhere {
     Nothing(StatusCode),
 }
 
-/// The entry of the callback that is being served; taken away if its sender hangs up while it is
-/// being recorded.
+/// The record of the callback in progress; removed if its sender hangs up while it is being
+/// recorded.
 pub(super) type Slot = Option<CallbackRecord>;
 
 impl CallbackHandler {
@@ -143,13 +144,13 @@ impl CallbackHandler {
         self.0.view.store(Arc::new(view));
     }
 
-    /// The latest callbacks that were neither recorded nor refused.
+    /// The latest callbacks that were neither recorded nor rejected.
     #[must_use]
     pub fn recent(&self) -> &Recent {
         &self.0.desk.recent
     }
 
-    /// How many callbacks of a source were refused for `reason`, since the start.
+    /// Callbacks of a source that were rejected for `reason`, since the start.
     #[must_use]
     pub fn refused(&self, source: &str, reason: Reason) -> u64 {
         self.0.view.load().route(source).map_or(0, |route| route.counters.refused(reason))
@@ -235,7 +236,7 @@ impl Shared {
     ) -> Reply {
         let route = Arc::clone(received.route());
         let recipe = &route.source.recipe;
-        // What is rare is boxed here and below: a future is as large as the largest that it may
+        // Rare branches are boxed here and below: a future is as large as the largest that it may
         // wait for, and is moved as a whole.
         let keys = match &route.keys {
             Some(_) => Box::pin(public_keys(received, slot.as_ref())).await,
@@ -252,7 +253,7 @@ impl Shared {
         self.desk.metrics.verify_seconds.observe((judged - began).as_secs_f64());
         let Some(book) = self.book.get().filter(|_| !self.is_starting()) else {
             match ruling {
-                // What is to be held has to be recorded.
+                // A callback that is to be held has to be recorded.
                 Decision::Stop(stop) if !stop.is_held_by(&route) => {
                     return stopped(slot, &callback, received, stop);
                 }
@@ -342,8 +343,8 @@ impl Shared {
         }
     }
 
-    /// Looks at what does not need the body, then reads it. What it took of the pool is given back
-    /// when the callback is verified.
+    /// Checks everything that does not need the body, then reads it. Its part of the pool is
+    /// returned when the callback is verified.
     async fn receive(
         &self,
         received: &mut Received,
@@ -429,7 +430,7 @@ fn source_name(target: &[u8]) -> Option<&str> {
     std::str::from_utf8(&name[..end]).ok()
 }
 
-/// Ends a callback that is not recorded: noted, kept if it is refused, and answered.
+/// Ends a callback that is not recorded: noted, kept if it is rejected, and answered.
 pub(super) fn stopped(
     slot: &mut Slot,
     callback: &Callback<'_>,

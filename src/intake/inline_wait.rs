@@ -63,7 +63,7 @@ impl<'r> InlineWait<'r> {
         // Before the ledger is asked: a verdict that comes in between is not missed.
         let waiter = self.verdicts.expect(first, self.until, late);
         let Some(delivery) = self.delivery(book, first).await else {
-            // It has expired, or it was recorded before this destination was there.
+            // The event has expired, or was recorded before this destination existed.
             return told(None, late);
         };
         match verdict::recorded(&delivery) {
@@ -83,8 +83,8 @@ impl<'r> InlineWait<'r> {
         detail.deliveries.into_iter().find(|delivery| delivery.target == self.inline.target)
     }
 
-    /// Whether the first sender's time was over before this one came, so that it was told what
-    /// stands in the configuration, for good.
+    /// Whether the first sender's time ended before this callback came. Then the first sender
+    /// received the configured answer, for good.
     fn was_told_late(&self, first: EventId) -> bool {
         let age = clock::now_ms().saturating_sub(first.ms());
         let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));

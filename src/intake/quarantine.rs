@@ -74,7 +74,7 @@ fn as_accepted(callback: &Callback<'_>, received: &Received) -> Reply {
     callback.reply(outcome, None, &salt)
 }
 
-/// Holds it, within its sender's patience. One for which there is no room is kept as a sample.
+/// Holds the callback, within its sender's patience. If there is no room, it is kept as a sample.
 async fn hold(
     slot: &mut Slot,
     callback: &Callback<'_>,

@@ -84,7 +84,7 @@ impl fmt::Debug for Rejections {
 impl Rejections {
     /// Keeps them in `book` from now on.
     pub(super) fn open(&self, book: BatchedLedger) {
-        // There is one store for as long as the process runs.
+        // One store lasts as long as the process runs.
         let _ = self.0.book.set(book);
     }
 
@@ -92,8 +92,8 @@ impl Rejections {
         self.0.book.get().ok_or(LedgerError::Unavailable("the store is not open yet".into()))
     }
 
-    /// Rejected callbacks, newest first, with what this gateway has not written yet. What is
-    /// asked of the query's list does not matter.
+    /// Rejected callbacks, newest first, including those that this gateway has not written yet. The
+    /// list that the query names is ignored.
     ///
     /// # Errors
     /// The ledger fails, or the cursor is none of this list.

@@ -49,10 +49,10 @@ pub enum Released {
 }
 
 impl CallbackHandler {
-    /// Looks at a callback in quarantine again.
+    /// Verifies a callback in quarantine again.
     ///
     /// # Errors
-    /// The ledger fails. It may be released again.
+    /// The ledger fails. The callback may be released again.
     pub async fn release(
         &self,
         held: &NewHeld,

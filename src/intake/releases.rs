@@ -20,7 +20,7 @@ use crate::ledger::{
 };
 use crate::sender::Reason;
 
-/// Callbacks that are looked at together: they share a commit.
+/// Callbacks that are verified together: they share a commit.
 const TOGETHER: usize = 64;
 
 /// Callbacks of one question for what there is.
@@ -60,9 +60,9 @@ pub struct ReleaseProgress {
     pub state: ReleaseState,
     /// Whether anything is recorded.
     pub mode: ReleaseMode,
-    /// How many there are to look at, where that is known.
+    /// Callbacks to verify, where their number is known.
     pub of: Option<u64>,
-    /// Callbacks that were looked at.
+    /// Callbacks that were verified again.
     pub seen: u64,
     /// Callbacks that became events.
     pub released: u64,
@@ -81,7 +81,7 @@ pub enum ReleaseState {
     Running,
     /// The order is complete.
     Done,
-    /// An operator cancelled it. What it has released stays released.
+    /// An operator cancelled the order. Released callbacks stay released.
     Cancelled,
     /// The ledger failed. The same order may be given again.
     Failed(LedgerError),

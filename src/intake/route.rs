@@ -38,7 +38,7 @@ const SAMPLES: Rate = Rate { count: 2000, per: Duration::from_secs(86_400) };
 /// Warnings that a quarantine has no room.
 const FULL: Rate = Rate { count: 1, per: Duration::from_secs(600) };
 
-/// Warnings that verified values contradict a sender's file: one is enough to look at the metric.
+/// Warnings that verified values contradict a sender's file: one is enough to point to the metric.
 const MISFITS: Rate = Rate { count: 1, per: Duration::from_secs(600) };
 
 /// A source as it runs.
@@ -102,8 +102,8 @@ pub(super) struct View {
 }
 
 impl View {
-    /// The sources of `plan`. Those that `before` had too go on with its counters and, where it
-    /// did not change, its rate.
+    /// The sources of `plan`. A source that `before` had too keeps its counters and, if it did not
+    /// change, its rate.
     pub fn new(plan: &Plan, before: Option<&Self>, desk: &Arc<CallbackLog>, keys: &Keys) -> Self {
         let config = &*plan.config;
         let now = clock::instant();
@@ -219,7 +219,7 @@ impl Route {
         }
     }
 
-    /// Says once in a while that rejected callbacks are not held any more.
+    /// Warns occasionally that rejected callbacks are not held any more.
     pub(super) fn say_quarantine_is_full(&self) {
         if self.full.take(clock::instant()) {
             let source = &*self.label;

@@ -125,7 +125,7 @@ pub struct OpenStep {
 pub struct OpenProgress(Arc<dyn Fn(OpenStep) + Send + Sync>);
 
 impl OpenStep {
-    /// Has `hear` hear of each step.
+    /// Calls `hear` for each step.
     pub fn told(hear: impl Fn(Self) + Send + Sync + 'static) -> OpenProgress {
         OpenProgress(Arc::new(hear))
     }
@@ -180,7 +180,7 @@ impl Drop for Shared {
             // A panic was caught and has poisoned the ledger.
             let _ = thread.join();
         }
-        // Otherwise a broken last frame is taken for the end of a commit that a crash tore.
+        // Otherwise a broken last frame looks like the end of a commit that a crash truncated.
         if self.core.poison.reason().is_none()
             && let Err(error) = self.core.note_end()
         {

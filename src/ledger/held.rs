@@ -18,7 +18,7 @@ use super::{Cursor, DedupeKey, EventBody, EventId, EventKeys, HeldId, NewEvent, 
 use crate::clock::UnixMillis;
 use crate::sender::Reason;
 
-/// Variants of one signed text or key, waiting or decided. Honest senders make one or two; a replay
+/// Variants of one signed text or key, waiting or decided. Real senders make one or two; a replay
 /// attack must not create unbounded work.
 pub const VARIANTS_MAX: usize = 8;
 
@@ -104,7 +104,7 @@ pub enum HeldList {
     Rejected,
 }
 
-/// Which kept callbacks to list. What is `None` does not matter.
+/// The kept callbacks to list. A filter that is `None` matches all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeldQuery {
     /// The list.
@@ -252,7 +252,7 @@ impl Decision {
     /// The number on disk.
     pub(super) const fn code(self) -> u8 {
         match self {
-            // What was settled is marked as released.
+            // A settled callback is marked as released.
             Self::Release | Self::Settle => 1,
             Self::Drop => 2,
         }

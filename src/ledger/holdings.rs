@@ -172,7 +172,7 @@ impl<T> Holdings<T> {
         self.waiting.get_mut(&id).map(|waiting| &mut waiting.place)
     }
 
-    /// Why one that waits was rejected, as far as is known by now.
+    /// The latest known reason for which a waiting callback was rejected.
     pub(super) fn reason(&self, id: HeldId) -> Option<Reason> {
         self.waiting.get(&id).and_then(|waiting| waiting.reason)
     }

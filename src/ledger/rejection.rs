@@ -184,7 +184,7 @@ impl NewRejection<'_> {
 }
 
 impl Rejection {
-    /// The id that stands for paths that belong to no source. No source has it.
+    /// The source id for paths that belong to no source. No source has it.
     pub const UNKNOWN_PATHS: &str = "";
 
     /// Reads what [`NewRejection::held`] wrote.

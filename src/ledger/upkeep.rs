@@ -51,8 +51,8 @@ pub struct Retention {
     pub held: HeldRetention,
 }
 
-/// How long rejected callbacks are kept, from receipt. What disputes an event waits until a person
-/// decides.
+/// How long rejected callbacks are kept, from receipt. A callback that disputes an event waits
+/// until a person decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeldRetention {
     /// Samples; `None`: for ever.

@@ -224,7 +224,7 @@ impl<'p> Resource<'p> {
 
     fn need(&self, method: &Method) -> Permission {
         match self {
-            // That of the metrics depends on the listener.
+            // The permission for the metrics depends on the listener.
             Self::Metrics | Self::Live | Self::Alive | Self::Ready => Permission::Nothing,
             Self::Replay(_)
             | Self::Drain
@@ -437,8 +437,8 @@ mod tests {
 
     use super::*;
 
-    /// Every path of the document, and what stands for it in the router: a new resource does not
-    /// compile before it has its row.
+    /// Every path of the document, and its resource in the router: a new resource does not compile
+    /// before it has its row.
     fn path_of(resource: &Resource<'_>) -> &'static str {
         match resource {
             Resource::Metrics => "/metrics",

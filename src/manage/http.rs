@@ -22,7 +22,7 @@ pub(crate) struct ApiError {
     errors: Box<[FieldError]>,
 }
 
-/// One mistake in what was sent.
+/// One error in the input.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct FieldError {
     /// Where, dotted: `secrets[1].until`.
@@ -142,7 +142,7 @@ pub(crate) fn with_body(
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, content_type);
-    // What is shown here is for one pair of eyes, and changes all the time.
+    // Responses are for one reader and change constantly.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -157,8 +157,8 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
 pub(crate) struct Query(HashMap<String, String>);
 
 impl Query {
-    /// Reads `query`; names outside of `known` are a mistake, so that a slip of the pen does not
-    /// list everything.
+    /// Reads `query`. Unknown names are an error: otherwise a misspelt filter would list
+    /// everything.
     pub fn read(query: Option<&str>, known: &[&str]) -> Result<Self, ApiError> {
         let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query.unwrap_or_default())
             .map_err(|_| ApiError::bad("the query cannot be read"))?;
@@ -209,7 +209,7 @@ impl Query {
     }
 }
 
-/// A time in milliseconds, as people and programs write it; `name` is where it stands.
+/// A time in milliseconds or in text form; `name` is its parameter.
 pub(crate) fn time(name: &str, text: &str) -> Result<i64, ApiError> {
     let plain = text.parse().ok();
     let stamp = || text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond);

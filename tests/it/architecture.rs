@@ -41,7 +41,7 @@ fn modules_use_what_the_table_of_architecture_allows() {
 fn no_two_modules_use_each_other() {
     let used = imports();
     let table = table();
-    // Every pass takes away the modules whose imports are all taken away. A circle remains.
+    // Every pass removes the modules whose imports are all removed. A circle remains.
     let mut left: BTreeSet<&str> = used.keys().map(String::as_str).collect();
     loop {
         let before = left.len();

@@ -340,8 +340,8 @@ fn is_refusal(answer: &Value, code: &str) {
     assert_eq!((&answer["code"], &answer["sign"]), (&json!(code), &json!("")), "{answer}");
 }
 
-/// The exact sequence of an attack. A callback's headers do not order a report. Those of an order
-/// and of our answers do not pass as a callback. A restart changes neither.
+/// The exact sequence of an attack. A callback's headers do not order a report. Headers of an order
+/// or of our answers do not pass as a callback. A restart changes neither.
 #[test]
 fn callbacks_orders_and_answers_have_one_space_of_serial_numbers() {
     let folder = tempfile::tempdir().unwrap();
@@ -390,7 +390,7 @@ fn callbacks_orders_and_answers_have_one_space_of_serial_numbers() {
     assert_eq!(fresh["code"], "000", "nothing was said of the check meanwhile: {fresh}");
 }
 
-/// An order and a callback with one signature at the same time: one of them is taken.
+/// An order and a callback with one signature at the same time: one of them is accepted.
 #[test]
 fn of_an_order_and_a_callback_at_once_one_is_taken() {
     let gateway = Gateway::start(CONFIG);

@@ -99,7 +99,7 @@ fn an_oversize_body_is_413_and_never_cut() {
     let over = format!("{fits}a");
     assert_eq!(ask(to, post_bytes("/callback/level-end", &over)).status, 413);
 
-    // What is announced is refused before it is sent.
+    // An announced excess is rejected before it is sent.
     let mut wire = Wire::open(to);
     wire.send(
         "POST /callback/level-end HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\

@@ -147,7 +147,7 @@ fn addresses_are_shown_in_the_configured_order_and_callbacks_go_there() {
     );
     assert_eq!(got[0].body, b"remark=a");
 
-    // Numbers are taken by themselves, and leave the address alone.
+    // Numbers alone are accepted, and leave the address alone.
     assert_eq!(set(admin, &of("42", "rp7", &now()), "report_number=7")["code"], 0);
     assert_eq!(get(admin, &of("42", "rp7", &now()))["data"][0]["notify_url"], json!(url));
     for clear in ["notify_url=", "notify_url=null"] {

@@ -1,5 +1,5 @@
-//! The console as a program sees it: who is let in, what every answer says about itself. What
-//! people see is tested in a browser (`tests/console`).
+//! The console as a program sees it: who is let in, and the headers of every response. The pages
+//! themselves are tested in a browser (`tests/console`).
 
 use std::net::SocketAddr;
 

@@ -59,7 +59,7 @@ fn a_backlog_is_delivered_in_the_order_in_which_it_came() {
         call(&gateway, &format!("o{n:03}"));
     }
     condition(&gateway, "resume");
-    // Within a millisecond there is no order.
+    // Within a millisecond the order is undefined.
     let came: Vec<String> = backend
         .await_count(100)
         .iter()

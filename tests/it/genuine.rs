@@ -250,7 +250,7 @@ fn a_delivery_without_a_body_is_signed_over_what_it_says() {
             field.1.push('0');
             assert!(verified(&altered).is_empty(), "{name}");
         }
-        // Beside it stands the signature of Standard Webhooks, over an empty body.
+        // The signature of Standard Webhooks is beside it, over an empty body.
         assert!(got.header("webhook-signature").starts_with(&standard_v1(got, KEY)));
     }
     let keys = get(gateway.at.admin, "/admin/v1/signing-key").json();

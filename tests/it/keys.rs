@@ -235,7 +235,7 @@ fn without_a_list_a_callback_is_not_refused_but_unavailable() {
     assert_eq!(get(gateway.at.callbacks, &key.admob("w1")).status, 503);
     assert_eq!(outcomes(&gateway, "unavailable"), 1.0);
     assert_eq!(outcomes(&gateway, "rejected"), 0.0);
-    // What is wrong in itself is refused all the same.
+    // A callback that is wrong in itself is rejected all the same.
     let torn = key.admob("w2").replace("signature=", "sig=");
     assert_eq!(get(gateway.at.callbacks, &torn).status, 403);
     assert_eq!(get(gateway.at.admin, "/readyz").status, 200);
@@ -356,7 +356,7 @@ fn a_new_configuration_keeps_the_keys_that_are_there() {
     eventually("the new source is there", || get(gateway.at.callbacks, &other).status == 200);
     assert_eq!(get(gateway.at.callbacks, &key.admob("r2")).status, 200);
     assert_eq!(server.got().len(), before, "nothing was fetched again");
-    // Without a source that needs it there is no list, and no age of one.
+    // Without a source that needs it there is neither a list nor an age of one.
     gateway.reload(super::gateway::PLAIN);
     eventually("the age is gone", || {
         !get(gateway.at.admin, "/metrics").body.contains("postern_key_set_age_seconds{")

@@ -245,7 +245,7 @@ fn a_reload_that_takes_a_name_in_use_is_refused() {
     await_lines("bonus-refused is in the file and was made over an API", 1);
     assert_eq!(show(admin, "sources/bonus-refused").json()["origin"], "api");
     assert_eq!(get(gateway.at.callbacks, &taku("kept")).status, 200, "the old file stays in force");
-    // Another file is taken, and what was made over the API is still there.
+    // Another file is applied, and objects made over the API still exist.
     gateway.reload(&format!("{PLAIN}{ALLOW}").replace("level-end", "level-up"));
     eventually("the new file is in force", || {
         get(gateway.at.callbacks, &taku("gone")).status == 404

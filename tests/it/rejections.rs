@@ -55,7 +55,7 @@ fn a_rejection_outlives_a_restart_and_is_found_by_what_it_claims() {
     for bad in ["held=perhaps", "reason=nonsense", "cursor=zz"] {
         assert_eq!(get(gateway.at.admin, &format!("/admin/v1/rejections?{bad}")).status, 400);
     }
-    // What the list shows is what explain takes.
+    // Explain accepts an id from the list.
     let explain = |id: &str, source: &str| {
         let question = json!({ "source": source, "rejection": id }).to_string();
         post(gateway.at.admin, "/admin/v1/explain", &question)

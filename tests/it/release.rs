@@ -134,7 +134,7 @@ fn what_stays_has_its_new_reason_and_one_is_granted_for_a_reason() {
         text(&backend, TAKU_SECRET).replace("secrets =", "rewards = { coin = 5 }\nsecrets =");
     gateway.reload(&pinned);
     eventually("the source has changed", || get(to, &taku_for("u9", "other", "5")).status == 200);
-    // The question whether it has may have been rejected at first: it is a duplicate by now.
+    // The polling request may have been rejected at first: it is a duplicate now.
     let progress = release(admin, &json!({ "source": "level-end" }));
     let [seen, released, duplicates, refused] = counts(&progress);
     assert_eq!((released, refused, seen - duplicates), (0, 2, 2));
@@ -259,7 +259,7 @@ fn a_release_that_is_killed_delivers_every_genuine_callback_once_and_no_forged_o
         flood.join().unwrap();
         sent
     });
-    // What was answered is in quarantine, whatever happens now.
+    // An acknowledged callback is in quarantine, whatever happens now.
     process.kill();
     write(&config, &backend, TAKU_SECRET);
     let genuine = |admin| {

@@ -84,7 +84,7 @@ fn everything_answers_while_the_store_opens_and_who_waits_is_recorded() {
     let page = get(admin, "/console/sources");
     assert!(page.status == 503 && page.body.contains("opening the store"), "{}", page.body);
 
-    // What is decided without the store is decided.
+    // Callbacks that are decided without the store are decided.
     assert_eq!(get(callbacks, &taku("s1").replace("coin", "gold")).status, 601);
     // A source that only the store may know is not denied.
     assert_eq!(get(callbacks, "/callback/managed").status, 503);

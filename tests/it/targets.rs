@@ -50,7 +50,7 @@ fn what_senders_really_write_gets_through_untouched() {
         let answer = get_raw(&gateway, query);
         assert_eq!((answer.status, answer.body.as_str()), (200, "ok"), "{}", query.escape_ascii());
     }
-    // A transaction is text: bytes that are not UTF-8 are refused, though the signature is right.
+    // A transaction is text: bytes that are not UTF-8 are rejected, though the signature is right.
     assert_eq!(get_raw(&gateway, b"t=\xc4\xe3\xba\xc3").status, 400);
 }
 

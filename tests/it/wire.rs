@@ -61,7 +61,7 @@ impl Wire {
         self.0.write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Sends what the other side may already refuse to read.
+    /// Sends bytes that the other side may already refuse to read.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.0.write_all(bytes.as_ref()).is_ok()
     }

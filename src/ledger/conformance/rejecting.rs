@@ -119,7 +119,7 @@ pub(super) async fn rejections_are_found_by_what_they_claim<L: Ledger>(
     assert_eq!(find(time).await?, some(&[1]));
     let source = Some(SourceId::from("other"));
     assert_eq!(find(HeldQuery { source, ..rejections() }).await?, []);
-    // Another reason, by now.
+    // Another reason since then.
     ledger.note_reason(all[1].id, Reason::NotOurs).await?;
     ledger.note_reason(HeldId::new(1), Reason::NotOurs).await?;
     let reason = Some(Reason::NotOurs);
@@ -135,7 +135,7 @@ pub(super) async fn what_is_settled_is_settled_once<L: Ledger>(
 ) -> Checked {
     let held = rejected(3, HeldWhy::Quarantine, 1);
     hold_all(ledger, std::slice::from_ref(&held)).await?;
-    // What verifies by now is recorded as every event is, however often.
+    // A callback that now verifies is recorded as every event is, however often.
     let recorded = NewEvent { id: held.id.event(), ..event(3, &["a"]) };
     for _ in 0..2 {
         assert_eq!(accept(ledger, &recorded).await?, Accepted::Fresh);

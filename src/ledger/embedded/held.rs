@@ -62,7 +62,7 @@ impl HeldTable {
         self.holdings.note_reason(id, reason)
     }
 
-    /// Why one that waits was rejected, as far as is known by now.
+    /// The latest known reason for which a waiting callback was rejected.
     pub(super) fn reason(&self, id: HeldId) -> Option<Reason> {
         self.holdings.reason(id)
     }

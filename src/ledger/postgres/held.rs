@@ -253,7 +253,7 @@ async fn make_room(session: &Session, source: &str) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// Notes why a kept callback would be rejected by now.
+/// Notes why a kept callback would now be rejected.
 pub(super) async fn note_reason(
     session: &Session,
     id: HeldId,

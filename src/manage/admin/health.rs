@@ -14,7 +14,7 @@ const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8")
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 
 impl Admin {
-    /// The page that is scraped. What has to be asked for is asked for now: nothing polls.
+    /// The page that is scraped. Values that need a query are fetched on request: nothing polls.
     pub(super) async fn metrics(&self) -> Answered {
         self.metrics.ready.set(i64::from(self.unready().await.is_none()));
         self.keys.observe();

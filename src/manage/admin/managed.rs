@@ -1,4 +1,4 @@
-//! Sources and destinations: shown, written and taken away, with versions.
+//! Sources and destinations: shown, written and removed, with versions.
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -131,7 +131,7 @@ fn precondition(headers: &HeaderMap) -> Result<Precondition, ApiError> {
         (Some(["*"]), None) => Ok(Precondition::Present),
         (None, Some(["*"])) => Ok(Precondition::Absent),
         (Some(tags), None) => {
-            // A tag that is none of ours stands for no version.
+            // A tag that is not ours names no version.
             let version = |tag: &&str| tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok();
             Ok(Precondition::OneOf(tags.iter().filter_map(version).collect()))
         }

@@ -21,7 +21,7 @@ const WAIT: Duration = Duration::from_secs(1);
 /// Callbacks that an order may name one by one: what a body of 1 MiB holds.
 const IDS_MAX: usize = 20_000;
 
-/// An order. What is left out does not matter.
+/// An order. An omitted filter matches all.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Order {

@@ -20,7 +20,7 @@ const WAIT: Duration = Duration::from_secs(1);
 /// Events that an order may name one by one: what a body of 1 MiB holds.
 const EVENTS_MAX: usize = 20_000;
 
-/// An order. What is left out does not matter.
+/// An order. An omitted filter matches all.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Order {

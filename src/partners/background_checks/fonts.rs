@@ -23,7 +23,7 @@ const FOLDERS: [&str; 5] = [
 /// Folders in folders that are looked through.
 const DEPTH_MAX: usize = 4;
 
-/// Files that are looked at; a desktop has some hundreds.
+/// Files that are examined; a desktop has some hundreds.
 const FILES_MAX: usize = 2_000;
 
 /// Bytes of a font: the largest collections of Chinese fonts have a hundred megabytes.

@@ -55,7 +55,7 @@ static PRINTERS: Semaphore = Semaphore::const_new(2);
 enum Code {
     /// Success.
     Done,
-    /// An internal error, or there is no report.
+    /// An internal error, or the report does not exist.
     Internal,
     /// The signature is wrong.
     Sign,
@@ -105,7 +105,7 @@ struct Signed<'c> {
     now_ms: UnixMillis,
 }
 
-/// The reason that there is no report.
+/// The reason that a report does not exist.
 #[derive(Debug, thiserror::Error)]
 enum ReportError {
     #[error("there is no check of that number")]

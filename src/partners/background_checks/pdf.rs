@@ -1,5 +1,5 @@
-//! A report as PDF: text in lines and pages, its fonts cut down to what it uses and embedded, each
-//! glyph with the character that it stands for, so that it can be searched and copied.
+//! A report as PDF: text in lines and pages. Its fonts are embedded, cut down to the glyphs it
+//! uses. Each glyph has its character, so the text can be searched and copied.
 
 use std::collections::BTreeMap;
 

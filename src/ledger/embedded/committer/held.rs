@@ -23,7 +23,7 @@ impl Committer {
         batch.iter().map(|one| self.hold(&one.held, one.bounds)).collect()
     }
 
-    /// Notes why a kept callback would be rejected by now.
+    /// Notes why a kept callback would now be rejected.
     pub(super) fn note_reason(&mut self, id: HeldId, reason: Reason) -> Result<(), LedgerError> {
         if !self.core.held().is_waiting(id) {
             return Ok(());

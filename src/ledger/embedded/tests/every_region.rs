@@ -44,7 +44,7 @@ impl<'s> Copy<'s> {
         self.opened_with(Keyring::default())
     }
 
-    /// The store, unless it is refused, with a place.
+    /// The store; `None` if it is rejected with an error that names a place.
     fn opened_with(&self, keys: Keyring) -> Option<Embedded> {
         match Embedded::open(EmbeddedOptions { keys, ..self.options() }) {
             Ok(ledger) => Some(ledger),

@@ -235,7 +235,7 @@ impl Pair {
                 self.disk =
                     self.disk.after(if seed % 4 == 0 { Left::Nothing } else { Left::Some(seed) });
                 if seed % 7 == 0 {
-                    // There may be none yet.
+                    // The list may still be empty.
                     let _ = fs::remove_dir_all(core::index_dir(self.dir.path()));
                 }
                 self.model.restart();

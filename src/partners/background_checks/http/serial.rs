@@ -1,11 +1,11 @@
 //! Serial numbers: callbacks, orders and our replies share one space of them.
 //!
 //! The platform signs callbacks and orders by one rule, over `key`, `ts` and `seq` alone, and our
-//! answers are signed by it too. So an order is recorded, before anything is done for it, in every
-//! source that would take a callback under its signature, as an event without destinations under the
-//! very identity of such a callback. From then on the ledger keeps them apart, on every engine and
-//! for all gateways: what comes first with a `key` and a `seq` has them, and its content is bound.
-//! An answer bears the numbers of what it answers, which are taken by the time it is made.
+//! replies are signed by it too. So an order is recorded, before anything is done for it, in every
+//! source that would accept a callback under its signature. It is an event without destinations,
+//! under the identity of such a callback. From then on the ledger separates them, on every engine
+//! and for all gateways: the first callback or order with a `key` and a `seq` has them, and its
+//! content is bound. A reply bears the numbers of its call, which are used by the time it is made.
 
 use serde_json::json;
 use smallvec::SmallVec;
@@ -34,7 +34,7 @@ pub(super) enum Serial {
     NoSource,
 }
 
-/// Gives the serial number of a call to the order for the check `number`, unless it is taken.
+/// Gives the serial number of a call to the order for the check `number`, unless another has it.
 pub(super) async fn bind(call: &Call<'_>, number: &str) -> Result<Serial, LedgerError> {
     let sources = call.config.sources.values();
     let ours = sources.filter(|source| source.recipe.sender().name() == SENDER);
