@@ -18,8 +18,8 @@ pub const FOLDER_MODE: u32 = 0o700;
 /// Everything that others could do.
 const OTHERS: u32 = 0o077;
 
-/// Makes whatever this process creates from now on private, also what libraries create. It replaces
-/// the mask that the process was started with.
+/// Makes everything that this process creates from now on private, also files of libraries.
+/// Replaces the mask that the process was started with.
 pub fn mask_new_files() {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(OTHERS));
 }

@@ -119,7 +119,7 @@ fn fill(book: &BatchedLedger, count: u64) {
     });
 }
 
-/// Waits until what is closed is indexed, so that it is not measured beside something else.
+/// Waits until closed segments are indexed, to measure nothing else beside it.
 fn settle(book: &BatchedLedger) {
     let mut last = None;
     loop {
@@ -143,7 +143,7 @@ fn fill_and_measure(dir: &Path, count: u64) {
     settle(&full_book);
     let held = memory().saturating_sub(before);
     let on_disk = disk(&full);
-    // In turn, so that whatever else the machine does meets both.
+    // In turn: other load on the machine then meets both.
     let mut ratios = Vec::new();
     let mut rates = Vec::new();
     for round in 0..ROUNDS as u64 {

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use super::event::{self, BODY};
 use super::{ROUND, ROUNDS, quantile, runtime};
 
-/// A network card gathers what arrives within so long before it wakes anybody, and so do we.
+/// The time for which a network card gathers arrivals before it interrupts, and so does this bench.
 const GATHERED: Duration = Duration::from_micros(50);
 /// Events that [`measure`] records.
 pub(super) const RECORDED: u64 = ROUNDS as u64 * ROUND;

@@ -120,8 +120,8 @@ impl CallbackLog {
     }
 }
 
-/// One callback on its way, counted and logged when this is dropped, whatever happened: by
-/// default as one that was not decided.
+/// A callback in progress, counted and logged in any case when this is dropped: by default as one
+/// that was not decided.
 #[derive(Debug)]
 pub(super) struct CallbackRecord {
     pub route: Arc<Route>,
@@ -136,7 +136,7 @@ pub(super) struct CallbackRecord {
     status: Option<StatusCode>,
     held: Option<HeldId>,
     logged: bool,
-    /// The rate of its address lets it be kept, whatever others did to the source's.
+    /// Whether the rate of its address lets it be kept, independently of the source's rate.
     listed: bool,
 }
 

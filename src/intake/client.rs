@@ -15,7 +15,7 @@ static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Hops that are evaluated: no sane path has more, and a forged list may be as long as a head.
 const HOPS_MAX: usize = 32;
 
-/// Who calls, as far as that is known.
+/// The caller, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// The caller's own address.

@@ -28,7 +28,7 @@ pub(super) struct Dispute {
     pub until: Instant,
 }
 
-/// Who gets what, on one side of a dispute.
+/// The user and the reward, on one side of a dispute.
 #[derive(Debug, Default)]
 struct Side {
     user: Option<String>,

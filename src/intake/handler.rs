@@ -90,9 +90,9 @@ enum Elsewhere {
 pub(super) type Slot = Option<CallbackRecord>;
 
 impl CallbackHandler {
-    /// The receiving path for the sources of `plan`. The limits over all sources together stay those
-    /// of this plan; everything else follows [`CallbackHandler::apply`]. Until `life` is ready,
-    /// callbacks are verified, and then wait within their sender's patience.
+    /// The receiving path for the sources of `plan`. The limits over all sources together stay
+    /// those of this plan; everything else follows [`CallbackHandler::apply`]. Until `life` is
+    /// ready, callbacks are verified, and then wait within their sender's patience.
     #[must_use]
     pub fn new(plan: &Plan, keys: Keys, (metrics, life): (Arc<Metrics>, Arc<Lifecycle>)) -> Self {
         let desk = CallbackLog::new(metrics);
@@ -130,7 +130,7 @@ impl CallbackHandler {
         }
     }
 
-    /// Who waits for the verdicts of inline backends.
+    /// The waiters for the verdicts of inline backends.
     #[must_use]
     pub fn verdicts(&self) -> &Verdicts {
         &self.0.verdicts
@@ -442,7 +442,7 @@ pub(super) fn stopped(
         EarlyReply::Refused(outcome, ref refusal) => (outcome, Some(refusal.reason)),
     };
     let reply = match reason {
-        // A bound is a bound in everybody's words.
+        // A bound has the same reply for every sender.
         Some(Reason::TooLarge) => Reply::Answer(Answer {
             status: StatusCode::PAYLOAD_TOO_LARGE,
             content_type: None,

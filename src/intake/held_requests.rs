@@ -13,7 +13,7 @@ pub(super) struct HeldRequests {
     max: usize,
 }
 
-/// One that is held, until this is dropped.
+/// A held request, until this is dropped.
 struct HoldPermit<'a>(&'a AtomicUsize);
 
 impl HeldRequests {

@@ -27,8 +27,8 @@ pub(super) struct InlineWait<'r> {
 }
 
 impl<'r> InlineWait<'r> {
-    /// Begins to wait before the event is recorded, so that no verdict is too early; `None`: the
-    /// source has no inline destination.
+    /// Begins to wait before the event is recorded, so no verdict is too early; `None`: the source
+    /// has no inline destination.
     pub fn begin(
         route: &'r Route,
         verdicts: &'r Verdicts,

@@ -19,7 +19,7 @@ const KEPT_MAX: usize = 5000;
 /// A callback that this gateway answered.
 #[derive(Clone, Debug)]
 pub struct Passed {
-    /// Its number on this gateway, growing.
+    /// The number on this gateway, ascending.
     pub number: u64,
     /// When it came.
     pub at_ms: UnixMillis,
@@ -29,9 +29,9 @@ pub struct Passed {
     pub outcome: Outcome,
     /// The event that is known of its transaction.
     pub event: Option<EventId>,
-    /// Its transaction, where it was verified.
+    /// The transaction, where the callback was verified.
     pub transaction: Option<String>,
-    /// Who it was for, where it was verified.
+    /// The user, where the callback was verified.
     pub user: Option<String>,
     /// How long it took.
     pub took: Duration,

@@ -110,7 +110,7 @@ impl Rejections {
         Ok((read.collect(), page.next))
     }
 
-    /// One of them; `None`: it is not kept any more, or it became an event.
+    /// A rejected callback; `None`: it is not kept any more, or it became an event.
     ///
     /// # Errors
     /// The ledger fails.
@@ -279,7 +279,7 @@ async fn write(ending: Ending) {
         }
         let mut queue = shared.queue();
         if queue.waiting.is_empty() && queue.flushes.is_empty() {
-            // Noted under the lock, so that nothing is queued behind it and left.
+            // Noted under the lock: otherwise an item queued after it would stay.
             queue.writer = Writer::Idle;
             break;
         }

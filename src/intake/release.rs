@@ -38,7 +38,7 @@ pub enum ReleaseMode {
 pub enum Released {
     /// The callback is an event now.
     Event(EventId),
-    /// Its transaction is known, by this event.
+    /// The transaction is known, by this event.
     Duplicate(EventId),
     /// The callback verifies and disputes an event: it is now held for that.
     Disputed,
@@ -153,7 +153,7 @@ impl Shared {
         received.route().releasable.is_some_and(|most| age > most)
     }
 
-    /// One that does not verify stays, with the reason of now.
+    /// Keeps a callback that does not verify, with its current reason.
     async fn stays(
         &self,
         held: &NewHeld,

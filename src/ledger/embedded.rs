@@ -100,8 +100,8 @@ pub struct EmbeddedOptions {
     /// The size of a segment, 64 kB to 1 GB. Larger segments mean fewer files, smaller ones a
     /// faster start: the last segment is read completely.
     pub segment_bytes: u64,
-    /// The age at which the next sweep closes a segment that is not full, so that its events can
-    /// expire: a small part of the retention time.
+    /// The age at which the next sweep closes a segment that is not full. Its events can then
+    /// expire. A small part of the retention time.
     pub segment_age: Duration,
     /// The clock for leases and due times.
     pub clock: StoreClock,

@@ -46,13 +46,13 @@ pub struct Rejection {
     pub parameter: Option<String>,
     /// The transaction that it claims to be.
     pub transaction: Option<String>,
-    /// Who it claims to be for.
+    /// The user that the callback claims to be for.
     pub user: Option<String>,
     /// How long it took to reject it.
     pub took: Duration,
     /// The status that its sender was answered with; `None`: none, the sender waited in vain.
     pub status: Option<u16>,
-    /// Who called.
+    /// The caller.
     pub client: IpAddr,
     /// Whether it is in quarantine.
     pub held: bool,
@@ -214,7 +214,7 @@ impl Rejection {
     }
 }
 
-/// Who called a source: an address, or the network of one that has many.
+/// The caller of a source: an address, or the network of a caller with many.
 #[must_use]
 pub fn caller(source: &SourceId, client: IpAddr) -> DedupeKey {
     let network = match client {

@@ -234,7 +234,7 @@ impl<'p> Resource<'p> {
             | Self::Pause(_)
             | Self::Resume(_)
             | Self::Test(_)
-            // An export holds what everybody else sees masked.
+            // An export contains values that all other pages mask.
             | Self::Export => Permission::Write,
             Self::One(..) | Self::Order(_) | Self::Release(_) | Self::Verify
                 if *method != Method::GET =>
@@ -286,8 +286,8 @@ impl Admin {
         self.registry.config()
     }
 
-    /// Actor asks, and what they see. FailedAuthLimiter at tokens are noted, and beyond a bound an address waits
-    /// for its turn, whatever token it brings.
+    /// The actor of a request, and what it may see. Failed attempts with tokens are counted. Beyond
+    /// a bound, an address waits for its turn, independently of its token.
     async fn admit(
         &self,
         (head, peer): (&Parts, Peer),

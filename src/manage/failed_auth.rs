@@ -12,8 +12,8 @@ use crate::rate_limiter::AddressRateLimiter;
 /// guesses have to be slow.
 const GUESSES: Rate = Rate { count: 10, per: Duration::from_secs(60) };
 
-/// How long a call may wait for its turn: longer than the six seconds between two guesses, so that
-/// one waits and the next does not.
+/// Maximum wait of a call for its turn: longer than the six seconds between two guesses. So one
+/// call waits, and the next does not.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Lines about one name and address.

@@ -101,7 +101,7 @@ pub fn status(status: u16) -> Say {
 }
 
 impl Backend {
-    /// One that says yes to everything.
+    /// A backend that accepts every request.
     pub fn start() -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").unwrap())
     }
@@ -119,12 +119,12 @@ impl Backend {
         backend
     }
 
-    /// One that says yes at `at`, where one was before.
+    /// A backend that accepts every request at `at`, where one was before.
     pub fn again(at: SocketAddr) -> Self {
         Self::on(TcpListener::bind(at).unwrap())
     }
 
-    /// One that says these in turn, and yes from then on.
+    /// A backend that gives these responses in turn, and accepts from then on.
     pub fn saying(says: impl IntoIterator<Item = Say>) -> Self {
         let backend = Self::start();
         backend.shared.script.lock().unwrap().next.extend(says);

@@ -39,14 +39,14 @@ impl Process {
         Self::start_with::<&str>(config, &[])
     }
 
-    /// One with these variables in its environment.
+    /// A process with these variables in its environment.
     pub fn start_with<V: AsRef<OsStr>>(config: &Path, variables: &[(&str, V)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
         command.args(["serve", "--log-format", "json", "--config"]).arg(config);
         Self::run(command, config, variables).ready()
     }
 
-    /// One for which a shell did `before` something else.
+    /// A process for which a shell did `before` something else.
     pub fn under(before: &str, config: &Path) -> Self {
         let mut command = Command::new("sh");
         let line = format!("{before}; exec \"$0\" serve --log-format json --config \"$1\"");
@@ -54,7 +54,7 @@ impl Process {
         Self::run::<&str>(command, config, &[]).ready()
     }
 
-    /// One that has only begun to start: its listeners answer.
+    /// A process that has only begun to start: its listeners answer.
     pub fn begin(config: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
         command.args(["serve", "--log-format", "json", "--config"]).arg(config);
@@ -140,7 +140,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // One that a failed test leaves behind would hold on to the test's output.
+        // A process that a failed test leaves behind would hold the test's output open.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -151,7 +151,7 @@ pub fn send(to: SocketAddr, cycle: usize, sender: usize, answered: &Mutex<Vec<St
     let Ok(mut stream) = TcpStream::connect(to) else { return };
     stream.set_nodelay(true).unwrap();
     for number in 0.. {
-        // Two senders share each transaction, so that copies race across the kill as well.
+        // Two senders share each transaction: copies race across the kill as well.
         let transaction = format!("tr-{cycle}-{}-{number}", sender / 2);
         if stream.write_all(get_bytes(&taku(&transaction)).as_bytes()).is_err() {
             return;

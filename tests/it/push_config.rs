@@ -287,7 +287,8 @@ fn tokens_and_configuration_outlive_the_gateway() {
     assert_eq!(game.await_count(1)[0].json()["params"]["MsgType"], "image");
 }
 
-/// The contract's own sealed message, whose time is long over: what is inside goes to the container.
+/// The contract's own sealed message, whose time is long over: what is inside goes to the
+/// container.
 #[test]
 fn a_sealed_message_comes_open_to_the_container() {
     let (game, other) = (Backend::start(), Backend::start());

@@ -1,4 +1,5 @@
-//! Rejected callbacks: kept in the store, found by what they claim, and held where a source says so.
+//! Rejected callbacks: kept in the store, found by what they claim, and held where a source says
+//! so.
 
 use postern::ledger::{Embedded, EmbeddedOptions};
 use serde_json::{Value, json};

@@ -75,7 +75,7 @@ fn a_mended_secret_releases_what_was_rejected_and_nothing_else() {
 
     let gateway = Gateway::over(&text(&backend, TAKU_SECRET), open());
     let admin = gateway.at.admin;
-    // One came again in the meantime, and is there.
+    // A retry came in the meantime, and is recorded.
     assert_eq!(get(gateway.at.callbacks, &taku_for("u1", "m2", "10")).status, 200);
     backend.await_count(1);
     let dry = release(admin, &json!({ "source": "level-end", "dry_run": true }));
@@ -171,7 +171,7 @@ fn what_stays_has_its_new_reason_and_one_is_granted_for_a_reason() {
     eventually("the table is gone", || get(to, &taku_for("u9", "more", "7")).status == 200);
     assert_eq!(get(to, &taku_for("u2", "g2", "10")).status, 200);
     assert_eq!(gateway.outcomes("conflict"), 1.0);
-    // One that verifies needs no reason.
+    // A callback that verifies needs no reason.
     let id = by("g1")["id"].as_str().unwrap().to_owned();
     let released = post(admin, &format!("/admin/v1/held/{id}/release"), "");
     assert_eq!((released.status, &released.json()["decision"]), (200, &json!("released")));
@@ -259,7 +259,7 @@ fn a_release_that_is_killed_delivers_every_genuine_callback_once_and_no_forged_o
         flood.join().unwrap();
         sent
     });
-    // An acknowledged callback is in quarantine, whatever happens now.
+    // An acknowledged callback is in quarantine, in every case.
     process.kill();
     write(&config, &backend, TAKU_SECRET);
     let genuine = |admin| {
@@ -271,7 +271,7 @@ fn a_release_that_is_killed_delivers_every_genuine_callback_once_and_no_forged_o
         let process = Process::start(&config);
         let (admin, before) = (process.admin, backend.got().len());
         if genuine(admin) > 0 {
-            // Its answer may never come.
+            // The reply may never come.
             let order = thread::spawn(move || {
                 let body = r#"{"source":"level-end"}"#;
                 std::panic::catch_unwind(|| post(admin, "/admin/v1/release", body))

@@ -95,7 +95,7 @@ fn everything_answers_while_the_store_opens_and_who_waits_is_recorded() {
     let mut silent = Wire::open(callbacks);
     silent.send(get_bytes(&taku("s2")));
     assert_eq!(silent.answer(), None);
-    // One that waits is recorded when the store is open.
+    // A waiting callback is recorded when the store is open.
     let mut patient = Wire::open(callbacks);
     patient.send(get_bytes(&target("patient", "1")));
 

@@ -90,7 +90,7 @@ fn a_body_is_never_touched() {
     for t in ["\"1\"", "\" \"2\" ", "<3>", "#4"] {
         let whole = post_bytes("/callback/level-end", &body(t));
         let (head, rest) = whole.split_at(whole.find("\r\n\r\n").unwrap() + 4);
-        // In pieces, so that the body comes in reads of its own.
+        // In pieces: the body then arrives in separate reads.
         wire.send(head);
         std::thread::sleep(std::time::Duration::from_millis(20));
         wire.send(rest);

@@ -156,7 +156,7 @@ impl Core {
         Ok(page)
     }
 
-    /// One of them.
+    /// A held callback, or its mark.
     pub(super) fn held_one(&self, id: HeldId) -> Result<Option<HeldOne>, LedgerError> {
         if let Some(held) = self.read_held(id)? {
             return Ok(Some(HeldOne::Waiting(Box::new(held))));

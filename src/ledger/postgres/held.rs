@@ -203,7 +203,7 @@ async fn known(session: &Session, batch: &[Holding]) -> Result<Holdings<()>, Que
     let anchors: BTreeSet<Uuid> = of.clone().map(|held| key_uuid(&held.anchor)).collect();
     let anchors: Vec<Uuid> = anchors.into_iter().collect();
     let variants: Vec<Uuid> = of.map(|held| key_uuid(&held.variant)).collect();
-    // In one order, so that no two wait for each other.
+    // In one order: no two transactions wait for each other.
     let sql = "insert into held_source (source) select s from unnest($1::text[]) as o(s) order by s
         on conflict (source) do update set source = excluded.source";
     session.run(sql, &[&sources]).await?;

@@ -15,7 +15,7 @@ use crate::operator::{ReleaseError, cancel_release, release_all};
 use crate::registry::Actor;
 use crate::sender::Reason;
 
-/// How long an order is waited for, so that one for a few callbacks is answered with what it did.
+/// Maximum wait for an order: the reply to one for a few callbacks then has its result.
 const WAIT: Duration = Duration::from_secs(1);
 
 /// Callbacks that an order may name one by one: what a body of 1 MiB holds.

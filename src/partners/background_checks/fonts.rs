@@ -1,7 +1,7 @@
 //! The fonts of this machine: which of them has a character, and how wide it is.
 //!
-//! A report is in whatever language its items are. The fonts that are configured come first, then
-//! those that systems keep, and of those the ones whose names say that they are Chinese.
+//! A report has the languages of its items. The configured fonts come first, then the system's, and
+//! of those the ones whose names indicate Chinese.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -15,8 +15,8 @@ use postern::sender::{
 #[cfg(feature = "libfuzzer")]
 pub use libfuzzer_sys::fuzz_target;
 
-/// A target without libFuzzer: checked, never called. `make fuzz-check` then compiles no dependency of libFuzzer, whose
-/// features would make it compile the C libraries a second time.
+/// A target without libFuzzer: checked, never called. `make fuzz-check` then compiles no dependency
+/// of libFuzzer, whose features would make it compile the C libraries a second time.
 #[cfg(not(feature = "libfuzzer"))]
 #[macro_export]
 macro_rules! fuzz_target {

@@ -245,7 +245,7 @@ async fn one_record_that_cannot_be_read_refuses_one_callback_of_a_batch() {
         again.fingerprint = of.fingerprint;
         [again, event(2_000_000 + at, &["a"])]
     };
-    // All of them wait before the first commit begins, so that they are one or two batches.
+    // All of them wait before the first commit begins, and then are one or two batches.
     let record = |event| {
         let book = book.clone();
         tokio::spawn(async move { book.record(event).await })

@@ -82,7 +82,8 @@ impl<'s> Copy<'s> {
         assert!(stats.events >= (self.of.events.len() - gone.len()) as u64);
     }
 
-    /// Runs every operation on a store. `true`: no operation noticed the flip, so all results were exact.
+    /// Runs every operation on a store. `true`: no operation noticed the flip, so all results were
+    /// exact.
     async fn live(&self) -> bool {
         let none = HashSet::new();
         let Some(ledger) = self.open() else { return false };

@@ -228,7 +228,7 @@ impl Pair {
                 self.open();
             }
             Step::Cut(seed) => {
-                // Deliveries that are done may be lost in a cut; they are not, so that both agree.
+                // Finished deliveries may be lost in a cut. This read prevents that, so both agree.
                 let _ = self.embedded().event(EventId::new(0)).await;
                 self.disk.cut();
                 self.embedded = None;

@@ -100,7 +100,7 @@ fn recorded(
     Some(NewEvent {
         id,
         keys: EventKeys::of(&source, resolved),
-        // No callback has this content, whatever its body says.
+        // No callback has this content, regardless of its body.
         fingerprint: Fingerprint::new([Some(ORDERED), Some(number), None, None]),
         transaction: resolved.role(crate::sender::Role::Transaction).unwrap_or_default().to_owned(),
         user: None,
