@@ -2,8 +2,8 @@
 //! delivery, minute by minute, beside the time before. Two gateways on one private cluster.
 //!
 //! `make bench-old-snapshot ARGS="--minutes 60 --rate 500"`; run as a test it does each thing for a
-//! moment. Callbacks are repeated now and then. At the end nothing may be lost, and nothing accepted
-//! or delivered twice: that is asserted.
+//! moment. Callbacks are repeated now and then. At the end nothing may be lost, and nothing
+//! accepted or delivered twice: that is asserted.
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a benchmark")]
 
@@ -36,7 +36,7 @@ const GATEWAYS: usize = 2;
 /// Lines of the table are so long, where it runs for minutes.
 const LINE: Duration = Duration::from_secs(60);
 
-/// What is known of the events.
+/// Statistics of the events.
 #[derive(Default)]
 struct Seen {
     /// When each was answered, and how often delivered.

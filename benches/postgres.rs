@@ -30,7 +30,7 @@ const BODY: usize = 700;
 /// How long a line is measured, unless said otherwise (`--seconds`).
 const SECONDS: f64 = 6.0;
 
-/// What holds for all lines.
+/// Settings that hold for all lines.
 struct Bench {
     time: Duration,
     body: usize,
@@ -102,7 +102,7 @@ fn load() -> String {
     text.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
-/// What has been used so far.
+/// Resources used so far.
 struct Used {
     gateway: Duration,
     server: Duration,
@@ -121,7 +121,7 @@ impl Used {
     }
 }
 
-/// What a process has used of the processors, and what its children had that ended.
+/// Processor time of a process, and of its children that ended.
 fn processor_time(process: &str) -> Option<(Duration, Duration)> {
     const TICK: Duration = Duration::from_millis(10);
     let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
@@ -223,7 +223,7 @@ fn costs(before: &Used, after: &Used, events: f64) -> String {
 /// Leases and settles everything that was accepted.
 async fn drain(cluster: &Cluster, book: &BatchedLedger, events: u64) {
     let (began, before) = (instant(), Used::now(cluster));
-    // Nothing is accepted any more: whoever finds nothing has an end.
+    // Nothing more is accepted: a worker that finds nothing ends.
     let workers = deliverers(book, DRAINERS, &Arc::new(AtomicBool::new(true)));
     let mut delivered = 0;
     for worker in workers {
@@ -276,7 +276,7 @@ async fn call(
     took
 }
 
-/// Leases and settles until it is told to stop and nothing is left.
+/// Leases and settles until it receives a stop and nothing is left.
 async fn deliver(book: BatchedLedger, number: usize, stop: Arc<AtomicBool>) -> u64 {
     let node = NodeId::from(format!("node-{number}"));
     let ask = LeaseAsk { targets: TargetFilter::All, max: 500, ttl: Duration::from_secs(60) };

@@ -2,18 +2,18 @@
 //!
 //! ```text
 //! find ─▶ receive ─▶ judge ─▶ record ─▶ reply
-//!  │        │          │        │         └ in the sender's own words, or silence
+//!  │        │          │        │         └ in the format the sender expects, or silence
 //!  │        │          │        └ the ledger; what it says is durable, and only then told
 //!  │        │          └ the sender's recipe: verified, resolved, or why not
-//!  │        └ switched off? from where? then the body: bounded, timed, within the pool
+//!  │        └ disabled? from where? then the body: bounded, timed, within the pool
 //!  └ source and caller, from the snapshot of the configuration
 //! ```
 //!
-//! Every callback has an entry that is counted and logged exactly once, when it is dropped. A
-//! sender that hangs up while its event is recorded changes nothing but the answer.
+//! Every callback has a record that is counted and logged exactly once, when it is dropped. A
+//! sender that hangs up while its event is recorded changes nothing but the reply.
 //!
-//! After a source is found, whatever is transient is that sender's own `unavailable`: many never
-//! come back after a 429 or a 5xx.
+//! After a source is found, a transient failure is answered with that sender's own `unavailable`:
+//! many senders never retry after a 429 or a 5xx.
 
 mod address_check;
 mod callback_log;

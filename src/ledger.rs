@@ -198,11 +198,11 @@ pub trait Ledger: Send + Sync {
         limit: usize,
     ) -> impl Future<Output = Result<DeliveryPage, LedgerError>> + Send;
 
-    /// Keeps callbacks that are no events: durable when answered. A variant is held once,
-    /// [`VARIANTS_MAX`] of one anchor, and of one source and reason as many as its bounds say; of a
-    /// quarantine, a caller has no more than leaves room for others. Samples of what was rejected
-    /// are bounded by [`REJECTED_MAX`], and older ones make room. No keys are written. May be
-    /// repeated with the same ids.
+    /// Keeps callbacks that did not become events; persisted before the answer. A variant is held
+    /// once. Bounds are [`VARIANTS_MAX`] per anchor, and those of the source and reason; in a
+    /// quarantine, a caller leaves room for others. Samples of rejected callbacks are bounded by
+    /// [`REJECTED_MAX`], and older ones make room. No keys are written. May be repeated with the
+    /// same ids.
     ///
     /// # Errors
     /// [`LedgerError::TooLarge`] if they exceed what the engine stores in one piece.
@@ -227,8 +227,8 @@ pub trait Ledger: Send + Sync {
         }
     }
 
-    /// Notes that a kept callback would be rejected for another reason by now. Nothing happens if
-    /// it is not there any more.
+    /// Notes that a kept callback would now be rejected for another reason. Nothing happens if the
+    /// callback is missing.
     fn note_reason(
         &self,
         id: HeldId,

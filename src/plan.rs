@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 
-/// What the gateway runs. Clones share it.
+/// The plan of the gateway. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The configuration: sources and destinations of the file and of the APIs.

@@ -18,8 +18,8 @@ pub const FOLDER_MODE: u32 = 0o700;
 /// Everything that others could do.
 const OTHERS: u32 = 0o077;
 
-/// Makes whatever this process creates from now on private, also what libraries create. It replaces
-/// the mask that the process was started with.
+/// Makes everything that this process creates from now on private, also files of libraries.
+/// Replaces the mask that the process was started with.
 pub fn mask_new_files() {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(OTHERS));
 }
@@ -35,7 +35,7 @@ pub fn forbid_core_dumps() -> io::Result<()> {
     Ok(())
 }
 
-/// Options that create a file which nobody else can open. An existing file keeps its mode.
+/// Options that create a file which no other user can open. An existing file keeps its mode.
 #[must_use]
 pub fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
@@ -43,7 +43,7 @@ pub fn options() -> OpenOptions {
     options
 }
 
-/// Creates a new file that nobody else can open.
+/// Creates a new file that no other user can open.
 ///
 /// # Errors
 /// When it exists, or cannot be created.
@@ -51,17 +51,17 @@ pub fn create_new(path: &Path) -> io::Result<File> {
     options().read(true).write(true).create_new(true).open(path)
 }
 
-/// Creates a file, or empties one, that nobody else can open from then on.
+/// Creates a file, or empties one, that no other user can open from then on.
 ///
 /// # Errors
-/// When it cannot be created, or is somebody else's.
+/// When it cannot be created, or belongs to another user.
 pub fn create(path: &Path) -> io::Result<File> {
     let file = options().write(true).create(true).truncate(true).open(path)?;
     file.set_permissions(Permissions::from_mode(FILE_MODE))?;
     Ok(file)
 }
 
-/// Creates a folder that nobody else can enter.
+/// Creates a folder that no other user can enter.
 ///
 /// # Errors
 /// When it exists, or cannot be created.

@@ -17,7 +17,7 @@ fn recipe(sender: &str, secret: &str) -> Recipe {
     recipe.expect("good terms")
 }
 
-/// Heap allocations of reading and verifying one genuine request.
+/// Heap allocations of reading and verifying one request that verifies.
 fn allocations(recipe: &Recipe, request: Request<'_>) -> u64 {
     let mut verified = false;
     let counted = allocation_counter::measure(|| {
@@ -151,7 +151,7 @@ fn vectors() -> Vec<(String, String, Written)> {
 
 #[test]
 fn every_sender_of_the_catalog() {
-    // What is sealed has to be opened; Renaren's secret is sorted among whatever came.
+    // Sealed values have to be opened; Renaren's secret is sorted among the parameters.
     let allocates = ["feishu", "renaren", "wechat-push"];
     let mut counted = 0;
     for (sender, secret, written) in vectors() {

@@ -214,8 +214,8 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
     let dir = tempfile::tempdir().unwrap();
     let mut answers = Answers::default();
     for cycle in 0..CYCLES {
-        // Between 5 and 250 ms, so that kills meet every phase: the start, the middle of a
-        // segment, a change of segments, the work on the index.
+        // Between 5 and 250 ms, to kill in every phase: the start, the middle of a segment, a
+        // change of segments, the work on the index.
         let life = Duration::from_millis(5 + u64::from(cycle * 7919 % 13) * 20);
         answers.one_life(dir.path(), u64::from(cycle) * 10_000_000, life);
         if cycle % 4 == 3 {

@@ -1,5 +1,5 @@
 //! Fills a ledger for `make bench-console`: `console_fill DIR COUNT` records that many Taku
-//! callbacks of the last twenty days, a twentieth of them given up by their destination.
+//! callbacks of the last twenty days. For 5 % of them the delivery is dead-lettered.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot run says so")]
 #![allow(clippy::print_stdout, reason = "what it prints is what it is for")]
@@ -124,7 +124,7 @@ fn body(
     EventBody::encode(&event, &request, None).unwrap()
 }
 
-/// Has every delivery given up after one attempt; answers how many.
+/// Dead-letters every delivery after one attempt. Returns their number.
 async fn give_up(ledger: &Embedded) -> u64 {
     let who = NodeId::from("fill");
     let ask =

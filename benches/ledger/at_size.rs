@@ -3,7 +3,7 @@
 //! `at_size fill DIR COUNT` fills a ledger, measures, prints one line of JSON and waits to be
 //! killed. `at_size open DIR` opens what was left, measures, and ends. `at_size wait DIR` opens it
 //! and measures only how long callers wait, for a disk that was made slower from outside.
-//! `at_size cost DIR FRESH AGAIN` records events and then known ones, for a look at what each costs.
+//! `at_size cost DIR FRESH AGAIN` records new events and then known ones, to compare their costs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot run says so")]
 #![allow(clippy::print_stdout, reason = "what it prints is what it is for")]
@@ -119,7 +119,7 @@ fn fill(book: &BatchedLedger, count: u64) {
     });
 }
 
-/// Waits until what is closed is indexed, so that it is not measured beside something else.
+/// Waits until closed segments are indexed, to measure nothing else beside it.
 fn settle(book: &BatchedLedger) {
     let mut last = None;
     loop {
@@ -143,7 +143,7 @@ fn fill_and_measure(dir: &Path, count: u64) {
     settle(&full_book);
     let held = memory().saturating_sub(before);
     let on_disk = disk(&full);
-    // In turn, so that whatever else the machine does meets both.
+    // In turn: other load on the machine then meets both.
     let mut ratios = Vec::new();
     let mut rates = Vec::new();
     for round in 0..ROUNDS as u64 {

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use super::event::{self, BODY};
 use super::{ROUND, ROUNDS, quantile, runtime};
 
-/// A network card gathers what arrives within so long before it wakes anybody, and so do we.
+/// The time for which a network card gathers arrivals before it interrupts, and so does this bench.
 const GATHERED: Duration = Duration::from_micros(50);
 /// Events that [`measure`] records.
 pub(super) const RECORDED: u64 = ROUNDS as u64 * ROUND;
@@ -57,15 +57,14 @@ pub(super) fn measure(dir: &Path, book: &BatchedLedger, mut from: u64, rate: f64
     })
 }
 
-/// Records [`ROUND`] events from `from` on that come at `rate` a second on average, at random
-/// times, whether or not those before are answered; answers how long each took, in nanoseconds,
-/// from when it came.
+/// Records [`ROUND`] events from `from` on, which arrive at `rate` a second on average, at random
+/// times, whether or not earlier ones are answered. Returns the latency of each, from its arrival,
+/// in nanoseconds.
 ///
-/// They come as from a network card: an interrupt wakes the runtime that records, and finds what
-/// has arrived since the one before. A thread that sends would not do: it takes its turns on the
-/// cores that are measured, and what is measured then are the turns. Nor would the timer of the
-/// runtime, which counts in milliseconds. All events are made before the first comes: what it
-/// takes to make one is no part of waiting.
+/// Events arrive as from a network card: an interrupt wakes the runtime that records, which finds
+/// everything since the previous one. A sending thread would compete for the measured cores and
+/// distort the result. The runtime's timer would too: it counts in milliseconds. All events are
+/// built before the first arrives, so building is not measured.
 fn arrive<F, R>(record: F, from: u64, rate: f64) -> Vec<u64>
 where
     F: Fn(u64, NewEvent) -> R,
@@ -133,8 +132,8 @@ async fn record_one(book: BatchedLedger, n: u64, event: NewEvent) {
     recorded.expect("recorded");
 }
 
-/// What a ledger cannot do without: a file of zeros, one thread that writes the bodies that wait to
-/// it, syncs, and answers. It looks nothing up, checks nothing and cannot be read again.
+/// The minimum that a ledger needs: a file of zeros, and one thread that writes the waiting bodies
+/// to it, syncs, and answers. No lookup, no check, no reading back.
 struct BareLog {
     waiting: mpsc::Sender<(Bytes, oneshot::Sender<()>)>,
 }

@@ -1,9 +1,9 @@
 //! The control of `make load-deliveries`: a hyper client that does nothing but post.
 //!
-//! It is built as Postern's deliveries are: one pooled client, some requests at one time, each with
-//! a JSON body of an event's size and the three header fields of Standard Webhooks. Nothing is read
-//! from a ledger, signed or written down. What Postern delivers in one second of processor time is
-//! told as a share of what this posts.
+//! Built as Postern's deliveries are: one pooled client and several concurrent requests, each with
+//! a JSON body of an event's size and the three headers of Standard Webhooks. Nothing is read from
+//! a ledger, signed or recorded. Postern's deliveries in one second of processor time are reported
+//! as a share of this client's posts.
 
 use std::{env, io};
 
@@ -15,7 +15,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio::runtime;
 use tokio::task::JoinSet;
 
-/// Requests at one time: a destination's default.
+/// Concurrent requests: a destination's default.
 const AT_ONE_TIME: usize = 16;
 
 /// Bytes of a body: an event of the load's source.

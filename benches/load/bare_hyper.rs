@@ -1,8 +1,8 @@
 //! The control of `make load`: a hyper server that does nothing.
 //!
-//! It is built as Postern's intake is: HTTP/1, one single-threaded runtime per core with a listener
-//! of its own on the shared port. It reads no parameter and answers every request with the same 27
-//! bytes. What Postern does in one second of processor time is told as a share of what this does.
+//! Built as Postern's intake is: HTTP/1, one single-threaded runtime per core with its own listener
+//! on the shared port. No parameter is read, and every request gets the same 27 bytes. Postern's
+//! callbacks in one second of processor time are reported as a share of this server's.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -55,7 +55,7 @@ async fn serve(stream: TcpStream) {
     let answer =
         |_: Request<Incoming>| async { Ok::<_, Infallible>(Response::new(Full::new(REPLY))) };
     let mut server = http1::Builder::new();
-    // A client that hangs up early is no error of a control.
+    // A client that hangs up early is not an error for a control.
     let _ = server
         .timer(TokioTimer::new())
         .serve_connection(TokioIo::new(stream), service_fn(answer))

@@ -17,8 +17,8 @@ const SKEW: Duration = Duration::from_secs(10 * 60);
 /// Keeps checks apart from the keys of callbacks. Stored: never to be changed.
 const SCOPE: &str = "check/";
 
-/// Uses the signature of an address check, durably, on all gateways that share the ledger. What
-/// proves nothing is answered without a look at the ledger: no unauthenticated caller loads it.
+/// Uses the signature of an address check, durably, on all gateways that share the ledger. A check
+/// that proves nothing is answered without the ledger: no unauthenticated caller loads it.
 pub(super) async fn answer(
     callback: &Callback<'_>,
     received: &Received,

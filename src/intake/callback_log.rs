@@ -1,5 +1,5 @@
-//! The desk that every callback passes on its way out: counted and logged once, and, where it was
-//! rejected, kept for whoever asks why.
+//! The exit that every callback passes: counted and logged once and, if it was rejected, kept for
+//! later diagnosis.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::rate_limiter::{AddressRateLimiter, RateLimiter};
 use crate::sender::{Callback, CallbackError, Outcome, Reason, Request, Resolved, Role};
 use crate::telemetry::Metrics;
 
-/// Refused callbacks of one address that are logged and kept.
+/// Rejected callbacks of one address that are logged and kept.
 const FAILURES_BY_ADDRESS: Rate = Rate { count: 20, per: Duration::from_secs(10) };
 
 /// Samples of one caller that a source keeps. The first ones come at once, then one each seven
@@ -31,20 +31,21 @@ const SAMPLES_OF_UNKNOWN_PATHS: Rate = Rate { count: 1000, per: Duration::from_s
 /// Bytes of a parameter's name that are logged: it may come from the request.
 const PARAMETER_BYTES_MAX: usize = 64;
 
-/// Bytes of a transaction that are logged: longer than any honest one.
+/// Bytes of a transaction that are logged: longer than any real one.
 const TRANSACTION_BYTES_MAX: usize = 256;
 
-/// Bytes of a user's name that are kept: longer than any honest one.
+/// Bytes of a user's name that are kept: longer than any real one.
 const USER_BYTES_MAX: usize = 256;
 
 /// Bytes of a path that belongs to no source that are logged. Its query never is: it may hold a
 /// signature.
 const PATH_BYTES_MAX: usize = 128;
 
-/// What a callback's line says first: a plain text, where a format would cost as much as the rest.
+/// The first words of a callback's log line: a constant text, because a format would cost as much
+/// as the rest.
 const MESSAGE: &str = "callback";
 
-/// What all callbacks share on their way out.
+/// State that all callbacks share on their way out.
 #[derive(Debug)]
 pub(super) struct CallbackLog {
     pub metrics: Arc<Metrics>,
@@ -68,7 +69,7 @@ impl CallbackLog {
         })
     }
 
-    /// A request that belongs to no source: perhaps a slip in a sender's console.
+    /// A request that belongs to no source: perhaps a typing error in a sender's console.
     pub fn stranger(&self, peer: IpAddr, head: &Head, view: &View) {
         self.metrics.unknown_paths().inc();
         let now = clock::instant();
@@ -80,7 +81,7 @@ impl CallbackLog {
         let path = String::from_utf8_lossy(&target[..end]);
         let nearest = view.nearest(&path);
         let near = nearest.map(|route| route.source.name.as_str());
-        // Somebody may have mistyped what stands behind a name that nobody else knows.
+        // The caller may have mistyped the rest of a name that is secret to others.
         let (path, shown) = (concealed(&path), near.map(concealed));
         tracing::info!(
             target: "postern::callback",
@@ -92,7 +93,7 @@ impl CallbackLog {
         }
         let request =
             Request { method: &head.method, target, base: "", headers: &head.headers, body: b"" };
-        // What it claims is what the nearest source would read.
+        // Its claims are the values that the nearest source would read.
         let callback = nearest.map(|route| route.source.recipe.read(request, clock::now_ms()));
         let says = |role, most| callback.as_ref().and_then(|callback| says(callback, role, most));
         let new = NewRejection {
@@ -119,8 +120,8 @@ impl CallbackLog {
     }
 }
 
-/// One callback on its way, counted and logged when this is dropped, whatever happened: by
-/// default as one that was not decided.
+/// A callback in progress, counted and logged in any case when this is dropped: by default as one
+/// that was not decided.
 #[derive(Debug)]
 pub(super) struct CallbackRecord {
     pub route: Arc<Route>,
@@ -135,7 +136,7 @@ pub(super) struct CallbackRecord {
     status: Option<StatusCode>,
     held: Option<HeldId>,
     logged: bool,
-    /// The rate of its address lets it be kept, whatever others did to the source's.
+    /// Whether the rate of its address lets it be kept, independently of the source's rate.
     listed: bool,
 }
 
@@ -158,17 +159,17 @@ impl CallbackRecord {
         }
     }
 
-    /// What became of it.
+    /// Notes the callback's outcome.
     pub fn is(&mut self, outcome: Outcome) {
         self.outcome = outcome;
     }
 
-    /// Why it is refused.
+    /// Notes why the callback is rejected.
     pub fn refused(&mut self, refusal: CallbackError) {
         self.refusal = Some(refusal);
     }
 
-    /// It was verified, and is the event with that id and transaction.
+    /// Notes that the callback was verified, and is the event with that id and transaction.
     pub fn verified(&mut self, event: EventId, transaction: &str, secret: Option<usize>) {
         self.event = Some(event);
         self.transaction = Some(cut(transaction, TRANSACTION_BYTES_MAX).to_owned());
@@ -180,26 +181,26 @@ impl CallbackRecord {
         self.event = Some(event);
     }
 
-    /// It is none that is recorded, and says so much of itself.
+    /// Notes the roles of a callback that is not recorded as an event.
     pub fn is_about(&mut self, resolved: &Resolved) {
         let role = |role, most| resolved.role(role).map(|text| cut(text, most).to_owned());
         self.transaction = role(Role::Transaction, TRANSACTION_BYTES_MAX);
         self.user = role(Role::User, USER_BYTES_MAX);
     }
 
-    /// What its sender is told; nothing in silence.
+    /// Notes the status of the reply to the sender; not called in silence.
     pub fn answered(&mut self, status: StatusCode) {
         self.status = Some(status);
     }
 
-    /// What became of it so far, and why.
+    /// The outcome so far, and its reason.
     fn outcome(&self) -> (Outcome, Option<Reason>) {
         (self.outcome, self.refusal.as_ref().map(|refusal| refusal.reason))
     }
 
-    /// It did not verify, or it is known: it is logged as far as the rates for that allow, because
-    /// one who captured a call can send it without end. They bound this work only: no callback is
-    /// ever rejected because of those before it.
+    /// Notes that the callback did not verify, or is known. Such callbacks are logged only as far
+    /// as their rates allow: an attacker can send a captured one without end. The rates bound this
+    /// work only. No callback is ever rejected because of earlier ones.
     pub fn spare(&mut self) {
         let now = clock::instant();
         let desk = &self.route.desk;
@@ -262,13 +263,13 @@ impl CallbackRecord {
         })
     }
 
-    /// It is in quarantine, under that id.
+    /// Notes that the callback is in quarantine, under that id.
     pub fn held(&mut self, id: HeldId) {
         self.held = Some(id);
     }
 
-    /// Keeps what is nowhere else: what is accepted is in the ledger, what is refused is kept with
-    /// its request.
+    /// Keeps a callback that is recorded nowhere else: accepted ones are in the ledger, and
+    /// rejected ones are kept with their request.
     fn pass(&mut self, took: Duration) {
         if self.outcome == Outcome::Accepted || self.refusal.is_some() || !self.logged {
             return;
@@ -327,7 +328,7 @@ impl Drop for CallbackRecord {
     }
 }
 
-/// What a callback that nobody may believe says that it is about.
+/// The unverified value of a role in a callback.
 fn says(callback: &Callback<'_>, role: Role, most: usize) -> Option<String> {
     callback.says(role).map(|text| cut(&text, most).to_owned())
 }

@@ -1,8 +1,8 @@
-//! Who calls: the address of the connection, or what trusted proxies say about it.
+//! The caller: the address of the connection, or the one that trusted proxies report.
 //!
 //! Each proxy adds the address that it saw at the right end of the list. From the right, entries
-//! are believed for as long as the one who added them is trusted; the first that is not a trusted
-//! proxy is the caller. Whatever stands to the left of it anybody may have written.
+//! are believed as long as the proxy that added them is trusted. The first one that is not a
+//! trusted proxy is the caller. Everything to the left of it may be forged.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,15 +12,15 @@ use ipnet::IpNet;
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Hops that are looked at: no sane path has more, and a forged list may be as long as a head.
+/// Hops that are evaluated: no sane path has more, and a forged list may be as long as a head.
 const HOPS_MAX: usize = 32;
 
-/// Who calls, as far as that is known.
+/// The caller, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// The caller's own address.
     Known(IpAddr),
-    /// Somebody behind this proxy of ours.
+    /// A caller behind this proxy of ours.
     Behind(IpAddr),
 }
 
@@ -33,8 +33,8 @@ impl Caller {
         }
     }
 
-    /// Whether the caller is in one of `nets`. Somebody behind a proxy is in none of them: the
-    /// proxy's own address says nothing of who it is.
+    /// Whether the caller is in one of `nets`. A caller behind a proxy is in none of them: the
+    /// proxy's address does not identify the caller.
     #[must_use]
     pub fn is_in(self, nets: &[IpNet]) -> bool {
         matches!(self, Self::Known(address) if is_in(address, nets))
@@ -43,8 +43,8 @@ impl Caller {
 
 /// The caller.
 ///
-/// When both `X-Forwarded-For` and `Forwarded` came and do not agree, one of them was written by
-/// somebody whom the proxy passes through: neither is believed.
+/// If `X-Forwarded-For` and `Forwarded` are both present and disagree, one of them comes from a
+/// caller whom the proxy passes through. Neither is believed.
 #[must_use]
 pub fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {
     let peer = peer.to_canonical();
@@ -69,8 +69,8 @@ fn is_in(address: IpAddr, nets: &[IpNet]) -> bool {
     nets.iter().any(|net| net.contains(&address))
 }
 
-/// Goes on from `peer`, who is trusted, for as long as the next one is too. An entry that is no
-/// address ends it: the last trusted hop is all that is known.
+/// Continues from `peer`, which is trusted, as long as the next hop is trusted too. An entry that
+/// is not an address ends the walk: only the last trusted hop is known.
 fn walk(peer: IpAddr, hops: impl Iterator<Item = Option<IpAddr>>, trusted: &[IpNet]) -> Caller {
     let mut known = peer;
     for hop in hops.take(HOPS_MAX) {
@@ -83,8 +83,8 @@ fn walk(peer: IpAddr, hops: impl Iterator<Item = Option<IpAddr>>, trusted: &[IpN
     Caller::Known(known)
 }
 
-/// The elements of a list header, the last first. A value that is not text has one element that
-/// is no address.
+/// The elements of a list header, the last first. A value that is not text yields one element that
+/// is not an address.
 fn right_to_left<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -106,7 +106,7 @@ fn forwarded(element: &str) -> Option<IpAddr> {
         name.trim().eq_ignore_ascii_case("for").then(|| value.trim())
     });
     let value = nodes.next()?;
-    // Two `for` in one element is nobody's honest work.
+    // No proxy writes two `for` in one element.
     nodes.next().is_none().then(|| node(value.trim_matches('"'))).flatten()
 }
 
@@ -145,7 +145,7 @@ mod tests {
             // Not a proxy of ours: nothing that it says counts.
             ("203.0.113.9", &[(XFF, "198.51.100.1")], "203.0.113.9"),
             ("203.0.113.9", &[(RFC, "for=198.51.100.1")], "203.0.113.9"),
-            // One proxy, honest; with a forged part to the left.
+            // One trusted proxy; with a forged part to the left.
             ("10.0.0.1", &[(XFF, "198.51.100.1")], "198.51.100.1"),
             ("10.0.0.1", &[(XFF, "127.0.0.1, 10.9.9.9, 198.51.100.1")], "198.51.100.1"),
             ("10.0.0.1", &[(XFF, "1.1.1.1"), (XFF, "198.51.100.1")], "198.51.100.1"),
@@ -153,7 +153,7 @@ mod tests {
             ("10.0.0.1", &[(XFF, "6.6.6.6, 198.51.100.1, 10.0.0.2")], "198.51.100.1"),
             // All of them ours: the first one is the caller.
             ("10.0.0.1", &[(XFF, "10.0.0.3,10.0.0.2")], "10.0.0.3"),
-            // No address: somebody behind the last hop that is known.
+            // No address: a caller behind the last known hop.
             ("10.0.0.1", &[(XFF, "198.51.100.1, unknown")], "behind 10.0.0.1"),
             ("10.0.0.1", &[(XFF, "198.51.100.1, garbage, 10.0.0.2")], "behind 10.0.0.2"),
             ("10.0.0.1", &[(XFF, "")], "behind 10.0.0.1"),

@@ -12,8 +12,8 @@ use crate::sender::Outcome;
 
 type Answer = Result<Recorded, LedgerError>;
 
-/// Waits for the ledger. When this is dropped before the ledger has answered, because the sender
-/// went away, the event is recorded all the same, and its entry then says what became of it.
+/// Waits for the ledger. If the sender hangs up, this is dropped before the ledger has answered.
+/// The event is recorded all the same, and its record then states the outcome.
 pub(super) struct Commit<'e> {
     entry: &'e mut Option<CallbackRecord>,
     answer: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
@@ -60,7 +60,7 @@ impl Drop for Commit<'_> {
     }
 }
 
-/// Notes what became of a verified callback.
+/// Notes the outcome of a verified callback.
 fn conclude(entry: &mut CallbackRecord, answer: &Answer) {
     match answer {
         Ok(recorded) => {

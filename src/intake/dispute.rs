@@ -15,20 +15,20 @@ use crate::ledger::{
 };
 use crate::sender::{Outcome, Reply, Role};
 
-/// Bytes of a role that are logged: longer than any honest one.
+/// Bytes of a role that are logged: longer than any real one.
 const ROLE_BYTES_MAX: usize = 128;
 
-/// What a callback disputes, and why.
+/// The event that a callback disputes, and why.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dispute {
     pub why: HeldWhy,
-    /// The event that stands; `None`: there is none, and what was signed has several readings.
+    /// The existing event; `None`: there is none, and the signed text has several readings.
     pub first: Option<EventId>,
     /// When its sender stops waiting.
     pub until: Instant,
 }
 
-/// Who gets what, on one side of a dispute.
+/// The user and the reward, on one side of a dispute.
 #[derive(Debug, Default)]
 struct Side {
     user: Option<String>,
@@ -130,7 +130,7 @@ impl VerifiedCallback<'_, '_> {
     }
 }
 
-/// What the event that stands says; nothing if it is gone.
+/// The roles of the existing event; nothing if the event is gone.
 async fn side(book: &BatchedLedger, first: EventId) -> Side {
     let Ok(Some(detail)) = book.event(first).await else { return Side::default() };
     let event = EventBody::decode(&detail.event.body).and_then(|body| body.event());

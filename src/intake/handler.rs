@@ -1,4 +1,5 @@
-//! The gate: a request to `/callback/<source>` through its phases, to its sender's answer.
+//! The callback handler: a request to `/callback/<source>` through its phases, to its sender's
+//! reply.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -67,7 +68,7 @@ pub(super) enum EarlyReply {
     Refused(Outcome, CallbackError),
 }
 
-/// What is decided about a callback before anything is recorded.
+/// The decision about a callback before anything is recorded.
 pub(super) enum Decision {
     Event(EventId, Box<Resolved>),
     /// Verified, but it may say several things.
@@ -77,21 +78,21 @@ pub(super) enum Decision {
     Stop(EarlyReply),
 }
 
-/// What a request is that belongs to no source.
+/// The nature of a request that belongs to no source.
 enum Elsewhere {
     /// A balancer's question.
     Health,
     Nothing(StatusCode),
 }
 
-/// The entry of the callback that is being served; taken away if its sender hangs up while it is
-/// being recorded.
+/// The record of the callback in progress; removed if its sender hangs up while it is being
+/// recorded.
 pub(super) type Slot = Option<CallbackRecord>;
 
 impl CallbackHandler {
-    /// The receiving path for the sources of `plan`. The limits over all sources together stay those
-    /// of this plan; everything else follows [`CallbackHandler::apply`]. Until `life` is ready,
-    /// callbacks are verified, and then wait within their sender's patience.
+    /// The receiving path for the sources of `plan`. The limits over all sources together stay
+    /// those of this plan; everything else follows [`CallbackHandler::apply`]. Until `life` is
+    /// ready, callbacks are verified, and then wait within their sender's patience.
     #[must_use]
     pub fn new(plan: &Plan, keys: Keys, (metrics, life): (Arc<Metrics>, Arc<Lifecycle>)) -> Self {
         let desk = CallbackLog::new(metrics);
@@ -129,27 +130,27 @@ impl CallbackHandler {
         }
     }
 
-    /// Who waits for the verdicts of inline backends.
+    /// The waiters for the verdicts of inline backends.
     #[must_use]
     pub fn verdicts(&self) -> &Verdicts {
         &self.0.verdicts
     }
 
-    /// Goes on under another configuration, which the keys have to know already. Requests that are
-    /// under way end under the old one.
+    /// Switches to another configuration. The keys have to know it already. Requests in flight end
+    /// under the old one.
     pub fn apply(&self, plan: &Plan) {
         let before = self.0.view.load_full();
         let view = View::new(plan, Some(&before), &self.0.desk, &self.0.keys);
         self.0.view.store(Arc::new(view));
     }
 
-    /// The latest callbacks that were neither recorded nor refused.
+    /// The latest callbacks that were neither recorded nor rejected.
     #[must_use]
     pub fn recent(&self) -> &Recent {
         &self.0.desk.recent
     }
 
-    /// How many callbacks of a source were refused for `reason`, since the start.
+    /// Callbacks of a source that were rejected for `reason`, since the start.
     #[must_use]
     pub fn refused(&self, source: &str, reason: Reason) -> u64 {
         self.0.view.load().route(source).map_or(0, |route| route.counters.refused(reason))
@@ -201,7 +202,7 @@ impl Shared {
             if view.is_health(target) {
                 return Err(Elsewhere::Health);
             }
-            // It may be a source of the store, which nobody has read yet.
+            // The name may be a source of the store, which is not read yet.
             if name.is_some() && self.is_starting() {
                 return Err(Elsewhere::Nothing(StatusCode::SERVICE_UNAVAILABLE));
             }
@@ -226,7 +227,7 @@ impl Shared {
         self.decide(slot, received, taken).await
     }
 
-    /// Judges a whole request, and records it if it is genuine.
+    /// Judges a whole request, and records it if it is verified.
     async fn decide(
         &self,
         slot: &mut Slot,
@@ -235,7 +236,7 @@ impl Shared {
     ) -> Reply {
         let route = Arc::clone(received.route());
         let recipe = &route.source.recipe;
-        // What is rare is boxed here and below: a future is as large as the largest that it may
+        // Rare branches are boxed here and below: a future is as large as the largest that it may
         // wait for, and is moved as a whole.
         let keys = match &route.keys {
             Some(_) => Box::pin(public_keys(received, slot.as_ref())).await,
@@ -252,7 +253,7 @@ impl Shared {
         self.desk.metrics.verify_seconds.observe((judged - began).as_secs_f64());
         let Some(book) = self.book.get().filter(|_| !self.is_starting()) else {
             match ruling {
-                // What is to be held has to be recorded.
+                // A callback that is to be held has to be recorded.
                 Decision::Stop(stop) if !stop.is_held_by(&route) => {
                     return stopped(slot, &callback, received, stop);
                 }
@@ -302,8 +303,8 @@ impl Shared {
         self.life.phase() == Phase::Starting
     }
 
-    /// A genuine callback that came before the store was open: it waits within its sender's
-    /// patience, and is judged again then, because documents of the store may say where it goes.
+    /// Handles a verified callback from before the store was open. It waits within its sender's
+    /// patience, and is then judged again: documents of the store may say where it goes.
     async fn when_open(
         &self,
         slot: &mut Slot,
@@ -342,8 +343,8 @@ impl Shared {
         }
     }
 
-    /// Looks at what does not need the body, then reads it. What it took of the pool is given back
-    /// when the callback is verified.
+    /// Checks everything that does not need the body, then reads it. Its part of the pool is
+    /// returned when the callback is verified.
     async fn receive(
         &self,
         received: &mut Received,
@@ -390,8 +391,8 @@ pub(super) fn judge(callback: &mut Callback<'_>, id: impl FnOnce() -> EventId) -
     }
 }
 
-/// The public keys to verify a callback with, where its sender has some. If it names one that is
-/// not there, the list is looked at again, within the sender's patience.
+/// The public keys to verify a callback with, if its sender has some. If the callback names a key
+/// that is missing, the list is checked again, within the sender's patience.
 pub(super) async fn public_keys(
     received: &Received,
     entry: Option<&CallbackRecord>,
@@ -422,14 +423,14 @@ fn wanted_key(received: &Received, keys: Option<&KeySet>) -> Option<Vec<u8>> {
     lacks_key.then_some(id)
 }
 
-/// What stands behind `/callback/` up to the query.
+/// The part of the path after `/callback/`, up to the query.
 fn source_name(target: &[u8]) -> Option<&str> {
     let name = target.strip_prefix(PREFIX)?;
     let end = memchr::memchr(b'?', name).unwrap_or(name.len());
     std::str::from_utf8(&name[..end]).ok()
 }
 
-/// Ends a callback that is not recorded: noted, kept if it is refused, and answered.
+/// Ends a callback that is not recorded: noted, kept if it is rejected, and answered.
 pub(super) fn stopped(
     slot: &mut Slot,
     callback: &Callback<'_>,
@@ -441,7 +442,7 @@ pub(super) fn stopped(
         EarlyReply::Refused(outcome, ref refusal) => (outcome, Some(refusal.reason)),
     };
     let reply = match reason {
-        // A bound is a bound in everybody's words.
+        // A bound has the same reply for every sender.
         Some(Reason::TooLarge) => Reply::Answer(Answer {
             status: StatusCode::PAYLOAD_TOO_LARGE,
             content_type: None,

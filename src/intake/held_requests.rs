@@ -1,5 +1,5 @@
-//! Silence: requests that are held past their sender's time-out and then closed, because only a
-//! time-out makes that sender try again.
+//! Silence: requests held past their sender's timeout and then closed, because only a timeout makes
+//! that sender retry.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -13,7 +13,7 @@ pub(super) struct HeldRequests {
     max: usize,
 }
 
-/// One that is held, until this is dropped.
+/// A held request, until this is dropped.
 struct HoldPermit<'a>(&'a AtomicUsize);
 
 impl HeldRequests {

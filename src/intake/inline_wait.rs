@@ -1,4 +1,4 @@
-//! What an inline backend says of a recorded callback, while its sender waits.
+//! Waits for an inline backend's verdict on a recorded callback, while its sender waits.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::config::Late;
 use crate::ledger::{BatchedLedger, DedupResult, Delivery, DeliveryState, EventId, Recorded};
 use crate::verdict::{self, Timing, Verdict, Verdicts, Waiter};
 
-/// What the sender is to be told.
+/// The answer that the sender is to receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InlineReply {
     Accepted,
@@ -27,8 +27,8 @@ pub(super) struct InlineWait<'r> {
 }
 
 impl<'r> InlineWait<'r> {
-    /// Begins to wait before the event is recorded, so that no verdict is too early; `None`: the
-    /// source has no inline destination.
+    /// Begins to wait before the event is recorded, so no verdict is too early; `None`: the source
+    /// has no inline destination.
     pub fn begin(
         route: &'r Route,
         verdicts: &'r Verdicts,
@@ -45,7 +45,7 @@ impl<'r> InlineWait<'r> {
         self.verdicts.forget(self.own);
     }
 
-    /// What the sender is told about what was recorded.
+    /// The answer about the recorded callback.
     pub async fn end(self, book: &BatchedLedger, recorded: &Recorded) -> InlineReply {
         match recorded.standing() {
             DedupResult::New => told(self.waiter.wait().await, self.inline.late),
@@ -56,14 +56,14 @@ impl<'r> InlineWait<'r> {
         }
     }
 
-    /// What the first sender was told; waits for it while it is open.
+    /// The answer that the first sender received; waits for it while it is open.
     async fn again(&self, book: &BatchedLedger, first: EventId) -> InlineReply {
         let late = self.inline.late;
         let is_waited_for = self.verdicts.is_expected(first);
         // Before the ledger is asked: a verdict that comes in between is not missed.
         let waiter = self.verdicts.expect(first, self.until, late);
         let Some(delivery) = self.delivery(book, first).await else {
-            // It has expired, or it was recorded before this destination was there.
+            // The event has expired, or was recorded before this destination existed.
             return told(None, late);
         };
         match verdict::recorded(&delivery) {
@@ -83,8 +83,8 @@ impl<'r> InlineWait<'r> {
         detail.deliveries.into_iter().find(|delivery| delivery.target == self.inline.target)
     }
 
-    /// Whether the first sender's time was over before this one came, so that it was told what
-    /// stands in the configuration, for good.
+    /// Whether the first sender's time ended before this callback came. Then the first sender
+    /// received the configured answer, for good.
     fn was_told_late(&self, first: EventId) -> bool {
         let age = clock::now_ms().saturating_sub(first.ms());
         let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
@@ -93,7 +93,7 @@ impl<'r> InlineWait<'r> {
 }
 
 impl InlineReply {
-    /// What a sender is told whose backend has said nothing in time.
+    /// The answer if the backend has sent nothing in time.
     pub fn late(late: Late) -> Self {
         told(None, late)
     }

@@ -1,8 +1,8 @@
 //! A rejected callback that its source holds for a person: recorded before it is answered.
 //!
-//! Its sender is told that it is rejected, or, where it would give up for good, that it is
-//! accepted. Then nothing is acknowledged that is not recorded: where there is no room, or the
-//! ledger does not answer in time, the sender gets its own "try later".
+//! The sender receives a rejection or, where it would give up for good, an acceptance. Then nothing
+//! unrecorded is acknowledged: if there is no room, or the ledger does not answer in time, the
+//! sender gets its own "try later".
 
 use super::handler::{EarlyReply, Slot, salt, told};
 use super::inline_wait::InlineReply;
@@ -58,8 +58,8 @@ pub(super) async fn quarantine(
     told(slot, reply)
 }
 
-/// What the sender of a callback is told that is accepted; of an inline source: as if its backend
-/// were late.
+/// The reply to the sender of a callback that counts as accepted. For an inline source: as if its
+/// backend were late.
 fn as_accepted(callback: &Callback<'_>, received: &Received) -> Reply {
     let said = received
         .route()
@@ -74,7 +74,7 @@ fn as_accepted(callback: &Callback<'_>, received: &Received) -> Reply {
     callback.reply(outcome, None, &salt)
 }
 
-/// Holds it, within its sender's patience. One for which there is no room is kept as a sample.
+/// Holds the callback, within its sender's patience. If there is no room, it is kept as a sample.
 async fn hold(
     slot: &mut Slot,
     callback: &Callback<'_>,

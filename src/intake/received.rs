@@ -12,8 +12,8 @@ use crate::clock::UnixMillis;
 use crate::sender::Request;
 use crate::wire::RawTarget;
 
-/// A whole request to one source, with who sent it and when. Only the intake makes one, after the
-/// address and the rate were looked at and the body is there.
+/// A whole request to one source, with its caller and time. Only the intake makes one, after the
+/// checks of address and rate and after the body is read.
 #[derive(Debug)]
 pub struct Received {
     route: Arc<Route>,
@@ -23,7 +23,7 @@ pub struct Received {
     at_ms: UnixMillis,
 }
 
-/// What a request begins with.
+/// The head of a request.
 #[derive(Debug)]
 pub(super) struct Head {
     pub method: Method,
@@ -53,7 +53,7 @@ impl Received {
         Self { route: Arc::clone(route), client, head, body: Bytes::new(), at_ms }
     }
 
-    /// Goes on under what the configuration says by now of the same source.
+    /// Continues under the current configuration of the same source.
     pub(super) fn take_route(&mut self, route: &Arc<Route>) {
         self.route = Arc::clone(route);
     }
@@ -74,7 +74,7 @@ impl Received {
         }
     }
 
-    /// The nearest address to whoever sent it that is known.
+    /// The known address nearest to the caller.
     #[must_use]
     pub fn client(&self) -> IpAddr {
         self.client.address()

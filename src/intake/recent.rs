@@ -1,9 +1,9 @@
-//! The latest callbacks that neither became events nor were refused: duplicates, conflicts, tests,
+//! The latest callbacks that neither became events nor were rejected: duplicates, conflicts, tests,
 //! address checks and the like. In bounded memory, of this gateway only.
 //!
-//! What was accepted is in the ledger, and what was refused in its own log, so that neither a flood
-//! of the one nor of the other drives these out. A stranger's are kept only as far as they are
-//! logged.
+//! Accepted callbacks are in the ledger and rejected ones in their own log, so a flood of either
+//! does not drive these out. Callbacks of an unauthenticated caller are kept only as far as they
+//! are logged.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,19 +19,19 @@ const KEPT_MAX: usize = 5000;
 /// A callback that this gateway answered.
 #[derive(Clone, Debug)]
 pub struct Passed {
-    /// Its number on this gateway, growing.
+    /// The number on this gateway, ascending.
     pub number: u64,
     /// When it came.
     pub at_ms: UnixMillis,
     /// The source it came to.
     pub source: String,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
     /// The event that is known of its transaction.
     pub event: Option<EventId>,
-    /// Its transaction, where it was verified.
+    /// The transaction, where the callback was verified.
     pub transaction: Option<String>,
-    /// Who it was for, where it was verified.
+    /// The user, where the callback was verified.
     pub user: Option<String>,
     /// How long it took.
     pub took: Duration,
@@ -61,7 +61,7 @@ impl Recent {
             oldest = if ring.kept.len() < KEPT_MAX { None } else { ring.kept.pop_front() };
             ring.kept.push_back(passed);
         }
-        // Given back to the allocator when nobody waits for the lock any more.
+        // Returns the memory to the allocator after the lock is released.
         drop(oldest);
     }
 

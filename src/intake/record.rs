@@ -1,4 +1,4 @@
-//! A genuine callback becomes an event: recorded, and answered with what the ledger says.
+//! A verified callback becomes an event: recorded, and answered with the ledger's result.
 
 use std::time::{Duration, Instant};
 
@@ -33,8 +33,8 @@ pub(super) struct VerifiedCallback<'g, 'a> {
 }
 
 impl VerifiedCallback<'_, '_> {
-    /// Records it, unless another source stands before this one or its rate is used up, and
-    /// answers it.
+    /// Records the callback and answers it, unless another source takes precedence over this one or
+    /// its rate is used up.
     pub async fn record(
         &self,
         slot: &mut Slot,
@@ -114,7 +114,8 @@ impl VerifiedCallback<'_, '_> {
         told(slot, reply)
     }
 
-    /// What its sender is told: as if it were accepted, or as if the inline backend were late.
+    /// The answer for a held callback: as if it were accepted, or as if the inline backend were
+    /// late.
     fn said_of_held(&self, outcome: Outcome) -> InlineReply {
         match (outcome, &self.received.route().inline) {
             (Outcome::Unavailable, _) => InlineReply::Unavailable,
@@ -123,7 +124,7 @@ impl VerifiedCallback<'_, '_> {
         }
     }
 
-    /// Why it is not recorded although it is genuine.
+    /// The outcome for which a verified callback is not recorded.
     fn passed_over(&self) -> Option<Outcome> {
         let route = self.received.route();
         let superseded = match &route.source.superseded {

@@ -1,9 +1,9 @@
 //! Rejected callbacks on their way to the ledger.
 //!
-//! Most are kept as samples, written together and beside the answer: a flood of forged calls costs
-//! no commit each. How many are kept is bounded by rates, for each source and for each caller of
-//! it, so that one caller leaves the others their part. Those that a source has in quarantine are
-//! durable before the answer; who waits at the same time shares one commit.
+//! Most are kept as samples, written together and independently of the reply: a flood of forged
+//! calls does not cost a commit each. Rates for each source, and for each caller of it, bound their
+//! number, so one caller leaves room for the others. Callbacks in the quarantine of a source are
+//! persisted before the acknowledgement. Concurrent ones share one commit.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,8 +24,8 @@ pub(super) const SAMPLE_BODY_BYTES: usize = 32 * 1024;
 /// How long samples wait for others. A crash loses that much of them.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// What waits to be written, at most. Beyond it samples are left out, and a callback that was to
-/// be held is not acknowledged.
+/// Maximum of rejections that wait to be written. Beyond it samples are omitted, and a callback
+/// that was to be held is not acknowledged.
 const QUEUE_MAX: usize = 8192;
 const QUEUE_BYTES_MAX: usize = 32 << 20;
 
@@ -84,7 +84,7 @@ impl fmt::Debug for Rejections {
 impl Rejections {
     /// Keeps them in `book` from now on.
     pub(super) fn open(&self, book: BatchedLedger) {
-        // There is one store for as long as the process runs.
+        // One store lasts as long as the process runs.
         let _ = self.0.book.set(book);
     }
 
@@ -92,8 +92,8 @@ impl Rejections {
         self.0.book.get().ok_or(LedgerError::Unavailable("the store is not open yet".into()))
     }
 
-    /// Rejected callbacks, newest first, with what this gateway has not written yet. What is
-    /// asked of the query's list does not matter.
+    /// Rejected callbacks, newest first, including those that this gateway has not written yet. The
+    /// list that the query names is ignored.
     ///
     /// # Errors
     /// The ledger fails, or the cursor is none of this list.
@@ -110,7 +110,7 @@ impl Rejections {
         Ok((read.collect(), page.next))
     }
 
-    /// One of them; `None`: it is not kept any more, or it became an event.
+    /// A rejected callback; `None`: it is not kept any more, or it became an event.
     ///
     /// # Errors
     /// The ledger fails.
@@ -180,7 +180,7 @@ impl Rejections {
         Ok(outcome)
     }
 
-    /// Begins to write, unless somebody does.
+    /// Starts the writer unless it runs.
     fn begin(&self, queue: &mut Queue) {
         if queue.writer == Writer::Idle {
             queue.writer = Writer::Busy;
@@ -236,7 +236,7 @@ impl Shared {
         full.insert(caller, clock::instant());
     }
 
-    /// What is queued is urgent by now, or has waited for others.
+    /// Waits until the queue is urgent or has waited for further rejections.
     async fn gather(&self) {
         let urgent = self.urgent.notified();
         if self.queue().is_urgent() {
@@ -249,7 +249,7 @@ impl Shared {
     }
 }
 
-/// Says that nobody writes when the writer ends, also when its runtime does.
+/// Marks the writer as idle when it ends, also when its runtime does.
 struct Ending(Arc<Shared>);
 
 impl Drop for Ending {
@@ -274,12 +274,12 @@ async fn write(ending: Ending) {
             keep(book, batch).await;
         }
         for flush in flushes {
-            // Whoever waited may be gone.
+            // The waiter may be gone.
             let _ = flush.send(());
         }
         let mut queue = shared.queue();
         if queue.waiting.is_empty() && queue.flushes.is_empty() {
-            // Noted under the lock, so that nothing is queued behind it and left.
+            // Noted under the lock: otherwise an item queued after it would stay.
             queue.writer = Writer::Idle;
             break;
         }
@@ -301,7 +301,7 @@ async fn keep(book: &BatchedLedger, batch: Vec<Waiting>) {
             Ok(outcomes) => outcomes.get(at).copied().ok_or(LedgerError::Unknown),
             Err(error) => Err(error.clone()),
         };
-        // Whoever asked may be gone.
+        // The caller may be gone.
         answer.into_iter().for_each(|answer| drop(answer.send(outcome.clone())));
     }
 }

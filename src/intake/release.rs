@@ -1,9 +1,9 @@
-//! A callback in quarantine, looked at again: as of its receipt, with the secrets and the sender
-//! file of now.
+//! A callback in quarantine, verified again: as of its receipt, with the current secrets and sender
+//! file.
 //!
-//! What verifies is recorded like every event, under an id that follows from that of the callback:
-//! whoever releases it twice makes one event, and a repetition of it is a duplicate. Then the
-//! callback is settled. A crash in between is made good by the next release.
+//! A callback that verifies is recorded like every event, under an id derived from its own.
+//! Releasing it twice makes one event, and a repetition of it is a duplicate. Then the callback is
+//! settled. The next release repairs a crash in between.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::Ordering;
@@ -26,33 +26,33 @@ use crate::wire::RawTarget;
 /// Whether anything is recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReleaseMode {
-    /// What verifies becomes an event.
+    /// A callback that verifies becomes an event.
     #[default]
     Real,
     /// Nothing changes.
     DryRun,
 }
 
-/// What became of a callback that was looked at again.
+/// The result of verifying a held callback again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Released {
-    /// It is an event now.
+    /// The callback is an event now.
     Event(EventId),
-    /// Its transaction is known, by this event.
+    /// The transaction is known, by this event.
     Duplicate(EventId),
-    /// It verifies and disputes an event: it is held for that now.
+    /// The callback verifies and disputes an event: it is now held for that.
     Disputed,
-    /// It stays in quarantine: it is rejected for this reason by now.
+    /// The callback stays in quarantine, now rejected for this reason.
     Rejected(Reason),
-    /// It stays in quarantine, because nobody can say at present.
+    /// The callback stays in quarantine: it cannot be judged at present.
     Undecided,
 }
 
 impl CallbackHandler {
-    /// Looks at a callback in quarantine again.
+    /// Verifies a callback in quarantine again.
     ///
     /// # Errors
-    /// The ledger fails. It may be released again.
+    /// The ledger fails. The callback may be released again.
     pub async fn release(
         &self,
         held: &NewHeld,
@@ -153,7 +153,7 @@ impl Shared {
         received.route().releasable.is_some_and(|most| age > most)
     }
 
-    /// One that does not verify stays, with the reason of now.
+    /// Keeps a callback that does not verify, with its current reason.
     async fn stays(
         &self,
         held: &NewHeld,
@@ -168,7 +168,7 @@ impl Shared {
         Ok(Released::Rejected(reason))
     }
 
-    /// What a release would do, as far as it can be told without one.
+    /// The result that a release would have, as far as it can be known without one.
     async fn would_be(
         &self,
         received: &Received,
@@ -234,7 +234,7 @@ impl Shared {
         Ok(released)
     }
 
-    /// It verifies, and a person has to decide all the same.
+    /// Handles a callback that verifies although a person still has to decide.
     async fn dispute(
         &self,
         held: &NewHeld,

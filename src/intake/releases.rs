@@ -1,8 +1,8 @@
-//! Releases: the callbacks in quarantine of a source are looked at again, the oldest first, until
-//! none is left or somebody cancels.
+//! Releases: the callbacks in a source's quarantine are verified again, the oldest first, until
+//! none is left or an operator cancels.
 //!
-//! An order that is given again, after a crash or a cancellation, repeats nothing: what became an
-//! event is not in quarantine any more, and what was recorded and not settled is found to be known.
+//! Giving an order again, after a crash or a cancellation, repeats nothing. A callback that became
+//! an event has left the quarantine. One that was recorded but not settled is found to be known.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,13 +20,13 @@ use crate::ledger::{
 };
 use crate::sender::Reason;
 
-/// Callbacks that are looked at together: they share a commit.
+/// Callbacks that are verified together: they share a commit.
 const TOGETHER: usize = 64;
 
 /// Callbacks of one question for what there is.
 const PAGE: usize = 500;
 
-/// Orders that run at one time.
+/// Concurrent orders.
 const RUNNING_MAX: usize = 4;
 
 /// Orders that are remembered, those that run included.
@@ -43,7 +43,7 @@ pub struct ReleaseFilter {
     pub since_ms: Option<UnixMillis>,
     /// Received before this time.
     pub until_ms: Option<UnixMillis>,
-    /// These alone; empty: any.
+    /// Only these ids; empty: any.
     pub ids: Vec<HeldId>,
     /// Whether anything is recorded.
     pub mode: ReleaseMode,
@@ -60,28 +60,28 @@ pub struct ReleaseProgress {
     pub state: ReleaseState,
     /// Whether anything is recorded.
     pub mode: ReleaseMode,
-    /// How many there are to look at, where that is known.
+    /// Callbacks to verify, where their number is known.
     pub of: Option<u64>,
-    /// Callbacks that were looked at.
+    /// Callbacks that were verified again.
     pub seen: u64,
-    /// Those that became events.
+    /// Callbacks that became events.
     pub released: u64,
-    /// Those whose transaction was known.
+    /// Callbacks whose transaction was known.
     pub duplicates: u64,
-    /// Those that verify and dispute an event: they are held for that now.
+    /// Callbacks that verify and dispute an event: they are now held for that.
     pub disputed: u64,
-    /// Those that stay in quarantine.
+    /// Callbacks that stay in quarantine.
     pub refused: u64,
 }
 
 /// Whether an order goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReleaseState {
-    /// It does.
+    /// The order goes on.
     Running,
-    /// It is complete.
+    /// The order is complete.
     Done,
-    /// An operator cancelled it. What it has released stays released.
+    /// An operator cancelled the order. Released callbacks stay released.
     Cancelled,
     /// The ledger failed. The same order may be given again.
     Failed(LedgerError),
@@ -300,7 +300,7 @@ impl Running {
                 Some(Released::Duplicate(_)) => progress.duplicates += 1,
                 Some(Released::Disputed) => progress.disputed += 1,
                 Some(Released::Rejected(_) | Released::Undecided) => progress.refused += 1,
-                // Somebody else has decided it meanwhile.
+                // Another caller has decided it meanwhile.
                 None => {}
             }
         });

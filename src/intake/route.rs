@@ -16,19 +16,19 @@ use crate::plan::{Plan, Routing};
 use crate::rate_limiter::RateLimiter;
 use crate::telemetry::SourceMetrics;
 
-/// How long a sender of unknown patience is taken to wait: the shortest usual time-out.
+/// Assumed patience of a sender whose patience is unknown: the shortest usual timeout.
 const PATIENCE_UNKNOWN: Duration = Duration::from_secs(5);
 
-/// What is left of a sender's patience for the way back: a tenth, within these bounds. The lower
-/// one is a slow round trip, the upper one is more than any.
+/// Reserve of a sender's patience for the reply's transit: a tenth, within these bounds. The lower
+/// bound is a slow round trip, the upper one is more than any.
 const MARGIN_MIN: Duration = Duration::from_millis(100);
 const MARGIN_MAX: Duration = Duration::from_millis(500);
 
-/// How long beyond its time-out a sender is met with silence, so that its clock surely ran out.
+/// Time beyond a sender's timeout for which silence lasts, so its clock surely ran out.
 const SILENCE_MARGIN: Duration = Duration::from_secs(1);
 
-/// Refused callbacks of one source that are logged and kept: enough to see what is wrong, too few
-/// for whoever forges calls to make work. Counting goes on beyond it.
+/// Rejected callbacks of one source that are logged and kept: enough to see what is wrong, too few
+/// for a forger to cause work. Counting goes on beyond it.
 const FAILURES: Rate = Rate { count: 100, per: Duration::from_secs(10) };
 
 /// Samples of rejected callbacks that a source keeps: as many as there is room for, and then enough
@@ -38,7 +38,7 @@ const SAMPLES: Rate = Rate { count: 2000, per: Duration::from_secs(86_400) };
 /// Warnings that a quarantine has no room.
 const FULL: Rate = Rate { count: 1, per: Duration::from_secs(600) };
 
-/// Warnings that genuine values contradict a sender's file: one is enough to look at the metric.
+/// Warnings that verified values contradict a sender's file: one is enough to point to the metric.
 const MISFITS: Rate = Rate { count: 1, per: Duration::from_secs(600) };
 
 /// A source as it runs.
@@ -78,7 +78,7 @@ pub(super) struct Route {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Inline {
     pub target: TargetId,
-    /// What the sender is told when the verdict is late.
+    /// The answer to the sender if the verdict is late.
     pub late: Late,
 }
 
@@ -102,8 +102,8 @@ pub(super) struct View {
 }
 
 impl View {
-    /// The sources of `plan`. Those that `before` had too go on with its counters and, where it
-    /// did not change, its rate.
+    /// The sources of `plan`. A source that `before` had too keeps its counters and, if it did not
+    /// change, its rate.
     pub fn new(plan: &Plan, before: Option<&Self>, desk: &Arc<CallbackLog>, keys: &Keys) -> Self {
         let config = &*plan.config;
         let now = clock::instant();
@@ -162,7 +162,7 @@ impl View {
         named.or_else(|| self.routes.values().find(|route| route.id == *id))
     }
 
-    /// The source that whoever called `path` probably meant.
+    /// The source that the caller of `path` probably meant.
     pub fn nearest(&self, path: &str) -> Option<&Arc<Route>> {
         let word = path.rsplit('/').find(|part| !part.is_empty())?;
         let names: Vec<&str> = self.routes.keys().map(String::as_str).collect();
@@ -201,8 +201,8 @@ fn releasable(source: &Source, keep: Duration) -> Option<Duration> {
 }
 
 impl Route {
-    /// Counts the values of a genuine callback that contradict the sender's file, and says so once
-    /// in a while: the file is wrong, or the provider has changed what it sends.
+    /// Counts the values of a verified callback that contradict the sender's file, and warns
+    /// occasionally: the file is wrong, or the provider has changed its values.
     pub(super) fn note_misfits(&self, parameters: &[String]) {
         if parameters.is_empty() {
             return;
@@ -219,7 +219,7 @@ impl Route {
         }
     }
 
-    /// Says once in a while that rejected callbacks are not held any more.
+    /// Warns occasionally that rejected callbacks are not held any more.
     pub(super) fn say_quarantine_is_full(&self) {
         if self.full.take(clock::instant()) {
             let source = &*self.label;

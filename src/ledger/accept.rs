@@ -72,7 +72,7 @@ pub struct NewEvent {
     pub targets: SmallVec<[TargetId; 2]>,
 }
 
-/// Events that are taken when the engine can commit them; until then more may be added.
+/// Events that the engine takes when it can commit them; until then more may be added.
 pub type BatchSource = Box<dyn FnOnce() -> Arc<Vec<NewEvent>> + Send>;
 
 /// The result for an event. The facts about a first event are durable.
@@ -104,7 +104,7 @@ pub enum Accepted {
     },
 }
 
-/// The event that has a key, and the content that the key stands for.
+/// The event that has a key, and the content that the key identifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct First {
     pub(super) id: EventId,

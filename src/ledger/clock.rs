@@ -24,7 +24,7 @@ impl StoreClock {
         Self(Source::Process { start: instant(), start_ms: now_ms() })
     }
 
-    /// A clock that stands still until a test moves it.
+    /// A clock that does not advance until a test moves it.
     #[must_use]
     pub fn manual(ms: UnixMillis) -> Self {
         Self(Source::Manual(Arc::new(AtomicI64::new(ms))))

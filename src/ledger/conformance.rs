@@ -25,7 +25,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::{NewRejection, RejectionNote};
 use crate::sender::{Reason, Request};
 
-/// What a check comes to: errors are failures that were not expected.
+/// The result of a check: errors are failures that were not expected.
 pub type Checked = Result<(), LedgerError>;
 
 /// Where the clocks of the checks begin.

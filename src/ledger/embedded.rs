@@ -100,8 +100,8 @@ pub struct EmbeddedOptions {
     /// The size of a segment, 64 kB to 1 GB. Larger segments mean fewer files, smaller ones a
     /// faster start: the last segment is read completely.
     pub segment_bytes: u64,
-    /// The age at which the next sweep closes a segment that is not full, so that its events can
-    /// expire: a small part of the retention time.
+    /// The age at which the next sweep closes a segment that is not full. Its events can then
+    /// expire. A small part of the retention time.
     pub segment_age: Duration,
     /// The clock for leases and due times.
     pub clock: StoreClock,
@@ -125,7 +125,7 @@ pub struct OpenStep {
 pub struct OpenProgress(Arc<dyn Fn(OpenStep) + Send + Sync>);
 
 impl OpenStep {
-    /// Has `hear` hear of each step.
+    /// Calls `hear` for each step.
     pub fn told(hear: impl Fn(Self) + Send + Sync + 'static) -> OpenProgress {
         OpenProgress(Arc::new(hear))
     }
@@ -180,7 +180,7 @@ impl Drop for Shared {
             // A panic was caught and has poisoned the ledger.
             let _ = thread.join();
         }
-        // Otherwise a broken last frame is taken for the end of a commit that a crash tore.
+        // Otherwise a broken last frame looks like the end of a commit that a crash truncated.
         if self.core.poison.reason().is_none()
             && let Err(error) = self.core.note_end()
         {

@@ -5,7 +5,7 @@
 pub enum FaultCode {
     /// Class 08, and connections that ended or could not be established.
     Connection,
-    /// 22012: a key was taken concurrently, or the sealing key has changed.
+    /// 22012: another session wrote a key concurrently, or the sealing key has changed.
     Torn,
     /// 23514: the partition of a day was missing.
     NoPartition,

@@ -1,12 +1,12 @@
-//! Callbacks that are kept and are no events: recorded durably, and not delivered.
+//! Callbacks that are kept and did not become events: recorded durably, and not delivered.
 //!
-//! Some wait for a person: one that disputes an event that is there (`conflict`, `ambiguous`), or
-//! that was rejected and is in quarantine. It writes no key, so it is in no other callback's way.
-//! Each variant is held once, and a signed text or a key has few variants: nothing that is sent
-//! again and again fills the ledger. To release one makes an event of it, once; to drop one leaves
-//! only a mark, so its repetition is known.
+//! Some wait for a person: one that disputes an existing event (`conflict`, `ambiguous`), or one
+//! that was rejected and is in quarantine. These write no key and so block no other callback. Each
+//! variant is held once, and a signed text or a key has few variants, so repeated sending cannot
+//! fill the ledger. Releasing one makes an event of it, once. Dropping one leaves only a mark, so
+//! its repetition is known.
 //!
-//! The others are samples of what was rejected, for whoever asks why. They wait for nobody, and the
+//! The others are samples of rejected callbacks, for diagnosis. They wait for no decision, and the
 //! oldest of the caller with the most make room for new ones.
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use super::{Cursor, DedupeKey, EventBody, EventId, EventKeys, HeldId, NewEvent, 
 use crate::clock::UnixMillis;
 use crate::sender::Reason;
 
-/// Variants of one signed text or key, waiting or decided. Honest senders make one or two; a replay
+/// Variants of one signed text or key, waiting or decided. Real senders make one or two; a replay
 /// attack must not create unbounded work.
 pub const VARIANTS_MAX: usize = 8;
 
@@ -34,7 +34,7 @@ pub enum HeldWhy {
     Ambiguous,
     /// The identity is known with another content.
     Conflict,
-    /// It was rejected, and is kept as a sample: it waits for nobody.
+    /// The callback was rejected, and is kept as a sample: it waits for no decision.
     Rejected,
 }
 
@@ -97,14 +97,14 @@ pub enum HoldOutcome {
 /// Which of the two lists: a callback in quarantine is in both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HeldList {
-    /// What waits for a person.
+    /// Callbacks that wait for a person.
     #[default]
     Waiting,
-    /// What was rejected.
+    /// Callbacks that were rejected.
     Rejected,
 }
 
-/// Which kept callbacks to list. What is `None` does not matter.
+/// The kept callbacks to list. A filter that is `None` matches all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeldQuery {
     /// The list.
@@ -136,15 +136,15 @@ pub struct HeldPage {
     pub next: Option<Cursor>,
 }
 
-/// What is decided.
+/// The decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Decision {
     /// To make an event of what is kept.
     Release,
     /// Drop the callback.
     Drop,
-    /// It was verified again: what became of it is recorded already. The mark says released, as
-    /// the event of [`HeldOrder::event`], if there is one.
+    /// The callback was verified again, and its outcome is recorded already. The mark says
+    /// released, as the event of [`HeldOrder::event`], if there is one.
     Settle,
 }
 
@@ -252,7 +252,7 @@ impl Decision {
     /// The number on disk.
     pub(super) const fn code(self) -> u8 {
         match self {
-            // What was settled is marked as released.
+            // A settled callback is marked as released.
             Self::Release | Self::Settle => 1,
             Self::Drop => 2,
         }
@@ -419,7 +419,7 @@ fn take_id(from: &mut Take<'_>) -> Result<Option<EventId>, DecodeError> {
 }
 
 impl HeldList {
-    /// What it is made of.
+    /// The reasons that the list includes.
     #[must_use]
     pub const fn whys(self) -> &'static [HeldWhy] {
         match self {
@@ -430,7 +430,7 @@ impl HeldList {
 }
 
 impl HeldQuery {
-    /// What a kept callback may be there for, to be found.
+    /// The reasons for which a kept callback matches the query.
     pub(super) fn whys(&self) -> impl Iterator<Item = HeldWhy> {
         let wanted = self.why;
         self.list.whys().iter().copied().filter(move |why| wanted.is_none_or(|one| one == *why))

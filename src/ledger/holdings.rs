@@ -1,8 +1,8 @@
 //! Kept callbacks of an engine that has them in memory, and the rules for who has room.
 //!
-//! Nobody who sends a lot drives out the others. Quarantine removes nothing: a caller has room as
+//! A busy caller does not drive out the others. Quarantine removes nothing: a caller has room as
 //! long as it has three times less than what is left for everyone. Samples make room for new ones:
-//! what goes is the oldest of the caller, and of its reason, that has the most.
+//! the oldest goes, of the caller, and of its reason, with the most.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
@@ -28,7 +28,7 @@ pub(super) struct Holdings<T> {
     variants: HashMap<DedupeKey, HeldId>,
     anchors: HashMap<DedupeKey, usize>,
     sums: HashMap<(SourceId, HeldWhy), HeldBounds>,
-    /// What each caller has of a source's quarantine.
+    /// The share of each caller in a source's quarantine.
     callers: HashMap<DedupeKey, HeldBounds>,
     samples: HashMap<SourceId, Vec<Sample>>,
 }
@@ -108,7 +108,7 @@ fn oldest_of_heaviest<'s>(groups: &mut Groups<'s>) -> Option<&'s Sample> {
     heaviest.1.1.pop_front()
 }
 
-/// What a text is found by.
+/// The short hash by which a text is found.
 fn short(text: &str) -> u64 {
     use sha2::Digest as _;
     let hash = sha2::Sha256::digest(text.as_bytes());
@@ -172,7 +172,7 @@ impl<T> Holdings<T> {
         self.waiting.get_mut(&id).map(|waiting| &mut waiting.place)
     }
 
-    /// Why one that waits was rejected, as far as is known by now.
+    /// The latest known reason for which a waiting callback was rejected.
     pub(super) fn reason(&self, id: HeldId) -> Option<Reason> {
         self.waiting.get(&id).and_then(|waiting| waiting.reason)
     }
@@ -187,7 +187,7 @@ impl<T> Holdings<T> {
         self.decided.values()
     }
 
-    /// Those that wait and that a query asks for, newest first, behind `before`.
+    /// Waiting callbacks that match a query, newest first, older than `before`.
     pub(super) fn find(
         &self,
         query: &HeldQuery,

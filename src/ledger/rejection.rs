@@ -1,6 +1,6 @@
-//! What is kept of a rejected callback: the request, why it was rejected, and what it claims.
+//! The record of a rejected callback: the request, why it was rejected, and its claims.
 //!
-//! Nothing of it is verified. It is written as a held callback, whose body has the request and, in
+//! Nothing of it is verified. The record is a held callback, whose body has the request and, in
 //! place of an event, a note.
 
 use std::net::IpAddr;
@@ -46,13 +46,13 @@ pub struct Rejection {
     pub parameter: Option<String>,
     /// The transaction that it claims to be.
     pub transaction: Option<String>,
-    /// Who it claims to be for.
+    /// The user that the callback claims to be for.
     pub user: Option<String>,
     /// How long it took to reject it.
     pub took: Duration,
     /// The status that its sender was answered with; `None`: none, the sender waited in vain.
     pub status: Option<u16>,
-    /// Who called.
+    /// The caller.
     pub client: IpAddr,
     /// Whether it is in quarantine.
     pub held: bool,
@@ -73,17 +73,17 @@ pub struct NewRejection<'r> {
     pub reason: Option<Reason>,
     /// The source's id.
     pub source_id: SourceId,
-    /// What claims it makes.
+    /// The transaction that the callback claims.
     pub transaction: Option<String>,
-    /// For whom.
+    /// The user that the callback claims.
     pub user: Option<String>,
-    /// What else is known.
+    /// Further details.
     pub note: RejectionNote,
     /// The request.
     pub request: Request<'r>,
 }
 
-/// What is known of a rejected callback beside its request.
+/// Details of a rejected callback, beside its request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectionNote {
     /// See [`Rejection::source`].
@@ -184,7 +184,7 @@ impl NewRejection<'_> {
 }
 
 impl Rejection {
-    /// The id that stands for paths that belong to no source. No source has it.
+    /// The source id for paths that belong to no source. No source has it.
     pub const UNKNOWN_PATHS: &str = "";
 
     /// Reads what [`NewRejection::held`] wrote.
@@ -214,7 +214,7 @@ impl Rejection {
     }
 }
 
-/// Who called a source: an address, or the network of one that has many.
+/// The caller of a source: an address, or the network of a caller with many.
 #[must_use]
 pub fn caller(source: &SourceId, client: IpAddr) -> DedupeKey {
     let network = match client {

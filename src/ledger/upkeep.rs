@@ -51,14 +51,14 @@ pub struct Retention {
     pub held: HeldRetention,
 }
 
-/// How long rejected callbacks are kept, from receipt. What disputes an event waits until a person
-/// decides.
+/// How long rejected callbacks are kept, from receipt. A callback that disputes an event waits
+/// until a person decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeldRetention {
     /// Samples; `None`: for ever.
     pub samples: Option<Duration>,
-    /// Those in the quarantine of a source, and what is left of them when they are decided; one
-    /// that is not named here: for ever.
+    /// Callbacks in the quarantine of a source, and their marks after a decision. For a source that
+    /// is not named here: for ever.
     pub quarantined: Vec<KeepKeys>,
 }
 

@@ -58,7 +58,7 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Wrong tokens of one address that are logged.
 const WRONG_TOKENS: Rate = Rate { count: 5, per: Duration::from_secs(60) };
 
-/// What wrong tokens are guesses at.
+/// The target of guesses with wrong tokens.
 const GUESSED: &str = "admin";
 
 /// Bytes of all bodies being read together.
@@ -91,7 +91,7 @@ pub struct Admin {
     local: Arc<LocalToken>,
 }
 
-/// What a path stands for.
+/// The resource that a path names.
 enum Resource<'p> {
     Metrics,
     Live,
@@ -124,7 +124,7 @@ enum Resource<'p> {
     OpenApi,
 }
 
-/// What stands behind a destination's name.
+/// Actions that may follow a destination's name.
 const ACTIONS: &[&str] = &["status", "pause", "resume", "test"];
 
 const LOOK: &[Method] = &[Method::GET];
@@ -209,8 +209,8 @@ impl<'p> Resource<'p> {
         }
     }
 
-    /// What it needs at a listener: `/metrics` nothing on loopback, or where the configuration says
-    /// so.
+    /// The permission needed at a listener. `/metrics` needs none on loopback, or if the
+    /// configuration says so.
     fn need_at(&self, (address, config): (IpAddr, &Config), method: &Method) -> Permission {
         match self {
             Self::Metrics if !address.is_loopback() && !config.admin.open_metrics => {
@@ -224,7 +224,7 @@ impl<'p> Resource<'p> {
 
     fn need(&self, method: &Method) -> Permission {
         match self {
-            // That of the metrics depends on the listener.
+            // The permission for the metrics depends on the listener.
             Self::Metrics | Self::Live | Self::Alive | Self::Ready => Permission::Nothing,
             Self::Replay(_)
             | Self::Drain
@@ -234,7 +234,7 @@ impl<'p> Resource<'p> {
             | Self::Pause(_)
             | Self::Resume(_)
             | Self::Test(_)
-            // An export holds what everybody else sees masked.
+            // An export contains values that all other pages mask.
             | Self::Export => Permission::Write,
             Self::One(..) | Self::Order(_) | Self::Release(_) | Self::Verify
                 if *method != Method::GET =>
@@ -247,7 +247,7 @@ impl<'p> Resource<'p> {
 }
 
 impl Admin {
-    /// What is served at `address` about a gateway.
+    /// The admin API of a gateway, as served at `address`.
     #[must_use]
     pub fn new(
         address: IpAddr,
@@ -281,13 +281,13 @@ impl Admin {
         }
     }
 
-    /// The configuration in force.
+    /// The active configuration.
     fn config(&self) -> Arc<Config> {
         self.registry.config()
     }
 
-    /// Actor asks, and what they see. FailedAuthLimiter at tokens are noted, and beyond a bound an address waits
-    /// for its turn, whatever token it brings.
+    /// The actor of a request, and what it may see. Failed attempts with tokens are counted. Beyond
+    /// a bound, an address waits for its turn, independently of its token.
     async fn admit(
         &self,
         (head, peer): (&Parts, Peer),
@@ -437,8 +437,8 @@ mod tests {
 
     use super::*;
 
-    /// Every path of the document, and what stands for it in the router: a new resource does not
-    /// compile before it has its row.
+    /// Every path of the document, and its resource in the router: a new resource does not compile
+    /// before it has its row.
     fn path_of(resource: &Resource<'_>) -> &'static str {
         match resource {
             Resource::Metrics => "/metrics",

@@ -12,8 +12,8 @@ use crate::rate_limiter::AddressRateLimiter;
 /// guesses have to be slow.
 const GUESSES: Rate = Rate { count: 10, per: Duration::from_secs(60) };
 
-/// How long a call may wait for its turn: longer than the six seconds between two guesses, so that
-/// one waits and the next does not.
+/// Maximum wait of a call for its turn: longer than the six seconds between two guesses. So one
+/// call waits, and the next does not.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Lines about one name and address.
@@ -26,7 +26,7 @@ pub(crate) struct FailedAuthLimiter {
     lines: AddressRateLimiter,
 }
 
-/// What could be guessed, and by whom.
+/// The target of a guess, and its caller.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Guess<'g> {
     /// Where: the path of the call.
@@ -37,7 +37,7 @@ pub(crate) struct Guess<'g> {
     pub from: IpAddr,
 }
 
-/// A call that may be looked at.
+/// A call whose credentials may be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Turn {
@@ -59,8 +59,8 @@ impl FailedAuthLimiter {
         }
     }
 
-    /// Waits until a call may be looked at. A right one passes too, only later, as long as not too
-    /// many wait.
+    /// Waits until a call's credentials may be checked. A correct call passes too, only later,
+    /// unless too many wait.
     pub async fn turn(&self, guess: Guess<'_>) -> Result<Turn, TooManyAttempts> {
         let name = guess.key();
         if self.rate.has_as(&name, guess.from, instant()) {
@@ -79,7 +79,7 @@ impl FailedAuthLimiter {
     pub fn was_wrong(&self, guess: Guess<'_>, turn: Turn) -> bool {
         match turn {
             Turn::AtOnce => self.rate.charge_as(&guess.key(), guess.from, instant()),
-            // It was counted when it began to wait.
+            // The call was counted when it began to wait.
             Turn::Waited => {}
         }
         turn == Turn::Waited

@@ -1,4 +1,4 @@
-//! What handlers say and read: JSON, problem details (RFC 9457), query parameters.
+//! Requests and responses of handlers: JSON, problem details (RFC 9457), query parameters.
 
 use std::collections::HashMap;
 
@@ -22,14 +22,14 @@ pub(crate) struct ApiError {
     errors: Box<[FieldError]>,
 }
 
-/// One mistake in what was sent.
+/// One error in the input.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct FieldError {
     /// Where, dotted: `secrets[1].until`.
     pub key: String,
-    /// What is wrong.
+    /// The error.
     pub detail: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
 }
 
@@ -53,7 +53,7 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    /// There is no such thing.
+    /// The requested object does not exist.
     pub fn absent(what: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, what)
     }
@@ -66,7 +66,7 @@ impl ApiError {
         }
     }
 
-    /// What was sent has these mistakes.
+    /// The input has these errors.
     pub fn mistakes(errors: Vec<FieldError>) -> Self {
         let first = errors.first();
         let detail =
@@ -124,7 +124,7 @@ impl From<AccessError> for ApiError {
     }
 }
 
-/// What a handler answers.
+/// The result of a handler.
 pub(crate) type Answered = Result<Response, ApiError>;
 
 /// `value` as a JSON answer.
@@ -142,13 +142,13 @@ pub(crate) fn with_body(
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, content_type);
-    // What is shown here is for one pair of eyes, and changes all the time.
+    // Responses are for one reader and change constantly.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
 fn to_json(value: &impl Serialize) -> Vec<u8> {
-    // Only a map with keys that are no texts cannot be written, and there is none.
+    // Only a map whose keys are not strings cannot be written, and there is none.
     serde_json::to_vec(value).unwrap_or_default()
 }
 
@@ -157,8 +157,8 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
 pub(crate) struct Query(HashMap<String, String>);
 
 impl Query {
-    /// Reads `query`; names outside of `known` are a mistake, so that a slip of the pen does not
-    /// list everything.
+    /// Reads `query`. Unknown names are an error: otherwise a misspelt filter would list
+    /// everything.
     pub fn read(query: Option<&str>, known: &[&str]) -> Result<Self, ApiError> {
         let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query.unwrap_or_default())
             .map_err(|_| ApiError::bad("the query cannot be read"))?;
@@ -209,7 +209,7 @@ impl Query {
     }
 }
 
-/// A time in milliseconds, as people and programs write it; `name` is where it stands.
+/// A time in milliseconds or in text form; `name` is its parameter.
 pub(crate) fn time(name: &str, text: &str) -> Result<i64, ApiError> {
     let plain = text.parse().ok();
     let stamp = || text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond);

@@ -63,7 +63,7 @@ pub struct Metrics {
     pub histories: Histories,
 }
 
-/// What was rejected, and what became of it.
+/// Counts of rejected callbacks, and of releases.
 #[derive(Debug)]
 struct RejectionMetrics {
     by_reason: IntCounterVec,

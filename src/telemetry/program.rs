@@ -141,7 +141,7 @@ fn seconds(ms: UnixMillis) -> f64 {
     ms as f64 / 1000.0
 }
 
-/// Time in user space and in the kernel, of a line of `stat`. The name in it may hold blanks.
+/// Time in user space and in the kernel, of a line of `stat`. The name in it may hold spaces.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut ticks = rest.split_ascii_whitespace().skip(11).map(str::parse::<f64>);

@@ -174,7 +174,7 @@ fn a_token_is_needed_where_one_is_configured() {
     for _ in 0..10 {
         assert_eq!(with("Bearer ops-token-012345678", "/admin/v1/events"), 401);
     }
-    // It is noticed, without the token and without end.
+    // Wrong tokens are logged, without the token and within a bound.
     let is_notice = |line: &&str| {
         line.contains("\"postern::admin\"") && line.contains("a token that is not known")
     };

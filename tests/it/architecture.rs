@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [(&str, &str); 4] =
     [("settings", "config"), ("grant", "config"), ("document", "registry"), ("plan", "registry")];
 
-/// What may stand in the last column instead of a list of modules.
+/// The text that may replace a list of modules in the last column.
 const ANY: &str = "every module";
 
 /// Modules by name, each with the modules that it may use; `None` for any.
@@ -41,7 +41,7 @@ fn modules_use_what_the_table_of_architecture_allows() {
 fn no_two_modules_use_each_other() {
     let used = imports();
     let table = table();
-    // Every pass takes away the modules whose imports are all taken away. A circle remains.
+    // Every pass removes the modules whose imports are all removed. A circle remains.
     let mut left: BTreeSet<&str> = used.keys().map(String::as_str).collect();
     loop {
         let before = left.len();

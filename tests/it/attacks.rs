@@ -1,4 +1,4 @@
-//! What an attacker tried: each test is one of the cases, with the right answer.
+//! Attacks: each test is one case, with the right answer.
 
 use serde_json::json;
 

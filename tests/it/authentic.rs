@@ -1,4 +1,4 @@
-//! What one captured call can do: variants under its signature, other kinds and marks of it, in both
+//! Uses of one captured call: variants under its signature, other kinds and marks of it, in both
 //! orders, through the gateway and its ledger.
 
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ fn outcomes(gateway: &Gateway, outcome: &str) -> f64 {
     gateway.metric(&format!("postern_callbacks_total{{outcome=\"{outcome}\",source=\"s\"}}"))
 }
 
-/// Sends both in both orders, and looks at what became of each.
+/// Sends both in both orders, and checks the outcome of each.
 fn in_both_orders(start: impl Fn() -> Gateway, one: &str, other: &str, check: impl Fn(&Gateway)) {
     for order in [[one, other], [other, one]] {
         let gateway = start();

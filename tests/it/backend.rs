@@ -6,18 +6,18 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// What a backend says to one request.
+/// The response of a backend to one request.
 #[derive(Clone, Debug)]
 pub enum Say {
     /// This status, with header lines and a body.
     Status(u16, &'static str, String),
-    /// These bytes, whatever they mean, and then the connection is closed.
+    /// Raw bytes, and then the connection is closed.
     Bytes(&'static [u8]),
     /// Nothing: the connection is closed.
     Nothing,
     /// Nothing for that long.
     Late(Duration),
-    /// What it says once the gate is open.
+    /// The response once the gate is open.
     Once(Gate, Box<Say>),
 }
 
@@ -53,7 +53,7 @@ pub struct Got {
 }
 
 impl Got {
-    /// The value of a header field, named in lower case.
+    /// The value of a header, named in lower case.
     pub fn header(&self, name: &str) -> &str {
         self.find(name).unwrap_or_else(|| panic!("{name} in {:?}", self.headers))
     }
@@ -101,7 +101,7 @@ pub fn status(status: u16) -> Say {
 }
 
 impl Backend {
-    /// One that says yes to everything.
+    /// A backend that accepts every request.
     pub fn start() -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").unwrap())
     }
@@ -119,34 +119,34 @@ impl Backend {
         backend
     }
 
-    /// One that says yes at `at`, where one was before.
+    /// A backend that accepts every request at `at`, where one was before.
     pub fn again(at: SocketAddr) -> Self {
         Self::on(TcpListener::bind(at).unwrap())
     }
 
-    /// One that says these in turn, and yes from then on.
+    /// A backend that gives these responses in turn, and accepts from then on.
     pub fn saying(says: impl IntoIterator<Item = Say>) -> Self {
         let backend = Self::start();
         backend.shared.script.lock().unwrap().next.extend(says);
         backend
     }
 
-    /// What it says from now on.
+    /// Sets the response from now on.
     pub fn says(&self, say: Say) {
         self.shared.script.lock().unwrap().then = Some(say);
     }
 
-    /// An address where nobody listens.
+    /// An address without a listener.
     pub fn nowhere() -> SocketAddr {
         TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
     }
 
-    /// What it got so far.
+    /// The requests so far.
     pub fn got(&self) -> Vec<Got> {
         self.shared.got.lock().unwrap().clone()
     }
 
-    /// What it got, once there are `count` requests; it has a minute.
+    /// The requests, once there are `count`; waits at most a minute.
     pub fn await_count(&self, count: usize) -> Vec<Got> {
         let got = self.shared.got.lock().unwrap();
         let time = Duration::from_secs(60);

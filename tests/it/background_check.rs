@@ -1,4 +1,4 @@
-//! Background checks: fed by callbacks, turned into a report by whoever may ask for one.
+//! Background checks: fed by callbacks, turned into a report for an authorized caller.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -88,7 +88,7 @@ fn fetch(to: SocketAddr, url: &str) -> (u16, Vec<u8>) {
     (status, answer[end..].to_vec())
 }
 
-/// What poppler says of a file.
+/// The output of a poppler tool for a file.
 fn poppler(tool: &str, arguments: &[&str]) -> Vec<u8> {
     let run = Command::new(tool).args(arguments).output();
     let run = run.unwrap_or_else(|error| panic!("{tool}: {error}; run scripts/setup"));
@@ -227,7 +227,7 @@ fn a_company_sees_its_own_checks_only() {
     feed(gateway.at.callbacks, (KEY, TOKEN), "c1", &running());
     let query = "recordNo=20190415152645093983751";
     assert_eq!(order_as(gateway.at.admin, OTHER, "s1", query)["code"], "900");
-    // Whoever has another company's token cannot tell of this one's checks.
+    // A caller with another company's token learns nothing of this one's checks.
     let forged = json!({ "recordNo": "20190415152645093983751", "status": 50 });
     feed(gateway.at.callbacks, (KEY, OTHER.1), "c9", &forged);
     assert_eq!(order(gateway.at.admin, "s2", "20190415152645093983751")["code"], "000");
@@ -304,18 +304,18 @@ fn glyphs_that_no_font_has_are_named() {
     assert!(said["msg"].as_str().unwrap().contains("no font here has the glyphs"), "{said}");
 }
 
-/// The header fields of a call.
+/// The headers of a call.
 struct Fields([String; 4]);
 
 impl Fields {
-    /// Those of a call that is signed here.
+    /// Signs the headers of a call.
     fn new(seq: &str) -> Self {
         let ts = stamp(0);
         let sign = sign(KEY, &ts, seq, TOKEN);
         Self([KEY.to_owned(), ts, seq.to_owned(), sign])
     }
 
-    /// Those that an answer has, as if they were those of a call.
+    /// Takes an answer's headers as if they were a call's.
     fn of(answer: &Value) -> Self {
         Self(["key", "ts", "seq", "sign"].map(|name| answer[name].as_str().unwrap().to_owned()))
     }
@@ -340,8 +340,8 @@ fn is_refusal(answer: &Value, code: &str) {
     assert_eq!((&answer["code"], &answer["sign"]), (&json!(code), &json!("")), "{answer}");
 }
 
-/// The exact sequence of an attack: header fields of a callback order no report, those of an order
-/// and of our answers are no callback, over a restart too.
+/// The exact sequence of an attack. A callback's headers do not order a report. Headers of an order
+/// or of our answers do not pass as a callback. A restart changes neither.
 #[test]
 fn callbacks_orders_and_answers_have_one_space_of_serial_numbers() {
     let folder = tempfile::tempdir().unwrap();
@@ -390,7 +390,7 @@ fn callbacks_orders_and_answers_have_one_space_of_serial_numbers() {
     assert_eq!(fresh["code"], "000", "nothing was said of the check meanwhile: {fresh}");
 }
 
-/// An order and a callback with one signature at the same time: one of them is taken.
+/// An order and a callback with one signature at the same time: one of them is accepted.
 #[test]
 fn of_an_order_and_a_callback_at_once_one_is_taken() {
     let gateway = Gateway::start(CONFIG);

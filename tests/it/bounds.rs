@@ -99,7 +99,7 @@ fn an_oversize_body_is_413_and_never_cut() {
     let over = format!("{fits}a");
     assert_eq!(ask(to, post_bytes("/callback/level-end", &over)).status, 413);
 
-    // What is announced is refused before it is sent.
+    // An announced excess is rejected before it is sent.
     let mut wire = Wire::open(to);
     wire.send(
         "POST /callback/level-end HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\
@@ -164,7 +164,7 @@ fn bodies_that_are_not_verified_share_a_bound() {
     };
     let mut first = begun();
     eventually("the second is told to come again", || {
-        // Where the second was read before it, it was the first that was told so: once more.
+        // If the second was read earlier, the first got the 503: start it again.
         if !first.stays_silent(Duration::from_millis(20)) {
             first = begun();
         }

@@ -96,7 +96,7 @@ fn all_of(company: &str) -> String {
     query(KEY, &[("manager_name", "m1"), ("company_id", company), ("time_stamp", &now())])
 }
 
-/// A genuine callback of the platform about a company's assessment.
+/// A verified callback of the platform about a company's assessment.
 fn callback(to: SocketAddr, key: &str, company: &str, prefix: &str, number: &str) -> u16 {
     let query = numbered(key, company, prefix, number);
     let fields = [("Content-Type", "application/x-www-form-urlencoded")];
@@ -147,7 +147,7 @@ fn addresses_are_shown_in_the_configured_order_and_callbacks_go_there() {
     );
     assert_eq!(got[0].body, b"remark=a");
 
-    // Numbers are taken by themselves, and leave the address alone.
+    // Numbers alone are accepted, and leave the address alone.
     assert_eq!(set(admin, &of("42", "rp7", &now()), "report_number=7")["code"], 0);
     assert_eq!(get(admin, &of("42", "rp7", &now()))["data"][0]["notify_url"], json!(url));
     for clear in ["notify_url=", "notify_url=null"] {
@@ -276,8 +276,8 @@ fn guesses_are_slow_after_ten_and_a_right_signature_passes() {
     assert_eq!(get(admin, &other)["code"], 1001);
 }
 
-/// The exact sequence of an attack: a captured callback is no order to set an address, and a look at
-/// addresses is no callback.
+/// The exact sequence of an attack: a captured callback does not set an address, and a look at
+/// addresses does not pass as a callback.
 #[test]
 fn a_callback_sets_no_address_and_a_look_is_no_callback() {
     let (gateway, backend) = (Gateway::start(CONFIG), Backend::start());

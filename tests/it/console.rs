@@ -1,5 +1,5 @@
-//! The console as a program sees it: who is let in, what every answer says about itself. What
-//! people see is tested in a browser (`tests/console`).
+//! The console as a program sees it: who is let in, and the headers of every response. The pages
+//! themselves are tested in a browser (`tests/console`).
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ fn guarded() -> Gateway {
     Gateway::start(&format!("{PLAIN}{TOKENS}"))
 }
 
-/// What the first form of a page has to bring back.
+/// The token that a page's first form has to send back.
 fn csrf(page: &Answer) -> String {
     let (_, rest) = page.body.split_once("name=\"csrf\" value=\"").unwrap();
     rest.split_once('"').unwrap().0.to_owned()

@@ -54,8 +54,8 @@ fn ten_thousand_destinations_that_are_down_do_not_delay_one_that_is_up() {
     assert_eq!((backlog(0), backlog(DOWN - 1)), (1.0, 1.0), "nothing was given up for it");
 }
 
-/// Sleeps of all threads in a second, from which on something polls: the configuration's files are
-/// looked at once a second, and the index has seven threads of its own that do the same.
+/// Sleeps of all threads in a second that indicate polling: the configuration's files are checked
+/// once a second, and the index has seven threads that do the same.
 const POLLING: u64 = 40;
 
 /// How often the threads of a process went to sleep by themselves so far.
@@ -85,8 +85,8 @@ fn a_gateway_that_waits_does_nothing() {
         page.contains("destination=\"game\",outcome=\"retry\"} 1")
     };
     eventually("the breaker is open", tried);
-    // What is measured is what happens in a stretch of time, so time has to pass. What came before
-    // may still be on its way to the disk in the first of them.
+    // The measurement covers a stretch of time, so time has to pass. Earlier writes may still be on
+    // their way to the disk in the first of them.
     let mut calmest = u64::MAX;
     for _ in 0..20 {
         let before = sleeps(process.id());

@@ -32,7 +32,7 @@ pub fn with(destinations: &[(&str, String)]) -> String {
     text
 }
 
-/// A destination that is tried again within milliseconds.
+/// A destination whose deliveries are retried within milliseconds.
 pub fn game(at: SocketAddr) -> String {
     tries(at, 20)
 }

@@ -59,7 +59,7 @@ fn a_backlog_is_delivered_in_the_order_in_which_it_came() {
         call(&gateway, &format!("o{n:03}"));
     }
     condition(&gateway, "resume");
-    // Within a millisecond there is no order.
+    // Within a millisecond the order is undefined.
     let came: Vec<String> = backend
         .await_count(100)
         .iter()
@@ -84,7 +84,7 @@ fn a_backend_that_comes_back_is_not_run_over() {
     assert!((10..=16 + 10).contains(&failed), "{failed} of 60 were tried");
     assert_eq!(outcomes(&gateway, "retry"), failed as f64, "an open breaker uses up no attempts");
 
-    // A replay by hand is a probe: without it nothing would happen for an hour.
+    // A manual replay is a probe: without it nothing would happen for an hour.
     backend.says(ok());
     let id = backend.got()[0].header("webhook-id").to_owned();
     assert_eq!(post(gateway.at.admin, &format!("/admin/v1/events/{id}/replay"), "").status, 202);

@@ -42,17 +42,17 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// One with that configuration and a ledger in memory.
+    /// A gateway with that configuration and a ledger in memory.
     pub fn start(text: &str) -> Self {
         Self::with(text, BatchOptions::default())
     }
 
-    /// One whose ledger has no room for any event.
+    /// A gateway whose ledger has no room for any event.
     pub fn without_room(text: &str) -> Self {
         Self::with(text, BatchOptions { queue_events: 0, ..BatchOptions::default() })
     }
 
-    /// One over a ledger that outlives it.
+    /// A gateway over a ledger that outlives it.
     pub fn over(text: &str, engine: impl Into<Engine>) -> Self {
         Self::on(text, engine, BatchOptions::default())
     }
@@ -101,7 +101,7 @@ impl Gateway {
         Self { at, config, folder, stop, hurry, thread }
     }
 
-    /// Goes on under another configuration.
+    /// Continues under another configuration.
     pub fn reload(&self, text: &str) {
         self.config.send_replace(load(&self.folder, text));
     }
@@ -185,12 +185,12 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     panic!("never: {what}");
 }
 
-/// A genuine Taku callback to `level-end`.
+/// A correctly signed Taku callback to `level-end`.
 pub fn taku(transaction: &str) -> String {
     taku_for("u1", transaction, "10")
 }
 
-/// A genuine Taku callback to `level-end`.
+/// A correctly signed Taku callback to `level-end`.
 pub fn taku_for(user: &str, transaction: &str, amount: &str) -> String {
     let signed = format!(
         "trans_id={transaction}&placement_id=p1&adsource_id=9&reward_amount={amount}\

@@ -1,5 +1,5 @@
-//! What a backend can rely on: roles before parameters, no header field of a stranger, and
-//! signatures over what a delivery says.
+//! Guarantees to a backend: roles before parameters, no header of an unauthenticated caller, and
+//! signatures over a delivery's content.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,7 +21,7 @@ fn to(backend: &Backend, path: &str, rest: &str) -> String {
     format!("url = \"http://{}{path}\"\n{rest}\n", backend.at)
 }
 
-/// A genuine callback of Taku, and what somebody adds to it.
+/// A correctly signed Taku callback, with fields that an attacker adds.
 fn with_fields(target: &str, fields: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n")
 }
@@ -250,7 +250,7 @@ fn a_delivery_without_a_body_is_signed_over_what_it_says() {
             field.1.push('0');
             assert!(verified(&altered).is_empty(), "{name}");
         }
-        // Beside it stands the signature of Standard Webhooks, over an empty body.
+        // The signature of Standard Webhooks is beside it, over an empty body.
         assert!(got.header("webhook-signature").starts_with(&standard_v1(got, KEY)));
     }
     let keys = get(gateway.at.admin, "/admin/v1/signing-key").json();

@@ -73,7 +73,7 @@ fn a_conflict_is_acknowledged_and_delivered_once_a_person_releases_it() {
     assert_eq!((&event["amount"], &event["released"]), (&"70".into(), &true.into()));
     assert!(got[0].json().get("released").is_none());
     assert_eq!(event["received_at"], one["received_at"]);
-    // It stays known, and nothing waits.
+    // The callback stays known, and nothing waits.
     let to = gateway.at.callbacks;
     assert_eq!(get(to, &taku_for("u2", "held-1", "70")).status, 200);
     assert_eq!((held(&gateway).len(), waiting(&gateway)), (0, 0.0));
@@ -93,7 +93,7 @@ fn more_variants_than_a_person_can_decide_are_not_acknowledged() {
     let statuses: Vec<u16> =
         (2..=11).map(|n| get(to, &taku_for("u1", "many", &n.to_string())).status).collect();
     assert_eq!(statuses, [200, 200, 200, 200, 200, 200, 200, 200, 503, 503]);
-    // Those that are held stay acknowledged, and a decision makes no room for more.
+    // Held callbacks stay acknowledged, and a decision makes no room for more.
     assert_eq!(get(to, &taku_for("u1", "many", "2")).status, 200);
     let id = held(&gateway)[0]["id"].as_str().unwrap().to_owned();
     let (status, done) = decide(&gateway, &id, "drop", "");

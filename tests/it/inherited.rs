@@ -1,4 +1,4 @@
-//! Listeners that are handed over, so that a restart refuses no connection.
+//! Listeners that are handed over: a restart refuses no connection.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;

@@ -12,8 +12,8 @@ use super::wire::get;
 const NO: &str = r#"{"isValid":false}"#;
 const YES: &str = r#"{"isValid":true}"#;
 
-/// `level-end` with one inline destination that has this to say when it is late. The sender is
-/// told of lateness by a status, where Taku would be held.
+/// `level-end` with one inline destination and this answer when it is late. The sender receives a
+/// status if the verdict is late, where Taku would be held.
 fn inline(backend: &Backend, late: &str) -> String {
     let game = game(backend.at) + "mode = \"inline\"\n" + late;
     let reply = "reply = { unavailable = { status = 503 } }\ndestinations";
@@ -138,7 +138,7 @@ fn an_answer_that_breaks_off_is_asked_for_again() {
     assert_eq!(backend.got().len(), 3);
 }
 
-/// What backends were seen to say that meant a no, and a body that is too long to be read.
+/// Responses of backends that meant a no, and a body that is too long to be read.
 fn unreadable() -> Vec<Say> {
     let long = body(&format!("{{\"isValid\":false,\"why\":\"{}\"}}", "x".repeat(2000)));
     let packed = Say::Bytes(

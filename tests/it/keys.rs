@@ -35,7 +35,7 @@ impl Key {
         STANDARD.encode([&head, self.pair.public_key().as_ref()].concat())
     }
 
-    /// A callback of AdMob for `transaction`, signed with this key; `query` stands before it.
+    /// A callback of AdMob for `transaction`, signed with this key.
     fn admob(&self, transaction: &str) -> String {
         let query = format!(
             "ad_network=1&ad_unit=2&reward_amount=10&reward_item=coin&timestamp=1700000000000\
@@ -77,7 +77,7 @@ fn text(server: &Backend) -> String {
 fn gateway(server: &Backend) -> Gateway {
     let gateway = Gateway::start(&text(server));
     let probe = Key::new("999").admob("probe");
-    // Until the list is there nobody can say anything of a callback.
+    // Until the list is fetched, no callback can be judged.
     eventually("the list is there", || get(gateway.at.callbacks, &probe).status == 403);
     gateway
 }
@@ -160,7 +160,8 @@ fn a_value_does_not_become_a_parameter() {
     }
     assert_eq!(outcomes(&gateway, "accepted"), 0.0);
     assert_eq!(gateway.metric("postern_held_callbacks{source=\"ads\"}"), 2.0);
-    // Without a name that Google always sends, the second one is no reading: the first one counts.
+    // Without a name that Google always sends, the second reading is not possible: the first one
+    // counts.
     let lacking = hidden.replace("timestamp%3D1%26", "").replace("00ff", "00fe");
     let rest = rest.replace("00a1", "00a2");
     let signed = key.signed(&format!("{head}%26{lacking}%26x%3D&{rest}"));
@@ -234,7 +235,7 @@ fn without_a_list_a_callback_is_not_refused_but_unavailable() {
     assert_eq!(get(gateway.at.callbacks, &key.admob("w1")).status, 503);
     assert_eq!(outcomes(&gateway, "unavailable"), 1.0);
     assert_eq!(outcomes(&gateway, "rejected"), 0.0);
-    // What is wrong in itself is refused all the same.
+    // A callback that is wrong in itself is rejected all the same.
     let torn = key.admob("w2").replace("signature=", "sig=");
     assert_eq!(get(gateway.at.callbacks, &torn).status, 403);
     assert_eq!(get(gateway.at.admin, "/readyz").status, 200);
@@ -333,7 +334,7 @@ fn made_up_keys_cause_few_fetches_and_hold_nobody_up() {
     });
     assert_eq!(outcomes(&gateway, "accepted"), 50.0);
     let fetches = server.got().len();
-    // One at the start, one for the probe, and what is left of three; one more in ten seconds.
+    // One fetch at the start, one for the probe, and the rest of three; one more in ten seconds.
     let slow = usize::try_from(began.elapsed().as_secs() / 10).unwrap();
     assert!(fetches <= 4 + slow, "{fetches} fetches");
 }
@@ -355,7 +356,7 @@ fn a_new_configuration_keeps_the_keys_that_are_there() {
     eventually("the new source is there", || get(gateway.at.callbacks, &other).status == 200);
     assert_eq!(get(gateway.at.callbacks, &key.admob("r2")).status, 200);
     assert_eq!(server.got().len(), before, "nothing was fetched again");
-    // Without a source that needs it there is no list, and no age of one.
+    // Without a source that needs it there is neither a list nor an age of one.
     gateway.reload(super::gateway::PLAIN);
     eventually("the age is gone", || {
         !get(gateway.at.admin, "/metrics").body.contains("postern_key_set_age_seconds{")
@@ -388,7 +389,7 @@ fn a_server_that_nobody_vouches_for_is_not_believed() {
     assert_eq!(get(gateway.at.callbacks, &Key::new("1").admob("v1")).status, 503);
 }
 
-// === Huawei: a list that is shown to whoever proves who he is ===
+// === Huawei: a list that is shown to a caller who proves its identity ===
 
 fn rsa() -> RsaKeyPair {
     RsaKeyPair::from_pkcs8(include_bytes!("../../fixtures/keys/test-rsa-2048.pk8")).unwrap()

@@ -23,7 +23,7 @@ use super::wire::{self, get, get_bytes};
 /// How often the process is killed.
 const CYCLES: usize = 6;
 
-/// Senders at one time.
+/// Concurrent senders.
 const SENDERS: usize = 8;
 
 /// A gateway in a process of its own.
@@ -39,14 +39,14 @@ impl Process {
         Self::start_with::<&str>(config, &[])
     }
 
-    /// One with these variables in its environment.
+    /// A process with these variables in its environment.
     pub fn start_with<V: AsRef<OsStr>>(config: &Path, variables: &[(&str, V)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
         command.args(["serve", "--log-format", "json", "--config"]).arg(config);
         Self::run(command, config, variables).ready()
     }
 
-    /// One for which a shell did `before` something else.
+    /// A process for which a shell did `before` something else.
     pub fn under(before: &str, config: &Path) -> Self {
         let mut command = Command::new("sh");
         let line = format!("{before}; exec \"$0\" serve --log-format json --config \"$1\"");
@@ -54,7 +54,7 @@ impl Process {
         Self::run::<&str>(command, config, &[]).ready()
     }
 
-    /// One that has only begun to start: its listeners answer.
+    /// A process that has only begun to start: its listeners answer.
     pub fn begin(config: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
         command.args(["serve", "--log-format", "json", "--config"]).arg(config);
@@ -77,7 +77,7 @@ impl Process {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let begun = lines.by_ref().map(Result::unwrap).find(|line| line.contains("\"starting\""));
         let begun = begun.expect("a gateway that starts");
-        // Whoever writes to a pipe that nobody reads would wait.
+        // A process that writes to an unread pipe would wait.
         let log = Arc::new(Mutex::new(Vec::new()));
         let own = Arc::clone(&log);
         thread::spawn(move || lines.for_each(|line| own.lock().unwrap().extend(line)));
@@ -140,7 +140,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // One that a failed test leaves behind would hold on to the test's output.
+        // A process that a failed test leaves behind would hold the test's output open.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -151,7 +151,7 @@ pub fn send(to: SocketAddr, cycle: usize, sender: usize, answered: &Mutex<Vec<St
     let Ok(mut stream) = TcpStream::connect(to) else { return };
     stream.set_nodelay(true).unwrap();
     for number in 0.. {
-        // Two senders share each transaction, so that copies race across the kill as well.
+        // Two senders share each transaction: copies race across the kill as well.
         let transaction = format!("tr-{cycle}-{}-{number}", sender / 2);
         if stream.write_all(get_bytes(&taku(&transaction)).as_bytes()).is_err() {
             return;
@@ -221,7 +221,7 @@ fn nothing_answered_is_lost_and_nothing_is_recorded_twice() {
     assert!(all.len() > 1000, "{}", all.len());
 }
 
-/// What is made over an API is there after a kill that comes right behind its answer.
+/// Objects made over an API survive a kill right after its answer.
 #[test]
 fn what_was_made_over_the_apis_outlives_a_kill() {
     let folder = tempfile::tempdir().unwrap();

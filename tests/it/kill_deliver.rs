@@ -3,7 +3,7 @@
 //! 1. Senders call, and a backend counts what it gets.
 //! 2. The process is killed with signal 9 in the middle of it, again and again.
 //! 3. At last it is left alone until nothing is pending.
-//! 4. Every transaction that was answered is at the backend, under one id, whatever happened.
+//! 4. Every transaction that was answered is at the backend, under one id, in every case.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ use super::wire::get;
 /// How often the process is killed.
 const CYCLES: usize = 5;
 
-/// Senders at one time.
+/// Concurrent senders.
 const SENDERS: usize = 4;
 
 #[test]

@@ -1,7 +1,7 @@
 //! The time between "send no more" and the drain: a balancer looks only now and then.
 //!
-//! 1. Two gateways, and senders that call whichever the balancer thinks is ready.
-//! 2. One is told to stop. The balancer sees that at its next look.
+//! 1. Two gateways, and senders that call the one that the balancer thinks is ready.
+//! 2. One receives a stop. The balancer sees that at its next look.
 //! 3. Until then, and for what is on its way, it accepts as before.
 //! 4. No call failed, and each transaction is recorded once.
 
@@ -21,7 +21,7 @@ use super::http2::{Client, run};
 use super::kill::{Process, recorded};
 use super::wire::{Wire, get, get_bytes, post};
 
-/// Senders at one time, half of which keep their connections.
+/// Concurrent senders, half of which keep their connections.
 const SENDERS: usize = 8;
 
 fn with(lame_duck: &str) -> String {
@@ -35,7 +35,7 @@ fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
-/// What a lame duck says and does, over an idle connection from before and a new one.
+/// The answers of a lame duck, over an idle connection from before and a new one.
 fn is_a_lame_duck(admin: SocketAddr, callbacks: SocketAddr, idle: &mut Wire) {
     eventually("not ready", || get(admin, "/readyz").status == 503);
     assert_eq!(get(admin, "/readyz").body, "lame_duck\n");
@@ -101,7 +101,7 @@ fn the_admin_api_begins_it_too() {
         assert_eq!((asked.status, asked.json()), (202, expected));
         assert_eq!(get(process.admin, "/readyz").status, 503);
     }
-    // What an orchestrator sends after its own call is the first signal, not the second.
+    // The orchestrator's signal after its own call is the first signal, not the second.
     process.signal("TERM");
     process.await_line("asked to stop");
     assert_eq!(get(process.callbacks, &taku("t1")).status, 200);
@@ -193,7 +193,7 @@ fn no_call_fails_while_one_of_two_gateways_is_replaced() {
     go_on(400);
     first.signal("TERM");
     eventually("the balancer sees it", || get(first.admin, "/readyz").status == 503);
-    // It is not the quickest balancer.
+    // The balancer is not the quickest.
     let seen = to_a.load(Ordering::Relaxed);
     eventually("more come", || to_a.load(Ordering::Relaxed) > seen + 100);
     is_a_ready.store(false, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! One line a callback, and never a secret, a signature or a signed text in it.
+//! One log line per callback, without a secret, a signature or a signed text in it.
 
 use super::gateway::{Gateway, PLAIN, TAKU_SECRET, await_lines, logged, taku};
 use super::wire::{get, post};

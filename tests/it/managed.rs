@@ -1,4 +1,4 @@
-//! Sources and destinations over the admin API: in force at once, versioned, audited, kept.
+//! Sources and destinations over the admin API: active at once, versioned, audited, kept.
 
 use std::net::SocketAddr;
 
@@ -31,7 +31,7 @@ fn source() -> Value {
     json!({ "sender": "taku", "secrets": [TAKU_SECRET], "replayable": true, "destinations": ["shop"] })
 }
 
-/// A genuine Taku callback to another source than `level-end`.
+/// A correctly signed Taku callback to another source than `level-end`.
 fn taku_to(source: &str, transaction: &str) -> String {
     taku(transaction).replace("/callback/level-end", &format!("/callback/{source}"))
 }
@@ -66,7 +66,7 @@ fn what_is_made_over_the_api_is_in_force_when_it_is_answered() {
         all["sources"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["bonus", "level-end"]);
 
-    // Switched off and on again: shown, changed, sent back, its secret staying what it was.
+    // Disabled and enabled again: shown, changed, sent back, its secret staying what it was.
     let mut off = shown;
     off["enabled"] = json!(false);
     assert_eq!(put(admin, "sources/bonus", &off).status, 200);
@@ -245,7 +245,7 @@ fn a_reload_that_takes_a_name_in_use_is_refused() {
     await_lines("bonus-refused is in the file and was made over an API", 1);
     assert_eq!(show(admin, "sources/bonus-refused").json()["origin"], "api");
     assert_eq!(get(gateway.at.callbacks, &taku("kept")).status, 200, "the old file stays in force");
-    // Another file is taken, and what was made over the API is still there.
+    // Another file is applied, and objects made over the API still exist.
     gateway.reload(&format!("{PLAIN}{ALLOW}").replace("level-end", "level-up"));
     eventually("the new file is in force", || {
         get(gateway.at.callbacks, &taku("gone")).status == 404

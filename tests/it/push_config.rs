@@ -138,7 +138,7 @@ fn messages_go_where_the_configuration_says() {
     assert_eq!(push(wx, &message("voice", "", 3)), 200);
     assert_eq!(push(wx, &message("image", "", 4)), 200);
     assert_eq!(game.await_count(2)[1].json()["params"]["MsgType"], "image");
-    // What nobody is there for waits, and comes when somebody is.
+    // A message without a destination waits, and is delivered when there is one.
     let waits = "/admin/v1/deliveries?state=pending&destination=push/wx0000000000000001/not-yet";
     let made = |version: &str, settings: Value| {
         let fields = [(version, "*")];
@@ -146,7 +146,7 @@ fn messages_go_where_the_configuration_says() {
         let made = send(admin, line, &fields, &settings.to_string());
         assert!(matches!(made.status, 200 | 201), "{}", made.body);
     };
-    // The name alone makes it nobody's.
+    // The name alone does not give it the app's messages.
     made("If-None-Match", json!({ "url": "https://a.example/" }));
     let voice = get(admin, waits).json();
     assert_eq!(voice["deliveries"].as_array().unwrap().len(), 1, "{voice}");
@@ -287,7 +287,8 @@ fn tokens_and_configuration_outlive_the_gateway() {
     assert_eq!(game.await_count(1)[0].json()["params"]["MsgType"], "image");
 }
 
-/// The contract's own sealed message, whose time is long over: what is inside goes to the container.
+/// The contract's own sealed message, whose time is long over: what is inside goes to the
+/// container.
 #[test]
 fn a_sealed_message_comes_open_to_the_container() {
     let (game, other) = (Backend::start(), Backend::start());

@@ -1,4 +1,5 @@
-//! Rejected callbacks: kept in the store, found by what they claim, and held where a source says so.
+//! Rejected callbacks: kept in the store, found by what they claim, and held where a source says
+//! so.
 
 use postern::ledger::{Embedded, EmbeddedOptions};
 use serde_json::{Value, json};
@@ -55,7 +56,7 @@ fn a_rejection_outlives_a_restart_and_is_found_by_what_it_claims() {
     for bad in ["held=perhaps", "reason=nonsense", "cursor=zz"] {
         assert_eq!(get(gateway.at.admin, &format!("/admin/v1/rejections?{bad}")).status, 400);
     }
-    // What the list shows is what explain takes.
+    // Explain accepts an id from the list.
     let explain = |id: &str, source: &str| {
         let question = json!({ "source": source, "rejection": id }).to_string();
         post(gateway.at.admin, "/admin/v1/explain", &question)
@@ -120,7 +121,7 @@ fn what_is_held_is_recorded_before_it_is_answered_and_listed_once() {
     let text = with_quarantine("reasons = [\"bad_signature\"]");
     let gateway = Gateway::over(&text, open());
     let to = gateway.at.callbacks;
-    // The sender is told what it would be told without a quarantine, and comes again.
+    // The sender receives the same reply as without a quarantine, and retries.
     for _ in 0..3 {
         assert_eq!(get(to, &forged("q1")).status, 601);
     }

@@ -75,7 +75,7 @@ fn a_mended_secret_releases_what_was_rejected_and_nothing_else() {
 
     let gateway = Gateway::over(&text(&backend, TAKU_SECRET), open());
     let admin = gateway.at.admin;
-    // One came again in the meantime, and is there.
+    // A retry came in the meantime, and is recorded.
     assert_eq!(get(gateway.at.callbacks, &taku_for("u1", "m2", "10")).status, 200);
     backend.await_count(1);
     let dry = release(admin, &json!({ "source": "level-end", "dry_run": true }));
@@ -134,7 +134,7 @@ fn what_stays_has_its_new_reason_and_one_is_granted_for_a_reason() {
         text(&backend, TAKU_SECRET).replace("secrets =", "rewards = { coin = 5 }\nsecrets =");
     gateway.reload(&pinned);
     eventually("the source has changed", || get(to, &taku_for("u9", "other", "5")).status == 200);
-    // The question whether it has may have been rejected at first: it is a duplicate by now.
+    // The polling request may have been rejected at first: it is a duplicate now.
     let progress = release(admin, &json!({ "source": "level-end" }));
     let [seen, released, duplicates, refused] = counts(&progress);
     assert_eq!((released, refused, seen - duplicates), (0, 2, 2));
@@ -166,12 +166,12 @@ fn what_stays_has_its_new_reason_and_one_is_granted_for_a_reason() {
     let entry = entry.unwrap_or_else(|| panic!("{audit}"));
     assert_eq!(entry["action"], "released");
     assert_eq!(entry["changes"]["reason"][1], "the platform confirms g2");
-    // The genuine one is known, with another item.
+    // The verified callback's transaction is known, with another item.
     gateway.reload(&text(&backend, TAKU_SECRET));
     eventually("the table is gone", || get(to, &taku_for("u9", "more", "7")).status == 200);
     assert_eq!(get(to, &taku_for("u2", "g2", "10")).status, 200);
     assert_eq!(gateway.outcomes("conflict"), 1.0);
-    // One that verifies needs no reason.
+    // A callback that verifies needs no reason.
     let id = by("g1")["id"].as_str().unwrap().to_owned();
     let released = post(admin, &format!("/admin/v1/held/{id}/release"), "");
     assert_eq!((released.status, &released.json()["decision"]), (200, &json!("released")));
@@ -259,7 +259,7 @@ fn a_release_that_is_killed_delivers_every_genuine_callback_once_and_no_forged_o
         flood.join().unwrap();
         sent
     });
-    // What was answered is in quarantine, whatever happens now.
+    // An acknowledged callback is in quarantine, in every case.
     process.kill();
     write(&config, &backend, TAKU_SECRET);
     let genuine = |admin| {
@@ -271,7 +271,7 @@ fn a_release_that_is_killed_delivers_every_genuine_callback_once_and_no_forged_o
         let process = Process::start(&config);
         let (admin, before) = (process.admin, backend.got().len());
         if genuine(admin) > 0 {
-            // Its answer may never come.
+            // The reply may never come.
             let order = thread::spawn(move || {
                 let body = r#"{"source":"level-end"}"#;
                 std::panic::catch_unwind(|| post(admin, "/admin/v1/release", body))

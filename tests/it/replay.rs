@@ -19,7 +19,7 @@ fn order(gateway: &Gateway, order: &Value) -> Value {
     progress
 }
 
-/// A gateway with two destinations, `game` and `other`, of which the first has refused `count`
+/// A gateway with two destinations, `game` and `other`, of which the first has rejected `count`
 /// events for good.
 fn with_dead(count: usize) -> (Gateway, Backend, Backend) {
     let (game, other) = (Backend::start(), Backend::start());
@@ -116,7 +116,7 @@ fn an_order_can_be_cancelled() {
     let path = format!("/admin/v1/replay/{}", done["id"].as_str().unwrap());
     let answer = send(gateway.at.admin, &format!("DELETE {path}"), &[], "");
     assert_eq!(answer.status, 200, "{}", answer.body);
-    // It had come to its end before.
+    // The replay had ended before.
     assert!(answer.body.contains("\"state\":\"done\""), "{}", answer.body);
 }
 

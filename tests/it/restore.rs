@@ -58,7 +58,7 @@ fn increments_hold_what_is_new_and_the_newest_form_of_all_is_restored() {
     process.stop();
     let base = export("base.export", &[]);
 
-    // It is resumed, which changes them, and all of it is delivered.
+    // The destination is resumed, which changes the deliveries, and all of them are made.
     let backend = Backend::again(nowhere);
     let process = Process::start_with(&here.config(), &key);
     assert_eq!(post(process.admin, "/admin/v1/destinations/game/resume", "").status, 200);
@@ -85,7 +85,7 @@ fn increments_hold_what_is_new_and_the_newest_form_of_all_is_restored() {
     assert!(said.contains("together: 38 items: 3 documents, 35 events (0 deliveries"), "{said}");
     assert!(!there.path("postern-data").exists(), "a drill writes nothing");
 
-    // A chain that is not one is refused before anything is written.
+    // A broken chain is rejected before anything is written.
     let why = |args: &[&str]| there.failed(&key, &[&["restore"], args].concat());
     assert!(why(&[all[0], all[2]]).contains("does not follow"));
     assert!(why(&[all[1], all[0]]).contains("is a whole export"));
@@ -219,7 +219,7 @@ fn exports_go_to_a_store_that_speaks_s3_and_come_back() {
     assert_eq!(transactions(&process).len(), 40);
     process.stop();
 
-    // What cannot be: no such object, a wrong secret, no account.
+    // Impossible requests: no such object, a wrong secret, no account.
     let why = there.failed(&account, &["restore", "--check", "s3://backups/none.export"]);
     assert!(why.contains("s3://backups/none.export: the store answers 404"), "{why}");
     let wrong = [ACCOUNT[0], ("AWS_SECRET_ACCESS_KEY", "wrong"), account[2]];

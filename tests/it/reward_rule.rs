@@ -378,7 +378,7 @@ fn the_same_signature_changes_something_once() {
     assert_eq!(list(gateway.at.admin, "").len(), 1);
 }
 
-/// A captured call has nothing called, whether it was refused or not.
+/// A captured call causes no request, whether it was rejected or not.
 #[test]
 fn a_signature_has_addresses_called_once() {
     let (gateway, backend) = (Gateway::start(CONFIG), Backend::saying([status(500), status(200)]));

@@ -1,7 +1,7 @@
-//! Senders that only try again after a time-out are met with silence.
+//! Senders that only retry after a timeout are met with silence.
 //!
-//! Taku waits for two seconds; `patient`, a sender of the tests, waits for an hour, so that nothing
-//! that is held ends while a test looks.
+//! Taku waits for two seconds. `patient`, a sender of the tests, waits for an hour: nothing that is
+//! held ends while a test looks.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn silence_outlasts_the_sender_and_then_the_connection_is_closed() {
     let began = clock::instant();
     wire.send(get_bytes(&taku("s1")));
     assert!(wire.is_closed(), "closed without a byte");
-    // Its two seconds, and one more.
+    // Taku's two seconds, and one more.
     let took = began.elapsed();
     assert!(took > Duration::from_millis(2900), "{took:?}");
     gateway.await_metric(&series("unavailable"), 1.0);

@@ -1,4 +1,4 @@
-//! What backends get, verified by the library that the Standard Webhooks project gives to them.
+//! Deliveries to backends, verified by the library of the Standard Webhooks project.
 
 use std::io::Write as _;
 use std::path::Path;

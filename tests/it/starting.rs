@@ -1,7 +1,7 @@
 //! A start that takes long: the listeners answer from the first moment on.
 //!
-//! The store is made to take long with a named pipe in place of its file `clock`: whoever opens it
-//! waits until the test writes.
+//! A named pipe in place of the store's file `clock` delays the start: opening it waits until the
+//! test writes.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -84,18 +84,18 @@ fn everything_answers_while_the_store_opens_and_who_waits_is_recorded() {
     let page = get(admin, "/console/sources");
     assert!(page.status == 503 && page.body.contains("opening the store"), "{}", page.body);
 
-    // What is decided without the store is decided.
+    // Callbacks that are decided without the store are decided.
     assert_eq!(get(callbacks, &taku("s1").replace("coin", "gold")).status, 601);
     // A source that only the store may know is not denied.
     assert_eq!(get(callbacks, "/callback/managed").status, 503);
-    // A sender that does not wait is told to come again, in its own words.
+    // A sender that does not wait receives its own "try later", in the format it expects.
     let hasty = get(callbacks, &target("hasty", "1"));
     assert_eq!((hasty.status, hasty.body.as_str()), (200, "come again"));
-    // Taku comes again only when nothing answers.
+    // Taku retries only when nothing answers.
     let mut silent = Wire::open(callbacks);
     silent.send(get_bytes(&taku("s2")));
     assert_eq!(silent.answer(), None);
-    // One that waits is recorded when the store is open.
+    // A waiting callback is recorded when the store is open.
     let mut patient = Wire::open(callbacks);
     patient.send(get_bytes(&target("patient", "1")));
 

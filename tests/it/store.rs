@@ -112,7 +112,7 @@ fn a_store_is_exported_verified_carried_elsewhere_and_salvaged() {
     let offline = here.path("offline.export");
     here.done(&key, &["export", "--output", file(&offline)]);
 
-    // Elsewhere, under another key: twice, and the older backup once more.
+    // Elsewhere, under another key: twice, and the older backup again.
     let there = Place::new(PLAIN);
     let keys = [("POSTERN_MASTER_KEY", OTHER_KEY), ("POSTERN_OLD_MASTER_KEY", KEY)];
     assert_eq!(there.done(&keys, &["import", file(&offline)]), "40 taken, 0 known already\n");
@@ -202,7 +202,7 @@ fn a_gateway_finds_damage_while_it_runs_and_goes_on() {
     }
     process.kill();
 
-    // A journal that is gone is refused.
+    // A missing journal is rejected.
     fs::rename(here.path("postern-data/journal"), here.path("journal")).unwrap();
     let why = here.failed(&[], &["serve"]);
     assert!(why.contains("segments are missing: 0; mount the volume"), "{why}");
@@ -242,7 +242,7 @@ fn the_server_removes_what_is_no_longer_kept() {
     patiently("more than a second has passed", || now_ms() > taken + 1_500);
     let process = Process::start(&place.config());
     patiently("the event is gone", || transactions(&process).is_empty());
-    // It is gone a moment before it is counted.
+    // The data is gone a moment before it is counted.
     patiently("it is counted", || {
         let page = get(process.admin, "/metrics").body;
         page.contains("postern_store_swept_total{what=\"events\"} 1")
@@ -253,7 +253,7 @@ fn the_server_removes_what_is_no_longer_kept() {
     let why = place.failed(&[], &["forget", "--yes", "level-end"]);
     assert!(why.contains("belongs to another process"), "{why}");
     process.kill();
-    // Nothing is forgotten by mistake, and once it is, the transaction is new.
+    // Nothing is forgotten in error, and once it is, the transaction is new.
     assert_eq!(place.run(&[], &["forget", "level-end"]).status.code(), Some(64));
     let said = place.done(&[], &["forget", "--yes", "level-end"]);
     assert!(said.starts_with("1 keys and held callbacks of level-end forgotten"), "{said}");

@@ -1,4 +1,4 @@
-//! An IDIP source that stands before the HTTP callbacks of its surveys.
+//! An IDIP source that takes precedence over the HTTP callbacks of its surveys.
 
 use md5::{Digest as _, Md5};
 

@@ -50,7 +50,7 @@ fn what_senders_really_write_gets_through_untouched() {
         let answer = get_raw(&gateway, query);
         assert_eq!((answer.status, answer.body.as_str()), (200, "ok"), "{}", query.escape_ascii());
     }
-    // A transaction is text: bytes that are not UTF-8 are refused, though the signature is right.
+    // A transaction is text: bytes that are not UTF-8 are rejected, though the signature is right.
     assert_eq!(get_raw(&gateway, b"t=\xc4\xe3\xba\xc3").status, 400);
 }
 
@@ -64,7 +64,7 @@ fn also_on_a_connection_that_is_kept_but_not_behind_a_body_or_a_pipeline() {
         wire.send(request(&signed(format!("t=k{n}").as_bytes())));
         assert_eq!(wire.answer().unwrap().status, 200);
     }
-    // After a body nobody knows for certain where the next head begins: hyper's refusal stands.
+    // After a body it is uncertain where the next head begins: hyper's rejection stands.
     wire.send(post_bytes("/callback/level-end", "x=1"));
     assert_eq!(wire.answer().unwrap().status, 400);
     wire.send(request(&signed(b"t=plain2")));
@@ -90,7 +90,7 @@ fn a_body_is_never_touched() {
     for t in ["\"1\"", "\" \"2\" ", "<3>", "#4"] {
         let whole = post_bytes("/callback/level-end", &body(t));
         let (head, rest) = whole.split_at(whole.find("\r\n\r\n").unwrap() + 4);
-        // In pieces, so that the body comes in reads of its own.
+        // In pieces: the body then arrives in separate reads.
         wire.send(head);
         std::thread::sleep(std::time::Duration::from_millis(20));
         wire.send(rest);

@@ -1,4 +1,4 @@
-//! Bytes on a socket: requests written by hand, answers read by hand.
+//! Bytes on a socket: requests written manually, answers read manually.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -61,7 +61,7 @@ impl Wire {
         self.0.write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Sends what the other side may already refuse to read.
+    /// Sends bytes that the other side may already refuse to read.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.0.write_all(bytes.as_ref()).is_ok()
     }
@@ -180,7 +180,7 @@ pub fn send(to: SocketAddr, line: &str, fields: &[(&str, &str)], body: &str) -> 
 }
 
 impl Answer {
-    /// The value of a header field.
+    /// The value of a header.
     pub fn field(&self, name: &str) -> Option<String> {
         let lower = name.to_ascii_lowercase();
         self.head.lines().find_map(|line| {

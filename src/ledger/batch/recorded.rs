@@ -7,9 +7,9 @@ use crate::ledger::{Accepted, EventId, NewEvent};
 /// creates one: it is the proof that the sender may be answered.
 ///
 /// ```compile_fail,E0451
-/// use postern::ledger::{EventId, Recorded, Standing};
+/// use postern::ledger::{DedupResult, EventId, Recorded};
 /// let id = EventId::new(0);
-/// let forged = Recorded { id, standing: Standing::New, first: id, first_seen_ms: 0 };
+/// let forged = Recorded { id, standing: DedupResult::New, first: id, first_seen_ms: 0 };
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recorded {

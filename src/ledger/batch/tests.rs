@@ -350,7 +350,7 @@ async fn a_slow_disk_makes_writers_linger_for_those_who_come_back() {
     let before = bench.commits().len();
     let mut back = vec![bench.spawn(8)];
     settle_down().await;
-    // They return one by one; the last one ends the linger, long before its time.
+    // Calls return one by one; the last one ends the linger, long before its time.
     for n in 9..16 {
         back.push(bench.spawn(n));
         settle_down().await;

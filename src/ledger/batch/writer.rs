@@ -35,7 +35,7 @@ enum Claimed {
     /// Not yet taken.
     Open,
     Taken(Batch),
-    /// The writer does not need it any more: it is too late to take it.
+    /// The writer does not need the batch any more.
     Closed,
 }
 

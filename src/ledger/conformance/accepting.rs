@@ -247,7 +247,7 @@ pub(super) async fn the_same_id_again_is_fresh_again<L: Ledger>(
     for _ in 0..3 {
         assert_eq!(accept(ledger, &first).await?, Accepted::Fresh);
     }
-    // It is recorded once and delivered once.
+    // Each event is recorded once and delivered once.
     assert_eq!(ledger.query(&LogQuery::default(), None, 10).await?.events.len(), 1);
     assert_eq!(lease(ledger, 10).await?.len(), 1);
     Ok(())

@@ -53,7 +53,7 @@ pub(super) async fn samples_make_room_and_a_flood_only_for_itself<L: Ledger>(
     let newest: Vec<HeldId> = flood.iter().rev().map(|one| one.id).take(900).collect();
     assert_eq!(found[..900], newest);
     assert_eq!(ledger.held_one(flood[0].id).await?, None);
-    // They wait for nobody.
+    // Samples are not in the list of waiting callbacks.
     assert_eq!(ids(ledger, &HeldQuery::default()).await?, []);
     assert_eq!(ledger.stats().await?.held, []);
     let read = ledger.held_one(few[3].id).await?;
@@ -78,7 +78,7 @@ pub(super) async fn a_quarantine_is_full_and_leaves_room_for_other_callers<L: Le
     let others = ledger.hold_all(&of(100..110, 2)).await?;
     let room = others.iter().filter(is_held).count();
     assert!((7..10).contains(&room), "{room}");
-    // What is there stays, and is known when it comes again.
+    // A held callback stays, and a repetition of it is known.
     let mut again = of(0..1, 1);
     let first = outcomes[0];
     again[0].held.id = HeldId::new(START_MS + 999);
@@ -119,7 +119,7 @@ pub(super) async fn rejections_are_found_by_what_they_claim<L: Ledger>(
     assert_eq!(find(time).await?, some(&[1]));
     let source = Some(SourceId::from("other"));
     assert_eq!(find(HeldQuery { source, ..rejections() }).await?, []);
-    // Another reason, by now.
+    // Another reason since then.
     ledger.note_reason(all[1].id, Reason::NotOurs).await?;
     ledger.note_reason(HeldId::new(1), Reason::NotOurs).await?;
     let reason = Some(Reason::NotOurs);
@@ -135,7 +135,7 @@ pub(super) async fn what_is_settled_is_settled_once<L: Ledger>(
 ) -> Checked {
     let held = rejected(3, HeldWhy::Quarantine, 1);
     hold_all(ledger, std::slice::from_ref(&held)).await?;
-    // What verifies by now is recorded as every event is, however often.
+    // A callback that now verifies is recorded as every event is, however often.
     let recorded = NewEvent { id: held.id.event(), ..event(3, &["a"]) };
     for _ in 0..2 {
         assert_eq!(accept(ledger, &recorded).await?, Accepted::Fresh);

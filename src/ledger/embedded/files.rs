@@ -31,7 +31,8 @@ pub(in crate::ledger) trait Handle: Send + Sync {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Makes all writes survive a crash of the operating system, if the disk is honest.
+    /// Makes all writes survive a crash of the operating system, if the disk keeps what it
+    /// acknowledges.
     fn sync_data(&self) -> io::Result<()>;
     /// Truncates the file to `len`.
     fn cut(&self, len: u64) -> io::Result<()>;

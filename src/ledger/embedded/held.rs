@@ -62,7 +62,7 @@ impl HeldTable {
         self.holdings.note_reason(id, reason)
     }
 
-    /// Why one that waits was rejected, as far as is known by now.
+    /// The latest known reason for which a waiting callback was rejected.
     pub(super) fn reason(&self, id: HeldId) -> Option<Reason> {
         self.holdings.reason(id)
     }
@@ -156,7 +156,7 @@ impl Core {
         Ok(page)
     }
 
-    /// One of them.
+    /// A held callback, or its mark.
     pub(super) fn held_one(&self, id: HeldId) -> Result<Option<HeldOne>, LedgerError> {
         if let Some(held) = self.read_held(id)? {
             return Ok(Some(HeldOne::Waiting(Box::new(held))));

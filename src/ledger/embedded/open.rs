@@ -36,7 +36,8 @@ pub(super) fn open(options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Op
     let path = options.path.clone();
     make_dir(&*files, &path)?;
     let mut lock = Lock::take(&path)?;
-    // What an earlier version left open to others is closed. A file system without modes has none.
+    // Closes files that an earlier version left open to others. A file system without modes has
+    // none.
     if let Err(error) = private::tighten(&options.path) {
         tracing::warn!(%error, path = %path.display(), "could not close the store to other accounts");
     }

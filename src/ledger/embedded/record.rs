@@ -52,7 +52,7 @@ pub(super) enum Record<'a> {
     State(StateRecord<'a>),
     Held(Box<NewHeld>),
     Mark(HeldMark),
-    /// Why a kept callback would be rejected by now.
+    /// The reason for which a kept callback would now be rejected.
     Reason(HeldId, Reason),
 }
 
@@ -410,7 +410,7 @@ pub(super) fn put_mark(to: &mut Vec<u8>, mark: &HeldMark) {
     mark.put(to);
 }
 
-/// Writes why a kept callback would be rejected by now.
+/// Writes why a kept callback would now be rejected.
 pub(super) fn put_reason(to: &mut Vec<u8>, id: HeldId, reason: Reason) {
     to.push(REASON);
     to.extend_from_slice(id.as_bytes());

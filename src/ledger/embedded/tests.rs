@@ -22,7 +22,7 @@ use super::*;
 use crate::ledger::conformance::{self, START_MS, event, node};
 use crate::ledger::{MasterKey, TargetFilter, Verdict};
 
-/// Small segments, so that a test meets many.
+/// Small segments: a test then meets many.
 fn options(dir: &TempDir, clock: StoreClock) -> EmbeddedOptions {
     let mut options = EmbeddedOptions::new(dir.path());
     options.segment_bytes = 64 << 10;
@@ -68,7 +68,7 @@ async fn fill(ledger: &Embedded, numbers: std::ops::Range<u64>, size: usize) -> 
     events
 }
 
-/// Every event is there, with its body, its delivery and its key, whatever happened since.
+/// Every event is stored, with its body, its delivery and its key, in every case.
 async fn assert_kept(ledger: &Embedded, events: &[NewEvent]) {
     let leases = ledger.lease(&node(), &ask(events.len() + 1)).await.unwrap().leases;
     assert_eq!(leases.len(), events.len());

@@ -1,12 +1,12 @@
 //! The items that a chain of exports holds, so a further one holds only what is new.
 //!
-//! A full export, and each increment after it, names the export that it follows. An increment is
-//! made by difference: the whole ledger is read, and items that the chain has in the same form are
-//! left out. So it is exact on every engine, and what it saves is room and transfer.
+//! A full export, and each increment after it, names the export that it follows. An increment is a
+//! difference: the whole ledger is read, and items that the chain has in the same form are omitted.
+//! So it is exact on every engine, and saves space and transfer.
 //!
-//! Restored is from the newest to the oldest: what is known stays as it is, so that the newest form
-//! of an event wins. Documents are in each increment whole, because one that is deleted leaves
-//! nothing behind: only those of the newest export count.
+//! A restore goes from the newest to the oldest. Known items stay as they are, so the newest form
+//! of an event wins. Each increment has all documents, because a deleted one leaves no trace: only
+//! those of the newest export count.
 
 use std::collections::HashMap;
 
@@ -52,7 +52,7 @@ impl KnownItems {
         self.forms.is_empty()
     }
 
-    /// Whether the chain has an item of this identity, in whatever form.
+    /// Whether the chain has an item of this identity, in any form.
     #[must_use]
     pub fn has(&self, item: &Item) -> bool {
         self.forms.contains_key(&identity_of(item).unwrap_or_else(|| form_of(item)))

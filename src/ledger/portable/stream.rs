@@ -23,7 +23,7 @@ const MAGIC: &[u8; 8] = b"POSTERNX";
 /// The format that this version writes, and the newest that it reads. Version 2 added callbacks
 /// that wait for a decision.
 const VERSION: u16 = 2;
-/// The form of an increment: programs that know none must not take it for a whole export.
+/// The form of an increment: programs without support for it must not accept it as a whole export.
 const INCREMENT_VERSION: u16 = 3;
 const SEALED: u16 = 1;
 const INCREMENT: u16 = 2;

@@ -230,7 +230,7 @@ async fn kept(session: &Session) -> Result<Option<Kept>, QueryError> {
     let sql = format!("select {NOW} - at_ms, took_ms, body from figure where name = 'counts'");
     let rows = session.rows(&sql, &[&None::<i64>]).await?;
     let kept = |row: &tokio_postgres::Row| {
-        // There are no counts yet, or a version with other counts wrote them.
+        // Counts do not exist yet, or a version with other counts wrote them.
         let counts = serde_json::from_str(row.get(2)).ok()?;
         Some(Kept { counts, age_ms: row.get(0), took_ms: row.get(1) })
     };

@@ -31,7 +31,7 @@ pub(super) const SILENT: Duration = Duration::from_millis(900);
 const ANSWER_TIME: Duration = Duration::from_secs(4);
 /// Checks between two reads of its size.
 const SIZE_BEATS: u64 = 60;
-/// Checks between two looks at the partitions of the coming days.
+/// Checks of reachability between two checks of the coming days' partitions.
 const DAYS_BEATS: u64 = 900;
 /// Checks between two reads of the floors of other gateways.
 const FLOOR_BEATS: u64 = 5;

@@ -195,7 +195,7 @@ impl Core {
     }
 }
 
-/// What the bounds of a batch depend on, with the sources locked.
+/// The state that a batch's bounds depend on, with the sources locked.
 async fn known(session: &Session, batch: &[Holding]) -> Result<Holdings<()>, QueryError> {
     let of = batch.iter().map(|one| &one.held);
     let sources: BTreeSet<&str> = of.clone().map(|held| held.event.source.as_str()).collect();
@@ -203,7 +203,7 @@ async fn known(session: &Session, batch: &[Holding]) -> Result<Holdings<()>, Que
     let anchors: BTreeSet<Uuid> = of.clone().map(|held| key_uuid(&held.anchor)).collect();
     let anchors: Vec<Uuid> = anchors.into_iter().collect();
     let variants: Vec<Uuid> = of.map(|held| key_uuid(&held.variant)).collect();
-    // In one order, so that no two wait for each other.
+    // In one order: no two transactions wait for each other.
     let sql = "insert into held_source (source) select s from unnest($1::text[]) as o(s) order by s
         on conflict (source) do update set source = excluded.source";
     session.run(sql, &[&sources]).await?;
@@ -253,7 +253,7 @@ async fn make_room(session: &Session, source: &str) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// Notes why a kept callback would be rejected by now.
+/// Notes why a kept callback would now be rejected.
 pub(super) async fn note_reason(
     session: &Session,
     id: HeldId,

@@ -28,7 +28,7 @@ struct Listed<'a> {
     due_at: Option<String>,
 }
 
-/// What a replay began.
+/// The counts that a replay began with.
 #[derive(Serialize)]
 struct Replayed {
     events: u64,

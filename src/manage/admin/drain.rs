@@ -22,7 +22,7 @@ pub(super) fn begin(life: &Lifecycle, server: &Server, who: &Actor) -> Response 
         tracing::info!(target: "postern::admin", who = who.as_str(), "a drain was requested");
     }
     match life.phase() {
-        // Nothing is accepted yet that a balancer could be told to take elsewhere.
+        // Nothing is accepted yet, so there is nothing that a balancer could redirect.
         Phase::Starting => life.drain(),
         _ => life.lame_duck(),
     }

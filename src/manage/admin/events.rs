@@ -40,7 +40,7 @@ struct AttemptView<'a> {
     error: Option<&'a str>,
 }
 
-/// That somebody settled it by hand.
+/// A manual resolution.
 #[derive(Serialize)]
 struct ResolutionView<'a> {
     at: String,
@@ -64,7 +64,7 @@ impl Admin {
         Ok(json(&Page { events, next_cursor }))
     }
 
-    /// What to ask the ledger for; `None` where the outcome is of callbacks that it never has.
+    /// The query for the ledger; `None` if the outcome is of callbacks that it never has.
     fn wanted(&self, query: &Query) -> Result<Option<LogQuery>, ApiError> {
         let outcome = query.read_as("outcome", "an outcome", Outcome::from_name)?;
         let test = match outcome {
@@ -133,7 +133,7 @@ impl<'a> AttemptView<'a> {
     }
 }
 
-/// An event exactly as it is delivered, and behind its members what became of its deliveries.
+/// An event exactly as it is delivered, followed by the state of its deliveries.
 fn with_deliveries(
     body: &Bytes,
     deliveries: &[DeliveryView<'_>],

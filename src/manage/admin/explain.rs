@@ -13,7 +13,7 @@ use crate::manage::http::{Answered, ApiError, json};
 use crate::operator::{explained, source_of};
 use crate::sender::{Recipe, Request};
 
-/// What is asked: a URL alone, or a whole request.
+/// The question: a URL alone, or a whole request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Question {

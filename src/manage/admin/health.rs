@@ -14,7 +14,7 @@ const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8")
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 
 impl Admin {
-    /// The page that is scraped. What has to be asked for is asked for now: nothing polls.
+    /// The page that is scraped. Values that need a query are fetched on request: nothing polls.
     pub(super) async fn metrics(&self) -> Answered {
         self.metrics.ready.set(i64::from(self.unready().await.is_none()));
         self.keys.observe();
@@ -25,7 +25,7 @@ impl Admin {
         page(&self.metrics)
     }
 
-    /// What is unknown is absent: a zero would be taken for good news.
+    /// Unknown values are absent: a zero would look like good news.
     fn observe_health(&self, health: Option<&Health>) {
         let store = &self.metrics.store;
         let room = health.and_then(|health| health.room);

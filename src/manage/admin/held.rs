@@ -1,4 +1,4 @@
-//! What waits for a person: listed, released, dropped.
+//! Callbacks that wait for a person: listed, released, dropped.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -35,14 +35,14 @@ struct Listed {
     user: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     first: Option<EventId>,
-    /// What the callback says, and what the event says that stands.
+    /// The roles of the callback, and those of the existing event.
     #[serde(skip_serializing_if = "Option::is_none")]
     roles: Option<Map<String, Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     first_roles: Option<Map<String, Value>>,
 }
 
-/// What became of it.
+/// The result of a decision.
 #[derive(Serialize)]
 struct Done {
     id: String,

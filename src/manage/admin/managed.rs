@@ -1,4 +1,4 @@
-//! Sources and destinations: shown, written and taken away, with versions.
+//! Sources and destinations: shown, written and removed, with versions.
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -122,7 +122,7 @@ fn told(managed: Managed, name: &str, failed: ChangeError<DocumentError>) -> Api
     }
 }
 
-/// What the request says must be there: `If-Match`, or `If-None-Match: *`.
+/// The precondition of the request: `If-Match`, or `If-None-Match: *`.
 fn precondition(headers: &HeaderMap) -> Result<Precondition, ApiError> {
     let (matches, none) =
         (listed(headers, &header::IF_MATCH)?, listed(headers, &header::IF_NONE_MATCH)?);
@@ -131,7 +131,7 @@ fn precondition(headers: &HeaderMap) -> Result<Precondition, ApiError> {
         (Some(["*"]), None) => Ok(Precondition::Present),
         (None, Some(["*"])) => Ok(Precondition::Absent),
         (Some(tags), None) => {
-            // A tag that is none of ours stands for no version.
+            // A tag that is not ours names no version.
             let version = |tag: &&str| tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok();
             Ok(Precondition::OneOf(tags.iter().filter_map(version).collect()))
         }

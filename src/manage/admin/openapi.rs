@@ -1,5 +1,5 @@
-//! The description of the admin API, for programs: written by hand, and held against the router
-//! and against real answers by tests.
+//! The OpenAPI description of the admin API: manually written, and checked against the router and
+//! real answers by tests.
 
 use http::{HeaderValue, StatusCode};
 

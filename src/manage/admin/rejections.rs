@@ -40,7 +40,7 @@ struct View<'a> {
     body_bytes: usize,
 }
 
-/// What the callback claims to be: nothing has verified it.
+/// The callback's claims: nothing has verified them.
 #[derive(Serialize)]
 struct Claims<'a> {
     transaction: Option<&'a str>,

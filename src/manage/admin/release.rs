@@ -15,13 +15,13 @@ use crate::operator::{ReleaseError, cancel_release, release_all};
 use crate::registry::Actor;
 use crate::sender::Reason;
 
-/// How long an order is waited for, so that one for a few callbacks is answered with what it did.
+/// Maximum wait for an order: the reply to one for a few callbacks then has its result.
 const WAIT: Duration = Duration::from_secs(1);
 
 /// Callbacks that an order may name one by one: what a body of 1 MiB holds.
 const IDS_MAX: usize = 20_000;
 
-/// An order. What is left out does not matter.
+/// An order. An omitted filter matches all.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Order {

@@ -14,13 +14,13 @@ use crate::manage::http::{Answered, ApiError, json, time};
 use crate::operator::{ReplayError, cancel_replay, replay_all};
 use crate::registry::Actor;
 
-/// How long an order is waited for, so that one for a few events is answered with what it did.
+/// Maximum wait for an order: the reply to one for a few events then has its result.
 const WAIT: Duration = Duration::from_secs(1);
 
 /// Events that an order may name one by one: what a body of 1 MiB holds.
 const EVENTS_MAX: usize = 20_000;
 
-/// An order. What is left out does not matter.
+/// An order. An omitted filter matches all.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Order {
@@ -33,7 +33,7 @@ struct Order {
     state: Option<String>,
     since: Option<String>,
     until: Option<String>,
-    /// Has to be said to mean every event.
+    /// Required to mean every event.
     all: bool,
 }
 

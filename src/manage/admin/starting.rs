@@ -1,5 +1,5 @@
-//! What the admin and management listeners answer until the store is open: health, metrics, a stop,
-//! and to everything else that it is too early.
+//! Answers of the admin and management listeners until the store is open: health, metrics, a stop.
+//! Every other request is too early.
 
 use std::net::IpAddr;
 use std::sync::Arc;

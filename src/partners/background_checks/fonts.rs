@@ -1,7 +1,7 @@
 //! The fonts of this machine: which of them has a character, and how wide it is.
 //!
-//! A report is in whatever language its items are. The fonts that are configured come first, then
-//! those that systems keep, and of those the ones whose names say that they are Chinese.
+//! A report has the languages of its items. The configured fonts come first, then the system's, and
+//! of those the ones whose names indicate Chinese.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,7 +23,7 @@ const FOLDERS: [&str; 5] = [
 /// Folders in folders that are looked through.
 const DEPTH_MAX: usize = 4;
 
-/// Files that are looked at; a desktop has some hundreds.
+/// Files that are examined; a desktop has some hundreds.
 const FILES_MAX: usize = 2_000;
 
 /// Bytes of a font: the largest collections of Chinese fonts have a hundred megabytes.

@@ -47,7 +47,7 @@ const STAMP_DIGITS: usize = 14;
 const NUMBER_MAX: usize = 64;
 const SEQ_MAX: usize = 128;
 
-/// Reports that are written at one time: each has a font of some megabytes in memory.
+/// Concurrent reports: each has a font of some megabytes in memory.
 static PRINTERS: Semaphore = Semaphore::const_new(2);
 
 /// The codes of the document.
@@ -55,7 +55,7 @@ static PRINTERS: Semaphore = Semaphore::const_new(2);
 enum Code {
     /// Success.
     Done,
-    /// An internal error, or there is no report.
+    /// An internal error, or the report does not exist.
     Internal,
     /// The signature is wrong.
     Sign,
@@ -65,7 +65,7 @@ enum Code {
     Time,
     /// A field of the call is missing.
     Fields,
-    /// There is no such company.
+    /// The company does not exist.
     NoCompany,
     /// The company may not call now.
     Unavailable,
@@ -105,7 +105,7 @@ struct Signed<'c> {
     now_ms: UnixMillis,
 }
 
-/// The reason that there is no report.
+/// The reason that a report does not exist.
 #[derive(Debug, thiserror::Error)]
 enum ReportError {
     #[error("there is no check of that number")]

@@ -1,5 +1,5 @@
-//! A report as PDF: text in lines and pages, its fonts cut down to what it uses and embedded, each
-//! glyph with the character that it stands for, so that it can be searched and copied.
+//! A report as PDF: text in lines and pages. Its fonts are embedded, cut down to the glyphs it
+//! uses. Each glyph has its character, so the text can be searched and copied.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ const CMAP: Name<'static> = Name(b"Custom");
 /// A piece of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Block {
-    /// What it is.
+    /// The title.
     Title(String),
     /// The name of a part.
     Heading(String),
@@ -47,7 +47,7 @@ pub(super) enum PdfError {
     /// A font that was read before cannot be read any more, or not be cut down.
     #[error("a font cannot be used")]
     Font,
-    /// It has too many pages.
+    /// The report has too many pages.
     #[error("the report has more than {PAGES_MAX} pages")]
     Long,
 }
@@ -73,7 +73,7 @@ struct Set {
 }
 
 impl Block {
-    /// What it says.
+    /// The text.
     pub fn text(&self) -> &str {
         match self {
             Self::Title(text) | Self::Heading(text) | Self::Text(text) => text,
@@ -192,8 +192,8 @@ fn font_name(font: usize) -> Vec<u8> {
     format!("F{font}").into_bytes()
 }
 
-/// The lines of a text that may be `width` wide: broken at a blank where there is one, and between
-/// any two characters where there is none, as Chinese is.
+/// The lines of a text of at most `width`: broken at a space if there is one, and otherwise, as in
+/// Chinese, between any two characters.
 fn broken(set: &[Set], width: f32) -> Vec<&[Set]> {
     let (mut lines, mut start) = (Vec::new(), 0);
     while start < set.len() {

@@ -35,7 +35,7 @@ pub(super) struct Record {
 /// One item of a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Item {
-    /// What it is.
+    /// The item's name.
     pub name: String,
     state: Option<String>,
     /// The conclusion.

@@ -63,7 +63,7 @@ enum Code {
     Time = 1004,
     /// The manager does not manage that company.
     Company = 1005,
-    /// There is no such assessment.
+    /// The assessment does not exist.
     Prefix = 1006,
     /// Another method is needed.
     Method = 1007,

@@ -1,5 +1,5 @@
-//! What callback addresses add to the running configuration: each is a destination, and the events of
-//! its company and assessment are delivered to it besides the destinations of their source.
+//! Additions of callback addresses to the running configuration. Each is a destination, and the
+//! events of its company and assessment are delivered to it besides their source's destinations.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

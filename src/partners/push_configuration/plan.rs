@@ -1,4 +1,4 @@
-//! What a push configuration adds to the running configuration: routes to destinations that name
+//! Additions of a push configuration to the running configuration: routes to destinations that name
 //! its app, below their `push_path`.
 //!
 //! Messages for a destination that does not exist yet, or does not name the app, wait under a name
@@ -121,7 +121,8 @@ impl Routed {
                 let barrier = found.map(|found| push_barrier(found, app, None));
                 if seen.insert(name) {
                     self.note(app, name, barrier.flatten());
-                    // What waited for it comes to it under the name that it waits under.
+                    // Messages that waited for the destination arrive under the name that they wait
+                    // under.
                     if let (Some(found), Some(None)) = (found, barrier) {
                         self.destinations.push(made(found, function_name(app, name)));
                     }

@@ -75,11 +75,11 @@ pub(crate) enum FieldErrorCode {
     Url = 1006,
     /// A URL did not return a success.
     NoAnswer = 1007,
-    /// There is no such rule.
+    /// The rule does not exist.
     Unknown = 1008,
     /// A rule is in the call twice.
     Twice = 1009,
-    /// There are too many rules.
+    /// The number of rules exceeds the limit.
     TooMany = 1010,
 }
 

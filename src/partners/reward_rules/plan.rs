@@ -1,5 +1,5 @@
-//! What reward rules add to the running configuration: each is a source, `/callback/reward/<id>`,
-//! under its own key, with its URL as the destination.
+//! Additions of reward rules to the running configuration: each is a source,
+//! `/callback/reward/<id>`, under its own key, with its URL as the destination.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

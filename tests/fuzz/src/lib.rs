@@ -1,7 +1,8 @@
-//! What the fuzz targets share: requests written as text, and recipes that take them.
+//! Shared code of the fuzz targets: requests written as text, and recipes for them.
 //!
-//! An input is a request as the sender files' vectors write it: a request line without version,
-//! header fields, an empty line, the body. Seeds and crashes can be read, and pasted into a vector.
+//! An input is a request as in the vectors of sender files: a request line without version,
+//! headers, an empty line, the body. Corpus files and crashes can be read, and pasted into a
+//! vector.
 
 use std::sync::Arc;
 
@@ -14,8 +15,8 @@ use postern::sender::{
 #[cfg(feature = "libfuzzer")]
 pub use libfuzzer_sys::fuzz_target;
 
-/// A target without libFuzzer: checked, never called. `make fuzz-check` then compiles no dependency of libFuzzer, whose
-/// features would make it compile the C libraries a second time.
+/// A target without libFuzzer: checked, never called. `make fuzz-check` then compiles no dependency
+/// of libFuzzer, whose features would make it compile the C libraries a second time.
 #[cfg(not(feature = "libfuzzer"))]
 #[macro_export]
 macro_rules! fuzz_target {

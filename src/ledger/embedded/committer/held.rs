@@ -12,9 +12,9 @@ use crate::sender::Reason;
 
 /// Maximum of bytes that a release adds to an event's body.
 const RELEASED_BYTES: usize = 64;
-/// What the record of another reason takes, at most.
+/// Maximum size of the record of another reason.
 const REASON_BYTES: usize = 64;
-/// What the record of a delivery takes beside the destination's name, at most.
+/// Maximum size of the record of a delivery, without the destination's name.
 const STATE_BYTES: usize = 40;
 
 impl Committer {
@@ -23,7 +23,7 @@ impl Committer {
         batch.iter().map(|one| self.hold(&one.held, one.bounds)).collect()
     }
 
-    /// Notes why a kept callback would be rejected by now.
+    /// Notes why a kept callback would now be rejected.
     pub(super) fn note_reason(&mut self, id: HeldId, reason: Reason) -> Result<(), LedgerError> {
         if !self.core.held().is_waiting(id) {
             return Ok(());

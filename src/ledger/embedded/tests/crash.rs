@@ -1,4 +1,4 @@
-//! Crashes and failing disks: what is torn is cut, what is damaged is refused, and nothing is
+//! Crashes and failing disks: truncated data is cut, damaged data is rejected, and nothing is
 //! acknowledged that is missing.
 
 use std::sync::atomic::AtomicBool;
@@ -60,7 +60,7 @@ async fn a_failed_sync_ends_the_ledger_and_nothing_more_is_acknowledged() {
         for event in &kept {
             assert!(ledger.event(event.id).await.unwrap().is_some());
         }
-        // What was answered with an error may be there or not; it can be offered again.
+        // An event that was answered with an error may be stored or not; it can be offered again.
         assert_eq!(offer(&ledger, 4).await, Ok(vec![Accepted::Fresh]));
     }
 }
@@ -188,7 +188,7 @@ async fn damage_in_the_middle_is_refused_with_file_and_offset() {
         let start = starts.iter().rev().find(|start| **start <= at).unwrap();
         assert!(error.contains(&format!("offset {start}")), "{error} for {at}");
     }
-    // The ledger did not touch what it refused.
+    // The ledger did not touch the files that it rejected.
     fs::write(&path, &whole).unwrap();
     assert!(open_in(&dir).is_ok());
 }
@@ -270,7 +270,7 @@ async fn a_disk_short_of_room_is_said_in_time_and_taken_back_by_itself() {
         let health = ledger.health().await.unwrap();
         assert_eq!(health.room.unwrap().short, short, "{free}");
         assert_eq!(health.unready().is_some(), short);
-        // What comes all the same is recorded as long as there is room for it.
+        // Events that arrive all the same are recorded as long as there is room for them.
         assert!(health.is_writable());
         assert_eq!(offer(&ledger, n as u64).await, Ok(vec![Accepted::Fresh]));
     }

@@ -226,7 +226,7 @@ async fn a_transaction_whose_record_cannot_be_read_is_neither_accepted_nor_a_dup
         assert_eq!(refused, 1);
         let damage = ledger.health().await.unwrap().damage;
         assert!(damage.len() == 1 && damage[0].path == path, "{damage:?}");
-        // The gateway goes on, and new events beside the one that is refused are accepted.
+        // The gateway goes on, and new events beside the rejected one are accepted.
         let new = event(2_000_000, &["a"]);
         assert!(ledger.accept(&[new]).await.is_ok());
     }
@@ -245,7 +245,7 @@ async fn one_record_that_cannot_be_read_refuses_one_callback_of_a_batch() {
         again.fingerprint = of.fingerprint;
         [again, event(2_000_000 + at, &["a"])]
     };
-    // All of them wait before the first commit begins, so that they are one or two batches.
+    // All of them wait before the first commit begins, and then are one or two batches.
     let record = |event| {
         let book = book.clone();
         tokio::spawn(async move { book.record(event).await })

@@ -44,7 +44,7 @@ impl<'s> Copy<'s> {
         self.opened_with(Keyring::default())
     }
 
-    /// The store, unless it is refused, with a place.
+    /// The store; `None` if it is rejected with an error that names a place.
     fn opened_with(&self, keys: Keyring) -> Option<Embedded> {
         match Embedded::open(EmbeddedOptions { keys, ..self.options() }) {
             Ok(ledger) => Some(ledger),
@@ -82,7 +82,8 @@ impl<'s> Copy<'s> {
         assert!(stats.events >= (self.of.events.len() - gone.len()) as u64);
     }
 
-    /// Runs every operation on a store. `true`: no operation noticed the flip, so all results were exact.
+    /// Runs every operation on a store. `true`: no operation noticed the flip, so all results were
+    /// exact.
     async fn live(&self) -> bool {
         let none = HashSet::new();
         let Some(ledger) = self.open() else { return false };

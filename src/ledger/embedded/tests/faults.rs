@@ -1,5 +1,5 @@
-//! The ledger after a fault at any step: acknowledged data exists, nothing is accepted twice, and it
-//! starts.
+//! The ledger after a fault at any step: acknowledged data exists, nothing is accepted twice, and
+//! it starts.
 //!
 //! The journal is on a disk in memory (`files::sim`) that forgets what was not synced; the index is
 //! on a real one, and is lost, emptied, stale or damaged.
@@ -76,7 +76,7 @@ impl Machine {
 impl Story {
     /// Errors are not the end: a disk that is full may have room again.
     async fn happen(&mut self, ledger: &Embedded, clock: &StoreClock) {
-        // Each fills a good part of a segment, so that segments change.
+        // Each fills a good part of a segment: segments change.
         for n in 0..3 {
             self.offer(ledger, n, 300).await;
         }

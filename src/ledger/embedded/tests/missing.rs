@@ -73,7 +73,7 @@ async fn a_missing_journal_is_refused_beside_a_manifest_and_beside_an_index() {
     fs::remove_dir(&journal).unwrap();
     fs::rename(&hidden, &journal).unwrap();
     assert!(store.open().is_ok());
-    // What the message says to do about it.
+    // The remedy that the message names.
     fs::remove_dir_all(&journal).unwrap();
     fs::remove_dir_all(core::index_dir(store.dir.path())).unwrap();
     fs::remove_file(&manifest).unwrap();

@@ -228,14 +228,14 @@ impl Pair {
                 self.open();
             }
             Step::Cut(seed) => {
-                // Deliveries that are done may be lost in a cut; they are not, so that both agree.
+                // Finished deliveries may be lost in a cut. This read prevents that, so both agree.
                 let _ = self.embedded().event(EventId::new(0)).await;
                 self.disk.cut();
                 self.embedded = None;
                 self.disk =
                     self.disk.after(if seed % 4 == 0 { Left::Nothing } else { Left::Some(seed) });
                 if seed % 7 == 0 {
-                    // There may be none yet.
+                    // The list may still be empty.
                     let _ = fs::remove_dir_all(core::index_dir(self.dir.path()));
                 }
                 self.model.restart();

@@ -199,7 +199,7 @@ async fn a_segment_with_nothing_left_is_removed() {
     old.at_day(2200).await;
     let swept = old.sweep(&["s"]).await;
     assert!(swept.events >= 60 && swept.keys >= 60, "{swept:?}");
-    // The document in the first segment was superseded, so that one is gone.
+    // The document in the first segment was superseded, so that segment is gone.
     assert!(!segments(&old.dir)[0].ends_with(journal::file_name(0, 0)));
     let old = old.reopen();
     assert_eq!(old.ledger.health().await.unwrap().mended, [""; 0]);

@@ -73,8 +73,8 @@ fn access(company: &Company) -> String {
     const_hex::encode(&Sha256::digest(company.key.expose())[..ACCESS_BYTES])
 }
 
-/// Under a key that is made from the company's token and used for nothing else, so that any gateway
-/// can read what another one wrote.
+/// The signature, under a key derived from the company's token and used for nothing else. Any
+/// gateway can read what another one wrote.
 fn signature(company: &Company, parts: &[&str]) -> String {
     let mac = |key: &[u8], message: &[u8]| {
         // A key may have any length.

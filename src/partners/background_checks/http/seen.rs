@@ -17,7 +17,7 @@ const KEPT_MAX: usize = 20_000;
 /// tries the same call.
 const KEPT_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// Old answers that are taken away with a new one.
+/// Old answers that are removed with a new one.
 const SWEPT_AT_ONCE: usize = 20;
 
 /// The identity of a call.

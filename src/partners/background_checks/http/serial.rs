@@ -1,11 +1,11 @@
 //! Serial numbers: callbacks, orders and our replies share one space of them.
 //!
 //! The platform signs callbacks and orders by one rule, over `key`, `ts` and `seq` alone, and our
-//! answers are signed by it too. So an order is recorded, before anything is done for it, in every
-//! source that would take a callback under its signature, as an event without destinations under the
-//! very identity of such a callback. From then on the ledger keeps them apart, on every engine and
-//! for all gateways: what comes first with a `key` and a `seq` has them, and its content is bound.
-//! An answer bears the numbers of what it answers, which are taken by the time it is made.
+//! replies are signed by it too. So an order is recorded, before anything is done for it, in every
+//! source that would accept a callback under its signature. It is an event without destinations,
+//! under the identity of such a callback. From then on the ledger separates them, on every engine
+//! and for all gateways: the first callback or order with a `key` and a `seq` has them, and its
+//! content is bound. A reply bears the numbers of its call, which are used by the time it is made.
 
 use serde_json::json;
 use smallvec::SmallVec;
@@ -20,7 +20,7 @@ use crate::partners::Call;
 use crate::partners::background_checks::SENDER;
 use crate::sender::{Judgement, Request, Resolution, Resolved};
 
-/// What an order says in the log, in place of a state of its check.
+/// The status of an order in the log, in place of a state of its check.
 const ORDERED: &str = "temporary report ordered";
 
 /// The owner of a serial number.
@@ -30,11 +30,11 @@ pub(super) enum Serial {
     OfThisOrder,
     /// A callback, or an order for another check.
     Taken,
-    /// There is no source for callbacks under this signature, and so no check of its company.
+    /// No source for callbacks has this signature, and so its company has no check.
     NoSource,
 }
 
-/// Gives the serial number of a call to the order for the check `number`, unless it is taken.
+/// Gives the serial number of a call to the order for the check `number`, unless another has it.
 pub(super) async fn bind(call: &Call<'_>, number: &str) -> Result<Serial, LedgerError> {
     let sources = call.config.sources.values();
     let ours = sources.filter(|source| source.recipe.sender().name() == SENDER);
@@ -51,8 +51,7 @@ pub(super) async fn bind(call: &Call<'_>, number: &str) -> Result<Serial, Ledger
     Ok(Serial::OfThisOrder)
 }
 
-/// The order as an event of `source`; none if the source would refuse a callback with its header
-/// fields.
+/// The order as an event of `source`; none if the source would reject a callback with its headers.
 fn event(call: &Call<'_>, source: &Source, number: &str) -> Option<NewEvent> {
     // Not under `recordNo`: an order says nothing about its check, and is not found by it.
     let body = json!({ "reportOf": number, "status": ORDERED }).to_string();
@@ -101,7 +100,7 @@ fn recorded(
     Some(NewEvent {
         id,
         keys: EventKeys::of(&source, resolved),
-        // No callback has this content, whatever its body says.
+        // No callback has this content, regardless of its body.
         fingerprint: Fingerprint::new([Some(ORDERED), Some(number), None, None]),
         transaction: resolved.role(crate::sender::Role::Transaction).unwrap_or_default().to_owned(),
         user: None,
