@@ -61,6 +61,33 @@ fn no_two_modules_use_each_other() {
     assert!(table.len() > 10, "the table was not read");
 }
 
+#[test]
+fn every_file_is_declared_as_a_module() {
+    let mut orphans = Vec::new();
+    let mut folders = vec![root().join("src")];
+    while let Some(folder) = folders.pop() {
+        let parent = match folder.ends_with("src") {
+            true => folder.join("lib.rs"),
+            false => folder.with_extension("rs"),
+        };
+        let declares = fs::read_to_string(&parent).unwrap_or_default();
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+            let is_rust = path.extension().is_some_and(|extension| extension == "rs");
+            let is_root = matches!(name, "lib" | "main") && folder.ends_with("src");
+            if is_rust && !is_root && !declares.contains(&format!("mod {name};")) {
+                orphans.push(path);
+            }
+        }
+    }
+    assert!(orphans.is_empty(), "no module declares these files: {orphans:?}");
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
