@@ -187,7 +187,7 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
     });
     if let Some(sources) = &sources {
         callback_addresses::refuse_replayable(&top, sources, &manage);
-        check_templates(&sections, (sources, &destinations));
+        check_templates(&sections, sources, &destinations);
     }
     push_configuration::warn_of_unknown_apps(&sections, &destinations, &manage);
     Some(Config {
@@ -222,14 +222,15 @@ fn destinations(
 /// Holds the URL of each destination against the sources that deliver to it.
 fn check_templates(
     sections: &[Section<'_>],
-    (sources, destinations): (&BTreeMap<String, Arc<Source>>, &BTreeMap<String, Destination>),
+    sources: &BTreeMap<String, Arc<Source>>,
+    destinations: &BTreeMap<String, Destination>,
 ) {
     for section in sections {
         let Some(to) = section.peek("name").and_then(|name| destinations.get(name)) else {
             continue;
         };
         for source in sources.values().filter(|source| source.destinations.contains(&to.name)) {
-            template::check(section, "url", (source, to));
+            template::check(section, "url", source, to);
         }
     }
 }

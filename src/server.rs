@@ -373,16 +373,20 @@ impl Doors {
         let file = Arc::clone(&config.borrow());
         let addresses = listeners.addresses()?;
         let keys = Keys::start(&file, Arc::clone(metrics));
-        let shared = (Arc::clone(metrics), Arc::clone(&life));
-        let gate =
-            CallbackHandler::new(&Plan::new(Arc::clone(&file)), keys.clone(), shared.clone());
+        let gate = CallbackHandler::new(
+            &Plan::new(Arc::clone(&file)),
+            keys.clone(),
+            Arc::clone(metrics),
+            Arc::clone(&life),
+        );
         let certificate =
             file.server.tls.as_ref().map(Certificate::read).transpose()?.map(Arc::new);
         certificate.iter().for_each(|certificate| note_expiry(certificate, metrics));
         let bounds = bounds(&file.server.limits);
         let front =
             ListenerService::new(gate.clone(), Arc::clone(&life), bounds, certificate.as_ref())?;
-        let starting = Starting::new(addresses.admin.ip(), config, shared);
+        let starting =
+            Starting::new(addresses.admin.ip(), config, Arc::clone(metrics), Arc::clone(&life));
         let admin = Late::new(starting.clone());
         let mut sides = vec![Side::start(listeners.admin, admin.clone())?];
         let management = match listeners.management {

@@ -76,7 +76,7 @@ impl Contents {
 
 impl Contents {
     /// Counts what newer exports lack; documents of the newest one alone.
-    fn count_new(&mut self, (items, is_newest): (&[Item], bool), newer: &KnownItems) {
+    fn count_new(&mut self, items: &[Item], is_newest: bool, newer: &KnownItems) {
         let counts = |item: &&Item| match item {
             Item::Document { .. } => is_newest,
             item => !newer.has(item),
@@ -168,12 +168,12 @@ impl Restore {
             };
             let (from, _) = place.read().map_err(|error| named(error.into()))?;
             let mut reader = ExportReader::begin(from, keys).map_err(named)?;
-            self.check_place((at, &reader), expected)?;
+            self.check_place(at, &reader, expected)?;
             expected = reader.follows();
             let contents = drill.files.entry(at).or_insert_with(|| (place, Contents::default()));
             while let Some(items) = reader.chunk().map_err(named)? {
                 items.iter().for_each(|item| contents.1.count(item));
-                drill.together.count_new((&items, at + 1 == self.exports.len()), &known);
+                drill.together.count_new(&items, at + 1 == self.exports.len(), &known);
                 if self.exports.len() > 1 {
                     known.note(&items);
                 }
@@ -186,7 +186,8 @@ impl Restore {
     /// Whether an export is in its place: the first is whole, each other one follows the one before.
     fn check_place(
         &self,
-        (at, reader): (usize, &ExportReader<Counted>),
+        at: usize,
+        reader: &ExportReader<Counted>,
         expected: Option<ExportId>,
     ) -> Result<(), ExportError> {
         let place = &self.exports[at];

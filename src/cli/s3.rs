@@ -133,7 +133,8 @@ impl Store {
     /// Sends a request until it succeeds, or fails for a reason that does not pass.
     async fn send(
         &self,
-        (method, url): (Method, &str),
+        method: Method,
+        url: &str,
         body: &Bytes,
         range: Option<&str>,
     ) -> io::Result<Response<Incoming>> {
@@ -165,7 +166,7 @@ impl Store {
     async fn begin(&self) -> io::Result<String> {
         let begin = CreateMultipartUpload::new(&self.bucket, Some(&self.credentials), &self.key);
         let url = begin.sign(SIGNED_TIME);
-        let answer = self.send((Method::POST, url.as_str()), &Bytes::new(), None).await?;
+        let answer = self.send(Method::POST, url.as_str(), &Bytes::new(), None).await?;
         let said = whole(answer).await?;
         let begun = CreateMultipartUpload::parse_response(&said);
         let begun = begun.map_err(|_| io::Error::other("the store did not begin an upload"))?;
@@ -176,7 +177,7 @@ impl Store {
     async fn put(&self, id: &str, number: u16, part: Bytes) -> io::Result<String> {
         let put = UploadPart::new(&self.bucket, Some(&self.credentials), &self.key, number, id);
         let url = put.sign(SIGNED_TIME);
-        let answer = self.send((Method::PUT, url.as_str()), &part, None).await?;
+        let answer = self.send(Method::PUT, url.as_str(), &part, None).await?;
         let tag = answer.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok());
         let tag = tag.map(|tag| tag.trim_matches('"').to_owned());
         tag.ok_or_else(|| io::Error::other("the store answered a part without its ETag"))
@@ -189,7 +190,7 @@ impl Store {
         let end = CompleteMultipartUpload::new(&self.bucket, credentials, &self.key, id, tags);
         let url = end.sign(SIGNED_TIME);
         let body = Bytes::from(end.body());
-        let answer = self.send((Method::POST, url.as_str()), &body, None).await?;
+        let answer = self.send(Method::POST, url.as_str(), &body, None).await?;
         let said = whole(answer).await?;
         match said.contains("CompleteMultipartUploadResult") {
             true => Ok(()),
@@ -201,7 +202,7 @@ impl Store {
         let credentials = Some(&self.credentials);
         let abort = AbortMultipartUpload::new(&self.bucket, credentials, &self.key, id);
         let url = abort.sign(SIGNED_TIME);
-        self.send((Method::DELETE, url.as_str()), &Bytes::new(), None).await.map(drop)
+        self.send(Method::DELETE, url.as_str(), &Bytes::new(), None).await.map(drop)
     }
 
     /// Reads the object, and hands on its size and its pieces.
@@ -248,7 +249,7 @@ impl Store {
         let url = get.sign(SIGNED_TIME);
         let range = format!("bytes={at}-");
         let range = Some(range.as_str()).filter(|_| at > 0);
-        self.send((Method::GET, url.as_str()), &Bytes::new(), range).await
+        self.send(Method::GET, url.as_str(), &Bytes::new(), range).await
     }
 }
 

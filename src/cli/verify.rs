@@ -49,13 +49,13 @@ impl Verify {
         let exit = screen.survey(&survey)?;
         let (segments, records, events) = (survey.segments, survey.records, survey.events);
         let read = format!("{segments} segments, {records} records, {events} events");
-        conclude(screen, (&read, survey.damage.len()))?;
+        conclude(screen, &read, survey.damage.len())?;
         Ok(exit)
     }
 }
 
 /// Says what was read, and how much of it is damaged.
-fn conclude(screen: &mut Screen<'_>, (read, places): (&str, usize)) -> io::Result<()> {
+fn conclude(screen: &mut Screen<'_>, read: &str, places: usize) -> io::Result<()> {
     match places {
         0 => writeln!(screen.out, "{read}: whole"),
         count => writeln!(
@@ -86,7 +86,7 @@ fn ask(config: &Config, screen: &mut Screen<'_>) -> io::Result<Exit> {
         return screen.fail(&format!("the gateway could not read the store through: {error}"));
     }
     let read = format!("{} bytes", pass["total_bytes"]);
-    conclude(screen, (&read, damage.len()))?;
+    conclude(screen, &read, damage.len())?;
     Ok(if damage.is_empty() { Exit::Done } else { Exit::Failed })
 }
 

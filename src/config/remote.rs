@@ -34,7 +34,7 @@ pub fn check_source(
     name: &str,
     table: &Table,
 ) -> Result<Source, Vec<ConfigIssue>> {
-    check_written(config, (name, name), table, Written::Before)
+    check_written(config, name, name, table, Written::Before)
 }
 
 /// Checks a source that is written now, in place of the one called `old`. No callback may verify
@@ -44,15 +44,17 @@ pub fn check_source(
 /// Every error in the source.
 pub fn check_new_source(
     config: &Config,
-    names: (&str, &str),
+    old: &str,
+    name: &str,
     table: &Table,
 ) -> Result<Source, Vec<ConfigIssue>> {
-    check_written(config, names, table, Written::Now)
+    check_written(config, old, name, table, Written::Now)
 }
 
 fn check_written(
     config: &Config,
-    (old, name): (&str, &str),
+    old: &str,
+    name: &str,
     table: &Table,
     written: Written,
 ) -> Result<Source, Vec<ConfigIssue>> {
@@ -84,10 +86,10 @@ fn check_written(
         let mut others = config.sources.values().filter(|other| other.name != old);
         let confused = others.find(|other| source::are_confused(other, &source));
         if let Some(other) = confused.filter(|_| written == Written::Now) {
-            source::refuse_confused(section, (&source, other));
+            source::refuse_confused(section, &source, other);
         }
         let named = source.destinations.iter().filter_map(|name| config.destinations.get(name));
-        named.for_each(|to| template::check(section, "destinations", (&source, to)));
+        named.for_each(|to| template::check(section, "destinations", &source, to));
         Some(source)
     })?;
     let mut shown = table.clone();
@@ -110,7 +112,7 @@ pub fn check_destination(
         for source in
             config.sources.values().filter(|source| source.destinations.iter().any(|to| to == name))
         {
-            template::check(section, "url", (source, &destination));
+            template::check(section, "url", source, &destination);
         }
         Some(destination)
     })?;

@@ -99,7 +99,7 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
     let sender = sender?;
     warn_of_strangers(section, sender);
     let recipe = compile(section, sender, &terms);
-    refuse_forgotten(section, (sender, recipe.as_ref()), known.keep_transactions);
+    refuse_forgotten(section, sender, recipe.as_ref(), known.keep_transactions);
     refuse_unprotected(section, sender, &terms, &allow);
     let (name, recipe) = (name?, recipe?);
     refuse_unknown_url(section, &recipe, known.public_url);
@@ -423,7 +423,8 @@ fn warn_of_strangers(section: &Section<'_>, sender: &Sender) {
 /// A key that is forgotten before its callback is too old lets it be accepted twice.
 fn refuse_forgotten(
     section: &Section<'_>,
-    (sender, recipe): (&Sender, Option<&Recipe>),
+    sender: &Sender,
+    recipe: Option<&Recipe>,
     keep: Option<Duration>,
 ) {
     let Some(keep) = keep else { return };
@@ -549,7 +550,7 @@ pub(super) fn refuse_shared_signatures(sections: &[Section<'_>], drafts: &[Draft
         let other =
             drafts[..at].iter().find(|earlier| are_confused(&earlier.source, &later.source));
         if let (Some(other), Some(section)) = (other, section_of(&later.source.name)) {
-            refuse_confused(section, (&later.source, &other.source));
+            refuse_confused(section, &later.source, &other.source);
         }
     }
 }
@@ -560,7 +561,7 @@ pub(super) fn are_confused(one: &Source, other: &Source) -> bool {
     one.name != other.name && !agreed && one.recipe.shares_signatures(&other.recipe)
 }
 
-pub(super) fn refuse_confused(section: &Section<'_>, (own, other): (&Source, &Source)) {
+pub(super) fn refuse_confused(section: &Section<'_>, own: &Source, other: &Source) {
     let (shared, key) = match own.recipe.sender().secret() {
         Some(_) => ("a secret", "secrets"),
         None => ("its list of public keys", "sender"),

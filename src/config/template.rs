@@ -10,7 +10,7 @@ use crate::sender::{Bracket, Placeholder, Role, UrlTemplate, Written};
 
 /// Notes every placeholder of the URL of `to` that is ambiguous for events of `source`, at `key` of
 /// `section`.
-pub(super) fn check(section: &Section<'_>, key: &str, (source, to): (&Source, &Destination)) {
+pub(super) fn check(section: &Section<'_>, key: &str, source: &Source, to: &Destination) {
     if to.format != Format::Template {
         return;
     }

@@ -94,7 +94,7 @@ impl CallbackHandler {
     /// those of this plan; everything else follows [`CallbackHandler::apply`]. Until `life` is
     /// ready, callbacks are verified, and then wait within their sender's patience.
     #[must_use]
-    pub fn new(plan: &Plan, keys: Keys, (metrics, life): (Arc<Metrics>, Arc<Lifecycle>)) -> Self {
+    pub fn new(plan: &Plan, keys: Keys, metrics: Arc<Metrics>, life: Arc<Lifecycle>) -> Self {
         let desk = CallbackLog::new(metrics);
         let limits = &plan.config.server.limits;
         Self(Arc::new(Shared {

@@ -78,9 +78,9 @@ impl CallbackHandler {
             return Ok(Released::Undecided);
         }
         if mode == ReleaseMode::DryRun {
-            return shared.would_be(&received, &resolved, (id, verdict)).await;
+            return shared.would_be(&received, &resolved, id, verdict).await;
         }
-        let event = shared.event(&callback, &received, (id, resolved));
+        let event = shared.event(&callback, &received, id, resolved);
         let Some(event) = event else { return Ok(Released::Undecided) };
         shared.record_released(held, event, verdict).await
     }
@@ -104,7 +104,7 @@ impl CallbackHandler {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let callback = recipe.read(received.request(), received.at_ms());
-        let Some(event) = shared.event(&callback, &received, (id, resolved)) else { return gone() };
+        let Some(event) = shared.event(&callback, &received, id, resolved) else { return gone() };
         shared.record_released(held, event, Verdict::Clear).await.map(Ok)
     }
 }
@@ -173,7 +173,8 @@ impl Shared {
         &self,
         received: &Received,
         resolved: &Resolved,
-        (id, verdict): (EventId, Verdict),
+        id: EventId,
+        verdict: Verdict,
     ) -> Result<Released, LedgerError> {
         if verdict == Verdict::Ambiguous {
             return Ok(Released::Disputed);
@@ -192,7 +193,8 @@ impl Shared {
         &self,
         callback: &Callback<'_>,
         received: &Received,
-        (id, resolved): (EventId, Box<Resolved>),
+        id: EventId,
+        resolved: Box<Resolved>,
     ) -> Option<NewEvent> {
         let judged = clock::instant();
         let release = Release::ByOperator;
@@ -211,7 +213,7 @@ impl Shared {
         verdict: Verdict,
     ) -> Result<Released, LedgerError> {
         if verdict == Verdict::Ambiguous {
-            return self.dispute(held, (HeldWhy::Ambiguous, None), event).await;
+            return self.dispute(held, HeldWhy::Ambiguous, None, event).await;
         }
         let recorded = self.open_book()?.record(event.clone()).await?;
         let first = recorded.first();
@@ -219,10 +221,10 @@ impl Shared {
             DedupResult::New => Released::Event(first),
             DedupResult::Duplicate => Released::Duplicate(first),
             DedupResult::Conflict => {
-                return self.dispute(held, (HeldWhy::Conflict, Some(first)), event).await;
+                return self.dispute(held, HeldWhy::Conflict, Some(first), event).await;
             }
             DedupResult::Ambiguous => {
-                return self.dispute(held, (HeldWhy::Ambiguous, Some(first)), event).await;
+                return self.dispute(held, HeldWhy::Ambiguous, Some(first), event).await;
             }
         };
         self.settle(held, Some(first)).await?;
@@ -238,7 +240,8 @@ impl Shared {
     async fn dispute(
         &self,
         held: &NewHeld,
-        (why, first): (HeldWhy, Option<EventId>),
+        why: HeldWhy,
+        first: Option<EventId>,
         event: NewEvent,
     ) -> Result<Released, LedgerError> {
         let disputing = NewHeld::disputing(why, first, event);

@@ -249,7 +249,7 @@ impl Running {
             for id in some {
                 let (book, gate, id) = (book.clone(), gate.clone(), *id);
                 let mode = self.filter.mode;
-                looking.spawn(async move { release_one((&book, &gate), id, mode).await });
+                looking.spawn(async move { release_one(&book, &gate, id, mode).await });
             }
             while let Some(looked) = looking.join_next().await {
                 let looked = looked.unwrap_or(Err(LedgerError::Unknown))?;
@@ -308,7 +308,8 @@ impl Running {
 }
 
 async fn release_one(
-    (book, gate): (&BatchedLedger, &CallbackHandler),
+    book: &BatchedLedger,
+    gate: &CallbackHandler,
     id: HeldId,
     mode: ReleaseMode,
 ) -> Result<Option<Released>, LedgerError> {

@@ -255,7 +255,7 @@ impl<T> Holdings<T> {
         if why == HeldWhy::Quarantine {
             add(self.callers.entry(held.anchor).or_insert(NOTHING), bytes);
         }
-        self.note(held.variant, (why, held.anchor), held.id);
+        self.note(held.variant, why, held.anchor, held.id);
         let waiting = Waiting {
             source: source.clone(),
             why,
@@ -293,7 +293,7 @@ impl<T> Holdings<T> {
         self.sums.insert(of, sum);
     }
 
-    pub(super) fn know_anchor(&mut self, anchor: DedupeKey, (variants, own): (usize, HeldBounds)) {
+    pub(super) fn know_anchor(&mut self, anchor: DedupeKey, variants: usize, own: HeldBounds) {
         self.anchors.insert(anchor, variants);
         self.callers.insert(anchor, own);
     }
@@ -302,7 +302,7 @@ impl<T> Holdings<T> {
         self.variants.insert(variant, id);
     }
 
-    fn note(&mut self, variant: DedupeKey, (why, anchor): (HeldWhy, DedupeKey), id: HeldId) {
+    fn note(&mut self, variant: DedupeKey, why: HeldWhy, anchor: DedupeKey, id: HeldId) {
         let counts = matches!(why, HeldWhy::Ambiguous | HeldWhy::Conflict);
         if self.variants.insert(variant, id).is_none() && counts {
             *self.anchors.entry(anchor).or_default() += 1;
@@ -340,7 +340,7 @@ impl<T> Holdings<T> {
     /// Notes a decision, of one that waits or of which nothing else is left.
     pub(super) fn decide(&mut self, mark: HeldMark) {
         self.take(mark.id);
-        self.note(mark.variant, (mark.why, mark.anchor), mark.id);
+        self.note(mark.variant, mark.why, mark.anchor, mark.id);
         self.decided.insert(mark.id, mark);
     }
 

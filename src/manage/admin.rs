@@ -211,7 +211,7 @@ impl<'p> Resource<'p> {
 
     /// The permission needed at a listener. `/metrics` needs none on loopback, or if the
     /// configuration says so.
-    fn need_at(&self, (address, config): (IpAddr, &Config), method: &Method) -> Permission {
+    fn need_at(&self, address: IpAddr, config: &Config, method: &Method) -> Permission {
         match self {
             Self::Metrics if !address.is_loopback() && !config.admin.open_metrics => {
                 Permission::Read
@@ -290,7 +290,8 @@ impl Admin {
     /// a bound, an address waits for its turn, independently of its token.
     async fn admit(
         &self,
-        (head, peer): (&Parts, Peer),
+        head: &Parts,
+        peer: Peer,
         need: Permission,
     ) -> Result<(Actor, Sight), ApiError> {
         let config = self.config();
@@ -329,12 +330,12 @@ impl Admin {
         };
         let methods = resource.methods();
         let asked = if head.method == Method::HEAD { &Method::GET } else { &head.method };
-        let need = resource.need_at((self.address, &self.config()), asked);
-        let (who, sight) = self.admit((&head, peer), need).await?;
+        let need = resource.need_at(self.address, &self.config(), asked);
+        let (who, sight) = self.admit(&head, peer, need).await?;
         if !methods.contains(asked) {
             return Err(ApiError::method(methods));
         }
-        let answer = self.serve((resource, asked), (&who, &head), body).await?;
+        let answer = self.serve(resource, asked, &who, &head, body).await?;
         match sight {
             Sight::Whole => Ok(answer),
             Sight::Concealed => Ok(conceal(&self.config(), answer).await),
@@ -343,8 +344,10 @@ impl Admin {
 
     async fn serve(
         &self,
-        (resource, asked): (Resource<'_>, &Method),
-        (who, head): (&Actor, &Parts),
+        resource: Resource<'_>,
+        asked: &Method,
+        who: &Actor,
+        head: &Parts,
         body: Incoming,
     ) -> Answered {
         match resource {
@@ -363,7 +366,7 @@ impl Admin {
             Resource::Deliveries => self.deliveries(head).await,
             Resource::Held => self.held(head).await,
             Resource::Decide(id, decision) => {
-                self.decide_held((id, decision), who, &self.body(body).await?).await
+                self.decide_held(id, decision, who, &self.body(body).await?).await
             }
             Resource::Status(name) => self.status(name).await,
             Resource::Pause(name) => self.pause(name, who).await,
@@ -378,8 +381,8 @@ impl Admin {
             Resource::Explain => self.explain(&self.body(body).await?).await,
             Resource::All(managed) => self.list(managed),
             Resource::One(managed, name) => match asked.as_str() {
-                "PUT" => self.put(who, (managed, name), head, &self.body(body).await?).await,
-                "DELETE" => self.remove(who, (managed, name), head).await,
+                "PUT" => self.put(who, managed, name, head, &self.body(body).await?).await,
+                "DELETE" => self.remove(who, managed, name, head).await,
                 _ => self.show(managed, name),
             },
             Resource::Drain => Ok(drain::begin(&self.life, &self.config().server, who)),

@@ -67,13 +67,13 @@ pub(crate) async fn call(
     let answered = async {
         let stream = TcpStream::connect(reachable(at)).await.map_err(unreached)?;
         match &server.tls {
-            None => exchange(stream, request, (at, began)).await,
+            None => exchange(stream, request, at, began).await,
             Some(files) => {
                 let config = pinned(&files.cert)?;
                 let name = ServerName::from(reachable(at).ip());
                 let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
                 let stream = connector.connect(name, stream).await.map_err(unreached)?;
-                exchange(stream, request, (at, began)).await
+                exchange(stream, request, at, began).await
             }
         }
     };
@@ -83,7 +83,8 @@ pub(crate) async fn call(
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     request: &OwnedRequest,
-    (at, began): (SocketAddr, Instant),
+    at: SocketAddr,
+    began: Instant,
 ) -> Result<Called, CallError> {
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(unreached)?;

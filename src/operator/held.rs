@@ -113,7 +113,7 @@ pub async fn decide(
     let reason = reason.map(str::trim).filter(|text| !text.is_empty());
     let reason = reason.map(|text| &text[..text.floor_char_boundary(REASON_BYTES_MAX)]);
     if held.why == HeldWhy::Quarantine && decision == Decision::Release {
-        return release((registry, gate), who, &held, reason).await;
+        return release(registry, gate, who, &held, reason).await;
     }
     let action = match decision {
         Decision::Release | Decision::Settle => Action::Released,
@@ -130,7 +130,8 @@ pub async fn decide(
 /// Releases one callback from quarantine: verified again if it verifies by now, else granted by the
 /// operator, who says why.
 async fn release(
-    (registry, gate): (&Registry, &CallbackHandler),
+    registry: &Registry,
+    gate: &CallbackHandler,
     who: &Actor,
     held: &NewHeld,
     reason: Option<&str>,

@@ -12,7 +12,8 @@ const KIND: &str = "pause";
 /// # Errors
 /// The ledger cannot write it down.
 pub async fn pause(
-    (registry, control): (&Registry, &Control),
+    registry: &Registry,
+    control: &Control,
     who: &Actor,
     target: &TargetId,
 ) -> Result<(), LedgerError> {
@@ -27,7 +28,8 @@ pub async fn pause(
 /// # Errors
 /// The ledger cannot write it down.
 pub async fn resume(
-    (registry, control): (&Registry, &Control),
+    registry: &Registry,
+    control: &Control,
     who: &Actor,
     target: &TargetId,
 ) -> Result<(), LedgerError> {

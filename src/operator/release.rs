@@ -23,9 +23,11 @@ pub enum ReleaseError {
 /// # Errors
 /// The order is not accepted, or the ledger fails.
 pub async fn release_all(
-    (registry, releases): (&Registry, &Releases),
+    registry: &Registry,
+    releases: &Releases,
     who: &Actor,
-    (id, filter): (ReleaseId, ReleaseFilter),
+    id: ReleaseId,
+    filter: ReleaseFilter,
 ) -> Result<(), ReleaseError> {
     if filter.mode == ReleaseMode::Real {
         registry.note(who, Action::Released, ("release", &id.to_string())).await?;
@@ -40,7 +42,8 @@ pub async fn release_all(
 /// # Errors
 /// The ledger cannot write it down; the order is cancelled all the same.
 pub async fn cancel_release(
-    (registry, releases): (&Registry, &Releases),
+    registry: &Registry,
+    releases: &Releases,
     who: &Actor,
     id: ReleaseId,
 ) -> Result<Option<ReleaseProgress>, LedgerError> {

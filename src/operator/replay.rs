@@ -25,7 +25,8 @@ pub enum ReplayError {
 /// # Errors
 /// The ledger fails.
 pub async fn replay_event(
-    (registry, control): (&Registry, &Control),
+    registry: &Registry,
+    control: &Control,
     who: &Actor,
     id: EventId,
 ) -> Result<Option<ReplayPage>, LedgerError> {
@@ -48,9 +49,11 @@ pub async fn replay_event(
 /// # Errors
 /// The order is not accepted, or the ledger fails.
 pub async fn replay_all(
-    (registry, replays): (&Registry, &Replays),
+    registry: &Registry,
+    replays: &Replays,
     who: &Actor,
-    (id, filter): (ReplayId, ReplayFilter),
+    id: ReplayId,
+    filter: ReplayFilter,
 ) -> Result<(), ReplayError> {
     registry.note(who, Action::Replayed, ("replay", &id.to_string())).await?;
     replays.begin(id, filter, now_ms())?;
@@ -63,7 +66,8 @@ pub async fn replay_all(
 /// # Errors
 /// The ledger cannot write it down; the order is cancelled all the same.
 pub async fn cancel_replay(
-    (registry, replays): (&Registry, &Replays),
+    registry: &Registry,
+    replays: &Replays,
     who: &Actor,
     id: ReplayId,
 ) -> Result<Option<ReplayProgress>, LedgerError> {

@@ -69,9 +69,11 @@ impl Tried {
 /// # Errors
 /// Why no attempt was made.
 pub async fn try_out(
-    (registry, control): (&Registry, &Control),
+    registry: &Registry,
+    control: &Control,
     who: &Actor,
-    (name, event): (&str, TestEvent),
+    name: &str,
+    event: TestEvent,
 ) -> Result<Tried, TestDeliveryError> {
     let config = registry.config();
     let target = TargetId::from(name);

@@ -105,12 +105,13 @@ impl Managed {
     fn check(
         self,
         config: &Config,
-        (old, name): (&str, &str),
+        old: &str,
+        name: &str,
         table: &Table,
     ) -> Result<Table, Vec<ConfigIssue>> {
         let shown = match self {
             Self::Source => {
-                let source = config::check_new_source(config, (old, name), table)?;
+                let source = config::check_new_source(config, old, name, table)?;
                 let mut others = config.sources.values().filter(|other| other.name != old);
                 if let Some(other) = others.find(|other| other.id == source.id) {
                     let what = format!("{} is the id of the source {}", source.id, other.name);
@@ -234,7 +235,8 @@ impl Registry {
     pub async fn put(
         &self,
         who: &Actor,
-        (managed, name): (Managed, &str),
+        managed: Managed,
+        name: &str,
         table: &Table,
         precondition: &Precondition,
     ) -> Result<Written, ChangeError<DocumentError>> {
@@ -252,7 +254,8 @@ impl Registry {
     pub async fn remove(
         &self,
         who: &Actor,
-        (managed, name): (Managed, &str),
+        managed: Managed,
+        name: &str,
         precondition: &Precondition,
     ) -> Result<(), ChangeError<DocumentError>> {
         self.write(who, |state, draft| {
@@ -267,7 +270,7 @@ impl Registry {
             }
             let before = state.show(managed, name);
             let told = AuditView { before: before.as_ref(), after: None };
-            draft.delete((managed.kind(), name), old, &told);
+            draft.delete(managed.kind(), name, old, &told);
             Ok(())
         })
         .await
@@ -319,7 +322,7 @@ fn plan(
     let wrong = |fault| ChangeError::Refused(DocumentError::Wrong(vec![fault]));
     READ_ONLY.iter().for_each(|key| drop(table.remove(*key)));
     let wanted = table.remove("name");
-    let new_name = renamed(state, (managed, name), old, wanted.as_ref())?;
+    let new_name = renamed(state, managed, name, old, wanted.as_ref())?;
     let nothing = Table::new();
     let masked = old.map(|old| &*old.value).filter(|old| has_same_server(old, &table));
     config::unmask(&mut table, masked.unwrap_or(&nothing)).map_err(|key| {
@@ -336,7 +339,7 @@ fn plan(
         }
         name_secrets(&mut table);
     }
-    let shown = managed.check(&state.config, (name, &new_name), &table);
+    let shown = managed.check(&state.config, name, &new_name, &table);
     let shown =
         Value::Object(shown.map_err(|faults| ChangeError::Refused(DocumentError::Wrong(faults)))?);
     let before = state.show(managed, name).filter(|_| old.is_some());
@@ -345,17 +348,18 @@ fn plan(
         && let Some(old) = replaced.take()
     {
         let told = AuditView { before: before.as_ref(), after: None };
-        draft.delete((managed.kind(), name), old, &told);
+        draft.delete(managed.kind(), name, old, &told);
     }
     let told = AuditView { before: before.as_ref(), after: Some(&shown) };
-    draft.put((managed.kind(), &new_name), replaced, &table, &told)?;
+    draft.put(managed.kind(), &new_name, replaced, &table, &told)?;
     Ok(Written { created: old.is_none(), name: new_name })
 }
 
 /// The name that it is to have.
 fn renamed(
     state: &RunningConfig,
-    (managed, name): (Managed, &str),
+    managed: Managed,
+    name: &str,
     old: Option<&StoredDocument<Table>>,
     wanted: Option<&Value>,
 ) -> Result<String, ChangeError<DocumentError>> {

@@ -101,7 +101,8 @@ impl Registry {
     pub async fn resolve(
         &self,
         who: &Actor,
-        (subject, source): (&Subject, &str),
+        subject: &Subject,
+        source: &str,
         note: &str,
     ) -> Result<(), ChangeError<NoteError>> {
         let note = note.trim();
@@ -121,7 +122,7 @@ impl Registry {
             }
             let (before, after) = (old.map(|old| json!(*old.value)), json!(new));
             let told = AuditView { before: before.as_ref(), after: Some(&after) };
-            Ok(draft.put((RESOLVED, &id), old, &new, &told)?)
+            Ok(draft.put(RESOLVED, &id, old, &new, &told)?)
         })
         .await
     }
@@ -135,11 +136,7 @@ impl Registry {
         let written = self.write(who, |state, draft| {
             if let Some(old) = state.documents.resolved.get(&id) {
                 let before = json!(*old.value);
-                draft.delete(
-                    (RESOLVED, &id),
-                    old,
-                    &AuditView { before: Some(&before), after: None },
-                );
+                draft.delete(RESOLVED, &id, old, &AuditView { before: Some(&before), after: None });
             }
             Ok::<_, ChangeError<Infallible>>(())
         });
@@ -179,7 +176,7 @@ impl Registry {
         let written = self.write(&gateway, |state, draft| {
             for id in &gone {
                 if let Some(old) = state.documents.resolved.get(id) {
-                    draft.forget((RESOLVED, id), old);
+                    draft.forget(RESOLVED, id, old);
                 }
             }
             Ok::<_, ChangeError<Infallible>>(())
@@ -244,11 +241,11 @@ mod tests {
         let (registry, who) = (registry().await, Actor::of_token("ops"));
         let subject = Subject::Event(EventId::new(1));
         for (bad, why) in [(" ", NoteError::Empty), (&*"é".repeat(501), NoteError::TooLong)] {
-            let refused = registry.resolve(&who, (&subject, "s"), bad).await;
+            let refused = registry.resolve(&who, &subject, "s", bad).await;
             assert!(matches!(refused, Err(ChangeError::Refused(found)) if found == why));
         }
-        registry.resolve(&who, (&subject, "s"), &"é".repeat(500)).await.unwrap();
-        registry.resolve(&who, (&subject, "s"), " given by hand ").await.unwrap();
+        registry.resolve(&who, &subject, "s", &"é".repeat(500)).await.unwrap();
+        registry.resolve(&who, &subject, "s", " given by hand ").await.unwrap();
         let kept = registry.resolution(&subject).unwrap();
         assert_eq!((kept.value.note.as_str(), kept.who.as_str()), ("given by hand", "token ops"));
         registry.reopen(&who, &subject).await.unwrap();
@@ -270,16 +267,16 @@ mod tests {
         });
         let before = registry.config();
         let subject = Subject::Event(EventId::new(1));
-        registry.resolve(&who, (&subject, "s"), "note").await.unwrap();
+        registry.resolve(&who, &subject, "s", "note").await.unwrap();
         registry.note(&who, Action::Tried, ("destination", "game")).await.unwrap();
         assert!(registry.resolution(&subject).is_some());
         assert!(Arc::ptr_eq(&before, &registry.config()));
         let table = serde_json::json!({ "url": "https://game.example/" });
-        let what = (Managed::Destination, "game");
+        let (kind, name) = (Managed::Destination, "game");
         let table = table.as_object().unwrap();
-        registry.put(&who, what, table, &Precondition::None).await.unwrap();
+        registry.put(&who, kind, name, table, &Precondition::None).await.unwrap();
         assert!(registry.config().destinations.contains_key("game"));
-        registry.remove(&who, what, &Precondition::None).await.unwrap();
+        registry.remove(&who, kind, name, &Precondition::None).await.unwrap();
         assert!(!registry.config().destinations.contains_key("game"));
         assert_eq!(applied.load(Ordering::Relaxed), 2, "once for each change");
     }
@@ -295,7 +292,7 @@ mod tests {
         let refused = Subject::rejection("s", &RawRequest::default());
         let all = [Subject::Event(kept.id), Subject::Event(gone), young, refused];
         for subject in &all {
-            registry.resolve(&who, (subject, "s"), "note").await.unwrap();
+            registry.resolve(&who, subject, "s", "note").await.unwrap();
         }
         let keep = Duration::from_secs(30 * 86_400);
         assert_eq!(registry.forget_resolved(keep, now_ms).await.unwrap(), 1);
@@ -328,11 +325,11 @@ mod tests {
         book.change_all(&changes.collect::<Vec<_>>()).await.unwrap();
         let registry = over(book).await;
         let (new, old) = (Subject::Event(EventId::new(1)), Subject::Event(ids[7]));
-        let refused = registry.resolve(&who, (&new, "s"), "note").await;
+        let refused = registry.resolve(&who, &new, "s", "note").await;
         assert!(matches!(refused, Err(ChangeError::Refused(NoteError::TooMany))));
-        registry.resolve(&who, (&old, "s"), "another").await.unwrap();
+        registry.resolve(&who, &old, "s", "another").await.unwrap();
         registry.reopen(&who, &old).await.unwrap();
-        registry.resolve(&who, (&new, "s"), "note").await.unwrap();
+        registry.resolve(&who, &new, "s", "note").await.unwrap();
     }
 
     #[test]

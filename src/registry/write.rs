@@ -78,28 +78,30 @@ impl Draft {
     /// The value has no JSON form. No document has this.
     pub fn put<T: Serialize>(
         &mut self,
-        (kind, id): (Kind, &str),
+        kind: Kind,
+        id: &str,
         old: Option<&StoredDocument<T>>,
         new: &T,
         told: &AuditView<'_>,
     ) -> Result<(), LedgerError> {
         let body = written(kind, id, new)?;
-        self.add((kind, id), old.map(|old| old.version), Some(body), told);
+        self.add(kind, id, old.map(|old| old.version), Some(body), told);
         Ok(())
     }
 
     /// Deletes a document.
     pub fn delete<T>(
         &mut self,
-        (kind, id): (Kind, &str),
+        kind: Kind,
+        id: &str,
         old: &StoredDocument<T>,
         told: &AuditView<'_>,
     ) {
-        self.add((kind, id), Some(old.version), None, told);
+        self.add(kind, id, Some(old.version), None, told);
     }
 
     /// Deletes an expired document. The audit log does not record it: no actor did it.
-    pub(super) fn forget<T>(&mut self, (kind, id): (Kind, &str), old: &StoredDocument<T>) {
+    pub(super) fn forget<T>(&mut self, kind: Kind, id: &str, old: &StoredDocument<T>) {
         let (who, at_ms) = (self.who.as_str().to_owned(), self.at_ms);
         let expect = Expect::Version(old.version);
         self.changes.push(DocumentChange {
@@ -119,7 +121,8 @@ impl Draft {
 
     fn add(
         &mut self,
-        (kind, id): (Kind, &str),
+        kind: Kind,
+        id: &str,
         version: Option<Revision>,
         body: Option<Bytes>,
         told: &AuditView<'_>,
@@ -138,20 +141,21 @@ impl Draft {
         for entry in &self.entries {
             let number = self.head.next_audit;
             self.head.next_audit += 1;
-            batch.push(self.own((AUDIT, &audit::id(number)), Expect::Absent, entry)?);
+            batch.push(self.own(AUDIT, &audit::id(number), Expect::Absent, entry)?);
         }
         while self.head.next_audit - self.head.first_audit > audit::ENTRIES_MAX {
             let oldest = self.head.first_audit;
             self.head.first_audit += 1;
             batch.extend(audit::removal(registry.book(), oldest, self.at_ms).await?);
         }
-        batch.push(self.own((HEAD, HEAD_ID), self.expect, &self.head)?);
+        batch.push(self.own(HEAD, HEAD_ID, self.expect, &self.head)?);
         Ok(batch)
     }
 
     fn own<T: Serialize>(
         &self,
-        (kind, id): (Kind, &str),
+        kind: Kind,
+        id: &str,
         expect: Expect,
         value: &T,
     ) -> Result<DocumentChange, LedgerError> {

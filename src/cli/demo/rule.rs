@@ -38,7 +38,7 @@ pub(super) async fn play(at: Addresses, backend: &Backend) -> io::Result<Vec<Row
     let (id, key) = (&answer["items"][0]["id"], answer["items"][0]["reward_sec_key"].as_str());
     let key = key.unwrap_or_default();
     let outcome = if key.is_empty() { "refused" } else { "made" };
-    let mut rows = vec![row("a rule made over the API", &made, began, (outcome, "made"))];
+    let mut rows = vec![row("a rule made over the API", &made, began, outcome, "made")];
     backend.expect(key);
 
     let began = clock::instant();
@@ -46,7 +46,7 @@ pub(super) async fn play(at: Addresses, backend: &Backend) -> io::Result<Vec<Row
     let url = format!("http://{}{target}", at.callbacks);
     let came = client.send(&Method::GET, &url, &HeaderMap::new(), Bytes::new()).await?;
     let outcome = if came.status == http::StatusCode::OK { "accepted" } else { "refused" };
-    rows.push(row("a reward under that rule", &came, began, (outcome, "accepted")));
+    rows.push(row("a reward under that rule", &came, began, outcome, "accepted"));
     Ok(rows)
 }
 
@@ -76,7 +76,7 @@ async fn call(client: &Client, at: Addresses, body: String) -> io::Result<Came> 
     client.send(&Method::POST, &url, &headers, Bytes::from(body)).await
 }
 
-fn row(about: &str, came: &Came, began: Instant, (outcome, expected): (&str, &str)) -> Row {
+fn row(about: &str, came: &Came, began: Instant, outcome: &str, expected: &str) -> Row {
     // The response to a new rule contains its key.
     let answer = if outcome == "made" { "its id and its key" } else { "" };
     Row {

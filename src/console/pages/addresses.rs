@@ -279,8 +279,8 @@ async fn set(
         Ok(read) => read,
         Err(errors) => return Ok(Err(errors)),
     };
-    let what = (&*key, expected);
-    match addresses::set(&console.tools.registry, &visit.viewer.who, what, &change).await {
+    let (registry, who) = (&console.tools.registry, &visit.viewer.who);
+    match addresses::set(registry, who, &key, expected, &change).await {
         Ok(()) => Ok(Ok(key)),
         Err(ChangeError::Refused(Stale)) => Ok(Err(match expected {
             Expected::Unset => {

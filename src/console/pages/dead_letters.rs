@@ -238,11 +238,13 @@ async fn replay(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     };
     let wanted =
         ReplayFilter { events, log, state: Some(DeliveryState::Dead), target: filter.target() };
-    let tools = (&console.tools.registry, &console.tools.replays);
-    replay_all(tools, &visit.viewer.who, (id, wanted)).await.map_err(|not| match not {
-        ReplayError::Ledger(error) => error.into(),
-        ReplayError::Refused(ReplayOrderError::Busy) => PageError::Bad(BUSY),
-        ReplayError::Refused(ReplayOrderError::Other) => PageError::Bad(USED),
-    })?;
+    let (registry, replays) = (&console.tools.registry, &console.tools.replays);
+    replay_all(registry, replays, &visit.viewer.who, id, wanted).await.map_err(
+        |not| match not {
+            ReplayError::Ledger(error) => error.into(),
+            ReplayError::Refused(ReplayOrderError::Busy) => PageError::Bad(BUSY),
+            ReplayError::Refused(ReplayOrderError::Other) => PageError::Bad(USED),
+        },
+    )?;
     Ok(Reply::Redirect(orders::path(id)))
 }

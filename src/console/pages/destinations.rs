@@ -171,9 +171,9 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     let created = match form::read(visit.lang, form, Table::new()) {
         Err(errors) => Err(errors),
         Ok(table) => {
-            let (who, what) = (&visit.viewer.who, (Managed::Destination, name));
-            let put = console.tools.registry.put(who, what, &table, &Precondition::Absent).await;
-            match put {
+            let (registry, who) = (&console.tools.registry, &visit.viewer.who);
+            let absent = Precondition::Absent;
+            match registry.put(who, Managed::Destination, name, &table, &absent).await {
                 Ok(written) => Ok(written),
                 Err(error) => Err(managed::creation_error(visit.lang, name, error)?),
             }
@@ -219,8 +219,8 @@ async fn write(
     form: Option<&Fields>,
 ) -> PageResult {
     let (who, expected) = (&visit.viewer.who, Precondition::OneOf(vec![edit.version]));
-    let what = (Managed::Destination, edit.name);
-    match console.tools.registry.put(who, what, edit.table, &expected).await {
+    let registry = &console.tools.registry;
+    match registry.put(who, Managed::Destination, edit.name, edit.table, &expected).await {
         Ok(_) => Ok(Reply::Redirect(Done::Saved.at(&path_of(edit.name)))),
         Err(error) => {
             // If another user wrote meanwhile, the current values are shown.
@@ -258,12 +258,12 @@ async fn end_old_secrets(
 
 /// Pauses or resumes a destination of any origin; the document does not contain the pause.
 async fn pause(console: &Console, visit: &Visit, name: &str, done: Done) -> PageResult {
-    let tools = (&console.tools.registry, &console.tools.control);
+    let (registry, control) = (&console.tools.registry, &console.tools.control);
     let (target, who) = (TargetId::from(name), &visit.viewer.who);
-    tools.1.condition(&target).await.ok_or(PageError::Absent)?;
+    control.condition(&target).await.ok_or(PageError::Absent)?;
     match done {
-        Done::Paused => operator::pause(tools, who, &target).await?,
-        _ => operator::resume(tools, who, &target).await?,
+        Done::Paused => operator::pause(registry, control, who, &target).await?,
+        _ => operator::resume(registry, control, who, &target).await?,
     }
     Ok(Reply::Redirect(done.at(&path_of(name))))
 }
@@ -277,8 +277,8 @@ async fn test(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Pa
         amount: text("amount"),
         ..TestEvent::default()
     };
-    let tools = (&console.tools.registry, &console.tools.control);
-    let tried = try_out(tools, &visit.viewer.who, (name, event)).await;
+    let (registry, control) = (&console.tools.registry, &console.tools.control);
+    let tried = try_out(registry, control, &visit.viewer.who, name, event).await;
     let tried = match tried {
         Ok(tried) => tried,
         Err(TestDeliveryError::Absent) => return Err(PageError::Absent),
@@ -293,8 +293,8 @@ async fn test(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Pa
 async fn delete(console: &Console, visit: &Visit, name: &str, form: &Fields) -> PageResult {
     stored(console, name)?;
     let expected = Precondition::OneOf(vec![managed::version_of(form)]);
-    let (who, what) = (&visit.viewer.who, (Managed::Destination, name));
-    match console.tools.registry.remove(who, what, &expected).await {
+    let who = &visit.viewer.who;
+    match console.tools.registry.remove(who, Managed::Destination, name, &expected).await {
         Ok(()) => Ok(Reply::Redirect(Done::Deleted.at(PATH))),
         Err(error) => invalid(console, visit, name, write_error(visit.lang, error)?, None).await,
     }

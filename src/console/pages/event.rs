@@ -111,8 +111,8 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult
     if *verb != "replay" {
         return Err(PageError::Absent);
     }
-    let tools = (&console.tools.registry, &console.tools.control);
-    replay_event(tools, &visit.viewer.who, id).await?.ok_or(PageError::Absent)?;
+    let (registry, control) = (&console.tools.registry, &console.tools.control);
+    replay_event(registry, control, &visit.viewer.who, id).await?.ok_or(PageError::Absent)?;
     Ok(Reply::Redirect(format!("{path}?done=replayed")))
 }
 

@@ -139,7 +139,7 @@ pub async fn post(console: &Console, visit: &Visit, order: Order<'_>, form: &Fie
         return to("reopened");
     }
     let note = form.text("note").unwrap_or_default();
-    let error = match registry.resolve(who, (thing.subject, source), note).await {
+    let error = match registry.resolve(who, thing.subject, source, note).await {
         Ok(()) => return to("resolved"),
         Err(ChangeError::Ledger(error)) => return Err(PageError::from(error)),
         Err(ChangeError::Refused(not)) => note_error(visit.lang, not),

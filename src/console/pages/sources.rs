@@ -188,7 +188,8 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
             }
             let put = console.tools.registry.put(
                 &visit.viewer.who,
-                (Managed::Source, name),
+                Managed::Source,
+                name,
                 &table,
                 &Precondition::Absent,
             );
@@ -231,8 +232,8 @@ async fn write(
 ) -> PageResult {
     let expected = Precondition::OneOf(vec![edit.version]);
     let who = &visit.viewer.who;
-    let what = (Managed::Source, edit.name);
-    match console.tools.registry.put(who, what, edit.table, &expected).await {
+    let registry = &console.tools.registry;
+    match registry.put(who, Managed::Source, edit.name, edit.table, &expected).await {
         Ok(written) => Ok(Reply::Redirect(done.at(&path_of(&written.name)))),
         Err(error) => {
             // If another user wrote meanwhile, the current values are shown.
@@ -292,7 +293,7 @@ async fn delete(console: &Console, visit: &Visit, name: &str, form: &Fields) -> 
     stored(console, name)?;
     let expected = Precondition::OneOf(vec![managed::version_of(form)]);
     let who = &visit.viewer.who;
-    match console.tools.registry.remove(who, (Managed::Source, name), &expected).await {
+    match console.tools.registry.remove(who, Managed::Source, name, &expected).await {
         Ok(()) => Ok(Reply::Redirect(Done::Deleted.at(PATH))),
         Err(error) => invalid(console, visit, name, &write_error(visit.lang, error)?, None),
     }

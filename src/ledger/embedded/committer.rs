@@ -372,7 +372,7 @@ impl Committer {
                     for (event, at) in added {
                         event.keys.written().for_each(|key| self.keys.replace(&key, at, None));
                     }
-                    self.journal.frame.go_back(mark);
+                    self.journal.frame.go_back(mark.0, mark.1);
                     self.staged.rows.truncate(staged.0);
                     self.staged.fresh.truncate(staged.1);
                     return Err(error);

@@ -88,7 +88,7 @@ impl Frame {
     }
 
     /// Removes the records added after a mark.
-    pub(super) fn go_back(&mut self, (len, count): (usize, u32)) {
+    pub(super) fn go_back(&mut self, len: usize, count: u32) {
         self.bytes.truncate(len);
         self.count = count;
     }

@@ -223,7 +223,7 @@ async fn known(session: &Session, batch: &[Holding]) -> Result<Holdings<()>, Que
         from held where anchor = any($1) and why <> 3 group by anchor";
     for row in session.rows(sql, &[&anchors]).await? {
         let variants = usize::try_from(row.get::<_, i64>(1)).unwrap_or(usize::MAX);
-        known.know_anchor(key_of(row.get(0)), (variants, bounds_of(&row, 2)));
+        known.know_anchor(key_of(row.get(0)), variants, bounds_of(&row, 2));
     }
     Ok(known)
 }

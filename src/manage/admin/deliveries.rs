@@ -58,7 +58,7 @@ impl Admin {
     pub(super) async fn replay(&self, id: &str, who: &Actor) -> Answered {
         let absent = || ApiError::absent("there is no event of that id (any more)");
         let id: EventId = id.parse().map_err(|_| absent())?;
-        let replayed = replay_event((&self.registry, &self.control), who, id).await;
+        let replayed = replay_event(&self.registry, &self.control, who, id).await;
         let page = replayed.map_err(|error| ApiError::ledger(&error))?.ok_or_else(absent)?;
         let mut answer = json(&Replayed { events: page.events, deliveries: page.deliveries });
         *answer.status_mut() = StatusCode::ACCEPTED;

@@ -69,14 +69,14 @@ impl Admin {
 
     pub(super) async fn pause(&self, name: &str, who: &Actor) -> Answered {
         let target = self.destination(name).await?;
-        let paused = pause((&self.registry, &self.control), who, &target).await;
+        let paused = pause(&self.registry, &self.control, who, &target).await;
         paused.map_err(|error| ApiError::ledger(&error))?;
         self.status(name).await
     }
 
     pub(super) async fn resume(&self, name: &str, who: &Actor) -> Answered {
         let target = self.destination(name).await?;
-        let resumed = resume((&self.registry, &self.control), who, &target).await;
+        let resumed = resume(&self.registry, &self.control, who, &target).await;
         resumed.map_err(|error| ApiError::ledger(&error))?;
         self.status(name).await
     }
@@ -88,7 +88,7 @@ impl Admin {
             false => serde_json::from_slice(body)
                 .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?,
         };
-        let tried = try_out((&self.registry, &self.control), who, (name, wanted)).await;
+        let tried = try_out(&self.registry, &self.control, who, name, wanted).await;
         let tried = tried.map_err(|untried| match untried {
             TestDeliveryError::Absent => self.no_destination(name),
             TestDeliveryError::Forward => {

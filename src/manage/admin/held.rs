@@ -85,7 +85,8 @@ impl Admin {
 
     pub(super) async fn decide_held(
         &self,
-        (id, decision): (&str, Decision),
+        id: &str,
+        decision: Decision,
         who: &Actor,
         body: &Bytes,
     ) -> Answered {

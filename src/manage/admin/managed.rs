@@ -28,14 +28,15 @@ impl Admin {
     pub(super) async fn put(
         &self,
         who: &Actor,
-        (managed, name): (Managed, &str),
+        managed: Managed,
+        name: &str,
         head: &Parts,
         body: &Bytes,
     ) -> Answered {
         let precondition = precondition(&head.headers)?;
         let table: Map<String, Value> = serde_json::from_slice(body)
             .map_err(|error| ApiError::bad(format!("the body is no JSON object: {error}")))?;
-        let written = self.registry.put(who, (managed, name), &table, &precondition).await;
+        let written = self.registry.put(who, managed, name, &table, &precondition).await;
         let written = written.map_err(|failed| told(managed, name, failed))?;
         let state = self.registry.in_force();
         let mut answer = shown(&state, managed, &written.name)
@@ -53,11 +54,12 @@ impl Admin {
     pub(super) async fn remove(
         &self,
         who: &Actor,
-        (managed, name): (Managed, &str),
+        managed: Managed,
+        name: &str,
         head: &Parts,
     ) -> Answered {
         let precondition = precondition(&head.headers)?;
-        let removed = self.registry.remove(who, (managed, name), &precondition).await;
+        let removed = self.registry.remove(who, managed, name, &precondition).await;
         removed.map_err(|failed| told(managed, name, failed))?;
         let mut answer = Response::default();
         *answer.status_mut() = StatusCode::NO_CONTENT;

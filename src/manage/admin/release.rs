@@ -57,7 +57,7 @@ impl Admin {
             .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?;
         let filter = self.release_filter(&order)?;
         let id = ReleaseId::new(now_ms());
-        let ordered = release_all((&self.registry, &self.releases), who, (id, filter)).await;
+        let ordered = release_all(&self.registry, &self.releases, who, id, filter).await;
         ordered.map_err(|error| match error {
             ReleaseError::Ledger(error) => ApiError::ledger(&error),
             ReleaseError::Busy(why) => ApiError::new(StatusCode::CONFLICT, why.to_string()),
@@ -75,7 +75,7 @@ impl Admin {
 
     pub(super) async fn cancel_release(&self, id: &str, who: &Actor) -> Answered {
         let id = release_id(id)?;
-        let cancelled = cancel_release((&self.registry, &self.releases), who, id).await;
+        let cancelled = cancel_release(&self.registry, &self.releases, who, id).await;
         let progress = cancelled.map_err(|error| ApiError::ledger(&error))?.ok_or_else(unknown)?;
         Ok(shown(&progress))
     }

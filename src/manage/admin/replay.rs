@@ -58,7 +58,7 @@ impl Admin {
             Some(text) => replay_id(text)?,
         };
         let filter = self.filter(order)?;
-        let ordered = replay_all((&self.registry, &self.replays), who, (id, filter)).await;
+        let ordered = replay_all(&self.registry, &self.replays, who, id, filter).await;
         ordered.map_err(|not| match not {
             ReplayError::Ledger(error) => ApiError::ledger(&error),
             ReplayError::Refused(why) => ApiError::new(StatusCode::CONFLICT, why.to_string()),
@@ -76,7 +76,7 @@ impl Admin {
 
     pub(super) async fn cancel_replay(&self, id: &str, who: &Actor) -> Answered {
         let id = replay_id(id)?;
-        let cancelled = cancel_replay((&self.registry, &self.replays), who, id).await;
+        let cancelled = cancel_replay(&self.registry, &self.replays, who, id).await;
         let progress = cancelled.map_err(|error| ApiError::ledger(&error))?.ok_or_else(unknown)?;
         Ok(shown(&progress))
     }

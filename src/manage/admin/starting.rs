@@ -35,7 +35,8 @@ impl Starting {
     pub fn new(
         address: IpAddr,
         config: watch::Receiver<Arc<Config>>,
-        (metrics, life): (Arc<Metrics>, Arc<Lifecycle>),
+        metrics: Arc<Metrics>,
+        life: Arc<Lifecycle>,
     ) -> Self {
         Self { address, config, metrics, life }
     }
@@ -58,7 +59,7 @@ impl Starting {
         let Some(resource) = Resource::find(head.uri.path()) else { return Err(self.early()) };
         let asked = if head.method == Method::HEAD { &Method::GET } else { &head.method };
         let config = Arc::clone(&self.config.borrow());
-        let need = resource.need_at((self.address, &config), asked);
+        let need = resource.need_at(self.address, &config, asked);
         let asker = Asked { at: self.address, head, need };
         let local = LocalToken::new(&config.admin.token_file);
         let (who, _) = check_token(&config.admin.tokens, &local, asker)?;

@@ -284,7 +284,7 @@ impl Signed<'_> {
         // Created once as a check: no URL is returned for a report that cannot be created.
         print(api, record, self.now_ms).await?;
         let day = &stamp(self.now_ms)[..8];
-        let link = link::write(self.company, (day, number), self.now_ms);
+        let link = link::write(self.company, day, number, self.now_ms);
         Ok(format!("{}{link}", base(call)))
     }
 
@@ -326,7 +326,7 @@ pub(in crate::partners) async fn fetch(call: &Call<'_>, api: &BackgroundChecks) 
         return ApiError::method(&[http::Method::GET]).response();
     }
     let query = std::str::from_utf8(call.query()).unwrap_or_default();
-    let (company, number) = match link::read(&api.companies, (call.path(), query), call.at_ms) {
+    let (company, number) = match link::read(&api.companies, call.path(), query, call.at_ms) {
         Ok(found) => found,
         Err(why) => {
             let detail = match why {

@@ -306,7 +306,7 @@ impl Used<'_> {
         }
         widths.finish();
         cid.finish();
-        self.describe(pdf, (about, file), name, outlines.is_some());
+        self.describe(pdf, about, file, name, outlines.is_some());
         match outlines {
             Some(table) => {
                 let mut stream = pdf.stream(file, table);
@@ -325,7 +325,7 @@ impl Used<'_> {
         Ok(())
     }
 
-    fn describe(&self, pdf: &mut Pdf, (about, file): (Ref, Ref), name: Name<'_>, is_cff: bool) {
+    fn describe(&self, pdf: &mut Pdf, about: Ref, file: Ref, name: Name<'_>, is_cff: bool) {
         let units = f32::from(self.face.units_per_em().max(1));
         let scaled = |value: i16| f32::from(value) * 1000.0 / units;
         let whole = self.face.global_bounding_box();

@@ -92,7 +92,8 @@ impl Expected {
 pub(crate) async fn set(
     registry: &Registry,
     who: &Actor,
-    (key, expected): (&str, Expected),
+    key: &str,
+    expected: Expected,
     change: &Change,
 ) -> Result<(), ChangeError<Stale>> {
     let written = registry.write(who, |state, draft| {
@@ -105,7 +106,7 @@ pub(crate) async fn set(
         if before.as_ref() != Some(&after) {
             let (before, after_shown) = (before.map(|before| json!(before)), json!(after));
             let told = AuditView { before: before.as_ref(), after: Some(&after_shown) };
-            draft.put((CALLBACK_ADDRESS, key), old, &after, &told)?;
+            draft.put(CALLBACK_ADDRESS, key, old, &after, &told)?;
         }
         Ok(())
     });

@@ -273,7 +273,7 @@ async fn set(call: &Call<'_>, signed: &Signed<'_>, body: Came<'_>) -> Answered {
     signed.spend(call, Action::Set).await?;
     let key = edit::key(signed.company, prefix);
     let who = Actor::new("manager", &signed.manager.name);
-    let failed = match edit::set(call.registry, &who, (&key, Expected::Any), &change).await {
+    let failed = match edit::set(call.registry, &who, &key, Expected::Any, &change).await {
         Ok(()) => return Ok(Value::Null),
         Err(failed) => failed,
     };

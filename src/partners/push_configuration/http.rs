@@ -191,7 +191,7 @@ async fn set(call: &Call<'_>, app: &str, body: &[u8]) -> Answered {
         if before.as_ref() != Some(&after) {
             let (before, told) = (before.map(|before| json!(before)), json!(after));
             let told = AuditView { before: before.as_ref(), after: Some(&told) };
-            draft.put((PUSH_CONFIG, app), old, &after, &told)?;
+            draft.put(PUSH_CONFIG, app, old, &after, &told)?;
         }
         Ok(after)
     });

@@ -57,14 +57,14 @@ pub(crate) fn put(
     let before = old.map(|old| masked(id, &old.value));
     let after = masked(id, rule);
     let told = AuditView { before: before.as_ref(), after: Some(&after) };
-    draft.put((REWARD_RULE, &id.to_string()), old, rule, &told)
+    draft.put(REWARD_RULE, &id.to_string(), old, rule, &told)
 }
 
 /// Deletes a rule. Its number is never used again.
 pub(crate) fn delete(draft: &mut Draft, id: u64, old: &StoredDocument<Rule>) {
     let before = masked(id, &old.value);
     let told = AuditView { before: Some(&before), after: None };
-    draft.delete((REWARD_RULE, &id.to_string()), old, &told);
+    draft.delete(REWARD_RULE, &id.to_string(), old, &told);
 }
 
 /// A rule for the audit log.

@@ -70,8 +70,8 @@ pub(super) fn part(console: &Console, visit: &Visit, id: &str) -> PageResult {
 
 pub(super) async fn cancel(console: &Console, visit: &Visit, id: &str) -> PageResult {
     let id: ReplayId = id.parse().map_err(|_| PageError::Absent)?;
-    let tools = (&console.tools.registry, &console.tools.replays);
-    cancel_replay(tools, &visit.viewer.who, id).await?.ok_or(PageError::Bad(GONE))?;
+    let (registry, replays) = (&console.tools.registry, &console.tools.replays);
+    cancel_replay(registry, replays, &visit.viewer.who, id).await?.ok_or(PageError::Bad(GONE))?;
     Ok(Reply::Redirect(path(id)))
 }
 

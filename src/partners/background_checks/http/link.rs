@@ -30,7 +30,7 @@ pub(super) enum LinkError {
 }
 
 /// Path and query of the report of the check `number`, made on `day` for `company`.
-pub(super) fn write(company: &Company, (day, number): (&str, &str), now_ms: UnixMillis) -> String {
+pub(super) fn write(company: &Company, day: &str, number: &str, now_ms: UnixMillis) -> String {
     let expires = now_ms / 1000 + LIFE_SECONDS;
     let path = format!("{REPORTS}{day}/{number}.pdf");
     let access = access(company);
@@ -41,7 +41,8 @@ pub(super) fn write(company: &Company, (day, number): (&str, &str), now_ms: Unix
 /// The check of a URL, and its company.
 pub(super) fn read<'a, 'p>(
     companies: &'a [Company],
-    (path, query): (&'p str, &str),
+    path: &'p str,
+    query: &str,
     now_ms: UnixMillis,
 ) -> Result<(&'a Company, &'p str), LinkError> {
     let mut parts = query.split('&').map(|pair| pair.split_once('='));
@@ -102,10 +103,10 @@ mod tests {
     #[test]
     fn a_link_is_good_for_its_minute_and_as_it_is() {
         let companies = [company("A"), company("B")];
-        let link = write(&companies[1], ("20260102", "R-1"), 1_000_000);
+        let link = write(&companies[1], "20260102", "R-1", 1_000_000);
         let read = |link: &str, now_ms| {
-            let target = link.split_once('?').unwrap();
-            super::read(&companies, target, now_ms)
+            let (path, query) = link.split_once('?').unwrap();
+            super::read(&companies, path, query, now_ms)
                 .map(|(of, number)| (of.key.clone(), number.to_owned()))
         };
         assert_eq!(read(&link, 1_000_000), Ok((Secret::new("B"), String::from("R-1"))));

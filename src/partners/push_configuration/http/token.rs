@@ -62,7 +62,7 @@ async fn make(call: &Call<'_>, api: &PushConfig) -> Answered {
     let secret = secret.ok_or_else(|| refused(Code::NoSecret, "appsecret missing"))?;
     let app = known(call, api.apps.iter().find(|app| app.app_id == id), secret).await?;
     let token = random().ok_or_else(|| refused(Code::Busy, "system error"))?;
-    let kept = keep(call.registry.book(), (&app.app_id, &token), call.at_ms).await;
+    let kept = keep(call.registry.book(), &app.app_id, &token, call.at_ms).await;
     kept.map_err(|error| busy(&error))?;
     Ok(json!({ "access_token": token, "expires_in": LIFE_SECONDS }))
 }
@@ -119,7 +119,8 @@ pub(super) async fn app<'a>(
 /// Stores a new token beside the previous one.
 async fn keep(
     book: &BatchedLedger,
-    (app, token): (&str, &str),
+    app: &str,
+    token: &str,
     at_ms: UnixMillis,
 ) -> Result<(), LedgerError> {
     let digest = const_hex::encode(digest(token.as_bytes()));
@@ -190,15 +191,15 @@ mod tests {
             let found = super::app(&book, &api, token, minutes * MINUTE).await;
             found.map(|app| app.app_id.clone()).map_err(|refused| refused.0)
         };
-        keep(&book, ("wx2", "one"), 0).await.unwrap();
+        keep(&book, "wx2", "one", 0).await.unwrap();
         assert_eq!(verdict("one", 119).await.as_deref(), Ok("wx2"));
         assert_eq!(verdict("one", 120).await, Err(Code::Expired));
         assert_eq!(verdict("none", 0).await, Err(Code::Token));
-        keep(&book, ("wx2", "two"), 10 * MINUTE).await.unwrap();
+        keep(&book, "wx2", "two", 10 * MINUTE).await.unwrap();
         assert_eq!(verdict("one", 14).await.as_deref(), Ok("wx2"));
         assert_eq!(verdict("one", 15).await, Err(Code::Expired));
         assert_eq!(verdict("two", 129).await.as_deref(), Ok("wx2"));
-        keep(&book, ("wx2", "three"), 11 * MINUTE).await.unwrap();
+        keep(&book, "wx2", "three", 11 * MINUTE).await.unwrap();
         assert_eq!(verdict("one", 12).await, Err(Code::Token), "two are remembered");
         assert_eq!(verdict("two", 12).await.as_deref(), Ok("wx2"));
         let kept = book.document(TOKENS, "wx2").await.unwrap().unwrap().body;
