@@ -252,7 +252,7 @@ fn a_broken_destination_is_left_alone_and_found_again() {
     for n in 0..30 {
         call(&gateway, &format!("k{n}"));
     }
-    eventually("open", || logged().lines().any(|line| line.contains("the breaker opened")));
+    eventually("open", || logged().lines().any(|line| line.contains("circuit breaker opened")));
     backend.says(ok());
     eventually("all", || outcomes(&gateway, "done") == 30.0);
     assert_eq!(outcomes(&gateway, "dead"), 0.0);

@@ -255,10 +255,10 @@ fn an_answer_that_is_no_list_is_not_taken() {
         .map(|(id, key)| format!("{{\"keyId\":{id},\"base64\":\"{}\"}}", key.spki()));
     let ok = |body: String| Say::Status(200, "", body);
     for (say, why) in [
-        (ok("rubbish".into()), "no JSON"),
-        (ok("[]".into()), "no JSON"),
-        (ok("{\"keys\":{}}".into()), "no JSON"),
-        (ok("[".repeat(100_000)), "no JSON"),
+        (ok("rubbish".into()), "not JSON"),
+        (ok("[]".into()), "not JSON"),
+        (ok("{\"keys\":{}}".into()), "not JSON"),
+        (ok("[".repeat(100_000)), "not JSON"),
         (ok(format!("{{\"keys\":[{}]}}", many.join(","))), "more than 64 keys"),
         (ok(format!("{{\"keys\":[{}]}}", twice.join(","))), "two keys under one id"),
         (ok("{\"keys\":[]}".into()), "no key that can be used"),
@@ -266,7 +266,7 @@ fn an_answer_that_is_no_list_is_not_taken() {
         (ok(" ".repeat(300 * 1024)), "over 256 KiB"),
         (Say::Status(302, away, String::new()), "302 Found"),
         (status(404), "404 Not Found"),
-        (Say::Bytes(b"HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\n{}"), "breaks off"),
+        (Say::Bytes(b"HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\n{}"), "truncated"),
         (Say::Bytes(b"\x16\x03\x01rubbish"), "client error"),
         (Say::Nothing, "client error"),
     ] {
@@ -274,8 +274,11 @@ fn an_answer_that_is_no_list_is_not_taken() {
         server.says(say);
         let gateway = Gateway::start(&text(&server));
         let port = format!(":{}\"", server.at.port());
-        let line =
-            || await_lines("could not be fetched", 1).into_iter().find(|line| line.contains(&port));
+        let line = || {
+            await_lines("could not fetch public keys", 1)
+                .into_iter()
+                .find(|line| line.contains(&port))
+        };
         eventually("it is told", || line().is_some());
         let line = line().unwrap();
         assert!(line.contains(why), "{why}: {line}");
