@@ -212,7 +212,7 @@ fn a_start_without_tables_is_refused_and_a_migration_may_be_repeated() {
         }
     });
     let again = setup.run("migrate");
-    assert_eq!(String::from_utf8(again.stdout).unwrap(), "the tables are at version 4\n");
+    assert_eq!(String::from_utf8(again.stdout).unwrap(), "the tables are at version 5\n");
     drop(Gateway::start(&setup));
     // A later version that this gateway works with, and one that it does not work with.
     let schema = &setup.schema;
@@ -221,8 +221,8 @@ fn a_start_without_tables_is_refused_and_a_migration_may_be_repeated() {
     cluster.ask(&format!("update {schema}.meta set v = 8 where k = 'oldest'"));
     let refused = setup.run("serve");
     let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(said.contains("of version 9 and this gateway knows version 4"), "{said}");
+    assert!(said.contains("of version 9 and this gateway knows version 5"), "{said}");
     cluster.ask(&format!("update {schema}.meta set v = 0 where k = 'version'"));
     let said = String::from_utf8(setup.run("serve").stderr).unwrap();
-    assert!(said.contains("needs version 4: run `postern migrate --config FILE`"), "{said}");
+    assert!(said.contains("needs version 5: run `postern migrate --config FILE`"), "{said}");
 }

@@ -27,6 +27,8 @@ pub struct Starting {
     config: watch::Receiver<Arc<Config>>,
     metrics: Arc<Metrics>,
     life: Arc<Lifecycle>,
+    /// The token of this machine.
+    local: Arc<LocalToken>,
 }
 
 impl Starting {
@@ -38,7 +40,14 @@ impl Starting {
         metrics: Arc<Metrics>,
         life: Arc<Lifecycle>,
     ) -> Self {
-        Self { address, config, metrics, life }
+        let local = {
+            let config = config.borrow();
+            let local = LocalToken::new(&config.admin.token_file);
+            // Created now: the command line may ask for a drain before the store is open.
+            local.or(&config.admin.tokens);
+            Arc::new(local)
+        };
+        Self { address, config, metrics, life, local }
     }
 
     /// The same gateway's listener at another address.
@@ -61,8 +70,7 @@ impl Starting {
         let config = Arc::clone(&self.config.borrow());
         let need = resource.need_at(self.address, &config, asked);
         let asker = Asked { at: self.address, head, need };
-        let local = LocalToken::new(&config.admin.token_file);
-        let (who, _) = check_token(&config.admin.tokens, &local, asker)?;
+        let (who, _) = check_token(&config.admin.tokens, &self.local, asker)?;
         if !resource.methods().contains(asked) {
             return Err(ApiError::method(resource.methods()));
         }
