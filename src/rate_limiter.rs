@@ -255,6 +255,8 @@ mod tests {
         assert_eq!((0..100).filter(|_| limiter.take(loud, origin)).count(), 10);
         let others = (0..200u8).filter(|n| limiter.take([198, 51, 100, *n].into(), origin));
         assert!(others.count() >= 198, "two of 200 may share the cell of the loud one");
+        // Another limiter: in the first one, this network may share a cell with one of the 200.
+        let limiter = AddressRateLimiter::new(TEN, origin);
         let one: IpAddr = "2001:db8::1".parse().unwrap();
         let neighbour: IpAddr = "2001:db8::2".parse().unwrap();
         assert_eq!((0..100).filter(|_| limiter.take(one, origin)).count(), 10);
