@@ -52,9 +52,10 @@ deny: ## Licences, duplicate and unwanted dependencies, sources, advisories
 unit: ## All tests: unit, integration, documentation
 	timeout $(UNIT_TIMEOUT) cargo test --locked
 
-examples: ## The examples: the library verifies a callback, and their configuration is valid
+examples: ## The examples and the demo: the library verifies a callback, each answer is the expected one
 	cargo run --locked --quiet --example verify
 	cargo run --locked --quiet -- check --config examples/postern.toml
+	cargo run --locked --quiet -- demo --once
 
 bench-test: ## Every benchmark once, as a test
 	timeout $(UNIT_TIMEOUT) cargo test --locked --benches
