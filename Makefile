@@ -13,7 +13,7 @@ UNIT_TIMEOUT := 40m
 FUZZ_SECONDS := 60
 FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 
-.PHONY: help run test setup fmt fmt-fix words lint deny unit examples doc bench-test bench bench-ledger soak bench-postgres bench-old-snapshot bench-console load load-deliveries deploy-check fuzz fuzz-check clean
+.PHONY: help run test setup fmt fmt-fix words lint deny unit examples backends doc bench-test bench bench-ledger soak bench-postgres bench-old-snapshot bench-console load load-deliveries deploy-check fuzz fuzz-check clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ run: ## Starts `postern demo`: a gateway, a sender and a backend, with data to l
 	@echo "Building Postern with the profile of the tests; make load builds and measures the release."
 	cargo run --locked -- demo
 
-test: setup words fmt lint deny unit examples bench-test doc fuzz-check deploy-check ## Everything that CI checks; installs missing tools
+test: setup words fmt lint deny unit examples backends bench-test doc fuzz-check deploy-check ## Everything that CI checks; installs missing tools
 	@echo "make test: all of it passed"
 
 setup: ## Installs the tools of the checks: cargo-deny, promtool, …
@@ -56,6 +56,11 @@ examples: ## The examples and the demo: the library verifies a callback, each an
 	cargo run --locked --quiet --example verify
 	cargo run --locked --quiet -- check --config examples/postern.toml
 	cargo run --locked --quiet -- demo --once
+
+backends: ## The example backends, in six languages, each against a real gateway with kill -9 in between
+	@scripts/setup backends
+	cargo build --locked --quiet --bin postern
+	scripts/examples-check
 
 bench-test: ## Every benchmark once, as a test
 	timeout $(UNIT_TIMEOUT) cargo test --locked --benches
@@ -94,7 +99,8 @@ load-deliveries: ## The release build draining a backlog, in turn with a bare hy
 	cargo build --locked --release --bin postern --example bare_hyper --example bare_client
 	python3 benches/load/deliver.py $(ARGS)
 
-deploy-check: ## Alert rules and their tests, dashboard, systemd units, example configurations
+deploy-check: ## Alert rules and their tests, dashboard, systemd units, example configurations, the Helm chart
+	@scripts/setup charts
 	python3 scripts/deploy-check
 
 # The fuzz package copies our lock file, so there is only one to maintain.

@@ -122,6 +122,7 @@ enum Resource<'p> {
     One(Managed, &'p str),
     Audit,
     OpenApi,
+    EventSchema,
 }
 
 /// Actions that may follow a destination's name.
@@ -175,6 +176,7 @@ impl<'p> Resource<'p> {
                 ["drain"] => Self::Drain,
                 ["audit"] => Self::Audit,
                 ["openapi.json"] => Self::OpenApi,
+                ["event.schema.json"] => Self::EventSchema,
                 _ => return None,
             },
             _ => return None,
@@ -388,6 +390,7 @@ impl Admin {
             Resource::Drain => Ok(drain::begin(&self.life, &self.config().server, who)),
             Resource::Audit => self.audit(head).await,
             Resource::OpenApi => Ok(openapi::document()),
+            Resource::EventSchema => Ok(openapi::event_schema()),
         }
     }
 
@@ -478,11 +481,12 @@ mod tests {
             Resource::Drain => "/admin/v1/drain",
             Resource::Audit => "/admin/v1/audit",
             Resource::OpenApi => "/admin/v1/openapi.json",
+            Resource::EventSchema => "/admin/v1/event.schema.json",
         }
     }
 
     /// How many rows that function has.
-    const ROWS: usize = 32;
+    const ROWS: usize = 33;
 
     fn document() -> Value {
         serde_json::from_str(openapi::DOCUMENT).unwrap()
@@ -506,6 +510,13 @@ mod tests {
             assert_eq!(told_open, open, "{path}");
         }
         assert_eq!(paths.len(), ROWS, "a path is missing in the document, or in this test");
+    }
+
+    #[test]
+    fn the_document_and_the_schema_describe_the_same_event() {
+        let schema: Value = serde_json::from_str(openapi::EVENT_SCHEMA).unwrap();
+        let described = &document()["components"]["schemas"]["Event"];
+        assert_eq!(described["properties"], schema["properties"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::gateway::{Gateway, PLAIN, TAKU_SECRET, taku};
 use super::wire::{Answer, get, post, send};
 
 /// Whether `value` is what `schema` says; the path of the first place where it is not.
-fn check(document: &Value, schema: &Value, value: &Value, at: &str) {
+pub fn check(document: &Value, schema: &Value, value: &Value, at: &str) {
     if let Some(name) = schema["$ref"].as_str() {
         let schema = document.pointer(name.strip_prefix('#').unwrap());
         return check(document, schema.unwrap_or_else(|| panic!("{name}")), value, at);
@@ -110,6 +110,7 @@ fn what_is_looked_at_is_as_the_document_says() {
         "/admin/v1/destinations",
         "/admin/v1/audit",
         "/admin/v1/openapi.json",
+        "/admin/v1/event.schema.json",
     ] {
         told.check(path, "get", &get(admin, path));
     }

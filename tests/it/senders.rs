@@ -14,7 +14,10 @@ use serde_json::{Value as Json, json};
 use sha1::Sha1;
 use toml::{Table, Value};
 
+use super::backend::Backend;
+use super::deliver::game;
 use super::gateway::{Gateway, PLAIN, taku_for};
+use super::openapi::check;
 use super::wire::{Answer, ask, get};
 
 /// Scheme and authority in the vectors of senders that sign them.
@@ -404,6 +407,34 @@ fn what_cannot_be_recorded_is_unavailable_in_every_senders_words() {
         let status = row.as_integer().unwrap_or(200);
         assert!(answer.starts_with(&status.to_string()), "{}: {answer}", case.sender);
         assert_ne!(answer, text(&case.expect, "reply"), "{}", case.sender);
+    }
+}
+
+#[test]
+fn every_delivered_event_is_what_its_schema_says() {
+    let mut cases: Vec<Case> = cases().into_iter().filter(accepted).collect();
+    for case in &mut cases {
+        case.terms.insert("destinations".into(), "game".into());
+    }
+    let backend = Backend::start();
+    let destination = format!("\n[[destination]]\nname = \"game\"\n{}", game(backend.at));
+    let gateways = Gateways::start(&cases, |text| Gateway::start(&format!("{text}{destination}")));
+    let mut accepted = BTreeMap::new();
+    for case in &cases {
+        let gateway = gateways.of(case);
+        says(gateway, case, &case.call);
+        let of = format!("outcome=\"accepted\",source=\"{}\"", case.source);
+        let count = gateway.metric(&format!("postern_callbacks_total{{{of}}}"));
+        accepted.insert((case.index, &case.source), count);
+    }
+    let admin = gateways.of(&cases[0]).at.admin;
+    let mut schema = get(admin, "/admin/v1/event.schema.json").json();
+    // Backends ignore members that they do not know; a new one belongs into the schema.
+    schema["additionalProperties"] = json!(false);
+    let got = backend.await_count(accepted.values().sum::<f64>() as usize);
+    assert!(got.len() > 100, "{}", got.len());
+    for one in &got {
+        check(&schema, &schema, &one.json(), "event");
     }
 }
 

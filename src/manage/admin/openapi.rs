@@ -1,5 +1,5 @@
-//! The OpenAPI description of the admin API: manually written, and checked against the router and
-//! real answers by tests.
+//! The OpenAPI description of the admin API and the JSON Schema of an event: manually written, and
+//! checked against the router, real answers and delivered events by tests.
 
 use http::{HeaderValue, StatusCode};
 
@@ -11,4 +11,12 @@ pub(super) const DOCUMENT: &str = include_str!("openapi.json");
 
 pub(super) fn document() -> Response {
     with_body(StatusCode::OK, HeaderValue::from_static("application/json"), DOCUMENT)
+}
+
+/// The JSON Schema of an event.
+pub(super) const EVENT_SCHEMA: &str = include_str!("event.schema.json");
+
+pub(super) fn event_schema() -> Response {
+    let kind = HeaderValue::from_static("application/schema+json");
+    with_body(StatusCode::OK, kind, EVENT_SCHEMA)
 }
