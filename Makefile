@@ -13,7 +13,7 @@ UNIT_TIMEOUT := 40m
 FUZZ_SECONDS := 60
 FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 
-.PHONY: help run test setup fmt fmt-fix words lint deny unit examples backends doc bench-test bench bench-ledger soak bench-postgres bench-old-snapshot bench-console load load-deliveries deploy-check fuzz fuzz-check clean
+.PHONY: help run test setup fmt fmt-fix words lint deny unit examples backends docs-check doc bench-test bench bench-ledger soak bench-postgres bench-old-snapshot bench-console load load-deliveries deploy-check fuzz fuzz-check clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ run: ## Starts `postern demo`: a gateway, a sender and a backend, with data to l
 	@echo "Building Postern with the profile of the tests; make load builds and measures the release."
 	cargo run --locked -- demo
 
-test: setup words fmt lint deny unit examples backends bench-test doc fuzz-check deploy-check ## Everything that CI checks; installs missing tools
+test: setup words fmt lint deny unit examples backends docs-check bench-test doc fuzz-check deploy-check ## Everything that CI checks; installs missing tools
 	@echo "make test: all of it passed"
 
 setup: ## Installs the tools of the checks: cargo-deny, promtool, …
@@ -61,6 +61,10 @@ backends: ## The example backends, in six languages, each against a real gateway
 	@scripts/setup backends
 	cargo build --locked --quiet --bin postern
 	scripts/examples-check
+
+docs-check: ## Links and anchors of all pages; the commands and the example callbacks of the pages are executed
+	cargo build --locked --quiet --bin postern
+	scripts/check-docs
 
 bench-test: ## Every benchmark once, as a test
 	timeout $(UNIT_TIMEOUT) cargo test --locked --benches

@@ -32,6 +32,7 @@ mod it {
     mod managed;
     mod metrics;
     mod openapi;
+    mod pages;
     mod proxies;
     mod push_config;
     mod race;
