@@ -6,8 +6,8 @@ UPDATE event SET state = CASE
     WHEN test = 1 THEN 'test'               -- acknowledged, and not granted
     WHEN effect = 'none' THEN 'none'        -- a push, a pending state: no player is paid for it
     WHEN EXISTS (SELECT 1 FROM event AS other WHERE other.source = event.source AND other.tx = event.tx
-                 AND other.id <> event.id AND other.test = 0)
-        THEN 'repeat'                       -- after a restore: another id, the same transaction
+                 AND other.effect = event.effect AND other.id <> event.id AND other.test = 0)
+        THEN 'repeat'                       -- after a restore: another id. A pending state may share the transaction of its grant
     WHEN effect = 'revoke' AND reverses IS NOT NULL THEN 'revoked'
     WHEN effect = 'grant' AND EXISTS (SELECT 1 FROM event AS other WHERE other.source = event.source
                  AND other.reverses = event.tx AND other.state = 'revoked')
