@@ -8,6 +8,7 @@
 mod postgres {
     mod cluster;
     mod engine;
+    mod failover;
     mod faults;
     mod gateways;
     mod growth;

@@ -22,7 +22,7 @@ pub const NOBODY: u32 = 65_534;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The folder with the server's programs, if there is one.
-fn programs() -> Option<&'static Path> {
+pub fn programs() -> Option<&'static Path> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
     let found = FOUND.get_or_init(|| {
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/usr/lib/postgresql");
@@ -278,11 +278,7 @@ impl Cluster {
 
     /// The one value that a query answers.
     pub fn ask(&self, sql: &str) -> String {
-        let mut psql = program("psql");
-        let port = self.port.to_string();
-        psql.args(["-h", "127.0.0.1", "-p", &port, "-U", "postern", "-d", "postgres"]);
-        psql.args(["-v", "ON_ERROR_STOP=1", "-AtXqc", sql]);
-        String::from_utf8(done(psql).stdout).unwrap().trim().to_owned()
+        ask(&self.url(), sql)
     }
 
     /// Changes a setting of the server, for all sessions.
@@ -321,8 +317,15 @@ impl Cluster {
     }
 }
 
+/// The one value that a query answers.
+pub fn ask(url: &str, sql: &str) -> String {
+    let mut psql = program("psql");
+    psql.args(["-d", url, "-v", "ON_ERROR_STOP=1", "-AtXqc", sql]);
+    String::from_utf8(done(psql).stdout).unwrap().trim().to_owned()
+}
+
 /// A process and its children.
-fn processes(id: u32) -> Vec<String> {
+pub fn processes(id: u32) -> Vec<String> {
     let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
     let mut all = vec![id.to_string()];
     all.extend(children.unwrap_or_default().split_whitespace().map(str::to_owned));

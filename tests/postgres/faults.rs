@@ -229,7 +229,7 @@ fn one_connection_that_hangs_does_not_turn_a_working_gateway_unready() {
     eventually("its first try is over", || {
         cluster.ask("select count(*) from pg_stat_activity where state = 'active'") == "1"
     });
-    super::gateways::check(&cluster, &setup.schema, &answered);
+    super::gateways::check(&cluster.url(), &setup.schema, &answered);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use super::cluster::{Cluster, is_there, schema, shared};
+use super::cluster::{Cluster, ask, is_there, schema, shared};
 use super::process::{Backend, Caller, Gateway, Load, Setup, eventually, get, target};
 
 fn setup(cluster: &Cluster, backend: Option<&Backend>) -> Setup {
@@ -13,12 +13,15 @@ fn setup(cluster: &Cluster, backend: Option<&Backend>) -> Setup {
 }
 
 /// Every answered transaction is recorded once, with its delivery settled or waiting.
-pub fn check(cluster: &Cluster, schema: &str, answered: &BTreeSet<String>) {
+pub fn check(url: &str, schema: &str, answered: &BTreeSet<String>) {
     // A piece in clear: a zero, the length of the transaction, the transaction.
-    let recorded = cluster.ask(&format!(
-        "select convert_from(substring(body from 3 for get_byte(body, 1)), 'UTF8')
+    let recorded = ask(
+        url,
+        &format!(
+            "select convert_from(substring(body from 3 for get_byte(body, 1)), 'UTF8')
             from {schema}.event order by 1"
-    ));
+        ),
+    );
     let mut recorded: Vec<&str> = recorded.lines().collect();
     let all = recorded.len();
     recorded.dedup();
@@ -26,13 +29,16 @@ pub fn check(cluster: &Cluster, schema: &str, answered: &BTreeSet<String>) {
     let recorded: BTreeSet<&str> = recorded.into_iter().collect();
     let lost: Vec<_> = answered.iter().filter(|one| !recorded.contains(one.as_str())).collect();
     assert!(lost.is_empty(), "{} of {} answered are lost: {lost:?}", lost.len(), answered.len());
-    let keys = cluster.ask(&format!("select count(*) from {schema}.dedupe"));
+    let keys = ask(url, &format!("select count(*) from {schema}.dedupe"));
     assert_eq!(keys, all.to_string(), "each event has its key and each key its event");
-    let without = cluster.ask(&format!(
-        "select count(*) from {schema}.event e where cardinality(targets) > 0
+    let without = ask(
+        url,
+        &format!(
+            "select count(*) from {schema}.event e where cardinality(targets) > 0
             and not exists (select 1 from {schema}.delivery d where d.event_id = e.id)
             and not exists (select 1 from {schema}.attempt a where a.event_id = e.id)"
-    ));
+        ),
+    );
     assert_eq!(without, "0", "an event without its delivery");
 }
 
@@ -61,7 +67,7 @@ fn of_ten_thousand_keys_at_two_gateways_each_is_accepted_once() {
     eventually("all are counted", || sum("accepted") + sum("duplicate") == 2 * KEYS as u64);
     assert_eq!((sum("accepted"), sum("duplicate")), (KEYS as u64, KEYS as u64));
     let answered = (0..KEYS).map(|key| format!("race-{key}")).collect();
-    check(cluster, &setup.schema, &answered);
+    check(&cluster.url(), &setup.schema, &answered);
 }
 
 #[test]
@@ -85,7 +91,7 @@ fn a_dead_gateways_deliveries_are_taken_over() {
     eventually("all is settled", || {
         lives.metric("postern_delivery_backlog{destination=\"game\"}") == 0.0
     });
-    check(cluster, &setup.schema, &answered);
+    check(&cluster.url(), &setup.schema, &answered);
 }
 
 #[test]
@@ -105,7 +111,7 @@ fn gateways_killed_under_load_lose_nothing_and_accept_nothing_twice() {
         answered.extend(load.end());
     }
     backend.await_once_each(&answered);
-    check(cluster, &setup.schema, &answered);
+    check(&cluster.url(), &setup.schema, &answered);
 }
 
 #[test]
@@ -140,7 +146,7 @@ fn a_server_that_dies_is_waited_for_and_costs_nothing() {
     assert_eq!(get(gateways[1].callbacks, &target("held")).0, 200);
     answered.insert("held".to_owned());
     backend.await_once_each(&answered);
-    check(&cluster, &setup.schema, &answered);
+    check(&cluster.url(), &setup.schema, &answered);
 }
 
 #[test]
@@ -177,7 +183,7 @@ fn a_primary_that_dies_is_replaced_and_costs_nothing() {
     load.go_on(300);
     let answered = load.end();
     backend.await_once_each(&answered);
-    check(new, &setup.schema, &answered);
+    check(&new.url(), &setup.schema, &answered);
     // A server that no longer replicates is unusable with require_replicated.
     let level = "postern_store_durability{level=\"replicated\"}";
     assert_eq!(gateways[0].metric(level), 1.0);

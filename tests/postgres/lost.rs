@@ -145,7 +145,7 @@ fn a_gateway_whose_commits_are_cut_loses_nothing_and_accepts_nothing_twice() {
     proxy.plan(|_| None);
     assert!(proxy.cuts.load(Ordering::Relaxed) > 4);
     backend.await_once_each(&answered);
-    check(cluster, &setup.schema, &answered);
+    check(&cluster.url(), &setup.schema, &answered);
     // If the sender timed out before the second try, no reply says that the callback is accepted.
     let recorded = cluster.ask(&format!("select count(*) from {}.event", setup.schema));
     let accepted = gateway.outcomes("accepted");

@@ -128,7 +128,7 @@ fn a_pooler_in_session_mode_works_and_a_server_that_dies_behind_it_costs_nothing
     load.go_on(300);
     let answered = load.end();
     backend.await_once_each(&answered);
-    check(&cluster, &setup.schema, &answered);
+    check(&cluster.url(), &setup.schema, &answered);
 }
 
 async fn refused(what: &str, answer: Result<impl std::fmt::Debug, LedgerError>) {

@@ -151,6 +151,12 @@ impl Gateway {
         self.child.wait().unwrap();
     }
 
+    /// Signal 15, and waits for its end.
+    pub fn terminate(mut self) {
+        super::cluster::signal(&[self.child.id().to_string()], "-TERM");
+        assert!(self.child.wait().unwrap().success());
+    }
+
     /// One value of the metrics' page.
     pub fn metric(&self, series: &str) -> f64 {
         let (_, page) = get(self.admin, "/metrics");
