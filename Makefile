@@ -11,9 +11,9 @@ export PATH := $(CURDIR)/target/tools/usr/bin:$(PATH)
 UNIT_TIMEOUT := 40m
 # Seconds for each fuzz target.
 FUZZ_SECONDS := 60
-FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
+FUZZ_TARGETS := $(notdir $(wildcard tests/fuzz/seeds/*))
 
-.PHONY: help run test setup fmt fmt-fix words lint deny unit examples backends docs-check doc bench-test bench bench-ledger soak bench-postgres bench-old-snapshot bench-console load load-deliveries deploy-check fuzz fuzz-check clean
+.PHONY: help run test setup fmt fmt-fix words lint deny unit examples backends docs-check doc bench-test bench bench-ledger soak bench-postgres bench-old-snapshot bench-console load load-deliveries attack deploy-check fuzz fuzz-check clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,6 +98,10 @@ bench-console: ## The console's pages with a million events, beside a ledger wit
 	cargo build --locked --release --bin postern --example console_fill
 	python3 benches/console/run.py $(ARGS)
 
+attack: ## The hostile calls, and one address that takes all it can, against the release build (ARGS=--help)
+	cargo build --locked --release --bin postern
+	python3 benches/attack/run.py $(ARGS)
+
 load-deliveries: ## The release build draining a backlog, in turn with a bare hyper client (ARGS=--help)
 	@scripts/setup load
 	cargo build --locked --release --bin postern --example bare_hyper --example bare_client
@@ -114,16 +118,16 @@ tests/fuzz/Cargo.lock: Cargo.lock tests/fuzz/Cargo.toml
 fuzz-check: tests/fuzz/Cargo.lock ## The fuzz targets compile
 	cargo check --quiet --manifest-path tests/fuzz/Cargo.toml --target-dir target --no-default-features
 
-fuzz: tests/fuzz/Cargo.lock ## Each fuzz target for FUZZ_SECONDS; needs a nightly toolchain and cargo-fuzz
-	@if ! cargo +nightly --version >/dev/null 2>&1 || ! cargo fuzz --version >/dev/null 2>&1; then \
-	    echo "SKIPPED: fuzzing needs 'rustup toolchain install nightly' and 'cargo install cargo-fuzz'"; exit 0; \
-	fi; \
-	failed=; \
+# Without a sanitizer, which needs a nightly toolchain: the code has no `unsafe`. RUSTC_BOOTSTRAP lets the stable one count branches.
+fuzz: tests/fuzz/Cargo.lock ## Each fuzz target for FUZZ_SECONDS, on the stable toolchain (FUZZ_TARGETS="verify head")
+	@scripts/setup fuzz
+	@failed=; export RUSTC_BOOTSTRAP=1; \
+	cargo fuzz build -s none --fuzz-dir tests/fuzz any; \
 	for target in $(FUZZ_TARGETS); do \
 	    echo "== $$target, $(FUZZ_SECONDS) s"; \
 	    mkdir -p tests/fuzz/corpus/$$target; \
-	    cargo +nightly fuzz run --fuzz-dir tests/fuzz $$target tests/fuzz/corpus/$$target tests/fuzz/seeds/$$target \
-	        -- -max_total_time=$(FUZZ_SECONDS) -timeout=5 -rss_limit_mb=2048 -verbosity=0 \
+	    FUZZ_TARGET=$$target cargo fuzz run -s none --fuzz-dir tests/fuzz any tests/fuzz/corpus/$$target tests/fuzz/seeds/$$target \
+	        -- -max_total_time=$(FUZZ_SECONDS) -timeout=5 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 \
 	        || failed="$$failed $$target"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "fuzz: failed:$$failed; the inputs are in tests/fuzz/artifacts"; exit 1; fi

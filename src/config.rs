@@ -57,7 +57,7 @@ pub use file::nearest;
 pub use issue::{ConfigErrors, ConfigIssue, Paint};
 pub use keys::tables;
 pub use master::{MASTER_KEY, MASTER_KEY_BYTES, OLD_MASTER_KEY, master_key};
-pub use network::{check_origin, forbidden, parse_range, wrapped};
+pub use network::{check_origin, client_network, forbidden, parse_range, wrapped};
 pub use pass::{Access, Contents, Files, Input, Machine};
 pub use quarantine::{HeldAnswer, KEEP as QUARANTINE_KEEP, Quarantine};
 pub use reload::{Reloaded, Snapshots, State, Watcher};

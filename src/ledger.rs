@@ -61,6 +61,8 @@ pub use delivery::{
 };
 pub use document::{Document, DocumentChange, Documents, Expect, Kind, Revision};
 pub use embedded::{Embedded, EmbeddedOptions, Missing, OpenProgress, OpenStep, Survey};
+#[doc(hidden)]
+pub use embedded::{RecordCheck, check_record};
 pub use engine::Engine;
 pub use error::LedgerError;
 pub use event::{Event, EventJson, Incoming, Release};

@@ -28,11 +28,14 @@ use hyper::body::Incoming;
 
 use crate::clock::{UnixMillis, now_ms};
 use crate::config::Config;
+use crate::config::limits::ADMIN_CONNECTIONS;
 use crate::intake::caller;
 use crate::manage::http::ApiError;
 use crate::partners::settings::Manage;
 use crate::registry::Registry;
-use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response};
+use crate::wire::{
+    BodyBounds, BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response,
+};
 
 use crate::manage::failed_auth::FailedAuthLimiter;
 
@@ -44,6 +47,8 @@ const BODIES_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
 
 /// The timeout of a body.
 const BODY_TIME: Duration = Duration::from_secs(10);
+
+const BODY_BOUNDS: BodyBounds = BodyBounds { bytes: BODY_BYTES_MAX, time: BODY_TIME };
 
 /// The management APIs.
 #[derive(Debug)]
@@ -163,7 +168,7 @@ impl Partners {
     /// The management APIs of the objects in `registry`.
     #[must_use]
     pub fn new(registry: Registry) -> Self {
-        let bodies = BytePool::new(BODIES_BYTES_MAX);
+        let bodies = BytePool::new(BODIES_BYTES_MAX, ADMIN_CONNECTIONS);
         Self { registry, bodies, guesses: FailedAuthLimiter::new() }
     }
 
@@ -189,7 +194,7 @@ impl Partners {
             at_ms: now_ms(),
             guesses: &self.guesses,
         };
-        let body = self.body(body);
+        let body = self.body(body, client);
         let manage = &config.manage;
         match (resource, manage) {
             (Resource::RewardRule, Manage { reward_rule: Some(api), .. }) => {
@@ -216,9 +221,9 @@ impl Partners {
     }
 
     /// The whole body. It is read when the future is polled.
-    fn body(&self, body: Incoming) -> Came<'_> {
+    fn body(&self, body: Incoming, client: IpAddr) -> Came<'_> {
         Box::pin(async move {
-            match self.bodies.read(body, BODY_BYTES_MAX, BODY_TIME).await {
+            match self.bodies.read(body, BODY_BOUNDS, client).await {
                 Ok((bytes, _)) => Ok(bytes),
                 Err(BodyError::TooLarge) => Err(NoBody("a body may have 1 MiB")),
                 Err(BodyError::Late) => Err(NoBody("the body did not come in time")),
@@ -226,6 +231,13 @@ impl Partners {
             }
         })
     }
+}
+
+/// The fields of a body of that type, if it can be read. For the fuzz targets.
+#[doc(hidden)]
+#[must_use]
+pub fn form_fields(content_type: &str, body: &[u8]) -> Option<Vec<(String, String)>> {
+    callback_addresses::http::form_fields(content_type, body)
 }
 
 fn absent() -> Response {

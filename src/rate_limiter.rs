@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::config::Rate;
+use crate::config::{Rate, client_network};
 
 /// Cells of an [`AddressRateLimiter`]: 32 KiB. Addresses that share a cell share its rate, which can
 /// only make the log of rejected callbacks shorter.
@@ -186,11 +186,7 @@ impl AddressRateLimiter {
     }
 
     fn cell(&self, name: &str, address: IpAddr) -> Option<&AtomicU64> {
-        let network = match address {
-            IpAddr::V4(address) => u128::from(address.to_bits()),
-            IpAddr::V6(address) => address.to_bits() >> 64,
-        };
-        let hash = self.hasher.hash_one((name, address.is_ipv4(), network));
+        let hash = self.hasher.hash_one((name, client_network(address)));
         let at = usize::try_from(hash).unwrap_or(usize::MAX) % CELLS;
         self.cells.get(at)
     }

@@ -22,6 +22,7 @@ use self::late::Late;
 pub use self::opening::Store;
 use self::upkeep::Upkeep;
 use crate::clock::Occasional;
+use crate::config::limits::ADMIN_CONNECTIONS;
 use crate::config::{self, Config, Limits};
 use crate::console::{self, Console};
 use crate::delivery::{Dispatcher, Replays, Tools};
@@ -42,9 +43,6 @@ use crate::telemetry::Metrics;
 use crate::wire::{
     self, Bounds, Certificate, Handler, Inherited, ListenerService, TlsError, Worker,
 };
-
-/// Open connections of the admin listener: operators, scrapers and probes.
-const ADMIN_CONNECTIONS: usize = 256;
 
 /// Bytes of a head on the admin listener: a cursor and a token.
 const ADMIN_HEAD_BYTES: usize = 32 * 1024;

@@ -12,13 +12,16 @@ mod body;
 mod connection;
 mod head;
 mod idle_reclaim;
+mod places;
+mod share;
 mod stream;
 mod target;
 mod tls;
 
 pub use accept::{Worker, accept};
 pub use bind::{Inherited, bind, bind_shared};
-pub use body::{BodyError, BytePool, ReservedBytes};
+pub use body::{BodyBounds, BodyError, BytePool, ReservedBytes};
 pub use connection::{Bounds, CloseWithoutReply, Handler, ListenerService, Peer, Response};
-pub use target::RawTarget;
+pub use share::{CapacityError, CapacityPart, SharedCapacity};
+pub use target::{RawTarget, rewrite_head};
 pub use tls::{Certificate, TlsError};

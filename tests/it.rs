@@ -18,6 +18,7 @@ mod it {
     mod deliver_tls;
     mod destinations;
     mod drain;
+    mod fuzz;
     mod gateway;
     mod genuine;
     mod held;
@@ -42,6 +43,7 @@ mod it {
     mod restore;
     mod reward_rule;
     mod senders;
+    mod shares;
     mod silence;
     mod standard_webhooks;
     mod starting;

@@ -73,6 +73,9 @@ pub const HELD_BOUND: RangeInclusive<usize> = 0..=1_000_000;
 
 // ---- [admin] ----
 
+/// Open connections of the admin listener: operators, scrapers and probes.
+pub const ADMIN_CONNECTIONS: usize = 256;
+
 /// Bytes under which a token that is open to a network gets a warning: 16 random bytes cannot be
 /// guessed.
 pub const TOKEN_BYTES_GOOD: usize = 16;

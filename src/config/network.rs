@@ -224,11 +224,15 @@ const METADATA: &str = "which is a cloud's metadata service";
 /// address: AWS, Azure, Google, Oracle, IBM, Huawei, OpenStack, Linode and others at
 /// 169.254.169.254, AWS also at 169.254.170.2 and 169.254.170.23 (containers), Tencent at
 /// 169.254.0.23, Scaleway at 169.254.42.42. The others have an entry each.
-const FORBIDDEN_V4: [(Ipv4Net, &str); 7] = [
+const FORBIDDEN_V4: [(Ipv4Net, &str); 9] = [
     (v4(0, 0, 0, 0, 8), "which is no address of anybody (unspecified)"),
     (v4(169, 254, 0, 0, 16), "which is link-local, where clouds keep their metadata"),
     // Alibaba Cloud.
     (v4(100, 100, 100, 200, 32), METADATA),
+    // Volcengine and BytePlus.
+    (v4(100, 96, 0, 96, 32), METADATA),
+    // UCloud.
+    (v4(100, 80, 80, 80, 32), METADATA),
     // Azure's wire server: it hands out the machine's certificates and the settings of extensions.
     (v4(168, 63, 129, 16, 32), METADATA),
     // Oracle Cloud, classic.
@@ -238,7 +242,7 @@ const FORBIDDEN_V4: [(Ipv4Net, &str); 7] = [
 ];
 
 /// IPv6 ranges that deliveries never reach.
-const FORBIDDEN_V6: [(Ipv6Net, &str); 8] = [
+const FORBIDDEN_V6: [(Ipv6Net, &str); 9] = [
     (v6([0, 0, 0, 0], 0, 128), "which is no address of anybody (unspecified)"),
     (v6([0xfe80, 0, 0, 0], 0, 10), "which is link-local"),
     (v6([0xff00, 0, 0, 0], 0, 8), "which is multicast"),
@@ -246,6 +250,8 @@ const FORBIDDEN_V6: [(Ipv6Net, &str); 8] = [
     (v6([0xfd00, 0xec2, 0, 0], 0, 32), METADATA),
     // Google Cloud.
     (host([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254]), METADATA),
+    // Alibaba Cloud.
+    (host([0xfd00, 0x100, 0, 0, 0, 0, 0x100, 0x200]), METADATA),
     // Oracle Cloud.
     (host([0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe]), METADATA),
     // Scaleway.
@@ -264,6 +270,15 @@ pub fn forbidden(address: IpAddr) -> Option<&'static str> {
             let own = FORBIDDEN_V6.iter().find(|(range, _)| range.contains(&address));
             own.map(|(_, why)| *why).or_else(|| wrapped(address).and_then(forbidden_v4))
         }
+    }
+}
+
+/// The network that counts as one client: for IPv6 the /64, because its owner has 2^64 addresses.
+#[must_use]
+pub fn client_network(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits() >> 64 << 64,
     }
 }
 
@@ -336,6 +351,33 @@ mod tests {
             "[::ffff:0:169.254.1.1]",
         ] {
             assert!(why(host).is_some(), "{host}");
+        }
+    }
+
+    /// What the clouds document, as of 2026-11: where a machine asks for its credentials.
+    #[test]
+    fn the_metadata_services_of_the_clouds_are_never_reached() {
+        for (cloud, addresses) in [
+            ("Alibaba Cloud", &["100.100.100.200", "[fd00:100::100:200]"][..]),
+            ("AWS, machines", &["169.254.169.254", "[fd00:ec2::254]"]),
+            ("AWS, containers", &["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"]),
+            ("Azure", &["169.254.169.254", "168.63.129.16"]),
+            ("Baidu, DigitalOcean, Exoscale, Hetzner, Huawei", &["169.254.169.254"]),
+            ("Google Cloud", &["169.254.169.254", "[fd20:ce::254]"]),
+            ("IBM, JD, OVH, OpenStack, Vultr", &["169.254.169.254", "[fe80::a9fe:a9fe]"]),
+            ("Linode", &["169.254.169.254", "[fd00:a9fe:a9fe::1]"]),
+            ("Oracle Cloud", &["169.254.169.254", "[fd00:c1::a9fe:a9fe]", "192.0.0.192"]),
+            ("Scaleway", &["169.254.42.42", "[fd00:42::42]"]),
+            ("Tencent Cloud", &["169.254.0.23", "169.254.10.10"]),
+            ("UCloud", &["100.80.80.80"]),
+            ("Volcengine, BytePlus", &["100.96.0.96"]),
+        ] {
+            for address in addresses {
+                assert!(why(address).is_some(), "{cloud}: {address}");
+                let Some(IpAddr::V4(plain)) = literal(address) else { continue };
+                let mapped = format!("[{}]", plain.to_ipv6_mapped());
+                assert!(why(&mapped).is_some(), "{cloud}: {mapped}");
+            }
         }
     }
 

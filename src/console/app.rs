@@ -20,6 +20,7 @@ use super::reply::{self, PageResult, Reply};
 use super::session::{self, Activity, Sessions, SignIn, Viewer};
 use super::visit::Visit;
 use crate::clock::instant;
+use crate::config::limits::ADMIN_CONNECTIONS;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
 use crate::intake::{CallbackHandler, Releases, caller};
@@ -30,7 +31,7 @@ use crate::operator::{AccessError, LocalToken, check_name, check_site, conceal};
 use crate::rate_limiter::AddressRateLimiter;
 use crate::registry::{Actor, Registry};
 use crate::telemetry::Metrics;
-use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, Response};
+use crate::wire::{BodyBounds, BodyError, BytePool, CloseWithoutReply, Handler, Peer, Response};
 
 /// Largest form, in bytes: a captured request with its body, escaped.
 const FORM_BYTES_MAX: usize = 1024 * 1024;
@@ -99,8 +100,8 @@ impl Console {
             tools,
             sessions: Sessions::new()?,
             sign_in_attempts: AddressRateLimiter::new(SIGN_IN_RATE, instant()),
-            forms: BytePool::new(FORMS_BYTES_MAX),
-            sign_ins: BytePool::new(SIGN_INS_BYTES_MAX),
+            forms: BytePool::new(FORMS_BYTES_MAX, ADMIN_CONNECTIONS),
+            sign_ins: BytePool::new(SIGN_INS_BYTES_MAX, ADMIN_CONNECTIONS),
         })
     }
 
@@ -224,8 +225,8 @@ impl Console {
         // Sign-in forms have their own pool, so unauthenticated clients cannot block other forms.
         let bytes = match visit.area {
             Area::SignIn if self.exceeds_sign_in_rate(from) => return Err(PageError::TooMany),
-            Area::SignIn => read(&self.sign_ins, body, SIGN_IN_BYTES_MAX).await?,
-            _ => read(&self.forms, body, FORM_BYTES_MAX).await?,
+            Area::SignIn => read(&self.sign_ins, body, SIGN_IN_BYTES_MAX, from).await?,
+            _ => read(&self.forms, body, FORM_BYTES_MAX, from).await?,
         };
         let form = Fields::read(&bytes);
         if !form.verbatim("csrf").is_some_and(|csrf| visit.viewer.owns_form(csrf)) {
@@ -294,8 +295,10 @@ async fn read(
     pool: &Arc<BytePool>,
     body: Incoming,
     max_bytes: usize,
+    from: IpAddr,
 ) -> Result<bytes::Bytes, PageError> {
-    match pool.read(body, max_bytes, FORM_TIMEOUT).await {
+    let bounds = BodyBounds { bytes: max_bytes, time: FORM_TIMEOUT };
+    match pool.read(body, bounds, from).await {
         Ok((bytes, _)) => Ok(bytes),
         Err(BodyError::TooLarge) => Err(PageError::TooLarge),
         Err(BodyError::Late) => Err(PageError::Late),

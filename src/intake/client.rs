@@ -65,7 +65,7 @@ pub fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {
 }
 
 /// Whether `address` is in one of `nets`.
-fn is_in(address: IpAddr, nets: &[IpNet]) -> bool {
+pub(super) fn is_in(address: IpAddr, nets: &[IpNet]) -> bool {
     nets.iter().any(|net| net.contains(&address))
 }
 

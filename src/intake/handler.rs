@@ -1,6 +1,7 @@
 //! The callback handler: a request to `/callback/<source>` through its phases, to its sender's
 //! reply.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -32,7 +33,9 @@ use crate::sender::{
 };
 use crate::telemetry::Metrics;
 use crate::verdict::Verdicts;
-use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, ReservedBytes, Response};
+use crate::wire::{
+    BodyBounds, BodyError, BytePool, CloseWithoutReply, Handler, Peer, ReservedBytes, Response,
+};
 
 /// From one question whether the store has keys of earlier versions to the next: an import brings
 /// some.
@@ -103,7 +106,7 @@ impl CallbackHandler {
             book: OnceLock::new(),
             life,
             keys,
-            pool: BytePool::new(limits.unverified_body_bytes),
+            pool: BytePool::new(limits.unverified_body_bytes, limits.connections),
             held: HeldRequests::new(limits.held),
             verdicts: Verdicts::default(),
             no_older_keys: AtomicBool::new(false),
@@ -184,8 +187,14 @@ impl Handler for CallbackHandler {
         };
         match reply {
             Reply::Answer(answer) => Ok(respond(answer)),
-            Reply::Silence => Err(Box::pin(self.0.held.hold(began + route.silence)).await),
+            Reply::Silence => {
+                Err(Box::pin(self.0.held.hold(client.address(), began + route.silence)).await)
+            }
         }
+    }
+
+    fn is_proxy(&self, peer: IpAddr) -> bool {
+        client::is_in(peer, &self.0.view.load().trusted)
     }
 }
 
@@ -364,7 +373,8 @@ impl Shared {
         if !source.recipe.reads_body() {
             return Ok(self.pool.empty());
         }
-        let whole = Box::pin(self.pool.read(body, source.body_bytes, route.body_time)).await;
+        let bounds = BodyBounds { bytes: source.body_bytes, time: route.body_time };
+        let whole = Box::pin(self.pool.read(body, bounds, received.client())).await;
         let (body, taken) = whole.map_err(faulty)?;
         received.set_body(body);
         Ok(taken)

@@ -1,44 +1,33 @@
 //! Silence: requests held past their sender's timeout and then closed, because only a timeout makes
 //! that sender retry.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::wire::CloseWithoutReply;
+use crate::wire::{CapacityPart, CloseWithoutReply, SharedCapacity};
 
-/// How many are held, and how many may be.
+/// How many may be held. One client address never has more than three times what is left.
 #[derive(Debug)]
-pub(super) struct HeldRequests {
-    now: AtomicUsize,
-    max: usize,
-}
-
-/// A held request, until this is dropped.
-struct HoldPermit<'a>(&'a AtomicUsize);
+pub(super) struct HeldRequests(SharedCapacity);
 
 impl HeldRequests {
     pub fn new(max: usize) -> Self {
-        Self { now: AtomicUsize::new(0), max }
+        Self(SharedCapacity::new(max))
     }
 
-    /// Holds a request until `until`. When too many are held already it is closed at once: a
-    /// sender that does not try again after that is a smaller loss than a gateway without memory.
-    pub async fn hold(&self, until: Instant) -> CloseWithoutReply {
-        if let Some(_place) = self.place() {
+    /// Holds a request of `client` until `until`. When too many are held already it is closed at
+    /// once: a sender that does not try again after that is a smaller loss than a gateway without
+    /// memory.
+    pub async fn hold(&self, client: IpAddr, until: Instant) -> CloseWithoutReply {
+        if let Some(_place) = self.place(client) {
             tokio::time::sleep_until(until.into()).await;
         }
         CloseWithoutReply
     }
 
-    fn place(&self) -> Option<HoldPermit<'_>> {
-        let place = HoldPermit(&self.now);
-        (self.now.fetch_add(1, Ordering::Relaxed) < self.max).then_some(place)
-    }
-}
-
-impl Drop for HoldPermit<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+    fn place(&self, client: IpAddr) -> Option<CapacityPart<'_>> {
+        let mut place = self.0.part(client);
+        place.take(1).ok().map(|()| place)
     }
 }
 
@@ -53,11 +42,22 @@ mod tests {
     async fn at_the_bound_a_request_is_closed_at_once() {
         let held = HeldRequests::new(1);
         let until = clock::instant() + Duration::from_secs(60);
-        let first = held.place().unwrap();
-        assert_eq!(held.hold(until).await, CloseWithoutReply);
+        let client = IpAddr::from([203, 0, 113, 1]);
+        let first = held.place(client).unwrap();
+        assert_eq!(held.hold(client, until).await, CloseWithoutReply);
         assert!(clock::instant() < until);
         drop(first);
-        assert!(held.place().is_some());
-        assert_eq!(held.now.load(Ordering::Relaxed), 0);
+        assert!(held.place(client).is_some());
+    }
+
+    #[test]
+    fn one_address_leaves_places_for_others() {
+        let held = HeldRequests::new(8);
+        let client = IpAddr::from([203, 0, 113, 1]);
+        let own: Vec<_> = std::iter::from_fn(|| held.place(client)).collect();
+        assert_eq!(own.len(), 6);
+        // Three others, because two of them may share a cell.
+        let others = (1..4).filter_map(|n| held.place([198, 51, 100, n].into()));
+        assert!(others.count() > 0);
     }
 }

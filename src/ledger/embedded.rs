@@ -73,6 +73,8 @@ use self::deliveries::Handed;
 use self::files::{Disk, Files};
 use self::indexer::Job;
 use self::open::{Opened, open};
+#[doc(hidden)]
+pub use self::record::{RecordCheck, check_record};
 use self::run::Run;
 pub use self::tools::{Missing, Survey};
 use super::{

@@ -34,6 +34,7 @@ pub use self::starting::Starting;
 use super::failed_auth::{FailedAuthLimiter, Guess, TooManyAttempts};
 use super::http::{Answered, ApiError};
 use crate::clock::instant;
+use crate::config::limits::ADMIN_CONNECTIONS;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
 use crate::intake::{CallbackHandler, Releases, caller};
@@ -46,7 +47,9 @@ use crate::operator::{
 use crate::rate_limiter::AddressRateLimiter;
 use crate::registry::{Actor, Managed, Registry};
 use crate::telemetry::Metrics;
-use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response};
+use crate::wire::{
+    BodyBounds, BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response,
+};
 
 /// Where what is managed is found, by name.
 const SOURCES: &str = "/admin/v1/sources/";
@@ -66,6 +69,8 @@ const BODIES_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
 
 /// Time for a body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
+
+const BODY_BOUNDS: BodyBounds = BodyBounds { bytes: BODY_BYTES_MAX, time: BODY_TIME };
 
 /// The admin listener.
 #[derive(Debug)]
@@ -248,6 +253,12 @@ impl<'p> Resource<'p> {
     }
 }
 
+/// A body that is not read yet, and whose it is.
+struct Unread {
+    body: Incoming,
+    from: IpAddr,
+}
+
 impl Admin {
     /// The admin API of a gateway, as served at `address`.
     #[must_use]
@@ -263,7 +274,8 @@ impl Admin {
         ),
         (metrics, life, local): (Arc<Metrics>, Arc<Lifecycle>, Arc<LocalToken>),
     ) -> Self {
-        let (bodies, book) = (BytePool::new(BODIES_BYTES_MAX), registry.book().clone());
+        let (bodies, book) =
+            (BytePool::new(BODIES_BYTES_MAX, ADMIN_CONNECTIONS), registry.book().clone());
         Self {
             address,
             registry,
@@ -302,8 +314,7 @@ impl Admin {
         if need == Permission::Nothing || !head.headers.contains_key(header::AUTHORIZATION) {
             return Ok(check()?);
         }
-        let trusted = &config.server.trusted_proxies;
-        let from = caller(peer.0.ip(), &head.headers, trusted).address();
+        let from = self.client(peer, head);
         let guess = Guess { api: GUESSED, name: "", from };
         let too_many = || ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens");
         let turn = self.guesses.turn(guess).await.map_err(|TooManyAttempts| too_many())?;
@@ -319,6 +330,12 @@ impl Admin {
             true => Err(too_many()),
             false => Err(AccessError::UnknownToken.into()),
         }
+    }
+
+    /// The address of the caller, as far as it is known.
+    fn client(&self, peer: Peer, head: &Parts) -> IpAddr {
+        let trusted = &self.config().server.trusted_proxies;
+        caller(peer.0.ip(), &head.headers, trusted).address()
     }
 
     async fn answer(&self, peer: Peer, request: Request<Incoming>) -> Answered {
@@ -337,6 +354,7 @@ impl Admin {
         if !methods.contains(asked) {
             return Err(ApiError::method(methods));
         }
+        let body = Unread { body, from: self.client(peer, &head) };
         let answer = self.serve(resource, asked, &who, &head, body).await?;
         match sight {
             Sight::Whole => Ok(answer),
@@ -350,7 +368,7 @@ impl Admin {
         asked: &Method,
         who: &Actor,
         head: &Parts,
-        body: Incoming,
+        body: Unread,
     ) -> Answered {
         match resource {
             Resource::Metrics => self.metrics().await,
@@ -394,8 +412,8 @@ impl Admin {
         }
     }
 
-    async fn body(&self, body: Incoming) -> Result<Bytes, ApiError> {
-        match self.bodies.read(body, BODY_BYTES_MAX, BODY_TIME).await {
+    async fn body(&self, Unread { body, from }: Unread) -> Result<Bytes, ApiError> {
+        match self.bodies.read(body, BODY_BOUNDS, from).await {
             Ok((bytes, _)) => Ok(bytes),
             Err(BodyError::TooLarge) => {
                 Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "a body may have 1 MiB"))

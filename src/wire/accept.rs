@@ -10,15 +10,18 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 
+use super::activity::ConnectionActivity;
 use super::connection::{Handler, ListenerService};
+use super::places::PeerKind;
 
 /// The first and the longest pause after an accept that failed for lack of descriptors or memory.
 /// An immediate retry would only burn a core.
 const PAUSE_FIRST: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// How often idle connections are asked to close while another connection waits.
+/// How often room is made while another connection waits.
 const RECLAIM_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A connection and the address of its peer.
@@ -65,8 +68,8 @@ pub async fn accept<H: Handler>(listener: TcpListener, service: Arc<ListenerServ
 }
 
 /// A permit for one more connection; `None` if the gateway drains first. At the limit one
-/// connection waits here and the others in the kernel's queue. Idle connections are asked to close:
-/// a sender that is rejected may never retry.
+/// connection waits here and the others in the kernel's queue. Connections that owe a head or idle
+/// make room: a sender that is rejected may never retry.
 async fn permit<H: Handler>(service: &ListenerService<H>) -> Option<OwnedSemaphorePermit> {
     if let Ok(permit) = Arc::clone(&service.connections).try_acquire_owned() {
         return Some(permit);
@@ -74,7 +77,10 @@ async fn permit<H: Handler>(service: &ListenerService<H>) -> Option<OwnedSemapho
     let permits: Arc<Semaphore> = Arc::clone(&service.connections);
     let mut permits = std::pin::pin!(permits.acquire_owned());
     loop {
-        service.idle_reclaim.notify();
+        let ended = service.places.make_room(Instant::now());
+        if ended > 0 {
+            tracing::debug!(ended, "closed connections that owed a head, to make room for others");
+        }
         tokio::select! {
             permit = &mut permits => return permit.ok(),
             () = service.life().draining() => return None,
@@ -89,8 +95,14 @@ fn spawn<H: Handler>(
     permit: OwnedSemaphorePermit,
     open: mpsc::Sender<Infallible>,
 ) {
-    let connection = Arc::clone(service).serve(socket, peer);
-    tokio::spawn(async move {
+    let address = peer.ip().to_canonical();
+    let kind = match service.handler().is_proxy(address) {
+        true => PeerKind::Proxy,
+        false => PeerKind::Caller,
+    };
+    let activity = Arc::new(ConnectionActivity::new());
+    let connection = Arc::clone(service).serve(socket, peer, Arc::clone(&activity));
+    service.places.spawn(address, kind, activity, async move {
         connection.await;
         drop((permit, open));
     });

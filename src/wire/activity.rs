@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::idle_reclaim::IdleReclaim;
+
 /// The activity of a connection, and since when.
 #[derive(Debug)]
 pub(super) struct ConnectionActivity {
@@ -23,6 +25,7 @@ pub(super) struct ConnectionActivity {
     head: AtomicBool,
     /// Whether a request had a body: then the start of the next head is unknown.
     had_body: AtomicBool,
+    reclaim: IdleReclaim,
 }
 
 /// The action for an idle connection.
@@ -34,6 +37,15 @@ pub(super) enum IdleAction {
     Finish,
     /// The head took too long: close the connection.
     Close,
+}
+
+/// The activity of a connection without a request in progress, and its duration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leisure {
+    /// No head yet, or a part of one.
+    OwesHead(Duration),
+    /// Nothing, between two requests.
+    Idle(Duration),
 }
 
 /// Marks a request as in progress until it is dropped.
@@ -50,6 +62,7 @@ impl ConnectionActivity {
             begun: AtomicU32::new(0),
             head: AtomicBool::new(true),
             had_body: AtomicBool::new(false),
+            reclaim: IdleReclaim::default(),
         }
     }
 
@@ -105,10 +118,18 @@ impl ConnectionActivity {
         }
     }
 
-    /// The idle time between two requests; `None` while the connection is active.
-    pub(super) fn idle_for(&self, now: Instant) -> Option<Duration> {
-        let idles = !self.is_busy() && !self.head.load(Ordering::Relaxed);
-        idles.then(|| self.lasted(now))
+    /// The activity while no request is in progress; `None` while one is.
+    pub(super) fn leisure(&self, now: Instant) -> Option<Leisure> {
+        let kind = match self.head.load(Ordering::Relaxed) {
+            true => Leisure::OwesHead,
+            false => Leisure::Idle,
+        };
+        (!self.is_busy()).then(|| kind(self.lasted(now)))
+    }
+
+    /// How the connection learns that others wait for its place.
+    pub(super) fn reclaim(&self) -> &IdleReclaim {
+        &self.reclaim
     }
 
     /// The time since the last change.

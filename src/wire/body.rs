@@ -1,25 +1,38 @@
 //! Request bodies: read completely, with limits on size and time.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
-/// The bytes that all unverified bodies may take together.
+use super::share::{CapacityError, CapacityPart, SharedCapacity};
+
+/// The room for all unverified bodies together: bytes, and connections. One client address never
+/// has more of either than three times the rest, unless it has one body only.
 #[derive(Debug)]
 pub struct BytePool {
-    left: AtomicUsize,
+    bytes: SharedCapacity,
+    bodies: SharedCapacity,
 }
 
-/// Bytes reserved in a [`BytePool`], returned on drop.
+/// The part of a [`BytePool`] that one body has, returned on drop.
 #[derive(Debug)]
 #[must_use = "dropping it returns the bytes"]
 pub struct ReservedBytes<'a> {
-    pool: &'a BytePool,
-    bytes: usize,
+    bytes: CapacityPart<'a>,
+    _body: CapacityPart<'a>,
+}
+
+/// The limits of one body.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyBounds {
+    /// Its bytes.
+    pub bytes: usize,
+    /// The time until it is complete.
+    pub time: Duration,
 }
 
 /// Why a body was not read completely.
@@ -33,45 +46,57 @@ pub enum BodyError {
     Crowded,
 }
 
+impl From<CapacityError> for BodyError {
+    fn from(_: CapacityError) -> Self {
+        Self::Crowded
+    }
+}
+
 impl BytePool {
     /// An empty reservation, for a request whose body is not read.
     pub fn empty(&self) -> ReservedBytes<'_> {
-        ReservedBytes { pool: self, bytes: 0 }
+        ReservedBytes { bytes: self.bytes.nothing(), _body: self.bodies.nothing() }
     }
 
-    /// A pool of `bytes`.
+    /// A pool of `bytes`, for the bodies of a listener of `connections`: one of which nothing comes
+    /// still holds a connection.
     #[must_use]
-    pub fn new(bytes: usize) -> Arc<Self> {
-        Arc::new(Self { left: AtomicUsize::new(bytes) })
+    pub fn new(bytes: usize, connections: usize) -> Arc<Self> {
+        let (bytes, bodies) = (SharedCapacity::new(bytes), SharedCapacity::new(connections));
+        Arc::new(Self { bytes, bodies })
     }
 
-    /// Reads `body` completely: at most `limit` bytes, within `time`. It counts towards the pool
-    /// until the returned reservation is dropped.
+    /// Reads the `body` of a request of `client` completely, within `bounds`. It counts towards the
+    /// pool until the returned reservation is dropped.
     ///
     /// # Errors
     /// The reason; then nothing of the body is kept.
     pub async fn read(
         &self,
         body: Incoming,
-        limit: usize,
-        time: Duration,
+        bounds: BodyBounds,
+        client: IpAddr,
     ) -> Result<(Bytes, ReservedBytes<'_>), BodyError> {
         if body.is_end_stream() {
-            return Ok((Bytes::new(), ReservedBytes { pool: self, bytes: 0 }));
+            return Ok((Bytes::new(), self.empty()));
         }
         // A body that is too long by its Content-Length is rejected before it arrives.
-        if body.size_hint().lower() > limit as u64 {
+        if body.size_hint().lower() > bounds.bytes as u64 {
             return Err(BodyError::TooLarge);
         }
-        tokio::time::timeout(time, self.gather(body, limit)).await.unwrap_or(Err(BodyError::Late))
+        let gathered = self.gather(body, bounds.bytes, client);
+        tokio::time::timeout(bounds.time, gathered).await.unwrap_or(Err(BodyError::Late))
     }
 
     async fn gather(
         &self,
         mut body: Incoming,
         limit: usize,
+        client: IpAddr,
     ) -> Result<(Bytes, ReservedBytes<'_>), BodyError> {
-        let mut reserved = ReservedBytes { pool: self, bytes: 0 };
+        let mut place = self.bodies.part(client);
+        place.take(1)?;
+        let mut reserved = ReservedBytes { bytes: self.bytes.part(client), _body: place };
         let mut whole = Bytes::new();
         let mut pieces = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -80,7 +105,7 @@ impl BytePool {
             if whole.len() + pieces.len() + data.len() > limit {
                 return Err(BodyError::TooLarge);
             }
-            reserved.reserve(data.len())?;
+            reserved.bytes.take(data.len())?;
             if whole.is_empty() && pieces.is_empty() {
                 whole = data;
             } else {
@@ -90,42 +115,5 @@ impl BytePool {
             }
         }
         Ok((if pieces.is_empty() { whole } else { pieces.freeze() }, reserved))
-    }
-}
-
-impl ReservedBytes<'_> {
-    fn reserve(&mut self, bytes: usize) -> Result<(), BodyError> {
-        self.pool
-            .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes))
-            .map_err(|_| BodyError::Crowded)?;
-        self.bytes += bytes;
-        Ok(())
-    }
-}
-
-impl Drop for ReservedBytes<'_> {
-    fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.pool.left.fetch_add(self.bytes, Ordering::Relaxed);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_are_given_back() {
-        let pool = BytePool::new(10);
-        let mut one = ReservedBytes { pool: &pool, bytes: 0 };
-        one.reserve(6).unwrap();
-        let mut two = ReservedBytes { pool: &pool, bytes: 0 };
-        assert_eq!(two.reserve(6), Err(BodyError::Crowded));
-        drop(one);
-        two.reserve(10).unwrap();
-        drop(two);
-        assert_eq!(pool.left.load(Ordering::Relaxed), 10);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -22,7 +22,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::activity::{ConnectionActivity, IdleAction};
 use super::head;
-use super::idle_reclaim::{IdleReclaim, ReclaimWaiter};
+use super::idle_reclaim::ReclaimWaiter;
+use super::places::Places;
 use super::stream::{HeadSlot, Socket, Stream, Version};
 use super::tls::{Certificate, TlsError};
 use crate::lifecycle::{Lifecycle, Phase};
@@ -42,10 +43,6 @@ const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 /// The interval of pings to a silent HTTP/2 peer, and the time for an answer.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_WAIT: Duration = Duration::from_secs(20);
-
-/// How long a connection may idle while others wait for its place: longer than a sender's pause
-/// within one burst.
-const IDLE_TIME_AT_LIMIT: Duration = Duration::from_secs(1);
 
 /// Ends an HTTP/1 connection with the current reply.
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
@@ -91,6 +88,11 @@ pub trait Handler: Send + Sync + 'static {
         peer: Peer,
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response, CloseWithoutReply>> + Send;
+
+    /// Whether `peer` is a proxy of ours, which speaks for many callers.
+    fn is_proxy(&self, _peer: IpAddr) -> bool {
+        false
+    }
 }
 
 /// One listener's side of every connection.
@@ -99,7 +101,7 @@ pub struct ListenerService<H> {
     life: Arc<Lifecycle>,
     bounds: Bounds,
     pub(super) connections: Arc<Semaphore>,
-    pub(super) idle_reclaim: IdleReclaim,
+    pub(super) places: Arc<Places>,
     tls: Option<TlsAcceptor>,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
@@ -146,7 +148,7 @@ impl<H: Handler> ListenerService<H> {
             life,
             bounds,
             connections: Arc::new(Semaphore::new(bounds.connections.min(Semaphore::MAX_PERMITS))),
-            idle_reclaim: IdleReclaim::default(),
+            places: Arc::default(),
             tls: certificate.map(Certificate::acceptor).transpose()?,
             http1,
             http2,
@@ -163,10 +165,14 @@ impl<H: Handler> ListenerService<H> {
     }
 
     /// Serves one connection to its end.
-    pub(super) async fn serve(self: Arc<Self>, socket: TcpStream, peer: SocketAddr) {
+    pub(super) async fn serve(
+        self: Arc<Self>,
+        socket: TcpStream,
+        peer: SocketAddr,
+        activity: Arc<ConnectionActivity>,
+    ) {
         // Without it a reply could wait for the acknowledgement of the previous one.
         let _ = socket.set_nodelay(true);
-        let activity = Arc::new(ConnectionActivity::new());
         let opened = tokio::time::timeout(self.bounds.head_time, self.open(socket)).await;
         let Ok(Some((socket, version, first))) = opened else { return };
         let slot = Arc::new(HeadSlot::default());
@@ -227,8 +233,8 @@ impl<H: Handler> ListenerService<H> {
         };
         let reached = pin!(self.life.reached(phase));
         let mut drain = DrainWatch { life: &self.life, phase, reached, observed: Observed::No };
-        let mut notified = pin!(self.idle_reclaim.listen());
-        let mut reclaim = ReclaimWaiter::new(&self.idle_reclaim, notified.as_mut());
+        let mut notified = pin!(activity.reclaim().listen());
+        let mut reclaim = ReclaimWaiter::new(activity.reclaim(), notified.as_mut());
         let mut watch = pin!(tokio::time::sleep(head_time));
         let mut is_closing = false;
         poll_fn(|cx| {
@@ -237,7 +243,7 @@ impl<H: Handler> ListenerService<H> {
             }
             let mut finish = drain.poll(cx, activity);
             if reclaim.poll(cx) {
-                finish |= activity.idle_for(Instant::now()) >= Some(IDLE_TIME_AT_LIMIT);
+                finish |= !activity.is_busy();
             }
             while !finish && watch.as_mut().poll(cx).is_ready() {
                 let now = Instant::now();

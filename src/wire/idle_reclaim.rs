@@ -1,4 +1,4 @@
-//! Idle connections close when a listener is at its limit and others wait.
+//! An idle connection closes when its listener is at its limit and others wait.
 //!
 //! Connections idle for long, because the senders' proxies should be the ones that close them. At
 //! the limit one host could hold every place that way.
@@ -10,7 +10,7 @@ use std::task::Context;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-/// Notifies idle connections that another connection waits.
+/// Notifies a connection that another one waits for its place.
 #[derive(Debug, Default)]
 pub(super) struct IdleReclaim {
     notified: AtomicU32,

@@ -72,6 +72,21 @@ impl RawTarget {
     }
 }
 
+/// Rewrites `bytes`, the first of a connection, as they would come in pieces that end at `cuts`.
+/// Returns the target of the head, if hyper would see another. For the fuzz targets.
+#[doc(hidden)]
+pub fn rewrite_head(bytes: &mut [u8], cuts: &[usize]) -> Option<RawTarget> {
+    let mut scan = Scan::default();
+    let mut from = 0;
+    for cut in cuts.iter().copied().chain([bytes.len()]) {
+        if let Some(piece) = bytes.get_mut(from..cut) {
+            scan.bytes(piece);
+            from = cut;
+        }
+    }
+    scan.take_raw()
+}
+
 /// The text after `http://` or `https://`, in any case.
 fn without_scheme(target: &[u8]) -> Option<&[u8]> {
     [&b"http://"[..], b"https://"].into_iter().find_map(|scheme| {

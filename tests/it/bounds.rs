@@ -180,13 +180,13 @@ fn bodies_that_are_not_verified_share_a_bound() {
 fn at_the_bound_a_connection_waits_for_another_to_close() {
     let text = SHORT.replace("body_timeout = \"300ms\"", "body_timeout = \"1h\", connections = 2");
     let gateway = Gateway::start(&with_form(&text));
-    let busy = || {
-        let mut wire = Wire::open(gateway.at.callbacks);
+    let busy = |own| {
+        let mut wire = Wire::open_from(own, gateway.at.callbacks);
         wire.send("POST /callback/level-end HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
         assert_eq!(wire.answer().unwrap().status, 100);
         wire
     };
-    let mut open = [busy(), busy()];
+    let mut open = [busy("127.0.0.2"), busy("127.0.0.3")];
     let mut third = Wire::open(gateway.at.callbacks);
     third.send(get_bytes("/nowhere"));
     assert!(third.stays_silent(Duration::from_millis(300)));

@@ -51,7 +51,20 @@ pub struct Wire(TcpStream, Vec<u8>);
 
 impl Wire {
     pub fn open(to: SocketAddr) -> Self {
-        let stream = TcpStream::connect(to).unwrap();
+        Self::over(TcpStream::connect(to).unwrap())
+    }
+
+    /// A connection from `own`, an address of this machine: 127.0.0.2 and on are others.
+    pub fn open_from(own: &str, to: SocketAddr) -> Self {
+        let domain = socket2::Domain::for_address(to);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();
+        let own: std::net::IpAddr = own.parse().unwrap();
+        socket.bind(&SocketAddr::new(own, 0).into()).unwrap();
+        socket.connect(&to.into()).unwrap();
+        Self::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self(stream, Vec::new())

@@ -11,8 +11,8 @@ use crate::clock::UnixMillis;
 use crate::ledger::accept::First;
 use crate::ledger::codec::{DecodeError, Put, Take};
 use crate::ledger::{
-    Attempt, DedupeKey, EventId, Fingerprint, HeldId, HeldMark, NewEvent, NewHeld, Nonce,
-    PastEvent, ReplayId, Revision, TargetId,
+    Attempt, DedupeKey, EventBody, EventId, Fingerprint, HeldId, HeldMark, NewEvent, NewHeld,
+    Nonce, PastEvent, ReplayId, Revision, TargetId,
 };
 use crate::sender::Reason;
 
@@ -325,6 +325,43 @@ fn read_keys<'a>(from: &mut Take<'a>) -> Result<KeysRecord<'a>, DecodeError> {
     let size = from.len()?.checked_mul(16).ok_or(DecodeError)?;
     let (keys, _) = from.raw(size)?.as_chunks();
     Ok(KeysRecord { id, received_ms, fingerprint, keys, source: from.text()? })
+}
+
+/// The result of [`check_record`].
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordCheck {
+    Unreadable,
+    /// It contains a key that it does not find.
+    Inconsistent,
+    Sound,
+}
+
+/// Reads a payload with everything that it contains. For the fuzz targets.
+#[doc(hidden)]
+#[must_use]
+pub fn check_record(payload: &[u8]) -> RecordCheck {
+    let Ok(record) = Record::read(payload) else { return RecordCheck::Unreadable };
+    if let Some(head) = record.keys() {
+        let finds = |key: DedupeKey| owner_of(&key, payload) == Some(head.owner());
+        if !head.keys().all(finds) {
+            return RecordCheck::Inconsistent;
+        }
+    }
+    let is_readable = match record {
+        Record::Attempt(attempt) => attempt.attempt().is_ok(),
+        Record::Event(event) => {
+            let body = EventBody::decode(&Bytes::copy_from_slice(event.body));
+            let has_reply =
+                |body: &EventBody| body.reply.as_ref().is_none_or(|reply| reply.answer().is_ok());
+            body.is_ok_and(|body| body.event().is_ok() && has_reply(&body))
+        }
+        _ => true,
+    };
+    match is_readable {
+        true => RecordCheck::Sound,
+        false => RecordCheck::Unreadable,
+    }
 }
 
 /// The event that a payload assigns `key` to; `None` if it has no such key. Reads no further than

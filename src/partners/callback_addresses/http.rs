@@ -111,6 +111,20 @@ pub(in crate::partners) async fn answer(
     }
 }
 
+/// The fields of a body of that type, if it can be read.
+pub(in crate::partners) fn form_fields(
+    content_type: &str,
+    body: &[u8],
+) -> Option<Vec<(String, String)>> {
+    let fields = Fields::read(content_type, body).ok()?;
+    Some(
+        fields
+            .names()
+            .filter_map(|name| Some((name.to_owned(), fields.get(name)?.to_owned())))
+            .collect(),
+    )
+}
+
 fn refused(code: Code, why: impl Into<String>) -> CallbackAddressError {
     CallbackAddressError(code, why.into())
 }

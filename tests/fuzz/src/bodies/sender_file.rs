@@ -1,12 +1,13 @@
 //! Any text as a sender file: it is taken or its mistakes are named, and what is taken can be used.
-#![cfg_attr(feature = "libfuzzer", no_main)]
 
 use std::sync::Arc;
 
+use super::support::{NOW_MS, Parts, replies};
 use postern::sender::{LiveSecret, Recipe, Secret, Sender, Terms};
-use postern_fuzz::{NOW_MS, Parts, fuzz_target, replies};
 
-fuzz_target!(|text: &str| {
+/// Runs the target on one input.
+pub fn run(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
     let sender = match Sender::parse("fuzz", text) {
         Ok(sender) => Arc::new(sender),
         Err(faults) => return assert!(!faults.is_empty(), "refused without a reason"),
@@ -21,4 +22,4 @@ fuzz_target!(|text: &str| {
     let mut callback = recipe.read(parts.request(), NOW_MS);
     let _ = callback.verify();
     replies(&recipe, &parts);
-});
+}

@@ -1,11 +1,10 @@
 //! Any bytes as a query and as a form: both are read alike, a repeated name is refused, and the
 //! transaction is what a plain decoder says.
-#![cfg_attr(feature = "libfuzzer", no_main)]
 
 use std::sync::LazyLock;
 
+use super::support::{Parts, check_open, open_recipe};
 use postern::sender::{Recipe, Role};
-use postern_fuzz::{Parts, check_open, fuzz_target, open_recipe};
 
 static QUERY: LazyLock<Recipe> = LazyLock::new(|| open_recipe("query", None));
 static FORM: LazyLock<Recipe> = LazyLock::new(|| open_recipe("form", None));
@@ -38,7 +37,8 @@ fn decode(text: &[u8]) -> Vec<u8> {
     decoded
 }
 
-fuzz_target!(|data: &[u8]| {
+/// Runs the target on one input.
+pub fn run(data: &[u8]) {
     let form = Parts::made(b"", Some("application/x-www-form-urlencoded"), data);
     let form = check_open(&FORM, &form);
     let id = form.as_ref().and_then(|event| event.role(Role::Transaction));
@@ -50,4 +50,4 @@ fuzz_target!(|data: &[u8]| {
     }
     let query = check_open(&QUERY, &Parts::made(data, None, b""));
     assert_eq!(query.as_ref().and_then(|event| event.role(Role::Transaction)), id);
-});
+}

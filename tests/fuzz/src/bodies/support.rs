@@ -1,4 +1,4 @@
-//! Shared code of the fuzz targets: requests written as text, and recipes for them.
+//! Shared code of the bodies: requests written as text, and recipes for them.
 //!
 //! An input is a request as in the vectors of sender files: a request line without version,
 //! headers, an empty line, the body. Corpus files and crashes can be read, and pasted into a
@@ -11,21 +11,6 @@ use postern::ledger::{EventKeys, SourceId};
 use postern::sender::{
     Judgement, Outcome, Reason, Recipe, Reply, Request, Resolution, Resolved, Sender, Terms,
 };
-
-#[cfg(feature = "libfuzzer")]
-pub use libfuzzer_sys::fuzz_target;
-
-/// A target without libFuzzer: checked, never called. `make fuzz-check` then compiles no dependency
-/// of libFuzzer, whose features would make it compile the C libraries a second time.
-#[cfg(not(feature = "libfuzzer"))]
-#[macro_export]
-macro_rules! fuzz_target {
-    (|$data:ident: $kind:ty| $body:block) => {
-        fn main() {
-            let _: fn($kind) = |$data: $kind| $body;
-        }
-    };
-}
 
 /// The time at which every request comes: that of the vectors.
 pub const NOW_MS: i64 = 1_700_000_000_000;
@@ -50,7 +35,7 @@ impl Parts {
         let line = lines.next()?;
         let space = line.iter().position(|byte| *byte == b' ')?;
         let target = &line[space + 1..];
-        if !target.starts_with(b"/") || target.iter().any(|byte| byte.is_ascii_whitespace()) {
+        if !target.starts_with(b"/") || target.iter().any(u8::is_ascii_whitespace) {
             return None;
         }
         let mut headers = HeaderMap::new();
@@ -182,27 +167,4 @@ pub fn check_open(recipe: &Recipe, parts: &Parts) -> Option<Resolved> {
         }
     }
     Some(resolved)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_seed_of_an_open_source_is_an_event() {
-        let form = Some("application/x-www-form-urlencoded");
-        let pairs = include_bytes!("../seeds/query_and_form/plain");
-        let json = include_bytes!("../seeds/json_body/plain");
-        let xml = include_bytes!("../seeds/xml_body/plain");
-        let template = include_str!("../seeds/template/plain");
-        for (reads, parts) in [
-            ("query", Parts::made(pairs, None, b"")),
-            ("form", Parts::made(b"", form, pairs)),
-            ("json", Parts::made(b"", Some("application/json"), json)),
-            ("xml", Parts::made(b"", Some("text/xml"), xml)),
-        ] {
-            let event = check_open(&open_recipe(reads, Some(template)), &parts);
-            assert!(event.is_some(), "{reads}");
-        }
-    }
 }

@@ -1,16 +1,17 @@
 //! Any text as a source's template: it is taken or its mistakes are named, and whatever is put into
 //! it, the names that it makes stay the same.
-#![cfg_attr(feature = "libfuzzer", no_main)]
 
 use std::sync::{Arc, LazyLock};
 
+use super::support::{Parts, open_recipe, resolve};
 use postern::sender::{Recipe, Sender, Terms};
-use postern_fuzz::{Parts, fuzz_target, open_recipe, resolve};
 
 static SENDER: LazyLock<Arc<Sender>> =
     LazyLock::new(|| Arc::clone(open_recipe("query", None).sender()));
 
-fuzz_target!(|text: &str| {
+/// Runs the target on one input.
+pub fn run(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
     let terms = Terms { unsigned: true, template: Some(text.to_owned()), ..Terms::default() };
     let recipe = match Recipe::compile(&SENDER, &terms) {
         Ok(recipe) => recipe,
@@ -26,4 +27,4 @@ fuzz_target!(|text: &str| {
         names(b"id=1&user=u&data=d"),
         names(b"id=2&user=u%26admin%3D1&data=%22%7D%2C%26x%3Dy%23%0d%0a&extra=%7Bid%7D"),
     );
-});
+}

@@ -1,12 +1,11 @@
 //! Any request to a source of any sender: nothing panics, nothing that is not signed verifies, and
 //! no reply holds a secret.
-#![cfg_attr(feature = "libfuzzer", no_main)]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use super::support::{NOW_MS, Parts, replies};
 use postern::sender::{Catalog, Judgement, LiveSecret, Recipe, Secret, Sender, Terms};
-use postern_fuzz::{NOW_MS, Parts, fuzz_target, replies};
 
 /// Texts that one sender or another takes as a secret or a setting: plain, Standard Webhooks' form,
 /// base64 of 32 bytes with and without padding, a URL.
@@ -20,7 +19,10 @@ const VALUES: [&str; 5] = [
 
 static RECIPES: LazyLock<Vec<Recipe>> = LazyLock::new(|| {
     let catalog = Catalog::embedded().expect("the embedded senders are right");
-    let recipes: Vec<Recipe> = catalog.iter().flat_map(recipes).collect();
+    // Under a sender that signs nothing every callback verifies.
+    let signed =
+        catalog.iter().filter(|sender| sender.secret().is_some() || !sender.may_be_unsigned());
+    let recipes: Vec<Recipe> = signed.flat_map(recipes).collect();
     assert!(!recipes.is_empty(), "without senders nothing is tested");
     recipes
 });
@@ -55,18 +57,19 @@ fn contains(text: &[u8], part: &str) -> bool {
     text.windows(part.len()).any(|window| window == part.as_bytes())
 }
 
-fuzz_target!(|data: &[u8]| {
+/// Runs the target on one input.
+pub fn run(data: &[u8]) {
     let Some(parts) = Parts::parse(data) else { return };
     if VALUES.iter().any(|value| contains(data, value)) {
-        return; // whoever knows the secret may sign
+        return; // a caller that knows the secret may sign
     }
     for recipe in &*RECIPES {
         let mut callback = recipe.read(parts.request(), NOW_MS);
         let forged = matches!(callback.verify(), Judgement::Verified(_));
-        assert!(!forged, "{} took a callback that nobody signed", recipe.sender().name());
+        assert!(!forged, "{} took a callback that is not signed", recipe.sender().name());
         for (outcome, body) in replies(recipe, &parts) {
             let told = VALUES[..4].iter().any(|value| contains(&body, value));
             assert!(!told, "{}: the reply for {outcome} holds a secret", recipe.sender().name());
         }
     }
-});
+}
