@@ -13,7 +13,7 @@ UNIT_TIMEOUT := 40m
 FUZZ_SECONDS := 60
 FUZZ_TARGETS := $(notdir $(wildcard tests/fuzz/seeds/*))
 
-.PHONY: help run test setup fmt fmt-fix words lint deny unit examples backends docs-check doc bench-test bench bench-ledger soak bench-postgres bench-old-snapshot bench-console load load-deliveries attack deploy-check fuzz fuzz-check clean
+.PHONY: help run test setup fmt fmt-fix words lint deny unit examples backends docs-check doc bench-test bench bench-ledger soak bench-postgres bench-old-snapshot bench-console load load-deliveries attack sbom deploy-check fuzz fuzz-check clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,6 +106,9 @@ load-deliveries: ## The release build draining a backlog, in turn with a bare hy
 	@scripts/setup load
 	cargo build --locked --release --bin postern --example bare_hyper --example bare_client
 	python3 benches/load/deliver.py $(ARGS)
+
+sbom: ## The SBOM of the release build: target/postern.cdx.json
+	@scripts/sbom
 
 deploy-check: ## Alert rules and their tests, dashboard, systemd units, example configurations, the Helm chart
 	@scripts/setup charts
