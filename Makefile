@@ -80,6 +80,12 @@ load: ## The release build under load, in turn with a bare hyper server (ARGS=--
 	cargo build --locked --release --bin postern --example bare_hyper
 	python3 benches/load/run.py $(ARGS)
 
+.PHONY: instructions
+instructions: ## User instructions of a callback, by valgrind, against benches/instructions/allowed.txt (ARGS=--help)
+	@command -v valgrind >/dev/null || { echo "valgrind is missing; run \`apt-get install valgrind\`"; exit 1; }
+	cargo build --locked --release --bin postern
+	python3 benches/instructions/run.py $(ARGS)
+
 bench-ledger: ## The ledger at 0, 1, 5 and 20 million transactions; writes docs/benchmarks.md (ARGS=--help)
 	cargo build --locked --release --example at_size
 	python3 benches/ledger/run.py $(ARGS)

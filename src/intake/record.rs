@@ -166,7 +166,7 @@ impl VerifiedCallback<'_, '_> {
             Some(Reply::Answer(answer)) => Some(answer),
             Some(Reply::Silence) | None => None,
         };
-        let body = EventBody::encode(&event, &received.request(), kept).ok()?;
+        let body = EventBody::store(&event, &received.request(), kept).ok()?;
         Some(NewEvent {
             id: *id,
             source: route.id.clone(),

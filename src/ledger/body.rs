@@ -1,14 +1,19 @@
 //! The stored body of an event: its JSON, the original request, and sometimes the reply.
 //!
 //! Encoded once, before the event is recorded, and passed around as bytes. The first byte is the
-//! version of the form; older forms stay readable.
+//! version of the form. In version 1 the JSON is written out beside the request. In version 2 it is
+//! derived when it is read, from the request and from the facts that resolution found. Both are
+//! written and read: a body that is not a callback's has version 1.
+
+mod compact;
+mod facts;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::codec::{DecodeError, Put, Take, share};
 use super::sound::mended;
-use super::{Event, EventJson};
+use super::{Event, EventJson, Incoming};
 use crate::sender::{Answer, Request};
 
 /// The stored body of an event.
@@ -49,11 +54,53 @@ pub struct KeptReply {
 /// The usual maximum of a length prefix and similar.
 const LENGTH_BYTES: usize = 4;
 
-/// The form that this version writes.
-const VERSION: u8 = 1;
+/// The form that holds the JSON.
+const WITH_JSON: u8 = 1;
+/// The form from which the JSON is derived.
+const COMPACT: u8 = 2;
 
 impl EventBody {
-    /// Encodes the body of `event`. The request is borrowed and copied once.
+    /// Encodes the body of a callback, from which its JSON is derived. `request` is the one that was
+    /// resolved; it is copied once.
+    ///
+    /// # Errors
+    /// `DecodeError` if the request is longer than 4 GiB.
+    pub fn store(
+        event: &Incoming<'_>,
+        request: &Request<'_>,
+        reply: Option<&Answer>,
+    ) -> Result<Bytes, DecodeError> {
+        compact::encode(event, request, reply)
+    }
+
+    /// `body` in the form of version 1, for programs that read no other.
+    ///
+    /// # Errors
+    /// If the bytes have another form or a later version.
+    pub fn with_json(body: &Bytes) -> Result<Bytes, DecodeError> {
+        if body.first() != Some(&COMPACT) {
+            return Ok(body.clone());
+        }
+        let Self { json, request, reply } = Self::decode(body)?;
+        let headers = request.header_map();
+        let answer = reply.map(|reply| reply.answer()).transpose()?;
+        Self::encode(&json, &request.as_request("", &headers), answer.as_ref())
+    }
+
+    /// A body of version 2, marked as released by an operator; `None` for one of version 1.
+    pub(super) fn compact_released(body: &Bytes) -> Option<Result<Bytes, DecodeError>> {
+        (body.first() == Some(&COMPACT)).then(|| compact::released(body))
+    }
+
+    /// Where source, transaction and user of the event stand in `body`, if that is known.
+    pub(super) fn positions(body: &[u8]) -> Option<[usize; 3]> {
+        if body.first() != Some(&COMPACT) {
+            return None;
+        }
+        compact::positions(body).ok()
+    }
+
+    /// Encodes the body of `event` with its JSON. The request is borrowed and copied once.
     ///
     /// # Errors
     /// `DecodeError` if the event cannot be written as JSON, which no event of a sender causes.
@@ -66,7 +113,7 @@ impl EventBody {
         let headers: usize = headers.map(|len| len + 2 * LENGTH_BYTES).sum();
         let size = event.size_hint() + request.target.len() + headers + request.body.len();
         let mut to = Vec::with_capacity(size + reply.map_or(0, |answer| answer.body.len()));
-        to.push(VERSION);
+        to.push(WITH_JSON);
         // The JSON is written in place; its length is four bytes in front, not of variable size.
         to.extend_from_slice(&[0; 4]);
         event.put_json(&mut to)?;
@@ -75,19 +122,19 @@ impl EventBody {
         put_request(&mut to, request);
         to.push(u8::from(reply.is_some()));
         if let Some(answer) = reply {
-            to.extend_from_slice(&answer.status.as_u16().to_le_bytes());
-            let content_type = answer.content_type.as_ref().map(HeaderValue::as_bytes);
-            to.put_bytes(content_type.unwrap_or_default());
-            to.put_bytes(&answer.body);
+            put_reply(&mut to, answer);
         }
         Ok(to.into())
     }
 
-    /// Decodes the output of [`EventBody::encode`]; the parts share `bytes`.
+    /// Decodes a stored body; the parts share `bytes`, but for a JSON that is derived.
     ///
     /// # Errors
     /// If the bytes have another form or a later version.
     pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        if bytes.first() == Some(&COMPACT) {
+            return compact::decode(bytes);
+        }
         let mut from = Take(bytes);
         let json = take_json(&mut from)?;
         let request = take_request(&mut from, bytes)?;
@@ -104,6 +151,9 @@ impl EventBody {
     /// # Errors
     /// If the bytes have another form or a later version.
     pub fn json_of(bytes: &Bytes) -> Result<Bytes, DecodeError> {
+        if bytes.first() == Some(&COMPACT) {
+            return compact::json_of(bytes);
+        }
         take_json(&mut Take(bytes)).map(|json| mended(share(bytes, json)))
     }
 
@@ -149,14 +199,25 @@ impl RawRequest {
 // Common methods take one byte on disk; any other is written in full after a zero.
 const METHODS: [Method; 3] = [Method::GET, Method::POST, Method::PUT];
 
-fn put_request(to: &mut Vec<u8>, request: &Request<'_>) {
-    match METHODS.iter().position(|method| method == request.method) {
+fn put_method(to: &mut Vec<u8>, method: &Method) {
+    match METHODS.iter().position(|known| known == method) {
         Some(at) => to.push(at as u8 + 1),
         None => {
             to.push(0);
-            to.put_bytes(request.method.as_str().as_bytes());
+            to.put_bytes(method.as_str().as_bytes());
         }
     }
+}
+
+fn take_method(from: &mut Take<'_>) -> Result<Method, DecodeError> {
+    match from.u8()? {
+        0 => Method::from_bytes(from.bytes()?).or(Err(DecodeError)),
+        at => METHODS.get(usize::from(at) - 1).cloned().ok_or(DecodeError),
+    }
+}
+
+fn put_request(to: &mut Vec<u8>, request: &Request<'_>) {
+    put_method(to, request.method);
     to.put_bytes(request.target);
     to.put_len(request.headers.len());
     for (name, value) in request.headers {
@@ -166,8 +227,27 @@ fn put_request(to: &mut Vec<u8>, request: &Request<'_>) {
     to.put_bytes(request.body);
 }
 
+fn put_reply(to: &mut Vec<u8>, answer: &Answer) {
+    to.extend_from_slice(&answer.status.as_u16().to_le_bytes());
+    let content_type = answer.content_type.as_ref().map(HeaderValue::as_bytes);
+    to.put_bytes(content_type.unwrap_or_default());
+    to.put_bytes(&answer.body);
+}
+
+/// JSON that is written already.
+impl EventJson for Bytes {
+    fn size_hint(&self) -> usize {
+        self.len()
+    }
+
+    fn put_json(&self, to: &mut Vec<u8>) -> Result<(), DecodeError> {
+        to.extend_from_slice(self);
+        Ok(())
+    }
+}
+
 fn take_json<'a>(from: &mut Take<'a>) -> Result<&'a [u8], DecodeError> {
-    if from.u8()? != VERSION {
+    if from.u8()? != WITH_JSON {
         return Err(DecodeError);
     }
     let len = from.u32()? as usize;
@@ -175,10 +255,7 @@ fn take_json<'a>(from: &mut Take<'a>) -> Result<&'a [u8], DecodeError> {
 }
 
 fn take_request(from: &mut Take<'_>, whole: &Bytes) -> Result<RawRequest, DecodeError> {
-    let method = match from.u8()? {
-        0 => Method::from_bytes(from.bytes()?).or(Err(DecodeError))?,
-        at => METHODS.get(usize::from(at) - 1).cloned().ok_or(DecodeError)?,
-    };
+    let method = take_method(from)?;
     let target = share(whole, from.bytes()?);
     let count = from.len()?;
     let mut headers = Vec::with_capacity(count.min(from.0.len()));
@@ -248,7 +325,7 @@ mod tests {
             assert_eq!(EventBody::decode(&bytes.slice(..cut)), Err(DecodeError));
         }
         let mut later = bytes.to_vec();
-        later[0] = 2;
+        later[0] = 3;
         assert_eq!(EventBody::decode(&later.into()), Err(DecodeError));
     }
 }

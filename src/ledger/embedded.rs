@@ -322,8 +322,8 @@ impl Ledger for Embedded {
     }
 
     async fn may_hold_older_keys(&self) -> Result<bool, LedgerError> {
-        let version = |run: &Run| run.segment().header.version;
-        Ok(self.core().all_runs().iter().any(|run| version(run) <= segment::OLDER_KEYS))
+        let may = |run: &Run| run.segment().header.may_hold_older_keys();
+        Ok(self.core().all_runs().iter().any(may))
     }
 
     async fn check_nonces(&self, batch: &[Nonce]) -> Result<Vec<NonceUse>, LedgerError> {

@@ -7,13 +7,12 @@ use serde_json::value::RawValue;
 
 use super::EventId;
 use super::codec::DecodeError;
-use super::sound::mend;
-use crate::clock::{Stamp, UnixMillis};
-use crate::sender::{Effect, Resolved, Role, put_json_text};
+use crate::clock::UnixMillis;
+use crate::sender::{Effect, Resolved};
 
 /// An event. Its JSON is a public contract: members and their order stay. `kind` and `effect` are
-/// always the last two; new optional members come before them. [`Incoming`] writes the same JSON on
-/// the way into the ledger.
+/// always the last two; new optional members come before them. A stored body writes the same JSON
+/// when it is read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Event<'e> {
     /// The id, the same on every attempt of every delivery.
@@ -141,8 +140,7 @@ impl EventJson for Event<'_> {
 /// The approximate length of an event's JSON without parameters and template.
 const MEMBERS_BYTES: usize = 400;
 
-/// An event on its way into the ledger. Its JSON has the members of [`Event`]; it is written for
-/// every callback, and so without a serializer.
+/// An event on its way into the ledger; [`super::EventBody::store`] writes it down.
 #[derive(Clone, Copy, Debug)]
 pub struct Incoming<'e> {
     /// The id.
@@ -159,102 +157,12 @@ pub struct Incoming<'e> {
     pub release: Release,
 }
 
-impl EventJson for Incoming<'_> {
-    fn size_hint(&self) -> usize {
-        let roles = Role::ALL.into_iter().filter_map(|role| self.resolved.role(role));
-        let roles: usize = roles.map(str::len).sum();
-        let texts = self.resolved.params().len() + self.resolved.template().len() + roles;
-        MEMBERS_BYTES + self.source.len() + self.sender.len() + texts
-    }
-
-    fn put_json(&self, to: &mut Vec<u8>) -> Result<(), DecodeError> {
-        let resolved = self.resolved;
-        put(to, "{\"id\":\"", self.id.encode(&mut [0; EventId::TEXT_BYTES]));
-        put_text(to, "\",\"source\":", self.source);
-        put_text(to, ",\"sender\":", self.sender);
-        let transaction = resolved.role(Role::Transaction).unwrap_or_default();
-        put_text(to, ",\"transaction\":", transaction);
-        put(to, ",\"received_at\":\"", Stamp::of(self.received_ms).as_str());
-        put_or_null(to, "\",\"user\":", resolved.role(Role::User));
-        put_or_null(to, ",\"item\":", resolved.role(Role::Item));
-        put_or_null(to, ",\"amount\":", resolved.role(Role::Amount));
-        put(to, ",\"test\":", if resolved.is_test() { "true" } else { "false" });
-        put_list(to, ",\"unresolved\":", resolved.unresolved().iter().map(String::as_str));
-        let roles = resolved.authenticated().iter().map(|role| role.as_str());
-        let facts = resolved.covered().iter().map(|fact| fact.as_str());
-        put_list(to, ",\"authenticated\":", roles.chain(facts));
-        let params_at = to.len();
-        put(to, ",\"params\":", resolved.params());
-        mend(&mut to[params_at..]);
-        put(to, ",\"resolved\":", resolved.template());
-        let later = [
-            (",\"currency\":", resolved.role(Role::Currency)),
-            (",\"custom\":", resolved.role(Role::Custom)),
-            (",\"reverses\":", resolved.role(Role::Reverses)),
-        ];
-        for (name, value) in later {
-            if let Some(value) = value {
-                put_text(to, name, value);
-            }
-        }
-        if !resolved.recut().is_empty() {
-            put_list(to, ",\"recut\":", resolved.recut().iter().map(String::as_str));
-        }
-        if let Some(unit) = resolved.amount_unit() {
-            put_text(to, ",\"amount_unit\":", unit.as_str());
-        }
-        if !resolved.escaped().is_empty() {
-            put_list(to, ",\"escaped\":", resolved.escaped().iter().map(|role| role.as_str()));
-        }
-        if !self.release.is_none() {
-            put(to, ",\"released\":", "true");
-        }
-        put_text(to, ",\"kind\":", resolved.kind());
-        put_text(to, ",\"effect\":", resolved.effect().as_str());
-        to.push(b'}');
-        Ok(())
-    }
-}
-
-/// Appends `json` after `lead`, which is JSON too.
-#[inline]
-fn put(to: &mut Vec<u8>, lead: &'static str, json: &str) {
-    to.extend_from_slice(lead.as_bytes());
-    to.extend_from_slice(json.as_bytes());
-}
-
-#[inline]
-fn put_text(to: &mut Vec<u8>, lead: &'static str, text: &str) {
-    to.extend_from_slice(lead.as_bytes());
-    put_json_text(to, text.as_bytes());
-}
-
-fn put_or_null(to: &mut Vec<u8>, lead: &'static str, text: Option<&str>) {
-    match text {
-        Some(text) => put_text(to, lead, text),
-        None => put(to, lead, "null"),
-    }
-}
-
-fn put_list<'t>(to: &mut Vec<u8>, lead: &'static str, mut texts: impl Iterator<Item = &'t str>) {
-    match texts.next() {
-        None => return put(to, lead, "[]"),
-        Some(first) => {
-            put(to, lead, "[");
-            put_json_text(to, first.as_bytes());
-        }
-    }
-    for text in texts {
-        put_text(to, ",", text);
-    }
-    to.push(b']');
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use md5::Digest as _;
 
     use super::*;
+    use crate::ledger::EventBody;
     use crate::sender::{
         Catalog, Judgement, LiveSecret, Recipe, Request, Resolution, Secret, Terms,
     };
@@ -301,49 +209,60 @@ pub(super) mod tests {
         assert_eq!(serde_json::to_string(&back).unwrap(), expected);
     }
 
-    /// The result of `taku`'s catalog file for a callback signed with `secret`.
-    fn resolved(query: &str, secret: &str) -> Box<Resolved> {
+    /// The secret of the callbacks of these tests.
+    pub(in crate::ledger) const SECRET: &str = "key";
+
+    /// The target of a callback of `taku` with the parameters `query`, signed under `secret`.
+    pub(in crate::ledger) fn signed(query: &str, secret: &str) -> String {
+        let all: Vec<(String, String)> = serde_urlencoded::from_str(query).unwrap();
+        let value = |name: &str| {
+            let found = all.iter().find(|(other, _)| other == name);
+            found.map_or("", |(_, value)| value).to_owned()
+        };
+        let names = ["trans_id", "placement_id", "adsource_id", "reward_amount", "reward_name"];
+        let mut text: String =
+            names.map(|name| format!("{name}={}&", value(name))).into_iter().collect();
+        text += &format!("sec_key={secret}");
+        let sign = const_hex::encode(md5::Md5::digest(text));
+        format!("/callback/a?{query}&sign={sign}")
+    }
+
+    /// The result of `taku`'s catalog file for a callback signed under `secret`.
+    pub(in crate::ledger) fn resolved(request: &Request<'_>, secret: &str) -> Box<Resolved> {
         let catalog = Catalog::embedded().unwrap();
         let value = Secret::new(secret.as_bytes());
         let secrets = vec![LiveSecret { id: "1".into(), value, until_ms: None }];
         let template = Some("who={user_id}&more={more}".into());
         let terms = Terms { secrets, template, ..Terms::default() };
         let recipe = Recipe::compile(catalog.get("taku").unwrap(), &terms).unwrap();
-        let target = format!("/callback/a?{query}");
-        let request = Request {
-            method: &http::Method::GET,
-            target: target.as_bytes(),
-            base: "",
-            headers: &http::HeaderMap::new(),
-            body: b"",
-        };
-        let mut callback = recipe.read(request, 0);
-        let Judgement::Verified(mut verified) = callback.verify() else { panic!("{query}") };
-        let Resolution::Event(resolved) = verified.resolve("evt_0") else { panic!("{query}") };
+        let mut callback = recipe.read(*request, 0);
+        let Judgement::Verified(mut verified) = callback.verify() else { panic!("{request:?}") };
+        let Resolution::Event(resolved) = verified.resolve("evt_0") else { panic!("{request:?}") };
         resolved
     }
 
     #[test]
-    fn what_is_written_by_hand_is_what_a_library_writes_of_the_same_event() {
-        // md5(trans_id=..&placement_id=&adsource_id=&reward_amount=..&reward_name=..&sec_key=..)
+    fn what_is_derived_is_what_a_library_writes_of_the_same_event() {
         for (user, name) in [("u1", "coin"), ("%22%E4%BA%BA%0A", "a%5Cb"), ("%ff", "%01+%2B")] {
             let plain = |text: &str| {
                 let pairs = format!("v={text}");
                 let mut all: Vec<(String, String)> = serde_urlencoded::from_str(&pairs).unwrap();
                 all.remove(0).1
             };
-            let signed = format!(
-                "trans_id=t-1&placement_id=p&adsource_id=5&reward_amount=10&reward_name={}&sec_key=key",
-                plain(name)
-            );
-            let sign = const_hex::encode(md5::Md5::digest(signed));
-            let resolved = resolved(
+            let target = signed(
                 &format!(
                     "user_id={user}&trans_id=t-1&placement_id=p&adsource_id=5&reward_amount=10\
-                     &reward_name={name}&extra_data=%7B%7D&odd%22={user}&sign={sign}"
+                     &reward_name={name}&extra_data=%7B%7D&odd%22={user}"
                 ),
-                "key",
+                SECRET,
             );
+            let request = Request {
+                method: &http::Method::GET,
+                target: target.as_bytes(),
+                base: "",
+                headers: &http::HeaderMap::new(),
+                body: b"",
+            };
             let id = EventId::from_bytes([0xa7; 16]);
             let (source, sender) = ("level\"-end", "taku");
             let event = Incoming {
@@ -351,13 +270,14 @@ pub(super) mod tests {
                 source,
                 sender,
                 received_ms: 1_700_000_000_123,
-                resolved: &resolved,
+                resolved: &resolved(&request, SECRET),
                 release: Release::None,
             };
-            let mut written = Vec::new();
-            event.put_json(&mut written).unwrap();
+            let stored = EventBody::store(&event, &request, None).unwrap();
+            let written = EventBody::json_of(&stored).unwrap();
             let read: Event<'_> = serde_json::from_slice(&written).unwrap();
-            assert_eq!(String::from_utf8(written).unwrap(), serde_json::to_string(&read).unwrap());
+            let again = serde_json::to_string(&read).unwrap();
+            assert_eq!(String::from_utf8(written.to_vec()).unwrap(), again);
             assert_eq!((read.id, &*read.source, &*read.transaction), (id, source, "t-1"));
             // Bytes that are not UTF-8 are shown in their escapes.
             let shown = if user == "%ff" { String::from("%FF") } else { plain(user) };

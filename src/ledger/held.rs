@@ -319,6 +319,16 @@ impl NewHeld {
         })
     }
 
+    /// The callback with a body of version 1, for programs that read no other.
+    pub(super) fn with_json(&self) -> Self {
+        let mut older = self.clone();
+        // An unreadable body stays as it is.
+        if let Ok(body) = EventBody::with_json(&self.event.body) {
+            older.event.body = body;
+        }
+        older
+    }
+
     /// The mark that a decision leaves.
     pub(super) fn mark(&self, order: &HeldOrder) -> HeldMark {
         HeldMark {
@@ -465,6 +475,9 @@ impl EventBody {
     pub fn released(body: &Bytes) -> Result<Bytes, DecodeError> {
         const MEMBER: &[u8] = br#","released":true"#;
         const LAST: &[u8] = br#","kind":""#;
+        if let Some(marked) = Self::compact_released(body) {
+            return marked;
+        }
         let json = Self::json_of(body)?;
         // Behind it are only a name and a word, which hold no quotation marks.
         let at = memchr::memmem::rfind(&json, LAST).ok_or(DecodeError)?;

@@ -226,18 +226,29 @@ pub(super) fn put_event(to: &mut Vec<u8>, event: &NewEvent, gaps: &mut Gaps) {
     }
     keys.iter().for_each(|key| to.extend_from_slice(&key.0));
     put_targets(to, &event.targets);
-    let mut said = BodyTexts { body: &event.body, from: 0 };
     let texts = [Some(event.source.as_str()), Some(&event.transaction), event.user.as_deref()];
-    for (text, gap) in texts.into_iter().zip(&mut gaps.0) {
-        if let Some(text) = text {
-            put_part(to, said.find(text.as_bytes(), gap), text);
+    match EventBody::positions(&event.body) {
+        Some(positions) => {
+            for (text, at) in texts.into_iter().zip(positions) {
+                let Some(text) = text else { continue };
+                let there = event.body.get(at..).is_some_and(|at| at.starts_with(text.as_bytes()));
+                put_part(to, Some(at).filter(|_| there), text);
+            }
+        }
+        None => {
+            let mut said = BodyTexts { body: &event.body, from: 0 };
+            for (text, gap) in texts.into_iter().zip(&mut gaps.0) {
+                if let Some(text) = text {
+                    put_part(to, said.find(text.as_bytes(), gap), text);
+                }
+            }
         }
     }
     to.extend_from_slice(&event.body);
 }
 
-/// The distances of source, transaction and user in the previous event: usually the same in the
-/// next one.
+/// The distances of source, transaction and user in the previous event whose body has its JSON:
+/// usually the same in the next one.
 #[derive(Debug, Default)]
 pub(super) struct Gaps([usize; 3]);
 

@@ -38,12 +38,15 @@ use crate::ledger::seal::{KeyId, Keyring, MasterKey};
 const MAGIC: &[u8; 8] = b"POSTERNJ";
 /// Payloads are sealed.
 const SEALED: u16 = 1;
-/// The format that this version writes, and the newest that it reads. In version 1 events have all
-/// texts in full. Up to version 2 deduplication keys may have an older form: retention keeps a
-/// segment's version. A segment in another version is read, and not continued.
-pub(super) const VERSION: u16 = 3;
-/// Keys of a segment of this version may have an older form: imports are written in it.
-pub(super) const OLDER_KEYS: u16 = 2;
+/// The format that this version writes. In version 1 events have all texts in full. Up to version 2
+/// deduplication keys may have an older form: retention keeps a segment's version. From version 4 on
+/// bodies of events may have version 2. A segment in another version is read, and not continued.
+pub(super) const VERSION: u16 = 4;
+/// The format of imports, and the newest that is read: as [`VERSION`], but deduplication keys may
+/// have an older form.
+pub(super) const IMPORTED: u16 = 5;
+/// Up to this version the keys may have an older form too.
+const OLDER_KEYS: u16 = 2;
 /// Bytes before the first frame.
 pub(super) const HEADER: u32 = 64;
 /// Bytes before the records of a frame.
@@ -136,8 +139,10 @@ impl Header {
             return Err("not a journal of Postern (offset 0)".into());
         }
         let version = u16::from_le_bytes([bytes[8], bytes[9]]);
-        if !(1..=VERSION).contains(&version) {
-            return Err(format!("written in version {version}; this program reads 1 to {VERSION}"));
+        if !(1..=IMPORTED).contains(&version) {
+            return Err(format!(
+                "written in version {version}; this program reads 1 to {IMPORTED}"
+            ));
         }
         if crc32fast::hash(&bytes[..60]) != u32_at(bytes, 60) {
             return Err("the header is damaged (offset 0)".into());
@@ -147,6 +152,11 @@ impl Header {
             return Err(format!("written with flags {flags:#x}, which this program does not know"));
         }
         Ok(Self::fields(bytes))
+    }
+
+    /// Whether deduplication keys of the segment may have an older form.
+    pub(super) fn may_hold_older_keys(&self) -> bool {
+        self.version <= OLDER_KEYS || self.version == IMPORTED
     }
 
     /// The raw fields, unchecked.

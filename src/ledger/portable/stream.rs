@@ -21,10 +21,8 @@ use crate::ledger::seal::{KeyId, Keyring, MasterKey, Nonces};
 
 const MAGIC: &[u8; 8] = b"POSTERNX";
 /// The format that this version writes, and the newest that it reads. Version 2 added callbacks
-/// that wait for a decision.
-const VERSION: u16 = 2;
-/// The form of an increment: programs without support for it must not accept it as a whole export.
-const INCREMENT_VERSION: u16 = 3;
+/// that wait for a decision, version 3 increments, version 4 bodies from which the JSON is derived.
+const VERSION: u16 = 4;
 const SEALED: u16 = 1;
 const INCREMENT: u16 = 2;
 const HEAD: usize = 44;
@@ -131,8 +129,7 @@ impl<W: Write> ExportWriter<W> {
         };
         let mut head = Vec::with_capacity(HEAD);
         head.extend_from_slice(MAGIC);
-        let version = if follows.is_some() { INCREMENT_VERSION } else { VERSION };
-        head.extend_from_slice(&version.to_le_bytes());
+        head.extend_from_slice(&VERSION.to_le_bytes());
         let flag = |is_set: bool, flag: u16| if is_set { flag } else { 0 };
         let flags = flag(key.is_some(), SEALED) | flag(follows.is_some(), INCREMENT);
         head.extend_from_slice(&flags.to_le_bytes());
@@ -203,10 +200,9 @@ impl<R: Read> ExportReader<R> {
             return Err(ExportError::Damaged("not an export of Postern".into()));
         }
         let version = u16::from_le_bytes([head[8], head[9]]);
-        if !(1..=INCREMENT_VERSION).contains(&version) {
+        if !(1..=VERSION).contains(&version) {
             return Err(ExportError::Damaged(format!(
-                "the export is written in version {version}; this program reads 1 to \
-                 {INCREMENT_VERSION}"
+                "the export is written in version {version}; this program reads 1 to {VERSION}"
             )));
         }
         let crc = crc32fast::hash(&head[..HEAD - 4]);

@@ -18,8 +18,8 @@ use super::sql::{CLOCK, NOW, hash8, id_of, int, key_of, key_uuid, seen, uuid_of}
 use super::{Core, TARGETS_BETWEEN};
 use crate::ledger::accept::{First, Judged};
 use crate::ledger::{
-    Accepted, DedupeKey, EventId, FaultCode, Fingerprint, NewEvent, Nonce, NonceUse, PastEvent,
-    TargetId,
+    Accepted, DedupeKey, EventBody, EventId, FaultCode, Fingerprint, NewEvent, Nonce, NonceUse,
+    PastEvent, TargetId,
 };
 
 /// Bytes of the bodies of one call. PostgreSQL accepts 1 GB in one message.
@@ -277,10 +277,13 @@ impl<'e> EventColumns<'e> {
     }
 }
 
-/// The sealed part of an event.
+/// The sealed part of an event. Gateways of an earlier version, which may run beside this one, read
+/// no body but one with its JSON.
 pub(super) fn piece_of(event: &NewEvent, pen: &RowSealer<'_>) -> Vec<u8> {
     let place = Place::Event { id: event.id, source: event.source.as_str() };
-    write_event(pen, place, &event.transaction, event.user.as_deref(), &event.body)
+    let older = EventBody::with_json(&event.body);
+    let body = older.as_ref().unwrap_or(&event.body);
+    write_event(pen, place, &event.transaction, event.user.as_deref(), body)
 }
 
 /// The statement that records events. If one of two keys of an event was taken concurrently, the

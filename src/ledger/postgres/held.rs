@@ -115,6 +115,8 @@ impl Core {
             return Ok(0);
         }
         let pen = self.vault.pen()?;
+        // As of events: gateways of an earlier version read no other body.
+        let new: Vec<NewHeld> = new.iter().map(|held| held.with_json()).collect();
         let ids: Vec<Uuid> = new.iter().map(|held| uuid(held.id)).collect();
         let sources: Vec<&str> = new.iter().map(|held| held.event.source.as_str()).collect();
         let whys: Vec<i16> = new.iter().map(|held| i16::from(held.why.code())).collect();

@@ -20,6 +20,7 @@ use crate::sender::language::coverage::{Coverage, TextVerdict};
 use crate::sender::language::definition::{KindUse, RoleText, Roles, Uncovered};
 use crate::sender::language::recipe::{Protection, WhenBody};
 use crate::sender::language::text::{Piece, Text};
+use crate::sender::request::Request;
 use crate::sender::request::callback::{
     Callback, CallbackError, CallbackKind, Proof, Resolution, Verified,
 };
@@ -27,11 +28,10 @@ use crate::sender::request::encoding;
 use crate::sender::request::parameters::ParameterError;
 use crate::sender::request::unreplaced;
 use amount::same_amount;
-use shown::UnknownNames;
 
 pub(in crate::sender) use amount::plain_amount;
 
-/// Room for the texts of a callback, beyond twice its query: once as roles, once as parameters.
+/// Room for the texts of a callback, beyond its query.
 const TEXTS_BYTES: usize = 128;
 
 /// A value with the role's text that made it.
@@ -103,14 +103,15 @@ impl<'a> Callback<'a> {
             facts.identity = IdentityCover::Covered;
         }
         let mut unresolved: Vec<String> = this.unreplaced().map(unreplaced::shown).collect();
-        let mut texts = Texts::with_capacity(TEXTS_BYTES + 2 * this.query.len());
-        let mut roles = [None; Role::ALL.len()];
+        let mut texts = Texts::with_capacity(TEXTS_BYTES + this.query.len());
+        let (mut roles, mut positions) = ([None; Role::ALL.len()], [None; Role::ALL.len()]);
         let (mut authenticated, mut escaped) = (SmallVec::new(), SmallVec::new());
         for role in Role::ALL {
             let Some((value, text)) = this.role_text(role)? else { continue };
             match str::from_utf8(&value) {
                 Ok(_) => {
                     roles[role as usize] = Some(texts.put(|out| out.extend_from_slice(&value)));
+                    positions[role as usize] = this.position(&value);
                 }
                 // Two transactions must never have one text.
                 Err(_) if matches!(role, Role::Transaction | Role::Reverses) => {
@@ -130,7 +131,6 @@ impl<'a> Callback<'a> {
         }
         let content =
             this.content(|role| roles[role as usize].map(|span| texts.get(span)), &escaped);
-        let params = texts.put(|out| this.put_params(out, UnknownNames::Shown));
         let template = texts.put(|out| this.put_template(event_id, &mut unresolved, out));
         let mut keys = Keys::default();
         this.put_keys(identity, facts, &mut keys)?;
@@ -139,6 +139,7 @@ impl<'a> Callback<'a> {
         let resolved = Resolved {
             texts: texts.finish(),
             roles,
+            positions,
             kind: this.kind_here().map(|kind| kind.name.clone()),
             test,
             unresolved,
@@ -148,7 +149,7 @@ impl<'a> Callback<'a> {
             unit: this.role_layers().find_map(|roles| roles.amount_unit),
             escaped,
             recut: coverage.recut.clone(),
-            params,
+            params: this.params_form(),
             template,
             keys,
             content,
@@ -156,6 +157,18 @@ impl<'a> Callback<'a> {
             secret: this.matched.as_ref().and_then(|matched| matched.secret),
         };
         Ok((resolved, coverage.verdict))
+    }
+
+    /// The position of `value` in target and body, one behind the other, if it stands there as it
+    /// is.
+    fn position(&self, value: &[u8]) -> Option<u32> {
+        let Request { target, body, .. } = self.request;
+        let within = |whole: &[u8]| {
+            let at = (value.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
+            (at + value.len() <= whole.len()).then_some(at)
+        };
+        let at = within(target).or_else(|| within(body).map(|at| target.len() + at));
+        at.and_then(|at| u32::try_from(at).ok())
     }
 
     /// Facts for the keys.
@@ -471,13 +484,16 @@ impl<'a> Callback<'a> {
         Err(CallbackError::of(Reason::PinnedReward, about.as_str()))
     }
 
-    /// The source's template, resolved, as a JSON object of texts.
+    /// The source's template, resolved, as a JSON object of texts; nothing if there is none.
     fn put_template(
         &self,
         event_id: &dyn fmt::Display,
         unresolved: &mut Vec<String>,
         to: &mut Vec<u8>,
     ) {
+        if self.recipe.template.is_empty() {
+            return;
+        }
         let event_id = Some(event_id);
         let said =
             ReplyValues { reason: None, at_ms: self.now_ms, countersign: "", code: "", event_id };

@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use super::params_form::{ParamsForm, StoredParams};
+use crate::sender::request::Request;
+
 /// The meaning of a callback's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
@@ -179,6 +182,8 @@ impl<T> ByRole<T> {
 pub struct Resolved {
     pub(in crate::sender) texts: String,
     pub(in crate::sender) roles: [Option<Span>; Role::ALL.len()],
+    /// Where each role stands in target and body, one behind the other.
+    pub(in crate::sender) positions: [Option<u32>; Role::ALL.len()],
     pub(in crate::sender) kind: Option<String>,
     pub(in crate::sender) test: bool,
     pub(in crate::sender) unresolved: Vec<String>,
@@ -190,7 +195,7 @@ pub struct Resolved {
     /// Roles that are shown percent-encoded, because they are not UTF-8.
     pub(in crate::sender) escaped: SmallVec<[Role; 1]>,
     pub(in crate::sender) recut: Vec<String>,
-    pub(in crate::sender) params: Span,
+    pub(in crate::sender) params: ParamsForm,
     pub(in crate::sender) template: Span,
     pub(in crate::sender) keys: Keys,
     pub(in crate::sender) content: u64,
@@ -383,16 +388,44 @@ impl Resolved {
         &self.recut
     }
 
-    /// The parameters as received, a JSON object; supplied signatures are masked.
+    /// The position of `role`'s value in the target and the body, one behind the other, of the
+    /// request that was resolved; `None` if it does not stand there as it is.
     #[must_use]
-    pub fn params(&self) -> &str {
-        self.text(self.params)
+    pub fn position(&self, role: Role) -> Option<usize> {
+        self.positions[role as usize].map(|at| at as usize)
+    }
+
+    /// The parameters as received, for [`StoredParams`]: what is masked, not the values.
+    #[must_use]
+    pub fn params_form(&self) -> &[u8] {
+        self.params.bytes()
+    }
+
+    /// The parameters of `request`, which was resolved, a JSON object; supplied signatures are
+    /// masked. Empty for another request.
+    #[must_use]
+    pub fn params(&self, request: &Request<'_>) -> String {
+        let Request { target, body, .. } = *request;
+        let mut out = Vec::new();
+        match (StoredParams { form: self.params_form(), target, body }.put_json(&mut out)) {
+            Ok(()) => String::from_utf8(out).unwrap_or_default(),
+            Err(_) => String::new(),
+        }
     }
 
     /// The source's template, resolved, a JSON object of texts.
     #[must_use]
     pub fn template(&self) -> &str {
-        self.text(self.template)
+        match self.text(self.template) {
+            "" => "{}",
+            template => template,
+        }
+    }
+
+    /// Whether the source has a template.
+    #[must_use]
+    pub fn has_template(&self) -> bool {
+        self.template.end > self.template.start
     }
 
     /// The keys of what happened, each unambiguous within its source: one, and one more for each

@@ -5,7 +5,7 @@ use crate::ledger::embedded::call::{EventImport, ImportCall, ImportItem};
 use crate::ledger::embedded::deliveries::after;
 use crate::ledger::embedded::documents::Written;
 use crate::ledger::embedded::record::{self, StateRecord};
-use crate::ledger::embedded::segment::{OLDER_KEYS, VERSION};
+use crate::ledger::embedded::segment::{IMPORTED, VERSION};
 use crate::ledger::embedded::tables::{Note, half_id};
 use crate::ledger::{Imported, LedgerError, PastEvent, Revision};
 
@@ -13,7 +13,7 @@ impl Committer {
     /// Imports unknown items. After an error some may have been imported; offered again, they are
     /// known. Keys of another ledger may have an older form.
     pub(super) fn import(&mut self, call: ImportCall) -> Result<Imported, LedgerError> {
-        let version = if call.has_keys() { OLDER_KEYS } else { VERSION };
+        let version = if call.has_keys() { IMPORTED } else { VERSION };
         self.make_room_in(version, call.size, call.records)?;
         let mut imported = Imported::default();
         for item in call.items {

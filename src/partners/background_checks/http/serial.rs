@@ -7,10 +7,10 @@
 //! and for all gateways: the first callback or order with a `key` and a `seq` has them, and its
 //! content is bound. A reply bears the numbers of its call, which are used by the time it is made.
 
+use bytes::Bytes;
 use serde_json::json;
 use smallvec::SmallVec;
 
-use crate::clock::UnixMillis;
 use crate::config::Source;
 use crate::ledger::{
     DedupResult, EventBody, EventId, EventKeys, Fingerprint, Incoming, LedgerError, NewEvent,
@@ -18,7 +18,7 @@ use crate::ledger::{
 };
 use crate::partners::Call;
 use crate::partners::background_checks::SENDER;
-use crate::sender::{Judgement, Request, Resolution, Resolved};
+use crate::sender::{Judgement, Request, Resolution};
 
 /// The status of an order in the log, in place of a state of its check.
 const ORDERED: &str = "temporary report ordered";
@@ -55,7 +55,7 @@ pub(super) async fn bind(call: &Call<'_>, number: &str) -> Result<Serial, Ledger
 fn event(call: &Call<'_>, source: &Source, number: &str) -> Option<NewEvent> {
     // Not under `recordNo`: an order says nothing about its check, and is not found by it.
     let body = json!({ "reportOf": number, "status": ORDERED }).to_string();
-    let callback = Request {
+    let request = Request {
         method: &http::Method::POST,
         target: b"/",
         base: "",
@@ -63,31 +63,33 @@ fn event(call: &Call<'_>, source: &Source, number: &str) -> Option<NewEvent> {
         body: body.as_bytes(),
     };
     let id = EventId::new(call.at_ms);
-    let mut callback = source.recipe.read(callback, call.at_ms);
+    let mut callback = source.recipe.read(request, call.at_ms);
     let Judgement::Verified(mut verified) = callback.verify() else { return None };
     let resolved = match verified.resolve(id) {
         Resolution::Event(resolved) | Resolution::Ambiguous(resolved) => resolved,
         Resolution::Challenge | Resolution::Test | Resolution::Rejected(_) => return None,
     };
-    recorded(call, source, id, &resolved, number)
+    let incoming = Incoming {
+        id,
+        source: &source.name,
+        sender: SENDER,
+        received_ms: call.at_ms,
+        resolved: &resolved,
+        release: Release::None,
+    };
+    // The order is shown as its callback would be, and kept with its own target.
+    let shown = EventBody::json_of(&EventBody::store(&incoming, &request, None).ok()?).ok()?;
+    recorded(call, source, &incoming, &shown, number)
 }
 
 fn recorded(
     call: &Call<'_>,
     source: &Source,
-    id: EventId,
-    resolved: &Resolved,
+    incoming: &Incoming<'_>,
+    shown: &Bytes,
     number: &str,
 ) -> Option<NewEvent> {
-    let received_ms: UnixMillis = call.at_ms;
-    let incoming = Incoming {
-        id,
-        source: &source.name,
-        sender: SENDER,
-        received_ms,
-        resolved,
-        release: Release::None,
-    };
+    let Incoming { id, received_ms, resolved, .. } = *incoming;
     let target = [call.path().as_bytes(), b"?", call.query()].concat();
     let request = Request {
         method: call.method(),
@@ -106,7 +108,7 @@ fn recorded(
         user: None,
         received_ms,
         test: false,
-        body: EventBody::encode(&incoming, &request, None).ok()?,
+        body: EventBody::encode(shown, &request, None).ok()?,
         targets: SmallVec::new(),
         source,
     })

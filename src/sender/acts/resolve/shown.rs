@@ -6,16 +6,15 @@ use serde_json::value::RawValue;
 
 use crate::sender::acts::evaluate::Context;
 use crate::sender::acts::json_object::{JsonObject, put_json_text};
+use crate::sender::acts::params_form::{BodySection, MASK, ParamsForm};
 use crate::sender::crypto::digest;
 use crate::sender::language::bound::{Input, Scope};
+use crate::sender::language::definition::Reads;
 use crate::sender::language::recipe::Also;
 use crate::sender::request::callback::Callback;
 use crate::sender::request::encoding::Plus;
 use crate::sender::request::names::Slot;
-use crate::sender::request::parameters::{Parameter, Parameters, Place, Value};
-
-/// Shown in place of a masked value.
-const MASK: &str = "***";
+use crate::sender::request::parameters::{Buffers, Parameter, Parameters, Place, Value};
 
 /// Masking of parameters that the sender's file does not read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,15 +40,20 @@ impl Callback<'_> {
         RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
     }
 
+    /// The JSON that [`Self::params_form`] stands for.
+    #[cfg(test)]
+    pub(in crate::sender) fn written_params(&self) -> String {
+        let mut out = Vec::new();
+        self.put_params(&mut out, UnknownNames::Shown);
+        String::from_utf8(out).unwrap()
+    }
+
     pub(super) fn put_params(&self, out: &mut Vec<u8>, unknown: UnknownNames) {
         let (parameters, buffers) = self.side(Scope::Message);
         let plus = self.plus();
         let mut object = JsonObject::begin(out);
         for (index, (slot, parameter)) in parameters.iter_known(buffers).enumerate() {
-            // Each place has a name once; of two places the first counts.
-            let once = self.unreadable.is_none() && parameter.place == Place::Query;
-            let mut earlier = parameters.iter(buffers).take(index);
-            if !once && earlier.any(|other| other.name == parameter.name) {
+            if self.is_shadowed(parameters, buffers, index, &parameter) {
                 continue;
             }
             let out = match slot {
@@ -57,22 +61,87 @@ impl Callback<'_> {
                 None => object.name(parameter.name),
             };
             let text = self.shown_text(parameters, &parameter, plus);
-            let is_signature_field = match slot {
-                Some(slot) => self.recipe.supplied_signatures.contains(&slot),
-                None => unknown == UnknownNames::Masked && may_be_signature(&text),
-            };
-            let is_masked = slot.is_some_and(|slot| self.is_masked(slot));
-            if is_signature_field || is_masked || self.is_secret(&text) {
+            if self.hides(slot, &text, unknown) {
                 put_json_text(out, MASK.as_bytes());
             } else if parameter.place == Place::Json {
-                let json = self.without_inner_signature(slot, parameter.raw);
-                let json = self.without_inner_masked(slot, json);
+                let json = self.without_inner_secrets(slot, parameter.raw);
                 out.extend_from_slice(str::from_utf8(&json).unwrap_or("null").as_bytes());
             } else {
                 put_json_text(out, &text);
             }
         }
         object.end();
+    }
+
+    /// The parameters as [`Self::put_params`] shows them, as what is to be done with those of the
+    /// request.
+    pub(super) fn params_form(&self) -> ParamsForm {
+        let (parameters, buffers) = self.side(Scope::Message);
+        let of_body = parameters.iter(buffers).map(|one| one.place);
+        let body = match of_body.into_iter().find(|place| *place != Place::Query) {
+            _ if self.opened.is_some() => return self.literal_params(),
+            Some(Place::Xml) => return self.literal_params(),
+            Some(Place::Json) => BodySection::Json,
+            Some(Place::Form) => BodySection::Form,
+            Some(Place::Query) | None => BodySection::None,
+        };
+        let plus = self.plus();
+        let query = self.recipe.sender.reads.contains(&Reads::Query).then_some(self.query);
+        let mut form = ParamsForm::of(query, body, plus);
+        for (index, (slot, parameter)) in parameters.iter_known(buffers).enumerate() {
+            if self.is_shadowed(parameters, buffers, index, &parameter) {
+                form.omit(index);
+                continue;
+            }
+            let text = self.shown_text(parameters, &parameter, plus);
+            if self.hides(slot, &text, UnknownNames::Shown) {
+                form.mask(index);
+            } else if parameter.place == Place::Json
+                && let Cow::Owned(json) = self.without_inner_secrets(slot, parameter.raw)
+            {
+                form.replace(index, str::from_utf8(&json).unwrap_or("null").as_bytes());
+            }
+        }
+        form
+    }
+
+    /// The parameters of a message that the request does not show as it is.
+    #[cold]
+    fn literal_params(&self) -> ParamsForm {
+        let mut out = Vec::new();
+        self.put_params(&mut out, UnknownNames::Shown);
+        ParamsForm::literal(&out)
+    }
+
+    /// Whether an earlier parameter has the same name. Each place has a name once; of two places
+    /// the first counts.
+    #[inline]
+    fn is_shadowed(
+        &self,
+        parameters: &Parameters,
+        buffers: Buffers<'_>,
+        index: usize,
+        parameter: &Parameter<'_>,
+    ) -> bool {
+        let once = self.unreadable.is_none() && parameter.place == Place::Query;
+        let mut earlier = parameters.iter(buffers).take(index);
+        !once && earlier.any(|other| other.name == parameter.name)
+    }
+
+    /// Whether a value is masked: a supplied signature, or a secret.
+    #[inline]
+    fn hides(&self, slot: Option<Slot>, text: &[u8], unknown: UnknownNames) -> bool {
+        let is_signature_field = match slot {
+            Some(slot) => self.recipe.supplied_signatures.contains(&slot),
+            None => unknown == UnknownNames::Masked && may_be_signature(text),
+        };
+        is_signature_field || slot.is_some_and(|slot| self.is_masked(slot)) || self.is_secret(text)
+    }
+
+    /// `raw`, the JSON text of the parameter in `slot`, without what is masked inside.
+    fn without_inner_secrets<'r>(&self, slot: Option<Slot>, raw: &'r [u8]) -> Cow<'r, [u8]> {
+        let json = self.without_inner_signature(slot, raw);
+        self.without_inner_masked(slot, json)
     }
 
     /// The decoded text of `parameter`; what cannot be decoded is empty.

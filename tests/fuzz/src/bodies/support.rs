@@ -149,7 +149,7 @@ pub fn replies(recipe: &Recipe, parts: &Parts) -> Vec<(Outcome, Vec<u8>)> {
 pub fn check_open(recipe: &Recipe, parts: &Parts) -> Option<Resolved> {
     let resolved = resolve(recipe, parts)?;
     let object = |text: &str| serde_json::from_str::<serde_json::Map<_, _>>(text);
-    object(resolved.params()).expect("the parameters are a JSON object");
+    object(&resolved.params(&parts.request())).expect("the parameters are a JSON object");
     object(resolved.template()).expect("the template is a JSON object");
     let keys = |resolved| EventKeys::of(&SourceId::from("fuzz"), resolved);
     let own = keys(&resolved);
