@@ -1,4 +1,4 @@
--- What these backends keep. Each runs this file when it starts. PostgreSQL and MySQL need other type names, and no PRAGMA.
+-- What these backends keep. Each runs this file when it starts. PostgreSQL takes it without the PRAGMA, and settle.sql as it is.
 PRAGMA journal_mode = WAL;
 
 CREATE TABLE IF NOT EXISTS event (
