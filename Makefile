@@ -13,7 +13,7 @@ UNIT_TIMEOUT := 40m
 FUZZ_SECONDS := 60
 FUZZ_TARGETS := $(notdir $(wildcard tests/fuzz/seeds/*))
 
-.PHONY: help run test setup fmt fmt-fix words lint deny unit examples backends docs-check doc bench-test bench bench-ledger soak bench-postgres bench-old-snapshot bench-console load load-deliveries attack sbom deploy-check fuzz fuzz-check clean
+.PHONY: help run test setup fmt fmt-fix words lint deny unit examples backends docs-check doc bench-test bench bench-ledger soak bench-postgres bench-old-snapshot bench-console load load-deliveries attack sbom deploy-check dist deb-check fuzz fuzz-check clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -119,6 +119,15 @@ sbom: ## The SBOM of the release build: target/postern.cdx.json
 deploy-check: ## Alert rules and their tests, dashboard, systemd units, example configurations, the Helm chart
 	@scripts/setup charts
 	python3 scripts/deploy-check
+
+# What a release holds. CI can make all; here is what a machine has toolchains for (scripts/dist).
+DIST_TARGETS := x86_64-unknown-linux-musl x86_64-unknown-linux-gnu.2.17 aarch64-unknown-linux-musl
+
+dist: ## What a release holds, into target/dist: binaries, .deb, SBOM, checksums (DIST_TARGETS=…)
+	scripts/dist $(DIST_TARGETS)
+
+deb-check: ## The package of `make dist`, installed and removed
+	scripts/deb-check target/dist/postern_*.deb
 
 # The fuzz package copies our lock file, so there is only one to maintain.
 tests/fuzz/Cargo.lock: Cargo.lock tests/fuzz/Cargo.toml
