@@ -1,69 +1,125 @@
 //! The command line: one file a command.
 
+mod audit;
 mod check;
 mod client;
+mod completions;
+mod config_file;
+mod deliveries;
 mod demo;
+mod destinations;
+mod erase;
 mod event_selector;
 mod events;
 mod explain;
 mod export;
 mod forget;
 mod import;
+mod init;
+mod listen;
+mod man;
 mod migrate;
+mod names;
 mod place;
 mod rebuild;
+#[cfg(test)]
+mod reference;
 mod rekey;
 mod release;
 mod replay;
 mod restore;
+mod route;
+mod rows;
 #[cfg(feature = "s3")]
 mod s3;
 mod senders;
 mod serve;
 mod sign;
+mod sources;
 mod store;
 mod url;
 mod verify;
+mod webhook;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
-use std::path::PathBuf;
+use std::sync::LazyLock;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::config::{self, ConfigErrors, ConfigIssue, Loaded, Paint};
+use self::config_file::ConfigFile;
+use crate::config::{ConfigErrors, ConfigIssue, Paint};
 use crate::private;
 
 /// The command line of `postern`.
 #[derive(Debug, Parser)]
 #[command(
     name = "postern",
-    version,
-    about = "A callback receiver and verifier gateway",
-    long_about = "A callback receiver and verifier gateway.\n\n\
-        Platforms that reward players, run questionnaires, show ads or push messages call it. It \
-        verifies each call, records it once, answers in the sender's own words and delivers every \
-        genuine event to the backend that wants it.",
-    after_help = "Exit codes: 0 done, 1 failed, 64 bad usage or a configuration with mistakes.",
+    version = version(),
+    about = "A webhook gateway: verifies, records and delivers each callback once",
+    long_about = "A webhook gateway: verifies, records and delivers each callback once.\n\n\
+        Ad networks, survey platforms, payment providers and push services (senders) call it. \
+        Postern verifies each callback, records it once per transaction, replies in the format \
+        that the sender expects, and delivers every verified event to your backend.",
+    after_help = "Start here:\n  \
+        postern demo                 a gateway, its senders and a backend, to look at\n  \
+        postern senders              platforms whose callbacks can be verified\n  \
+        postern init taku stripe     write a configuration for these senders\n  \
+        postern check                errors of a configuration, and what it would run\n  \
+        postern serve                run the gateway\n  \
+        postern listen               receive its events on this machine\n\n\
+        Commands about a running gateway (events, replay, destinations …) find it, and the token for \
+        it, through the configuration.\n\n\
+        Environment: POSTERN_CONFIG names the configuration, POSTERN_MASTER_KEY seals the store, \
+        NO_COLOR turns colours off.\n\
+        Exit codes: 0 success, 1 failure, 64 bad usage or configuration.",
     arg_required_else_help = true
 )]
 struct CommandLine {
+    #[command(flatten)]
+    _common: ConfigFile,
     #[command(subcommand)]
     command: Command,
+}
+
+/// Version and commit, as `--version` prints them.
+fn version() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        let version = env!("CARGO_PKG_VERSION");
+        match env!("POSTERN_COMMIT") {
+            "unknown" => version.to_owned(),
+            commit => format!("{version} ({commit})"),
+        }
+    });
+    &TEXT
+}
+
+/// The definition of the command line, for completions and manual pages.
+fn command() -> clap::Command {
+    CommandLine::command()
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
-    Demo(demo::Demo),
+    Init(init::Init),
     Check(check::Check),
-    Migrate(migrate::Migrate),
+    Listen(listen::Listen),
+    Demo(demo::Demo),
     Senders(senders::Senders),
     Url(url::Url),
     Sign(sign::Sign),
     Explain(explain::Explain),
+    Route(route::Route),
     Events(events::Events),
+    Sources(sources::Sources),
+    Destinations(destinations::Destinations),
+    Deliveries(deliveries::Deliveries),
+    Replay(replay::Replay),
+    Release(release::Release),
+    Audit(audit::Audit),
+    Migrate(migrate::Migrate),
     Export(export::Export),
     Import(import::Import),
     Restore(restore::Restore),
@@ -71,8 +127,9 @@ enum Command {
     Rebuild(rebuild::Rebuild),
     Rekey(rekey::Rekey),
     Forget(forget::Forget),
-    Replay(replay::Replay),
-    Release(release::Release),
+    Erase(erase::Erase),
+    Completions(completions::Completions),
+    Man(man::Man),
 }
 
 impl Command {
@@ -88,6 +145,7 @@ impl Command {
                 | Self::Rebuild(_)
                 | Self::Rekey(_)
                 | Self::Forget(_)
+                | Self::Erase(_)
         )
     }
 
@@ -108,19 +166,21 @@ impl Command {
             Self::Verify(command) => command.run(screen),
             Self::Rebuild(command) => command.run(screen),
             Self::Rekey(command) => command.run(screen),
+            Self::Route(command) => command.run(screen),
+            Self::Erase(command) => command.run(screen),
             Self::Forget(command) => command.run(screen),
             Self::Replay(command) => command.run(screen),
             Self::Release(command) => command.run(screen),
+            Self::Init(command) => command.run(screen),
+            Self::Listen(command) => command.run(screen),
+            Self::Sources(command) => command.run(screen),
+            Self::Destinations(command) => command.run(screen),
+            Self::Deliveries(command) => command.run(screen),
+            Self::Audit(command) => command.run(screen),
+            Self::Completions(command) => command.run(screen),
+            Self::Man(command) => command.run(screen),
         }
     }
-}
-
-/// The configuration that a command works with.
-#[derive(Args, Debug)]
-struct ConfigFile {
-    /// The configuration.
-    #[arg(long = "config", value_name = "FILE", default_value = "postern.toml")]
-    path: PathBuf,
 }
 
 /// How a command ended.
@@ -205,20 +265,10 @@ impl<'a> Screen<'a> {
     }
 }
 
-impl ConfigFile {
-    /// The configuration, or how the command ends: its errors are on the screen then.
-    fn load(&self, screen: &mut Screen<'_>) -> io::Result<Result<Loaded, Exit>> {
-        match config::load(&self.path) {
-            Ok(loaded) => Ok(Ok(loaded)),
-            Err(faults) => screen.refuse(&faults).map(Err),
-        }
-    }
-}
-
 /// Runs the command that `args` (the program's name first) ask for.
 pub fn run(args: impl IntoIterator<Item = OsString>, screen: &mut Screen<'_>) -> Exit {
     let ended = match CommandLine::try_parse_from(args) {
-        Ok(CommandLine { command }) => {
+        Ok(CommandLine { command, .. }) => {
             if command.writes_data() {
                 private::mask_new_files();
             }

@@ -13,8 +13,10 @@
 mod admin;
 mod checked;
 mod destination;
+mod environment;
 pub(crate) mod file;
 mod issue;
+mod keep;
 mod keys;
 pub mod limits;
 mod master;
@@ -23,6 +25,7 @@ mod pass;
 mod quarantine;
 mod reload;
 mod remote;
+mod route;
 pub(crate) mod secret;
 mod secret_path;
 mod senders;
@@ -46,22 +49,25 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use file::Section;
-use pass::Pass;
+use pass::{ConfigIssues, Pass};
 
 use crate::partners::callback_addresses::settings as callback_addresses;
 use crate::partners::push_configuration::settings as push_configuration;
 use crate::partners::settings as manage;
 
 pub use checked::*;
+pub use environment::Environment;
 pub use file::nearest;
 pub use issue::{ConfigErrors, ConfigIssue, Paint};
+pub use keep::Keep;
 pub use keys::tables;
 pub use master::{MASTER_KEY, MASTER_KEY_BYTES, OLD_MASTER_KEY, master_key};
 pub use network::{check_origin, client_network, forbidden, parse_range, wrapped};
-pub use pass::{Access, Contents, Files, Input, Machine};
+pub use pass::{Access, Contents, Files, Input, Machine, Secrets};
 pub use quarantine::{HeldAnswer, KEEP as QUARANTINE_KEEP, Quarantine};
 pub use reload::{Reloaded, Snapshots, State, Watcher};
 pub use remote::{Table, check_destination, check_new_source, check_source};
+pub use route::RouteRule;
 pub use secret_path::{concealed, digest_of, is_secret_path};
 pub use shown::{MASK, is_same_server, mask_destination, mask_source, unmask};
 pub use signing::SigningKey;
@@ -76,6 +82,8 @@ pub struct Loaded {
     pub warnings: Vec<ConfigIssue>,
     /// The files that it was made of.
     pub files: Files,
+    /// Secrets that are missing, where they are optional.
+    pub missing: Vec<ConfigIssue>,
 }
 
 /// Reads and checks the configuration at `path`, with this machine's environment and files.
@@ -91,6 +99,15 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
 /// # Errors
 /// Every error in it, at once.
 pub fn load_from(input: &dyn Input, path: &Path) -> Result<Loaded, ConfigErrors> {
+    load_with(input, path, Secrets::Required)
+}
+
+/// Reads and checks the configuration at `path` as `input` holds it, where `secrets` says whether
+/// one may be missing.
+///
+/// # Errors
+/// Every error in it, at once.
+pub fn load_with(input: &dyn Input, path: &Path, secrets: Secrets) -> Result<Loaded, ConfigErrors> {
     let alone = Pass::new(input, path, "");
     let unreadable = |what: String, remedy: &str| {
         let (file, remedy) = (path.to_owned(), remedy.to_owned());
@@ -103,9 +120,13 @@ pub fn load_from(input: &dyn Input, path: &Path) -> Result<Loaded, ConfigErrors>
             Err(unreadable(format!("cannot be read: {error}"), "name a file with --config FILE"))
         }
     };
-    let files = alone.into_findings().files;
+    check_env_files(&alone);
+    let ConfigIssues { files, faults: in_files, .. } = alone.into_findings();
     let mut result = match text {
-        Ok(text) => load_str(input, path, &text),
+        Ok(_) if !in_files.is_empty() => {
+            Err(ConfigErrors { faults: in_files, ..ConfigErrors::default() })
+        }
+        Ok(text) => load_text(Pass::new(input, path, &text).with_secrets(secrets), &text),
         Err(fault) => Err(ConfigErrors { faults: vec![fault], ..ConfigErrors::default() }),
     };
     match &mut result {
@@ -120,8 +141,30 @@ pub fn load_from(input: &dyn Input, path: &Path) -> Result<Loaded, ConfigErrors>
 /// # Errors
 /// Every error in it, at once.
 pub fn load_str(input: &dyn Input, path: &Path, text: &str) -> Result<Loaded, ConfigErrors> {
+    load_text(Pass::new(input, path, text), text)
+}
+
+/// Notes which files of variables cannot be read, or hold something else.
+fn check_env_files(pass: &Pass<'_>) {
+    for file in pass.env_files() {
+        let unreadable = |what: String| ConfigIssue {
+            file: file.clone(),
+            what,
+            remedy: String::from("name a readable file of NAME=VALUE lines with --env-file FILE"),
+            ..ConfigIssue::default()
+        };
+        match pass.contents(file).map(|contents| String::from_utf8(contents.bytes)) {
+            Ok(Ok(text)) => {
+                environment::parse(file, &text).1.into_iter().for_each(|issue| pass.fault(issue));
+            }
+            Ok(Err(_)) => pass.fault(unreadable(String::from("is not UTF-8"))),
+            Err(error) => pass.fault(unreadable(format!("cannot be read: {error}"))),
+        }
+    }
+}
+
+fn load_text(pass: Pass<'_>, text: &str) -> Result<Loaded, ConfigErrors> {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let pass = Pass::new(input, path, text);
     let config = match errors.is_empty() {
         true => check(&pass, &table),
         false => {
@@ -129,11 +172,15 @@ pub fn load_str(input: &dyn Input, path: &Path, text: &str) -> Result<Loaded, Co
             None
         }
     };
-    let found = pass.into_findings();
-    match config.filter(|_| found.faults.is_empty()) {
-        Some(config) => Ok(Loaded { config, warnings: found.warnings, files: found.files }),
+    let ConfigIssues { files, mut faults, warnings, missing } = pass.into_findings();
+    match config.filter(|_| faults.is_empty()) {
+        Some(config) => Ok(Loaded { config, warnings, files, missing }),
         None => {
-            Err(ConfigErrors { faults: found.faults, warnings: found.warnings, files: found.files })
+            // Without any error, the configuration cannot do without what is missing.
+            if faults.is_empty() {
+                faults = missing;
+            }
+            Err(ConfigErrors { faults, warnings, files })
         }
     }
 }
@@ -177,7 +224,7 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
             catalog,
             destinations: &names,
             inline: &destinations.values().filter(inline).map(|d| d.name.clone()).collect(),
-            keep_transactions: store.as_ref().map(|store| store.keep_transactions),
+            keep: store.as_ref().map(keep::StoreKeep::of),
             body_bytes: server.limits.body_bytes,
             unverified_body_bytes: server.limits.unverified_body_bytes,
             public_url: server.public_url.as_deref(),

@@ -38,6 +38,8 @@ mod verdict_recorder;
 
 pub use breaker::BreakerState;
 pub use control::{Condition, Control};
-pub use dispatcher::{Dispatcher, Tools};
+pub use dispatcher::{Deliveries, Dispatcher, Tools};
 pub use pauses::{Pause, PauseReason};
-pub use replay::{ReplayFilter, ReplayOrderError, ReplayProgress, ReplayState, Replays};
+pub use replay::{
+    ReplayFilter, ReplayMode, ReplayOrderError, ReplayProgress, ReplayState, Replays,
+};

@@ -32,6 +32,7 @@ mod delivery;
 mod document;
 mod embedded;
 mod engine;
+mod erasure;
 mod error;
 mod event;
 mod fault_code;
@@ -64,6 +65,7 @@ pub use embedded::{Embedded, EmbeddedOptions, Missing, OpenProgress, OpenStep, S
 #[doc(hidden)]
 pub use embedded::{RecordCheck, check_record};
 pub use engine::Engine;
+pub use erasure::{EarlyExpiry, Erased, Erasure};
 pub use error::LedgerError;
 pub use event::{Event, EventJson, Incoming, Release};
 pub use fault_code::FaultCode;
@@ -265,6 +267,20 @@ pub trait Ledger: Send + Sync {
     /// Deletes the deduplication keys and held callbacks of a source; its events stay. Returns the
     /// number of keys and held callbacks.
     fn forget(&self, source: &SourceId) -> impl Future<Output = Result<u64, LedgerError>> + Send;
+
+    /// Erases the content of a user's events and kept callbacks. The deduplication keys stay, so the
+    /// transactions stay known; unsettled deliveries of those events end without an attempt.
+    /// Durable on return. May be repeated, also after an error.
+    fn erase(&self, erasure: &Erasure) -> impl Future<Output = Result<Erased, LedgerError>> + Send;
+
+    /// Deletes settled events of a source that keeps them for a shorter time than others, about
+    /// `budget` per call; their keys stay. The attempts of such events may stay until
+    /// [`Ledger::sweep`] deletes them. The result says whether something is left.
+    fn expire_early(
+        &self,
+        early: &EarlyExpiry,
+        budget: usize,
+    ) -> impl Future<Output = Result<Swept, LedgerError>> + Send;
 
     /// Counts for metrics and pages. They may be a few seconds old.
     fn stats(&self) -> impl Future<Output = Result<Stats, LedgerError>> + Send;

@@ -5,6 +5,7 @@
 mod access;
 mod address;
 mod call;
+mod erase;
 mod explained;
 mod held;
 pub mod local_token;
@@ -13,13 +14,15 @@ mod pasted;
 mod pause;
 mod release;
 mod replay;
+mod signed;
 mod trial;
 
 pub use access::{
     AccessError, Asked, Permission, Sight, check_name, check_site, check_token, conceal, find_token,
 };
-pub(crate) use address::{base_of, called, curl, is_plain, listener, reachable, url_of};
+pub(crate) use address::{base_of, curl, reachable, url_of};
 pub(crate) use call::{CallError, Called, call};
+pub use erase::{digest_of_user, erase_user};
 pub(crate) use explained::explained;
 pub use held::{
     DecideError, REASON_BYTES_MAX, Shown as HeldShown, decide as decide_held, roles as held_roles,
@@ -31,4 +34,5 @@ pub(crate) use pasted::{as_text, pasted};
 pub use pause::{pause, resume};
 pub use release::{ReleaseError, cancel_release, release_all};
 pub use replay::{ReplayError, cancel_replay, replay_all, replay_event};
+pub use signed::{PasteUrl, SignedCallback};
 pub use trial::{TestDeliveryError, TestEvent, Tried, try_out};

@@ -45,6 +45,7 @@ pub use crypto::secret::Secret;
 pub use language::catalog::Catalog;
 pub use language::definition::{Basis, Precedence, Sender, SenderRetries, SenderRouting};
 pub use language::definition_error::DefinitionError;
+pub use language::event_condition::{EventCondition, Operand};
 pub use language::recipe::{LiveSecret, MaxAge, Recipe, Replay, Terms};
 pub use language::url::{Bracket, DotSegment, MacroUrl, Placeholder, UrlTemplate, Written};
 pub use language::vector::OwnedRequest;

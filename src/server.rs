@@ -4,8 +4,10 @@
 //! the configuration, the ledger and the sockets.
 
 mod admin_router;
+mod certificates;
 mod late;
 mod opening;
+mod serve_error;
 mod upkeep;
 
 use std::future::Future;
@@ -18,19 +20,21 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use self::admin_router::AdminRouter;
+use self::certificates::Certificates;
 use self::late::Late;
 pub use self::opening::Store;
+pub use self::serve_error::ServeError;
 use self::upkeep::Upkeep;
 use crate::clock::Occasional;
 use crate::config::limits::ADMIN_CONNECTIONS;
-use crate::config::{self, Config, Limits};
+use crate::config::{self, Config, Limits, ProxyProtocol};
 use crate::console::{self, Console};
-use crate::delivery::{Dispatcher, Replays, Tools};
+use crate::delivery::{Deliveries, Dispatcher, Replays, Tools};
 use crate::intake::{CallbackHandler, Releases};
 use crate::keys::Keys;
 use crate::ledger::{
     BatchOptions, BatchedLedger, Embedded, EmbeddedOptions, Engine, Keyring, LedgerError,
-    MasterKey, Observer, Postgres, PostgresError, PostgresOptions,
+    MasterKey, Observer, Postgres, PostgresOptions,
 };
 use crate::lifecycle::{Lifecycle, Stop, Stopping};
 use crate::manage::{Admin, Starting};
@@ -41,7 +45,7 @@ use crate::registry::{Registry, ReloadError};
 use crate::sender::Secret;
 use crate::telemetry::Metrics;
 use crate::wire::{
-    self, Bounds, Certificate, Handler, Inherited, ListenerService, TlsError, Worker,
+    self, Bounds, Certificate, Handler, Inherited, ListenerService, Transport, Worker,
 };
 
 /// Bytes of a head on the admin listener: a cursor and a token.
@@ -76,6 +80,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Bound sockets.
     pub listeners: Listeners,
+    /// Whether events are delivered.
+    pub deliveries: Deliveries,
 }
 
 /// Bound sockets, not yet accepting.
@@ -95,40 +101,6 @@ pub struct Addresses {
     pub admin: SocketAddr,
     /// The address of the management APIs, if they have their own listener.
     pub management: Option<SocketAddr>,
-}
-
-/// Why a gateway cannot start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// A socket is unavailable.
-    #[error("server.{which} = {address}: {cause}")]
-    Bind {
-        /// The key of the configuration.
-        which: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// The reason.
-        cause: io::Error,
-    },
-    /// An inherited socket is unusable.
-    #[error("inherited listeners: {0}")]
-    Inherited(io::Error),
-    /// The certificate is unusable.
-    #[error("server.tls: {0}")]
-    Tls(#[from] TlsError),
-    /// The operating system provides no thread, event queue, signal handler or random bytes.
-    #[error("could not start: {0}")]
-    System(#[from] io::Error),
-    /// The ledger cannot be opened.
-    #[error("store: {0}")]
-    Ledger(#[from] LedgerError),
-    /// The ledger's server is unusable.
-    #[error("store: {0}")]
-    Postgres(#[from] PostgresError),
-    /// The metrics cannot be registered.
-    #[error("metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
 }
 
 impl Listeners {
@@ -292,7 +264,7 @@ where
     D: Future<Output = Stopping>,
     N: Future<Output = ()>,
 {
-    let Parts { mut config, store, metrics, listeners } = parts;
+    let Parts { mut config, store, metrics, listeners, deliveries } = parts;
     let addresses = listeners.addresses()?;
     let file = config.borrow_and_update().clone();
     let doors = Doors::open(config.clone(), &metrics, listeners)?;
@@ -310,7 +282,7 @@ where
         opened = opening::open(store, file, &metrics, &life) => Some(opened),
     };
     let running = match opened {
-        Some(Ok(registry)) => Running::start(registry, metrics, doors)?,
+        Some(Ok(registry)) => Running::start(registry, metrics, doors, deliveries)?,
         Some(Err(error)) => {
             doors.end(FAILED_DRAIN, stop.now).await;
             return Err(error);
@@ -353,7 +325,7 @@ struct Doors {
     life: Arc<Lifecycle>,
     keys: Keys,
     gate: CallbackHandler,
-    certificate: Option<Arc<Certificate>>,
+    certificates: Certificates,
     admin: Late<AdminRouter>,
     /// The listener of the management APIs, if they have their own.
     management: Option<Late<Arc<Partners>>>,
@@ -379,18 +351,25 @@ impl Doors {
         );
         let certificate =
             file.server.tls.as_ref().map(Certificate::read).transpose()?.map(Arc::new);
-        certificate.iter().for_each(|certificate| note_expiry(certificate, metrics));
+        let of_admin =
+            file.server.admin_tls.as_ref().map(Certificate::read).transpose()?.map(Arc::new);
+        let certificates = Certificates { callbacks: certificate.clone(), admin: of_admin.clone() };
+        certificates.note_expiry(metrics);
+        let proxies = match file.server.proxy_protocol {
+            ProxyProtocol::On => file.server.trusted_proxies.clone(),
+            ProxyProtocol::Off => Vec::new(),
+        };
+        let transport = Transport { certificate, proxies };
         let bounds = bounds(&file.server.limits);
-        let front =
-            ListenerService::new(gate.clone(), Arc::clone(&life), bounds, certificate.as_ref())?;
+        let front = ListenerService::new(gate.clone(), Arc::clone(&life), bounds, transport)?;
         let starting =
             Starting::new(addresses.admin.ip(), config, Arc::clone(metrics), Arc::clone(&life));
         let admin = Late::new(starting.clone());
-        let mut sides = vec![Side::start(listeners.admin, admin.clone())?];
+        let mut sides = vec![Side::start(listeners.admin, admin.clone(), of_admin)?];
         let management = match listeners.management {
             Some(listener) => {
                 let late = Late::new(starting.at(listener.local_addr()?.ip()));
-                sides.push(Side::start(listener, late.clone())?);
+                sides.push(Side::start(listener, late.clone(), None)?);
                 Some(late)
             }
             None => None,
@@ -400,7 +379,7 @@ impl Doors {
             let name = format!("callbacks-{index}");
             workers.push(Worker::start(name, listener, Arc::clone(&front))?);
         }
-        Ok(Self { addresses, life, keys, gate, certificate, admin, management, workers, sides })
+        Ok(Self { addresses, life, keys, gate, certificates, admin, management, workers, sides })
     }
 
     /// Ends a failed start: waiting senders are asked to retry.
@@ -439,18 +418,24 @@ struct Side {
 }
 
 impl Running {
-    fn start(registry: Registry, metrics: Arc<Metrics>, doors: Doors) -> Result<Self, ServeError> {
+    fn start(
+        registry: Registry,
+        metrics: Arc<Metrics>,
+        doors: Doors,
+        deliveries: Deliveries,
+    ) -> Result<Self, ServeError> {
         let Doors { addresses, life, keys, gate, .. } = &doors;
         let (plan, book) = (registry.plan(), registry.book().clone());
         let config = Arc::clone(&plan.config);
         let local = Arc::new(LocalToken::new(&config.admin.token_file));
         // Created before the first request, so the caller that starts a gateway finds it.
-        local.or(&config.admin.tokens);
+        local.own(&config.admin.tokens);
         let tools = Tools {
             ledger: book.clone(),
             metrics: Arc::clone(&metrics),
             life: Arc::clone(life),
             verdicts: gate.verdicts().clone(),
+            deliveries,
         };
         let dispatcher = Dispatcher::start(&config, tools);
         let upkeep =
@@ -577,8 +562,8 @@ fn follow_changes(
     dispatcher: &Dispatcher,
     upkeep: &Upkeep,
 ) {
-    let Doors { gate, keys, certificate, .. } = doors;
-    let (gate, keys, certificate) = (gate.clone(), keys.clone(), certificate.clone());
+    let Doors { gate, keys, certificates, .. } = doors;
+    let (gate, keys, certificates) = (gate.clone(), keys.clone(), certificates.clone());
     let metrics = Arc::clone(metrics);
     let (deliver, sweep) = (dispatcher.applier(), upkeep.applier());
     registry.on_change(move |plan| {
@@ -587,26 +572,20 @@ fn follow_changes(
         gate.apply(plan);
         deliver(config);
         sweep(config);
-        if let (Some(certificate), Some(files)) = (&certificate, &config.server.tls) {
-            if let Err(error) = certificate.reload(files) {
-                tracing::error!(%error, "could not read the certificate again, the old one stays");
-            }
-            note_expiry(certificate, &metrics);
-        }
+        certificates.reload(&config.server);
+        certificates.note_expiry(&metrics);
     });
 }
 
-/// Notes when the certificate of the callback listener expires.
-fn note_expiry(certificate: &Certificate, metrics: &Metrics) {
-    if let Some(expires_ms) = certificate.expires_ms() {
-        metrics.program.set_certificate("callbacks", expires_ms);
-    }
-}
-
 impl Side {
-    fn start<H: Handler>(listener: TcpListener, handler: H) -> Result<Self, ServeError> {
+    fn start<H: Handler>(
+        listener: TcpListener,
+        handler: H,
+        certificate: Option<Arc<Certificate>>,
+    ) -> Result<Self, ServeError> {
         let life = Arc::new(Lifecycle::new());
-        let front = ListenerService::new(handler, Arc::clone(&life), ADMIN, None)?;
+        let transport = Transport { certificate, proxies: Vec::new() };
+        let front = ListenerService::new(handler, Arc::clone(&life), ADMIN, transport)?;
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(wire::accept(tokio::net::TcpListener::from_std(listener)?, front));
         Ok(Self { life, tasks })

@@ -13,6 +13,7 @@ mod connection;
 mod head;
 mod idle_reclaim;
 mod places;
+mod proxy_protocol;
 mod share;
 mod stream;
 mod target;
@@ -21,7 +22,9 @@ mod tls;
 pub use accept::{Worker, accept};
 pub use bind::{Inherited, bind, bind_shared};
 pub use body::{BodyBounds, BodyError, BytePool, ReservedBytes};
-pub use connection::{Bounds, CloseWithoutReply, Handler, ListenerService, Peer, Response};
+pub use connection::{
+    Bounds, CloseWithoutReply, Handler, ListenerService, Peer, Response, Transport,
+};
 pub use share::{CapacityError, CapacityPart, SharedCapacity};
 pub use target::{RawTarget, rewrite_head};
 pub use tls::{Certificate, TlsError};

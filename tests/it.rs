@@ -12,12 +12,14 @@ mod it {
     mod background_check;
     mod bounds;
     mod callback_address;
+    mod commands;
     mod console;
     mod crowd;
     mod deliver;
     mod deliver_tls;
     mod destinations;
     mod drain;
+    mod erase;
     mod fuzz;
     mod gateway;
     mod genuine;
@@ -42,6 +44,7 @@ mod it {
     mod replay;
     mod restore;
     mod reward_rule;
+    mod routes;
     mod senders;
     mod shares;
     mod silence;

@@ -1,6 +1,7 @@
 //! `postern check`: the errors of a configuration, or a summary of what it would run.
 
 use std::io;
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -14,17 +15,22 @@ use crate::config::{AdminRight, Config, Destination, Mode, Source, StoreEngine, 
         Every mistake is listed at once, each with its line, its key and what to do about it; \
         nothing is bound and nothing is changed. Secrets are read (env:, file:) and never shown.",
     after_help = "Examples:\n  \
-        postern check --config postern.toml\n  \
-        postern check --config new.toml && mv new.toml postern.toml"
+        postern check postern.toml\n  \
+        postern check --env-file /etc/postern/postern.env /etc/postern/postern.toml\n  \
+        postern check new.toml && mv new.toml postern.toml"
 )]
 pub(super) struct Check {
     #[command(flatten)]
     config: ConfigFile,
+    /// Configuration file, as with --config
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
 }
 
 impl Check {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        let loaded = match self.config.load(screen)? {
+        let config = self.config.or_at(self.file.as_deref());
+        let loaded = match config.load(screen)? {
             Ok(loaded) => loaded,
             Err(exit) => return Ok(exit),
         };
@@ -34,7 +40,7 @@ impl Check {
             1 => String::from("no mistakes, 1 warning"),
             many => format!("no mistakes, {many} warnings"),
         };
-        writeln!(screen.out, "{}: {found}", self.config.path.display())?;
+        writeln!(screen.out, "{}: {found}", config.path().display())?;
         for (title, rows) in summary(&loaded.config) {
             if !rows.is_empty() {
                 let title = screen.out_paint.bold(title);
@@ -67,7 +73,15 @@ fn listeners(config: &Config) -> Rows {
             format!("{scheme}://{}", server.callbacks),
             seen.unwrap_or_default(),
         ],
-        vec![String::from("admin"), format!("http://{}", server.admin), tokens(config)],
+        vec![
+            String::from("admin"),
+            format!(
+                "{}://{}",
+                if server.admin_tls.is_some() { "https" } else { "http" },
+                server.admin
+            ),
+            tokens(config),
+        ],
     ];
     if let Some(address) = server.management {
         let seen = server.management_url.as_deref().map(|url| format!("seen as {url}"));

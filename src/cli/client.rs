@@ -1,18 +1,23 @@
 //! Calls over HTTP: the admin listener of a gateway that runs, and the demo's own callbacks.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::{Client as Pool, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
+use super::{ConfigFile, Exit, Screen};
 use crate::config::{AdminRight, AdminToken, Config};
+use crate::egress::{self, Guard, Trust, Trusted, error_text};
 use crate::operator::{local_token, reachable};
 use crate::private;
+use crate::sender::Secret;
 
 /// Bytes of a response that are read: a page of a thousand events with their parameters fits.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -20,10 +25,28 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long to wait for a response. A held request (Taku, 2 s) is longer than any page.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A client for plain HTTP on this machine or in this network.
+/// A client for gateways and backends.
 #[derive(Clone, Debug)]
-pub(super) struct Client {
-    pool: Pool<HttpConnector, Full<Bytes>>,
+pub(super) enum Client {
+    /// Plain HTTP on this machine or in this network.
+    Plain(Pool<HttpConnector, Full<Bytes>>),
+    /// HTTP and HTTPS, wherever an operator's URL leads.
+    Secure(egress::Client),
+}
+
+impl Client {
+    async fn response(
+        &self,
+        request: http::Request<Full<Bytes>>,
+    ) -> io::Result<http::Response<Incoming>> {
+        match self {
+            Self::Plain(pool) => pool.request(request).await.map_err(io::Error::other),
+            Self::Secure(client) => {
+                let sent = client.send(request).await;
+                sent.map_err(|error| io::Error::other(error_text(&error)))
+            }
+        }
+    }
 }
 
 /// A response of the gateway.
@@ -35,8 +58,36 @@ pub(super) struct Came {
 }
 
 impl Client {
+    /// A client for plain HTTP.
     pub(super) fn new() -> Self {
-        Self { pool: Pool::builder(TokioExecutor::new()).build_http() }
+        Self::Plain(Pool::builder(TokioExecutor::new()).build_http())
+    }
+
+    /// A client that also speaks HTTPS, and trusts the authorities in the PEM file `ca` in place of
+    /// the public ones.
+    ///
+    /// # Errors
+    /// A sentence: the file cannot be used.
+    pub(super) fn secure(ca: Option<&Path>) -> Result<Self, String> {
+        Self::trusting(Trusted { ca, ..Trusted::default() })
+    }
+
+    fn trusting(trusted: Trusted<'_>) -> Result<Self, String> {
+        let guard = Guard::new(Trust::File, Vec::new());
+        let client = egress::Client::new(trusted, 1, guard).map_err(|error| error.to_string())?;
+        Ok(Self::Secure(client))
+    }
+
+    /// A client for the admin listener of `config`, and the scheme that it speaks. Its own
+    /// certificate is known from the file, so it is called under its address.
+    fn of_admin(config: &Config) -> (Self, &'static str) {
+        let Some(tls) = &config.server.admin_tls else { return (Self::new(), "http") };
+        let trusted = Trusted { pinned: Some(&tls.cert), ..Trusted::default() };
+        match Self::trusting(trusted) {
+            Ok(client) => (client, "https"),
+            // The call fails, and says so.
+            Err(_) => (Self::new(), "https"),
+        }
     }
 
     /// Sends one request and reads its response whole.
@@ -54,8 +105,7 @@ impl Client {
             .map_err(io::Error::other)?;
         request.headers_mut().extend(headers.clone());
         let answered = async {
-            let (head, body) =
-                self.pool.request(request).await.map_err(io::Error::other)?.into_parts();
+            let (head, body) = self.response(request).await?.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
             let body = body.map_err(io::Error::other)?.to_bytes();
             Ok(Came { status: head.status, headers: head.headers, body })
@@ -85,29 +135,45 @@ fn local_token(config: &Config) -> Result<AdminToken, String> {
     })
 }
 
+impl ConfigFile {
+    /// The gateway of the configuration, or how the command ends. Its secrets are not needed.
+    pub(super) fn api(&self, screen: &mut Screen<'_>) -> io::Result<Result<AdminApi, Exit>> {
+        Ok(self.load_partly(screen)?.map(|loaded| AdminApi::of(&loaded.config)))
+    }
+}
+
 impl AdminApi {
+    /// The gateway whose admin listener is at `base`, such as `https://postern.example.com`, called
+    /// with `token`.
+    ///
+    /// # Errors
+    /// A sentence: the file `ca` cannot be used.
+    pub(super) fn at(base: &str, token: &Secret, ca: Option<&Path>) -> Result<Self, String> {
+        let (base, client) = (base.trim_end_matches('/').to_owned(), Client::secure(ca)?);
+        Ok(Self { client, base, headers: bearer(token), lacking: None })
+    }
+
+    /// The gateway of `config`, called with its admin token or the token of this machine.
     pub(super) fn of(config: &Config) -> Self {
-        let mut headers = HeaderMap::new();
         let configured = &config.admin.tokens;
         let may_change = |token: &&AdminToken| token.right == AdminRight::Admin;
-        let token = configured.iter().find(may_change).or(configured.first()).cloned();
+        let token = configured.iter().find(may_change).cloned();
         let (token, lacking) = match token.map_or_else(|| local_token(config), Ok) {
             Ok(token) => (Some(token), None),
-            Err(sentence) => (None, Some(sentence)),
+            Err(sentence) => (configured.first().cloned(), Some(sentence)),
         };
-        if let Some(token) = token {
-            let text = [b"Bearer ", token.value.expose()].concat();
-            if let Ok(mut value) = http::HeaderValue::from_bytes(&text) {
-                value.set_sensitive(true);
-                headers.insert(header::AUTHORIZATION, value);
-            }
-        }
+        let (client, scheme) = Client::of_admin(config);
         Self {
-            client: Client::new(),
-            base: format!("http://{}", reachable(config.server.admin)),
-            headers,
+            client,
+            base: format!("{scheme}://{}", reachable(config.server.admin)),
+            headers: token.map(|token| bearer(&token.value)).unwrap_or_default(),
             lacking,
         }
+    }
+
+    /// Where the admin listener is.
+    pub(super) fn base(&self) -> &str {
+        &self.base
     }
 
     /// The JSON at `path`.
@@ -162,12 +228,24 @@ impl AdminApi {
         let detail = detail.unwrap_or_else(|| came.status.to_string());
         if let (StatusCode::UNAUTHORIZED, Some(lacking)) = (came.status, &self.lacking) {
             return Err(format!(
-                "the gateway at {} wants the token of this machine; {lacking}",
+                "the gateway at {} requires a token: {lacking}; run this as the gateway's account, \
+                 or give the variable of admin.token with --env-file FILE",
                 self.base
             ));
         }
         Err(format!("the gateway at {} says: {detail}", self.base))
     }
+}
+
+/// The header with a token.
+fn bearer(token: &Secret) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let text = [b"Bearer ", token.expose()].concat();
+    if let Ok(mut value) = http::HeaderValue::from_bytes(&text) {
+        value.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, value);
+    }
+    headers
 }
 
 /// A runtime for a command that makes a few calls.

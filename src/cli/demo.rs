@@ -17,6 +17,7 @@ use self::backend::Backend;
 use self::script::{Row, Script};
 use super::{Exit, Screen, columns};
 use crate::config::{self, Config, Machine, StoreEngine};
+use crate::delivery::Deliveries;
 use crate::lifecycle::{Signals, Stop};
 use crate::server::{self, Addresses, Listeners, Parts, ServeError};
 use crate::telemetry::Metrics;
@@ -33,15 +34,14 @@ const DELIVERY_TIME: Duration = Duration::from_secs(10);
 #[derive(Args, Debug)]
 #[command(
     long_about = "Run everything at once: a gateway, its senders and a backend.\n\n\
-        The gateway runs on an embedded ledger in a folder that is removed afterwards, with one \
-        source for each sender of the documents it was made for. Callbacks are signed afresh and \
-        sent over real HTTP: good, repeated, forged, stale, probes, address checks. Then a reward \
-        rule is made over the API, and rewarded. What each got is shown; then everything stays up \
-        until Ctrl-C.",
+        The gateway has a source for each of several senders, and an embedded store in a temporary \
+        directory. Signed callbacks are sent to it over HTTP: valid, repeated, forged, stale, test \
+        requests, address checks. A reward rule is created over the API and called. A table shows \
+        each reply; then everything keeps running until Ctrl-C.",
     after_help = "Examples:\n  postern demo\n  postern demo --once"
 )]
 pub(super) struct Demo {
-    /// End when everything was sent; fails when anything came out otherwise than it should.
+    /// Exit after the table; fail if an outcome differs from the expected one
     #[arg(long)]
     once: bool,
 }
@@ -137,7 +137,13 @@ impl Running {
         let book = book.await.map_err(io::Error::other)??;
         let (sender, receiver) = watch::channel(Arc::clone(&config));
         let (stop, stopped) = oneshot::channel::<()>();
-        let parts = Parts { config: receiver, store: book.into(), metrics, listeners };
+        let parts = Parts {
+            config: receiver,
+            store: book.into(),
+            metrics,
+            listeners,
+            deliveries: Deliveries::On,
+        };
         let task = tokio::spawn(server::run_until(
             parts,
             Stop::when(async {

@@ -1,14 +1,13 @@
 //! `postern events`: what a running gateway has recorded.
 
-use std::collections::BTreeMap;
 use std::io;
 
 use clap::Args;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
-use super::client::{AdminApi, runtime};
+use super::client::runtime;
 use super::event_selector::EventSelector;
+use super::rows::{Columns, Page, printable};
 use super::{ConfigFile, Exit, Screen, columns};
 
 /// List recorded events, or show one: "where is my reward?"
@@ -19,42 +18,48 @@ use super::{ConfigFile, Exit, Screen, columns};
         first; what was rejected is in `postern events --rejected`. With an ID the event is shown \
         with its deliveries and their attempts.",
     after_help = "Examples:\n  \
-        postern events --config postern.toml --user player-7\n  \
-        postern events --config postern.toml --source level-end --since 2026-01-02T00:00:00Z\n  \
-        postern events --config postern.toml --rejected\n  \
-        postern events --config postern.toml evt_0190… | jq .deliveries"
+        postern events --user player-7\n  \
+        postern events --source level-end --since 1h\n  \
+        postern events --rejected --since 2026-01-02\n  \
+        postern events evt_0190…\n  \
+        postern events evt_0190… --json | jq .deliveries"
 )]
 pub(super) struct Events {
     #[command(flatten)]
     config: ConfigFile,
-    /// The event to show.
+    /// Event to show
     id: Option<String>,
     #[command(flatten)]
     which: EventSelector,
-    /// How many at most.
+    /// Maximum number of rows
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
     limit: u32,
-    /// The rejected callbacks instead, with their reasons. What they say is not verified.
+    /// List rejected callbacks instead, with their reasons; what they claim is not verified
     #[arg(long, conflicts_with = "id")]
     rejected: bool,
-    /// JSON, one object a line.
-    #[arg(long)]
-    json: bool,
 }
 
 impl Events {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        let loaded = match self.config.load(screen)? {
-            Ok(loaded) => loaded,
+        let api = match self.config.api(screen)? {
+            Ok(api) => api,
             Err(exit) => return Ok(exit),
         };
-        let api = AdminApi::of(&loaded.config);
-        match runtime()?.block_on(api.fetch(&self.path())) {
-            Ok(came) => self.show(&came.body, screen),
-            Err(sentence) => {
-                writeln!(screen.err, "{sentence}")?;
-                Ok(Exit::Failed)
+        let answered: Result<_, QueryError> = runtime()?.block_on(async {
+            let came = api.fetch(&self.path()).await?;
+            // A misspelled name must not look like "nothing happened".
+            if self.id.is_none() && is_empty(&came.body) {
+                self.which.check(&api).await.map_err(QueryError::Usage)?;
             }
+            Ok(came)
+        });
+        match answered {
+            Ok(came) => self.show(&came.body, screen),
+            Err(QueryError::Usage(sentence)) => {
+                writeln!(screen.err, "{sentence}")?;
+                Ok(Exit::Usage)
+            }
+            Err(QueryError::Failed(sentence)) => screen.fail(&sentence),
         }
     }
 
@@ -62,94 +67,147 @@ impl Events {
         if let Some(id) = &self.id {
             return format!("/admin/v1/events/{id}");
         }
-        let list = if self.rejected { "rejections" } else { "events" };
         let limit = self.limit.to_string();
         let pairs: Vec<_> = self.which.pairs().chain([("limit", limit.as_str())]).collect();
         let query = serde_urlencoded::to_string(pairs).unwrap_or_default();
-        format!("/admin/v1/{list}?{query}")
+        format!("/admin/v1/{}?{query}", self.list())
     }
 
-    /// Rows are read member by member: one event with a number that no reader can hold must not hide
-    /// the others.
+    const fn list(&self) -> &'static str {
+        if self.rejected { "rejections" } else { "events" }
+    }
+
     fn show(&self, answer: &[u8], screen: &mut Screen<'_>) -> io::Result<Exit> {
         if self.id.is_some() {
-            match serde_json::from_slice::<Value>(answer) {
-                Ok(event) => writeln!(screen.out, "{event:#}")?,
-                Err(_) => writeln!(screen.out, "{}", String::from_utf8_lossy(answer))?,
-            }
-            return Ok(Exit::Done);
+            return match serde_json::from_slice::<Value>(answer) {
+                Ok(event) if self.config.json => {
+                    writeln!(screen.out, "{event:#}")?;
+                    Ok(Exit::Done)
+                }
+                Ok(event) => one(&event, screen),
+                Err(_) => {
+                    writeln!(screen.out, "{}", String::from_utf8_lossy(answer))?;
+                    Ok(Exit::Done)
+                }
+            };
         }
-        let list = if self.rejected { "rejections" } else { "events" };
-        let Some((rows, next)) = page(answer, list) else {
-            writeln!(screen.err, "the gateway returned a list that cannot be read")?;
-            return Ok(Exit::Failed);
+        let Some(page) = Page::read(answer, self.list()) else {
+            return screen.fail(&"the gateway returned a list that cannot be read");
         };
-        if self.json {
-            for (row, _) in rows {
-                writeln!(screen.out, "{row}")?;
-            }
-            return Ok(Exit::Done);
-        }
-        let keys: &[&str] = match self.rejected {
-            true => &["at", "source", "reason", "parameter", "client", "held", "id"],
-            false => &[
-                "received_at",
-                "source",
-                "transaction",
-                "user",
-                "item",
-                "amount",
-                "kind",
-                "effect",
-                "reverses",
-                "id",
-            ],
+        let columns = Columns {
+            keys: if self.rejected { REJECTED } else { RECORDED },
+            seldom: &SELDOM,
+            nothing: "nothing matches",
+            narrow: "raise --limit, or narrow with --since and --until",
+            as_json: self.config.json,
         };
-        let has = |row: &Row<'_>, key: &str| row.1.get(key).is_some_and(|one| one.get() != "null");
-        let is_shown = |key: &&str| !SELDOM.contains(key) || rows.iter().any(|row| has(row, key));
-        let keys: Vec<&str> = keys.iter().copied().filter(is_shown).collect();
-        let mut table = vec![keys.iter().map(|key| screen.out_paint.bold(key)).collect()];
-        let cells = |row: &Row<'_>| keys.iter().map(|key| cell(row.1.get(*key))).collect();
-        table.extend(rows.iter().map(cells));
-        write!(screen.out, "{}", columns(&table))?;
-        if next == Next::More {
-            writeln!(screen.out, "  … more: raise --limit, or narrow with --since and --until")?;
-        }
-        Ok(Exit::Done)
+        page.print(&columns, screen)
     }
 }
 
-/// A row as it came, and its members.
-type Row<'a> = (&'a str, BTreeMap<String, &'a RawValue>);
-
-/// Whether there are further rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    More,
-    End,
+/// Why there is no answer.
+enum QueryError {
+    /// The gateway could not be asked, or objected.
+    Failed(String),
+    /// The command line is wrong.
+    Usage(String),
 }
 
-/// The rows of `answer`, a page of a list.
-fn page<'a>(answer: &'a [u8], list: &str) -> Option<(Vec<Row<'a>>, Next)> {
-    let page: BTreeMap<String, &RawValue> = serde_json::from_slice(answer).ok()?;
-    let rows: Vec<&RawValue> = serde_json::from_str(page.get(list)?.get()).ok()?;
-    let row = |row: &'a RawValue| Some((row.get(), serde_json::from_str(row.get()).ok()?));
-    let is_more = page.get("next_cursor").is_some_and(|cursor| cursor.get().starts_with('"'));
-    let next = if is_more { Next::More } else { Next::End };
-    Some((rows.into_iter().map(row).collect::<Option<_>>()?, next))
+impl From<String> for QueryError {
+    fn from(sentence: String) -> Self {
+        Self::Failed(sentence)
+    }
 }
 
-/// Columns that are left out where no row has them: most senders take nothing back, and rows of older
+const RECORDED: &[&str] = &[
+    "received_at",
+    "source",
+    "transaction",
+    "user",
+    "item",
+    "amount",
+    "kind",
+    "effect",
+    "reverses",
+    "id",
+];
+
+const REJECTED: &[&str] = &["at", "source", "reason", "parameter", "client", "held", "id"];
+
+/// Columns that are omitted where no row has them: most senders take nothing back, and rows of older
 /// versions may lack an effect.
 const SELDOM: [&str; 3] = ["kind", "effect", "reverses"];
 
-/// A value as a cell. Control characters would write over other rows.
-fn cell(value: Option<&&RawValue>) -> String {
-    let text = match value.map(|value| value.get()) {
-        None | Some("null") => String::from("-"),
-        Some(text) => serde_json::from_str(text).unwrap_or_else(|_| text.to_owned()),
+fn is_empty(list: &[u8]) -> bool {
+    let list = serde_json::from_slice::<Value>(list).ok();
+    let rows =
+        |list: &Value| Some(list.as_object()?.values().find_map(Value::as_array)?.is_empty());
+    list.as_ref().and_then(rows).unwrap_or(false)
+}
+
+/// One event with its deliveries, for people.
+fn one(event: &Value, screen: &mut Screen<'_>) -> io::Result<Exit> {
+    let lists = ["params", "resolved", "deliveries", "resolved_by_hand"];
+    let members = event.as_object().into_iter().flatten();
+    let shown = members.filter(|(name, value)| !lists.contains(&name.as_str()) && !is_blank(value));
+    let rows: Vec<_> = shown.map(|(name, value)| vec![name.clone(), text(value)]).collect();
+    write!(screen.out, "{}", columns(&rows))?;
+    for name in ["params", "resolved"] {
+        let members = event[name].as_object().into_iter().flatten();
+        let rows: Vec<_> = members.map(|(key, value)| vec![printable(key), text(value)]).collect();
+        if !rows.is_empty() {
+            write!(screen.out, "\n{}\n{}", screen.out_paint.bold(name), columns(&rows))?;
+        }
+    }
+    let deliveries = event["deliveries"].as_array().into_iter().flatten();
+    let rows: Vec<_> = deliveries.flat_map(delivery).collect();
+    match rows.is_empty() {
+        true => writeln!(screen.out, "\nno deliveries: the source has no destination")?,
+        false => {
+            let title = screen.out_paint.bold("deliveries");
+            write!(screen.out, "\n{title}\n{}", columns(&rows))?;
+        }
+    }
+    let by_hand = &event["resolved_by_hand"];
+    if by_hand.is_object() {
+        let [at, who, note] = ["at", "who", "note"].map(|name| text(&by_hand[name]));
+        writeln!(screen.out, "\nresolved manually at {at} by {who}: {note}")?;
+    }
+    Ok(Exit::Done)
+}
+
+/// A delivery and its attempts, a row each.
+fn delivery(delivery: &Value) -> Vec<Vec<String>> {
+    let due = match &delivery["due_at"] {
+        Value::String(at) if delivery["state"] == "pending" => format!("next attempt {at}"),
+        _ => String::new(),
     };
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let mut rows = vec![vec![text(&delivery["destination"]), text(&delivery["state"]), due]];
+    for attempt in delivery["attempts"].as_array().into_iter().flatten() {
+        let result = match (&attempt["status"], attempt["error"].as_str()) {
+            (Value::Null, Some(error)) => error.to_owned(),
+            (status, None) => format!("{} {}", status, text(&attempt["answer"])),
+            (status, Some(error)) => format!("{status} {error}"),
+        };
+        let first = result.lines().next().unwrap_or_default();
+        let took = format!("{} ms", attempt["millis"]);
+        rows.push(vec![format!("  {}", text(&attempt["at"])), took, printable(first)]);
+    }
+    rows
+}
+
+fn is_blank(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
+}
+
+fn text(value: &Value) -> String {
+    let listed = |all: &Vec<Value>| all.iter().map(text).collect::<Vec<_>>().join(", ");
+    match value {
+        Value::String(text) => printable(text),
+        Value::Null => String::from("-"),
+        Value::Array(all) => listed(all),
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -163,6 +221,36 @@ mod tests {
     struct Line {
         #[command(flatten)]
         events: Events,
+    }
+
+    #[test]
+    fn one_event_is_shown_with_its_attempts() {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let event = json!({
+            "id": "evt_1", "source": "level-end", "user": null, "unresolved": [], "amount": "10",
+            "authenticated": ["transaction", "user"], "params": { "who": "u\u{1b}1" }, "resolved": {},
+            "deliveries": [{
+                "destination": "game", "state": "pending", "due_at": "2026-11-29T12:00:00Z",
+                "attempts": [
+                    { "at": "2026-11-29T11:00:00Z", "status": 401, "millis": 3, "answer": "no\nmore",
+                      "error": null },
+                    { "at": "2026-11-29T11:00:01Z", "status": null, "millis": 0, "answer": "",
+                      "error": "connection refused" },
+                ],
+            }],
+        });
+        one(&event, &mut Screen::plain(&mut out, &mut err)).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        for part in [
+            "  authenticated  transaction, user\n",
+            "\nparams\n  who  u\u{fffd}1\n",
+            "game                    pending  next attempt 2026-11-29T12:00:00Z\n",
+            "2026-11-29T11:00:00Z  3 ms     401 no\n",
+            "2026-11-29T11:00:01Z  0 ms     connection refused\n",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("unresolved") && !text.contains("resolved\n"), "{text}");
     }
 
     fn shown(answer: &Value) -> String {

@@ -8,10 +8,11 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::{AdminApi, runtime};
-use super::url::find;
+use super::names::{self, Named};
+use super::url::{absent, find};
 use super::{ConfigFile, Exit, Screen};
 use crate::clock;
-use crate::config::{Config, Source};
+use crate::config::{Config, Loaded, Source};
 use crate::keys::fetch_once;
 use crate::operator::{explained, pasted};
 use crate::sender::{KeyList, KeySet, OwnedRequest, Recipe};
@@ -45,18 +46,18 @@ pub(super) struct Explain {
     /// When it came, Unix milliseconds, in place of now.
     #[arg(long, value_name = "MS")]
     at_ms: Option<i64>,
-    /// The explanation as JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 impl Explain {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        let loaded = match self.config.load(screen)? {
+        let loaded = match self.config.load_partly(screen)? {
             Ok(loaded) => loaded,
             Err(exit) => return Ok(exit),
         };
         let config = &loaded.config;
+        if !config.sources.contains_key(&self.source) {
+            return self.ask(&loaded, screen);
+        }
         let Some(source) = find(config, &self.source, screen)? else { return Ok(Exit::Usage) };
         if let Some(id) = &self.rejection {
             let api = AdminApi::of(config);
@@ -92,6 +93,39 @@ impl Explain {
         self.show(&answer, screen)
     }
 
+    /// Asks the running gateway, which knows the sources that were created over its APIs.
+    fn ask(&self, loaded: &Loaded, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        let config = &loaded.config;
+        let api = AdminApi::of(config);
+        let runtime = runtime()?;
+        if runtime.block_on(names::check(&api, Named::Source, &self.source)).is_err() {
+            let known: Vec<&str> = config.sources.keys().map(String::as_str).collect();
+            return absent(loaded, &self.source, &known, screen);
+        }
+        let question = match (&self.rejection, self.captured()) {
+            (Some(id), _) => json!({ "source": self.source, "rejection": id }),
+            (None, Ok(request)) => {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                let headers = request.headers.iter();
+                let headers =
+                    headers.map(|(name, value)| (name.to_string(), text(value.as_bytes())));
+                json!({
+                    "source": self.source, "method": request.method.as_str(),
+                    "target": text(&request.target), "body": text(&request.body),
+                    "headers": headers.collect::<std::collections::BTreeMap<_, _>>(),
+                })
+            }
+            (None, Err(sentence)) => {
+                writeln!(screen.err, "{sentence}")?;
+                return Ok(Exit::Usage);
+            }
+        };
+        match runtime.block_on(api.post("/admin/v1/explain", &question)) {
+            Ok(answer) => self.show(&answer, screen),
+            Err(sentence) => screen.fail(&sentence),
+        }
+    }
+
     /// The captured request.
     fn captured(&self) -> Result<OwnedRequest, String> {
         match (&self.url, &self.request) {
@@ -112,7 +146,7 @@ impl Explain {
     fn show(&self, answer: &Value, screen: &mut Screen<'_>) -> io::Result<Exit> {
         let verified = answer["verdict"] == "verified";
         let exit = if verified { Exit::Done } else { Exit::Failed };
-        if self.json {
+        if self.config.json {
             writeln!(screen.out, "{answer:#}")?;
             return Ok(exit);
         }

@@ -23,17 +23,16 @@ use crate::server::{self, ServeError};
 /// Bytes of a chunk, about.
 const CHUNK: usize = 1 << 20;
 
-/// Write everything that the store keeps to one file
+/// Export the whole store to one file
 #[derive(Args, Debug)]
 #[command(
-    long_about = "Write everything that the store keeps to one file, for `postern import`.\n\n\
-        Documents, the keys of known transactions, and events with how far their deliveries are. \
-        A gateway that is running is asked over its admin listener and goes on meanwhile; \
-        otherwise the store is read itself. Sealed if POSTERN_MASTER_KEY is set. With --salvage \
-        what is whole of a damaged store is written, and what is damaged is listed. With --since an \
-        increment is written, for `postern restore`: every document, and whatever is new or \
-        changed. The whole store is read for it; it takes about 60 bytes of memory for each item of \
-        the exports before.",
+    long_about = "Export the whole store to one file, for `postern import`.\n\n\
+        Documents, keys of known transactions, events, and the state of their deliveries. A running \
+        gateway is asked over its admin listener and keeps working; otherwise the store is read \
+        directly. Sealed if POSTERN_MASTER_KEY is set. --salvage exports the readable part of a \
+        damaged store and lists the damage. --since writes an increment for `postern restore`: every \
+        document, and everything new or changed. It reads the whole store, and needs about 60 bytes \
+        of memory for each item of the previous exports.",
     after_help = "Examples:\n  \
         postern export --config postern.toml --output postern.export\n  \
         postern export --config postern.toml | ssh other 'cat > postern.export'\n  \
@@ -44,21 +43,20 @@ const CHUNK: usize = 1 << 20;
 pub(super) struct Export {
     #[command(flatten)]
     config: ConfigFile,
-    /// The file, or the object s3://BUCKET/KEY, to write once it is whole; standard output unless said.
+    /// File, or s3://BUCKET/KEY, that is written when it is complete [default: standard output]
     #[arg(long, value_name = "FILE")]
     output: Option<Place>,
-    /// Get out what is whole of a damaged store.
+    /// Export the readable part of a damaged store
     #[arg(long)]
     salvage: bool,
-    /// Write an increment: only what these exports, a whole one and its increments in their order,
-    /// lack. May be given several times.
+    /// Write an increment to these exports: a whole one, then its increments in order; repeatable
     #[arg(long, value_name = "EXPORT", conflicts_with = "salvage")]
     since: Vec<Place>,
 }
 
 impl Export {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        let loaded = match self.config.load(screen)? {
+        let loaded = match self.config.load_partly(screen)? {
             Ok(loaded) => loaded,
             Err(exit) => return Ok(exit),
         };

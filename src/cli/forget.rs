@@ -27,10 +27,10 @@ use crate::registry::{Action, Actor, Registry};
 pub(super) struct Forget {
     #[command(flatten)]
     config: ConfigFile,
-    /// Do not ask for the name again.
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
-    /// The source's name, or its id.
+    /// Name or id of the source
     source: String,
 }
 

@@ -12,14 +12,14 @@ use super::{ConfigFile, Exit, Screen};
 use crate::ledger::{Engine, ExportError, ExportReader, Imported, Item, Ledger as _};
 use crate::server;
 
-/// Take what `postern export` wrote
+/// Import an export into a store
 #[derive(Args, Debug)]
 #[command(
-    long_about = "Take what `postern export` wrote, into an empty store or a used one.\n\n\
-        Nothing is taken twice: what is known stays as it is, so that an import may be repeated, \
-        and goes on where it was interrupted. A document is taken if it is newer than the one that \
-        is there. No gateway may be working on an embedded store; those on PostgreSQL may go on. A sealed export wants the key that it \
-        was sealed with, in POSTERN_MASTER_KEY or POSTERN_OLD_MASTER_KEY.",
+    long_about = "Import an export of `postern export` into an empty or a used store.\n\n\
+        Known events stay unchanged, so an import may be repeated, and continues after an \
+        interruption. A document is imported if it is newer than the stored one. Stop the gateway of \
+        an embedded store first; gateways on PostgreSQL keep running. A sealed export needs its key \
+        in POSTERN_MASTER_KEY or POSTERN_OLD_MASTER_KEY.",
     after_help = "Examples:\n  \
         postern import --config postern.toml postern.export\n  \
         ssh old postern export --config /etc/postern/postern.toml | postern import -"
@@ -27,13 +27,13 @@ use crate::server;
 pub(super) struct Import {
     #[command(flatten)]
     config: ConfigFile,
-    /// The export; - reads standard input.
+    /// Export to import, or - for standard input
     file: String,
 }
 
 impl Import {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        let loaded = match self.config.load(screen)? {
+        let loaded = match self.config.load_partly(screen)? {
             Ok(loaded) => loaded,
             Err(exit) => return Ok(exit),
         };

@@ -10,13 +10,13 @@ use crate::config::StoreEngine;
 use crate::ledger::{Postgres, PostgresOptions};
 use crate::server;
 
-/// Make the ledger's tables in PostgreSQL, or bring them to this version
+/// Create or upgrade the store's tables in PostgreSQL
 #[derive(Args, Debug)]
 #[command(
-    long_about = "Make the ledger's tables in PostgreSQL, or bring them to this version.\n\n\
-        Each step is whole or not there at all, and what is done already is left alone: it may be \
-        run again, and by several at once. Gateways of the version before go on meanwhile, unless \
-        the notes of a version say otherwise. The embedded engine needs no migration.",
+    long_about = "Create or upgrade the store's tables in PostgreSQL.\n\n\
+        Each step is one transaction, and finished steps are skipped: the command may be repeated, \
+        also concurrently. Gateways of the previous version keep running meanwhile, unless the \
+        changelog says otherwise. The embedded engine needs no migration.",
     after_help = "Examples:\n  \
         postern migrate --config postern.toml"
 )]
@@ -27,7 +27,7 @@ pub(super) struct Migrate {
 
 impl Migrate {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        let loaded = match self.config.load(screen)? {
+        let loaded = match self.config.load_partly(screen)? {
             Ok(loaded) => loaded,
             Err(exit) => return Ok(exit),
         };

@@ -25,7 +25,7 @@ use crate::ledger::{Embedded, Missing};
 pub(super) struct Rebuild {
     #[command(flatten)]
     config: ConfigFile,
-    /// Go on without segments that are missing at the start or the end of the journal.
+    /// Continue without segments that are missing at the start or the end of the journal
     #[arg(long)]
     accept_missing: bool,
 }

@@ -11,16 +11,15 @@ use crate::config::{self, MASTER_KEY, StoreEngine};
 use crate::ledger::{Embedded, Postgres};
 use crate::server;
 
-/// Seal the store with another master key
+/// Change the master key of the store
 #[derive(Args, Debug)]
 #[command(
-    long_about = "Seal the store with another master key.\n\n\
-        Set POSTERN_MASTER_KEY to the new key and POSTERN_OLD_MASTER_KEY to the one of before (a \
-        store that was not sealed needs none). Everything is written anew, step by step. When it \
-        is interrupted, begin it again: it goes on. The gateway of an embedded store has to be \
-        stopped for this, and can serve in between if it has both keys. Gateways on PostgreSQL go \
-        on meanwhile: give both keys to all of them first. Exports keep the key that they were \
-        sealed with.",
+    long_about = "Change the master key of the store: re-seal (encrypt) all data.\n\n\
+        Set POSTERN_MASTER_KEY to the new key and POSTERN_OLD_MASTER_KEY to the old one (none for a \
+        store that was not sealed). All data is rewritten step by step; after an interruption, repeat \
+        the command, and it continues. Stop the gateway of an embedded store first; in between it can \
+        serve with both keys. Gateways on PostgreSQL keep running: give both keys to all of them \
+        first. Exports keep their key.",
     after_help = "Examples:\n  \
         POSTERN_MASTER_KEY=$NEW POSTERN_OLD_MASTER_KEY=$OLD postern rekey --config postern.toml\n  \
         POSTERN_OLD_MASTER_KEY=$OLD postern rekey --config postern.toml --unseal"
@@ -28,14 +27,14 @@ use crate::server;
 pub(super) struct Rekey {
     #[command(flatten)]
     config: ConfigFile,
-    /// Seal nothing any more. POSTERN_MASTER_KEY must not be set
+    /// Unseal (decrypt) all data; POSTERN_MASTER_KEY must not be set
     #[arg(long)]
     unseal: bool,
 }
 
 impl Rekey {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        let loaded = match self.config.load(screen)? {
+        let loaded = match self.config.load_partly(screen)? {
             Ok(loaded) => loaded,
             Err(exit) => return Ok(exit),
         };

@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::{AdminApi, runtime};
+use super::event_selector::Times;
 use super::{ConfigFile, Exit, Screen, Where};
 
 /// How often the gateway is asked how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
-/// Release callbacks from the quarantine of a source.
+/// Release callbacks from the quarantine of a source
 #[derive(Args, Debug)]
 #[command(
     long_about = "Release callbacks from the quarantine of a source.\n\n\
@@ -22,35 +23,28 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
         does not stays in quarantine. The gateway that runs with the same configuration does it; \
         this command watches, and Ctrl-C cancels what is left. Given again it repeats nothing.",
     after_help = "Examples:\n  \
-        postern release --config postern.toml level-end --dry-run\n  \
-        postern release --config postern.toml level-end --reason bad_signature\n  \
-        postern release --config postern.toml level-end --since 2026-01-02T00:00:00Z"
+        postern release level-end --dry-run\n  \
+        postern release level-end --reason bad_signature\n  \
+        postern release level-end --since 2h"
 )]
 pub(super) struct Release {
     #[command(flatten)]
     config: ConfigFile,
-    /// The source.
+    /// The source
     source: String,
-    /// Rejected for this reason. May be repeated.
+    /// Only those rejected for this reason; repeatable
     #[arg(long = "reason", value_name = "REASON")]
     reasons: Vec<String>,
-    /// Received at this time or later, RFC 3339.
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-    /// Received before this time, RFC 3339.
-    #[arg(long, value_name = "TIME")]
-    until: Option<String>,
-    /// Say what would become of them, and change nothing.
+    #[command(flatten)]
+    times: Times,
+    /// Report the outcome, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// The gateway's last response as JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 impl Release {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        let loaded = match self.config.load(screen)? {
+        let loaded = match self.config.load_partly(screen)? {
             Ok(loaded) => loaded,
             Err(exit) => return Ok(exit),
         };
@@ -71,14 +65,17 @@ impl Release {
     }
 
     fn order(&self) -> Value {
-        json!({
-            "source": self.source, "reasons": self.reasons, "since": self.since,
-            "until": self.until, "dry_run": self.dry_run,
-        })
+        let mut order = json!({
+            "source": self.source, "reasons": self.reasons, "dry_run": self.dry_run,
+        });
+        for (name, value) in self.times.pairs() {
+            order[name] = Value::from(value);
+        }
+        order
     }
 
     fn show(&self, last: &Value, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        if self.json {
+        if self.config.json {
             writeln!(screen.out, "{last}")?;
         } else {
             writeln!(screen.out, "{}", sentence(last))?;

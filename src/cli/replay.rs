@@ -9,63 +9,82 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::{AdminApi, runtime};
 use super::event_selector::EventSelector;
+use super::names::{self, Named};
 use super::{ConfigFile, Exit, Screen, Where};
 
 /// How often the gateway is asked how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
-/// Deliver recorded events again: one, some, or all that are dead.
+/// Deliver recorded events again: one, some, or all that are dead
 #[derive(Args, Debug)]
 #[command(
     long_about = "Deliver recorded events again: one, some, or all that are dead.\n\n\
         The gateway that runs with the same configuration does it; this command watches, and \
         Ctrl-C cancels what is left. An event keeps its id, so a backend that has it can tell. An \
-        order has an id as well: given again with --id it goes on and repeats nothing.",
+        order has an id as well: given again with --id it goes on and repeats nothing. --dry-run \
+        says how much would be delivered, and delivers nothing.",
     after_help = "Examples:\n  \
-        postern replay --config postern.toml --state dead --destination game\n  \
-        postern replay --config postern.toml --source level-end --since 2026-01-02T00:00:00Z\n  \
-        postern replay --config postern.toml evt_0190…"
+        postern replay --state dead --destination game --dry-run\n  \
+        postern replay --state dead --destination game\n  \
+        postern replay --source level-end --since 2h\n  \
+        postern replay evt_0190…"
 )]
 pub(super) struct Replay {
     #[command(flatten)]
     config: ConfigFile,
-    /// The events with these ids.
+    /// Events with these ids
     #[arg(value_name = "ID", conflicts_with_all = ["source", "transaction", "user", "since", "until"])]
     events: Vec<String>,
-    /// Deliveries in this state only.
+    /// Only deliveries in this state
     #[arg(long)]
     state: Option<State>,
-    /// To this destination only.
+    /// Only to this destination
     #[arg(long, value_name = "NAME")]
     destination: Option<String>,
     #[command(flatten)]
     which: EventSelector,
-    /// Every event, where nothing else is said.
+    /// Every event, if nothing else selects
     #[arg(long)]
     all: bool,
-    /// The id of an order that did not finish.
+    /// Id of an order that did not finish
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// The gateway's last word as JSON.
-    #[arg(long)]
-    json: bool,
+    /// Count the deliveries that would be made, and make none
+    #[arg(long, conflicts_with = "id")]
+    dry_run: bool,
 }
 
+/// The state of a delivery.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum State {
+pub(super) enum State {
     Dead,
     Pending,
     Done,
 }
 
+impl State {
+    /// The name in the admin API.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dead => "dead",
+            Self::Pending => "pending",
+            Self::Done => "done",
+        }
+    }
+}
+
 impl Replay {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        let loaded = match self.config.load(screen)? {
-            Ok(loaded) => loaded,
+        let api = match self.config.api(screen)? {
+            Ok(api) => api,
             Err(exit) => return Ok(exit),
         };
-        let api = AdminApi::of(&loaded.config);
-        let ended = runtime()?.block_on(async {
+        let runtime = runtime()?;
+        if let Err(sentence) = runtime.block_on(self.check(&api)) {
+            writeln!(screen.err, "{sentence}")?;
+            return Ok(Exit::Usage);
+        }
+        let ended = runtime.block_on(async {
             let first = api.post("/admin/v1/replay", &self.order()).await;
             match first {
                 Ok(first) => watch(&api, first, screen).await,
@@ -74,22 +93,23 @@ impl Replay {
         })?;
         match ended {
             Ok(last) => self.show(&last, screen),
-            Err(sentence) => {
-                writeln!(screen.err, "{sentence}")?;
-                Ok(Exit::Failed)
-            }
+            Err(sentence) => screen.fail(&sentence),
+        }
+    }
+
+    /// Checks the names: a misspelled one must not look like "all is well".
+    async fn check(&self, api: &AdminApi) -> Result<(), String> {
+        self.which.check(api).await?;
+        match &self.destination {
+            Some(name) => names::check(api, Named::Destination, name).await,
+            None => Ok(()),
         }
     }
 
     fn order(&self) -> Value {
-        let state = self.state.map(|state| match state {
-            State::Dead => "dead",
-            State::Pending => "pending",
-            State::Done => "done",
-        });
         let mut order = json!({
-            "id": self.id, "events": self.events, "state": state,
-            "destination": self.destination, "all": self.all,
+            "id": self.id, "events": self.events, "state": self.state.map(State::as_str),
+            "destination": self.destination, "all": self.all, "dry_run": self.dry_run,
         });
         for (name, value) in self.which.pairs() {
             order[name] = Value::from(value);
@@ -98,7 +118,7 @@ impl Replay {
     }
 
     fn show(&self, last: &Value, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        if self.json {
+        if self.config.json {
             writeln!(screen.out, "{last}")?;
         } else {
             writeln!(screen.out, "{}", sentence(last))?;
@@ -146,12 +166,16 @@ async fn watch(
 /// How far an order is, for people.
 fn sentence(progress: &Value) -> String {
     let state = progress["state"].as_str().unwrap_or("?");
+    let dry = if progress["dry_run"] == true { " (dry run: nothing is delivered)" } else { "" };
     let count = |key: &str| progress[key].as_u64().unwrap_or(0);
     let (seen, events, deliveries) = (count("seen"), count("events"), count("deliveries"));
     let of = progress["of"].as_u64().map(|of| format!(" of {of}")).unwrap_or_default();
     let error = progress["error"].as_str().map(|error| format!(": {error}")).unwrap_or_default();
+    if state == "done" && deliveries == 0 {
+        return format!("nothing matches: no delivery is made{dry}");
+    }
     format!(
-        "{state}: events looked at: {seen}{of}, to be delivered again: {events}, deliveries: \
+        "{state}{dry}: events looked at: {seen}{of}, to be delivered again: {events}, deliveries: \
          {deliveries}{error}"
     )
 }
@@ -168,6 +192,10 @@ mod tests {
             sentence(&progress),
             "running: events looked at: 200 of 1000, to be delivered again: 3, deliveries: 4"
         );
+        let dry = json!({ "state": "done", "dry_run": true, "events": 3, "deliveries": 4 });
+        assert!(sentence(&dry).starts_with("done (dry run: nothing is delivered): events"));
+        let none = json!({ "state": "done", "seen": 0, "deliveries": 0 });
+        assert_eq!(sentence(&none), "nothing matches: no delivery is made");
         let failed = json!({ "state": "failed", "seen": 1, "of": null, "error": "no disk" });
         assert!(
             sentence(&failed).starts_with("failed: events looked at: 1, to be delivered again: 0,")

@@ -33,10 +33,10 @@ use crate::server;
 pub(super) struct Restore {
     #[command(flatten)]
     config: ConfigFile,
-    /// Read and verify everything, and write nothing.
+    /// Read and verify everything, and write nothing
     #[arg(long)]
     check: bool,
-    /// The whole export, and then its increments in their order: files, or s3://BUCKET/KEY.
+    /// Whole export, then its increments in order: files, or s3://BUCKET/KEY
     #[arg(required = true, value_name = "EXPORT")]
     exports: Vec<Place>,
 }
@@ -102,7 +102,7 @@ impl fmt::Display for Contents {
 
 impl Restore {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        let loaded = match self.config.load(screen)? {
+        let loaded = match self.config.load_partly(screen)? {
             Ok(loaded) => loaded,
             Err(exit) => return Ok(exit),
         };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use serde_json::json;
 
 use super::{ConfigFile, Exit, Screen, columns};
 use crate::config::nearest;
@@ -14,9 +15,10 @@ use crate::sender::{Catalog, Cell, Contract, Sender, index};
 #[derive(Args, Debug)]
 #[command(
     long_about = "List the known senders, or show one of them.\n\n\
-        A sender is a platform's contract: how it calls, signs, identifies a transaction and wants \
-        to be answered. With a NAME the whole contract is shown; what nobody outside has confirmed \
-        is said. `custom` is a file of your own, named by the source's `recipe`. Senders of your own are listed where --config names the configuration with them.",
+        A sender is a platform and its contract: how it calls, signs, identifies a transaction, and \
+        which replies it expects. With a NAME the whole contract is shown, with its unconfirmed \
+        assumptions. `custom` is a file of your own, named by the source's `recipe`. Your own senders \
+        are listed if --config names their configuration.",
     after_help = "Examples:\n  \
         postern senders\n  \
         postern senders taku\n  \
@@ -25,17 +27,16 @@ use crate::sender::{Catalog, Cell, Contract, Sender, index};
         postern senders --config postern.toml my-sender"
 )]
 pub(super) struct Senders {
-    /// The sender to show.
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Sender to show
     name: Option<String>,
-    /// Show the sender's file as it is written, to begin one of your own with.
+    /// Print the sender's file, as a start for one of your own
     #[arg(long, requires = "name")]
     toml: bool,
-    /// Write a page for each sender, and an index of them, into this folder.
+    /// Write a page for each sender, and an index, into this directory
     #[arg(long, value_name = "FOLDER", conflicts_with = "name")]
     pages: Option<PathBuf>,
-    /// The configuration whose own senders are known too.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
 }
 
 impl Senders {
@@ -53,6 +54,12 @@ impl Senders {
         let Some(name) = &self.name else {
             let row = |s: &Arc<Sender>| vec![s.name().to_owned(), s.title().to_owned()];
             let rows: Vec<_> = catalog.iter().map(row).collect();
+            if self.config.json {
+                for [name, title] in rows.iter().filter_map(|row| row.first_chunk::<2>()) {
+                    writeln!(screen.out, "{}", json!({ "name": name, "title": title }))?;
+                }
+                return Ok(Exit::Done);
+            }
             write!(screen.out, "{}", columns(&rows))?;
             return Ok(Exit::Done);
         };
@@ -65,14 +72,14 @@ impl Senders {
         };
         match self.toml {
             true => write!(screen.out, "{}", sender.text())?,
-            false => contract(sender, screen)?,
+            false => contract(sender, &self.config, screen)?,
         }
         Ok(Exit::Done)
     }
 
     fn catalog(&self, screen: &mut Screen<'_>) -> io::Result<Result<Arc<Catalog>, Exit>> {
-        if let Some(path) = self.config.clone() {
-            let loaded = ConfigFile { path }.load(screen)?;
+        if self.config.is_named() {
+            let loaded = self.config.load_partly(screen)?;
             return Ok(loaded.map(|loaded| loaded.config.catalog));
         }
         match Catalog::embedded() {
@@ -88,7 +95,7 @@ impl Senders {
 }
 
 /// The contract of one sender, for people.
-fn contract(sender: &Arc<Sender>, screen: &mut Screen<'_>) -> io::Result<()> {
+fn contract(sender: &Arc<Sender>, at: &ConfigFile, screen: &mut Screen<'_>) -> io::Result<()> {
     let paint = screen.out_paint;
     let contract = Contract::of(sender);
     writeln!(screen.out, "{}: {}", paint.bold(&contract.name), contract.title)?;
@@ -99,7 +106,11 @@ fn contract(sender: &Arc<Sender>, screen: &mut Screen<'_>) -> io::Result<()> {
         let rows: Vec<Vec<String>> = head.into_iter().chain(part.rows.iter().map(texts)).collect();
         write!(screen.out, "\n{}\n{}", paint.bold(part.title), columns(&rows))?;
     }
-    let hint = format!("postern senders {} --toml shows the file itself", sender.name());
+    let named = match at.is_named() {
+        true => format!(" --config {}", at.path().display()),
+        false => String::new(),
+    };
+    let hint = format!("postern senders {}{named} --toml shows the file itself", sender.name());
     writeln!(screen.out, "\n{}", paint.dim(&hint))
 }
 

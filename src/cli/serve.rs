@@ -1,7 +1,6 @@
 //! `postern serve`: the gateway.
 
 use std::io;
-use std::path::PathBuf;
 use std::process;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +8,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{ConfigFile, Exit, Screen};
-use crate::config::{Config, Loaded, Machine, StoreEngine, Watcher};
+use crate::config::{Config, Loaded, StoreEngine, Watcher};
+use crate::delivery::Deliveries;
 use crate::lifecycle::{Signals, Stop, Stopping};
 use crate::private;
 use crate::server::{self, Listeners, Parts, ServeError, Store};
@@ -26,20 +26,25 @@ const END_TIME: Duration = Duration::from_secs(1);
 #[derive(Args, Debug)]
 #[command(
     long_about = "Run the gateway.\n\n\
-        SIGTERM stops it in good order: readiness says no while callbacks are still accepted \
-        (server.lame_duck), then what is in flight is answered (server.drain at most). SIGINT \
-        begins with the second step. Another signal ends it at once. SIGHUP reads the \
-        configuration again.",
+        SIGTERM stops it in two steps: unready while callbacks are still accepted \
+        (server.lame_duck), then it finishes requests in flight (server.drain at most). SIGINT \
+        begins with the second step, a further signal stops at once, SIGHUP reloads the \
+        configuration (so does a change of its files). With --no-deliveries events are recorded and nothing is sent to any \
+        destination, so that a restored store can be tried beside the one in production.",
     after_help = "Examples:\n  \
         postern serve --config postern.toml\n  \
-        postern serve --config postern.toml --log-format json"
+        postern serve --config postern.toml --log-format json\n  \
+        postern serve --config restored.toml --no-deliveries"
 )]
 pub(super) struct Serve {
     #[command(flatten)]
     config: ConfigFile,
-    /// How log lines look: text on a terminal and json elsewhere, unless said
+    /// Format of log lines [default: text on a terminal, else json]
     #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"])]
     log_format: Option<String>,
+    /// Receive and record, and deliver nothing: deliveries wait. To try a restored store
+    #[arg(long)]
+    no_deliveries: bool,
 }
 
 impl Serve {
@@ -49,14 +54,16 @@ impl Serve {
             Err(exit) => return Ok(exit),
         };
         screen.warn(&loaded.warnings)?;
-        let format = self.log_format.as_deref().and_then(LogFormat::from_name);
+        let json = self.config.json.then_some("json");
+        let format = self.log_format.as_deref().or(json).and_then(LogFormat::from_name);
         let _log = telemetry::init(format)?;
         stay_private(&loaded.config);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(SIDE_THREADS)
             .enable_all()
             .build()?;
-        let ended = runtime.block_on(serve(self.config.path.clone(), loaded));
+        let deliveries = if self.no_deliveries { Deliveries::Off } else { Deliveries::On };
+        let ended = runtime.block_on(serve(&self.config, loaded, deliveries));
         // A read from a hanging disk may still block; its result is no longer needed.
         runtime.shutdown_timeout(END_TIME);
         match ended {
@@ -81,12 +88,12 @@ fn stay_private(config: &Config) {
 }
 
 /// Runs the gateway of a configuration until a signal ends it.
-async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), ServeError> {
+async fn serve(at: &ConfigFile, loaded: Loaded, deliveries: Deliveries) -> Result<(), ServeError> {
     let mut signals = Signals::install()?;
     let listeners =
         Listeners::bind(&loaded.config.server, Inherited::take().map_err(ServeError::Inherited)?)?;
     let metrics = Arc::new(Metrics::new()?);
-    let watcher = Watcher::new(Arc::new(Machine), path, loaded);
+    let watcher = Watcher::new(at.environment(), at.path(), loaded);
     let config = watcher.changes();
     let (mut refusals, counted) = (watcher.refusals(), Arc::clone(&metrics));
     tokio::spawn(async move {
@@ -115,5 +122,6 @@ async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), ServeError> {
             let _ = now.await;
         },
     };
-    server::run_until(Parts { config, store: Store::Configured, metrics, listeners }, stop).await
+    let store = Store::Configured;
+    server::run_until(Parts { config, store, metrics, listeners, deliveries }, stop).await
 }

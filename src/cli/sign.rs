@@ -3,39 +3,43 @@
 use std::io;
 
 use clap::Args;
+use serde_json::json;
 
-use super::url::find;
+use super::client::{AdminApi, runtime};
+use super::names::{self, Named};
+use super::url::absent;
 use super::{ConfigFile, Exit, Screen};
 use crate::clock;
-use crate::operator::{base_of, called, curl, is_plain, listener};
-use crate::sender::{Composing, DefinitionError, OwnedRequest, Signing};
+use crate::config::Config;
+use crate::operator::SignedCallback;
 
-/// Make a signed callback, as the sender would
+/// Print a signed callback, as the sender would make it
 #[derive(Args, Debug)]
 #[command(
-    long_about = "Make a signed callback, as the sender would.\n\n\
+    long_about = "Print a signed callback, as the sender would make it.\n\n\
         Prints the full signed URL, or a curl command where the sender posts. A KEY is a role \
         (transaction, user, item, amount …), one of the sender's parameters, header.NAME or body; \
-        a dot steps into JSON. What the sender makes up itself (time, nonce) is filled in.",
+        a dot steps into JSON. Time and nonce are filled in. A source \
+        that was created over an API or in the console is signed for by the running gateway.",
     after_help = "Examples:\n  \
         postern sign level-end transaction=tr-1 user=u1 item=coin amount=10 placement_id=b1 adsource_id=9\n  \
-        curl -i \"$(postern sign --config postern.toml --local level-end transaction=tr-1 …)\""
+        curl -i \"$(postern sign --local level-end transaction=tr-1 …)\""
 )]
 pub(super) struct Sign {
     #[command(flatten)]
     config: ConfigFile,
-    /// The source.
+    /// The source
     source: String,
-    /// Parameters, KEY=VALUE.
+    /// Parameters
     #[arg(value_name = "KEY=VALUE", value_parser = pair)]
     parameters: Vec<(String, String)>,
-    /// The time to say, Unix milliseconds, in place of now.
+    /// Time of the callback in Unix milliseconds [default: now]
     #[arg(long, value_name = "MS")]
     at_ms: Option<i64>,
-    /// A curl command, also where a URL would do.
+    /// Print a curl command, also where a URL is enough
     #[arg(long)]
     curl: bool,
-    /// Call this machine's own listener in place of server.public_url; what is signed is the same.
+    /// Address this machine's listener instead of server.public_url; the signature stays the same
     #[arg(long)]
     local: bool,
 }
@@ -47,37 +51,65 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 impl Sign {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        let loaded = match self.config.load(screen)? {
+        let loaded = match self.config.load_partly(screen)? {
             Ok(loaded) => loaded,
             Err(exit) => return Ok(exit),
         };
         let config = &loaded.config;
-        let Some(source) = find(config, &self.source, screen)? else { return Ok(Exit::Usage) };
-        let path = source.path();
-        let base = base_of(&config.server, config.server.callbacks);
-        let mut salt = [0; 16];
-        getrandom::fill(&mut salt).map_err(|_| io::Error::other("no random bytes"))?;
-        let now_ms = self.at_ms.unwrap_or_else(clock::now_ms);
-        let signing = Signing { salt, base: &base, ..Signing::at(now_ms) };
-        let signed: Result<OwnedRequest, DefinitionError> = source
-            .recipe
-            .signable()
-            .and_then(|()| source.recipe.compose(&self.parameters, &Composing::to(&path)))
-            .and_then(|request| source.recipe.sign(&request, &signing));
-        match signed {
-            Ok(request) => {
-                let local = listener(&config.server, config.server.callbacks);
-                let base = if self.local { local } else { base };
-                match is_plain(&request) && !self.curl {
-                    true => writeln!(screen.out, "{}", called(&base, &request))?,
-                    false => writeln!(screen.out, "{}", curl(&base, &request))?,
+        let Some(source) = config.sources.get(&self.source) else {
+            return match runtime()?.block_on(self.ask(config)) {
+                Ok(signed) => self.show(&signed, screen),
+                Err(Asked::Absent) => {
+                    let known: Vec<&str> = config.sources.keys().map(String::as_str).collect();
+                    absent(&loaded, &self.source, &known, screen)
                 }
-                Ok(Exit::Done)
-            }
-            Err(fault) => {
-                writeln!(screen.err, "{}: {fault}", source.name)?;
+                Err(Asked::Failed(sentence)) => {
+                    writeln!(screen.err, "{sentence}")?;
+                    Ok(Exit::Usage)
+                }
+            };
+        };
+        let at_ms = self.at_ms.unwrap_or_else(clock::now_ms);
+        match SignedCallback::make(config, source, &self.parameters, at_ms) {
+            Ok(signed) => self.show(&signed, screen),
+            Err(error) => {
+                writeln!(screen.err, "{}: {error}", source.name)?;
                 Ok(Exit::Usage)
             }
         }
     }
+
+    /// Has the running gateway sign: it knows the sources that were created over its APIs.
+    async fn ask(&self, config: &Config) -> Result<SignedCallback, Asked> {
+        let api = AdminApi::of(config);
+        let known = names::check(&api, Named::Source, &self.source).await;
+        known.map_err(|_| Asked::Absent)?;
+        let parameters: Vec<String> =
+            self.parameters.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let question =
+            json!({ "source": self.source, "parameters": parameters, "at_ms": self.at_ms });
+        let answer = api.post("/admin/v1/sign", &question).await.map_err(Asked::Failed)?;
+        serde_json::from_value(answer).map_err(|error| Asked::Failed(error.to_string()))
+    }
+
+    fn show(&self, signed: &SignedCallback, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        if self.config.json {
+            writeln!(screen.out, "{}", json!(signed))?;
+            return Ok(Exit::Done);
+        }
+        let (url, curl) = match self.local {
+            true => (&signed.local_url, &signed.local_curl),
+            false => (&signed.url, &signed.curl),
+        };
+        writeln!(screen.out, "{}", url.as_ref().filter(|_| !self.curl).unwrap_or(curl))?;
+        Ok(Exit::Done)
+    }
+}
+
+/// Why the gateway did not sign.
+enum Asked {
+    /// No gateway answers, or it has no such source.
+    Absent,
+    /// The gateway's objection.
+    Failed(String),
 }

@@ -22,7 +22,7 @@ impl ConfigFile {
         &self,
         screen: &mut Screen<'_>,
     ) -> io::Result<Result<(Loaded, EmbeddedOptions), Exit>> {
-        let loaded = match self.load(screen)? {
+        let loaded = match self.load_partly(screen)? {
             Ok(loaded) => loaded,
             Err(exit) => return Ok(Err(exit)),
         };

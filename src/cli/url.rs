@@ -1,70 +1,101 @@
 //! `postern url`: what to paste into a sender's console.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 
 use clap::Args;
+use serde_json::json;
 
+use super::client::{AdminApi, runtime};
+use super::names::{self, Named};
 use super::{ConfigFile, Exit, Screen, columns};
-use crate::config::{Config, Source, nearest};
-use crate::operator::url_of;
+use crate::config::{Config, Loaded, Source};
+use crate::operator::PasteUrl;
 
 /// Print the URL to paste into a sender's console
 #[derive(Args, Debug)]
 #[command(
     long_about = "Print the URL to paste into a sender's console, with the sender's own macros; \
         without a SOURCE those of all sources, each behind its name.\n\n\
-        Only the URL goes to standard output; what to know about it goes to standard error.",
-    after_help = "Examples:\n  \
-        postern url --config postern.toml level-end\n  \
-        postern url --config postern.toml"
+        Only the URL goes to standard output; what to know about it goes to standard error. A source \
+        that was created over an API or in the console is looked up at the running gateway.",
+    after_help = "Examples:\n  postern url level-end\n  postern url"
 )]
 pub(super) struct Url {
     #[command(flatten)]
     config: ConfigFile,
-    /// The source.
+    /// The source
     source: Option<String>,
 }
 
 impl Url {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        let loaded = match self.config.load(screen)? {
+        let loaded = match self.config.load_partly(screen)? {
             Ok(loaded) => loaded,
             Err(exit) => return Ok(exit),
         };
         let config = &loaded.config;
-        let at = config.server.callbacks;
-        let Some(name) = &self.source else {
-            let row = |source: &Arc<Source>| vec![source.name.clone(), url_of(config, at, source)];
-            let rows: Vec<_> = config.sources.values().map(row).collect();
-            write!(screen.out, "{}", columns(&rows))?;
-            return Ok(Exit::Done);
+        let of = |source: &Source| PasteUrl::of(config, config.server.callbacks, source);
+        let mut urls: BTreeMap<String, PasteUrl> =
+            config.sources.values().map(|source| (source.name.clone(), of(source))).collect();
+        if self.source.as_ref().is_none_or(|name| !urls.contains_key(name))
+            && let Ok(others) = runtime()?.block_on(of_gateway(config))
+        {
+            for other in others {
+                urls.entry(other.source.clone()).or_insert(other);
+            }
+        }
+        let Some(name) = &self.source else { return self.list(&urls, screen) };
+        let Some(found) = urls.get(name) else {
+            let known: Vec<&str> = urls.keys().map(String::as_str).collect();
+            return absent(&loaded, name, &known, screen);
         };
-        let Some(source) = find(config, name, screen)? else { return Ok(Exit::Usage) };
-        writeln!(screen.out, "{}", url_of(config, at, source))?;
-        let sender = source.recipe.sender();
-        if config.server.public_url.is_none() {
-            writeln!(
-                screen.err,
-                "server.public_url is not set: the address is this machine's; set it to what \
-                 {} can reach",
-                sender.title()
-            )?;
+        if self.config.json {
+            writeln!(screen.out, "{}", json!(found))?;
+            return Ok(Exit::Done);
         }
-        if let Some(about) = sender.secret() {
-            writeln!(screen.err, "secret: {about}")?;
-        }
-        if source.recipe.signs_url() {
-            writeln!(screen.err, "the whole URL is signed: paste it just so")?;
-        }
-        if source.recipe.paste().is_empty() {
-            writeln!(screen.err, "{} adds its parameters itself", sender.title())?;
-        }
-        for line in sender.unconfirmed() {
-            writeln!(screen.err, "unconfirmed: {line}")?;
+        writeln!(screen.out, "{}", found.url)?;
+        for note in &found.notes {
+            writeln!(screen.err, "{note}")?;
         }
         Ok(Exit::Done)
     }
+
+    fn list(&self, urls: &BTreeMap<String, PasteUrl>, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        if self.config.json {
+            for url in urls.values() {
+                writeln!(screen.out, "{}", json!(url))?;
+            }
+            return Ok(Exit::Done);
+        }
+        let rows: Vec<_> =
+            urls.values().map(|one| vec![one.source.clone(), one.url.clone()]).collect();
+        write!(screen.out, "{}", columns(&rows))?;
+        Ok(Exit::Done)
+    }
+}
+
+/// The URLs of all sources of the running gateway.
+async fn of_gateway(config: &Config) -> Result<Vec<PasteUrl>, String> {
+    let mut answer = AdminApi::of(config).get("/admin/v1/urls").await?;
+    serde_json::from_value(answer["urls"].take()).map_err(|error| error.to_string())
+}
+
+/// Says that there is no source called `name`, neither in the file nor at a running gateway, and
+/// which secret is missing if the file has it.
+pub(super) fn absent(
+    loaded: &Loaded,
+    name: &str,
+    known: &[&str],
+    screen: &mut Screen<'_>,
+) -> io::Result<Exit> {
+    let of_source = format!("source[{name}]");
+    let mut missing = loaded.missing.iter().filter(|issue| issue.key.starts_with(&of_source));
+    match missing.next() {
+        Some(issue) => writeln!(screen.err, "{}", issue.line_of_text(screen.err_paint))?,
+        None => writeln!(screen.err, "{}", names::absent(Named::Source, name, known))?,
+    }
+    Ok(Exit::Usage)
 }
 
 /// The source called `name`; says so where there is none.
@@ -76,9 +107,7 @@ pub(super) fn find<'c>(
     let found = config.sources.get(name).map(AsRef::as_ref);
     if found.is_none() {
         let names: Vec<&str> = config.sources.keys().map(String::as_str).collect();
-        let remedy = nearest(name, &names).map(|near| format!("did you mean {near}?"));
-        let remedy = remedy.unwrap_or_else(|| format!("there are: {}", names.join(", ")));
-        writeln!(screen.err, "there is no source {name:?}; {remedy}")?;
+        writeln!(screen.err, "{}", names::absent(Named::Source, name, &names))?;
     }
     Ok(found)
 }

@@ -16,15 +16,14 @@ use crate::ledger::{Damage, Embedded, LedgerError};
 /// How often a gateway is asked how far it is.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
-/// Read the whole store and say what is damaged where
+/// Read the whole store and report damage
 #[derive(Args, Debug)]
 #[command(
-    long_about = "Read the whole store and say what is damaged where.\n\n\
-        Every record of the journal is read and its checksum compared, and the index is read too. \
-        Nothing of the journal is changed. A gateway that is running is asked over its admin \
-        listener: it reads the store in small steps and goes on meanwhile. Otherwise the store is \
-        read itself, and the index is compared with the journal. Ends with 1 where something is \
-        damaged.",
+    long_about = "Read the whole store and report damage.\n\n\
+        Compares the checksum of every record of the journal, and reads the index. Changes nothing. \
+        A running gateway is asked over its admin listener: it reads in small steps and keeps \
+        working. Otherwise the store is read directly, and the index is compared with the journal. \
+        Exits with 1 if something is damaged.",
     after_help = "Example:\n  postern verify --config postern.toml"
 )]
 pub(super) struct Verify {

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::keep::Keep;
 use super::quarantine::Quarantine;
+use super::route::RouteRule;
 use super::{SigningKey, secret_path};
 use crate::ledger::ScrubShare;
 use crate::partners::push_configuration::grant::PushGrant;
@@ -62,6 +64,10 @@ pub struct Server {
     pub health_path: Option<String>,
     /// Certificate chain and key of the callback listener, PEM files.
     pub tls: Option<Tls>,
+    /// Certificate chain and key of the admin listener, PEM files.
+    pub admin_tls: Option<Tls>,
+    /// Whether trusted proxies name the client of a connection with the PROXY protocol.
+    pub proxy_protocol: ProxyProtocol,
     /// Bounds, each with a default that says why in `limits`.
     pub limits: Limits,
 }
@@ -74,6 +80,15 @@ pub enum Readiness {
     /// On the gateway's own phase only. While a store that all gateways share fails, a load
     /// balancer keeps them, and they reply in the format the sender expects.
     Gateway,
+}
+
+/// Whether connections from trusted proxies begin with the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// They begin with TLS or HTTP.
+    Off,
+    /// Version 1 or 2 of it precedes.
+    On,
 }
 
 /// PEM files of a listener.
@@ -236,6 +251,10 @@ pub struct Source {
     pub body_bytes: usize,
     /// The rejected callbacks that it quarantines; `None`: none.
     pub quarantine: Option<Quarantine>,
+    /// Further destinations of some events.
+    pub routes: Vec<RouteRule>,
+    /// How long its data is kept, where it differs from the store's times.
+    pub keep: Keep,
     /// The verified callbacks that another source takes precedence over.
     pub superseded: Superseded,
 }

@@ -40,6 +40,16 @@ pub(crate) struct Item<'a> {
 pub(crate) struct ValueError {
     pub(crate) what: String,
     pub(crate) remedy: String,
+    cause: Cause,
+}
+
+/// The kind of an error in a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// The value is wrong.
+    Wrong,
+    /// The value refers to a secret that is missing.
+    Missing,
 }
 
 /// A value that was read, or what is wrong with it.
@@ -47,7 +57,12 @@ pub(crate) type Read<T> = Result<T, ValueError>;
 
 impl ValueError {
     pub(crate) fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: what.into(), remedy: remedy.into() }
+        Self { what: what.into(), remedy: remedy.into(), cause: Cause::Wrong }
+    }
+
+    /// The same for a secret that is missing.
+    pub(crate) fn missing(self) -> Self {
+        Self { cause: Cause::Missing, ..self }
     }
 }
 
@@ -265,8 +280,12 @@ impl<'a> Item<'a> {
     pub(crate) fn note<T>(&self, read: Read<T>) -> Option<T> {
         match read {
             Ok(value) => Some(value),
-            Err(problem) => {
-                self.fault(problem.what, problem.remedy);
+            Err(ValueError { what, remedy, cause }) => {
+                let finding = self.finding(what, remedy);
+                match cause {
+                    Cause::Wrong => self.pass.fault(finding),
+                    Cause::Missing => self.pass.missing(finding),
+                }
                 None
             }
         }

@@ -1,7 +1,7 @@
 //! Every key that a configuration may have, by table. The reference page is held against it.
 
 use super::file::nearest;
-use super::{admin, destination, server, source, store};
+use super::{admin, destination, route, server, source, store};
 use crate::partners::settings;
 
 /// Keys that stand above every table.
@@ -13,6 +13,7 @@ pub(super) const TOP: &[&str] =
 const TABLES: &[(&str, &[&str])] = &[
     ("[server]", server::KEYS),
     ("[server.tls]", server::TLS_KEYS),
+    ("[server.admin_tls]", server::TLS_KEYS),
     ("[server.limits]", server::LIMIT_KEYS),
     ("[admin]", admin::KEYS),
     ("[[admin.token]]", admin::TOKEN_KEYS),
@@ -20,6 +21,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("[egress]", store::EGRESS_KEYS),
     ("[[source]]", source::KEYS),
     ("[[source.secrets]]", source::SECRET_KEYS),
+    ("[[source.route]]", route::KEYS),
     ("[[destination]]", destination::KEYS),
     ("[destination.retry]", destination::RETRY_KEYS),
 ];

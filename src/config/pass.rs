@@ -31,6 +31,11 @@ pub trait Input: fmt::Debug + Send + Sync {
 
     /// The time, for secrets that end.
     fn now_ms(&self) -> UnixMillis;
+
+    /// Files that [`Self::variable`] reads too, in the order of their precedence.
+    fn env_files(&self) -> &[PathBuf] {
+        &[]
+    }
 }
 
 /// A file that was read.
@@ -129,17 +134,29 @@ pub(crate) enum Writer {
     Remote,
 }
 
+/// Whether a secret may be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrets {
+    /// Every secret that the file refers to has to be there.
+    Required,
+    /// A source, destination or token whose secret is missing is omitted: the command verifies and
+    /// delivers nothing.
+    Optional,
+}
+
 /// One pass over a configuration.
 #[derive(Debug)]
 pub(crate) struct Pass<'a> {
     input: &'a dyn Input,
     file: PathBuf,
     writer: Writer,
+    secrets: Secrets,
     /// Offsets at which lines begin.
     lines: Vec<usize>,
     read: RefCell<Files>,
     faults: RefCell<Vec<ConfigIssue>>,
     warnings: RefCell<Vec<ConfigIssue>>,
+    missing: RefCell<Vec<ConfigIssue>>,
 }
 
 /// The result of a pass.
@@ -148,6 +165,8 @@ pub(crate) struct ConfigIssues {
     pub(crate) files: Files,
     pub(crate) faults: Vec<ConfigIssue>,
     pub(crate) warnings: Vec<ConfigIssue>,
+    /// Secrets that are missing and optional.
+    pub(crate) missing: Vec<ConfigIssue>,
 }
 
 impl<'a> Pass<'a> {
@@ -158,11 +177,18 @@ impl<'a> Pass<'a> {
             input,
             file: file.to_owned(),
             writer: Writer::Operator,
+            secrets: Secrets::Required,
             lines: std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect(),
             read: RefCell::default(),
             faults: RefCell::default(),
             warnings: RefCell::default(),
+            missing: RefCell::default(),
         }
+    }
+
+    /// The same, in which secrets are as needed as `secrets` says.
+    pub(crate) fn with_secrets(self, secrets: Secrets) -> Self {
+        Self { secrets, ..self }
     }
 
     /// The same, over what came over an API.
@@ -173,6 +199,11 @@ impl<'a> Pass<'a> {
     /// Who wrote it.
     pub(crate) fn writer(&self) -> Writer {
         self.writer
+    }
+
+    /// Files of variables.
+    pub(crate) fn env_files(&self) -> &'a [PathBuf] {
+        self.input.env_files()
     }
 
     /// The environment variable `name`.
@@ -223,16 +254,25 @@ impl<'a> Pass<'a> {
         self.faults.borrow_mut().push(finding);
     }
 
+    /// Records a secret that is missing: an error unless secrets are optional.
+    pub(crate) fn missing(&self, finding: ConfigIssue) {
+        match self.secrets {
+            Secrets::Required => self.fault(finding),
+            Secrets::Optional => self.missing.borrow_mut().push(finding),
+        }
+    }
+
     /// Records a warning.
     pub(crate) fn warning(&self, finding: ConfigIssue) {
         self.warnings.borrow_mut().push(finding);
     }
 
-    /// Whether an error was found at `key` or inside it.
+    /// Whether an error was found at `key` or inside it, or a secret is missing there.
     pub(crate) fn is_faulty(&self, key: &str) -> bool {
         let inside = |rest: &str| rest.is_empty() || rest.starts_with(['.', '[']);
-        let faults = self.faults.borrow();
-        faults.iter().any(|fault| fault.key.strip_prefix(key).is_some_and(inside))
+        let (faults, missing) = (self.faults.borrow(), self.missing.borrow());
+        let mut all = faults.iter().chain(missing.iter());
+        all.any(|fault| fault.key.strip_prefix(key).is_some_and(inside))
     }
 
     /// Everything found, in the order of the file.
@@ -246,6 +286,7 @@ impl<'a> Pass<'a> {
             files: self.read.into_inner(),
             faults: ordered(self.faults),
             warnings: ordered(self.warnings),
+            missing: ordered(self.missing),
         }
     }
 }

@@ -15,7 +15,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Config, ConfigErrors, Files, Input, Limits, Loaded, StoreEngine, load_from};
+use super::{
+    Config, ConfigErrors, Files, Input, Limits, Loaded, ProxyProtocol, Server, StoreEngine,
+    load_from,
+};
 use crate::clock::UnixMillis;
 
 /// How often the files are checked. A change is active after two checks, so within 2 s; a check
@@ -208,9 +211,16 @@ fn waiting_for_restart(started: &Config, new: &Config) -> Vec<&'static str> {
         ("server.management", started.server.management != new.server.management),
         ("server.limits", fixed(&started.server.limits) != fixed(&new.server.limits)),
         ("server.tls", started.server.tls.is_some() != new.server.tls.is_some()),
+        ("server.admin_tls", started.server.admin_tls.is_some() != new.server.admin_tls.is_some()),
+        ("server.proxy_protocol", proxies(&started.server) != proxies(&new.server)),
         ("store", !same_store(&started.store.engine, &new.store.engine)),
     ];
     bound.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+}
+
+/// Proxies that use the PROXY protocol.
+fn proxies(server: &Server) -> Option<&[ipnet::IpNet]> {
+    (server.proxy_protocol == ProxyProtocol::On).then_some(&server.trusted_proxies)
 }
 
 /// The limits that are built into what is running: those over all sources and connections.

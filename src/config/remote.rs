@@ -9,6 +9,7 @@ use serde_json::Value;
 use toml::de::DeTable;
 
 use super::file::Section;
+use super::keep::StoreKeep;
 use super::pass::Pass;
 use super::source::Written;
 use super::{
@@ -71,7 +72,7 @@ fn check_written(
         catalog: &config.catalog,
         destinations: &destinations,
         inline: &inline,
-        keep_transactions: Some(config.store.keep_transactions),
+        keep: Some(StoreKeep::of(&config.store)),
         public_url: config.server.public_url.as_deref(),
         body_bytes: config.server.limits.body_bytes,
         unverified_body_bytes: config.server.limits.unverified_body_bytes,

@@ -73,15 +73,17 @@ fn from_variable(item: &Item<'_>, name: &str) -> Read<Vec<u8>> {
         Some(value) => Ok(value),
         None => Err(ValueError::new(
             format!("the variable {name} is not set"),
-            "set it where the gateway is started",
-        )),
+            "set it, or name a file that has it with --env-file FILE",
+        )
+        .missing()),
     }
 }
 
 fn from_file(item: &Item<'_>, path: &str) -> Read<Vec<u8>> {
     let path = item.pass.beside(path);
     let shown = path.display();
-    let contents = item.pass.contents(&path).map_err(|error| unreadable(&path, &error))?;
+    let contents =
+        item.pass.contents(&path).map_err(|error| unreadable(&path, &error).missing())?;
     if contents.access == Access::Wide {
         item.warning(
             format!("{shown} can be read by everybody or changed by its group"),

@@ -9,7 +9,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use super::file::{Item, Read, Section, ValueError};
 use super::pass::Writer;
 use super::secret::unreadable;
-use super::{Limits, Readiness, Server, Tls, limits, network, unit};
+use super::{Limits, ProxyProtocol, Readiness, Server, Tls, limits, network, unit};
 
 pub(super) const KEYS: &[&str] = &[
     "callbacks",
@@ -23,6 +23,8 @@ pub(super) const KEYS: &[&str] = &[
     "readiness",
     "health_path",
     "tls",
+    "admin_tls",
+    "proxy_protocol",
     "limits",
 ];
 
@@ -52,11 +54,20 @@ pub(super) fn check(section: &Section<'_>) -> Server {
         health_path: section.take("health_path", health_path),
         drain: section.take_or("drain", limits::DRAIN, unit::duration(limits::DRAIN_BOUND)),
         tls: section.section("tls").and_then(|tls| check_tls(&tls)),
+        admin_tls: section.section("admin_tls").and_then(|tls| check_tls(&tls)),
+        proxy_protocol: match section.take_or("proxy_protocol", false, unit::switch) {
+            true => ProxyProtocol::On,
+            false => ProxyProtocol::Off,
+        },
         limits: check_limits(section),
     };
     if let Some(range) = server.trusted_proxies.iter().find(|range| range.prefix_len() == 0) {
         let what = format!("{range} believes every address that a caller makes up");
         section.warning("trusted_proxies", what, "name the proxies' own ranges");
+    }
+    if server.proxy_protocol == ProxyProtocol::On && server.trusted_proxies.is_empty() {
+        let what = "needs the addresses of the proxies: from others, no client is believed";
+        section.fault("proxy_protocol", what, "write trusted_proxies = [\"10.0.0.0/8\"]");
     }
     refuse_shared_ports(section, &server);
     if server.management.is_some() && server.management_url.is_none() {
@@ -138,7 +149,8 @@ fn pem<T: PemObject>(item: &Item<'_>, wanted: &str) -> Read<PathBuf> {
         return Err(ValueError::new(what, "write it in the configuration file"));
     }
     let path = item.pass.beside(text.strip_prefix("file:").unwrap_or(text));
-    let contents = item.pass.contents(&path).map_err(|error| unreadable(&path, &error))?;
+    let contents = item.pass.contents(&path);
+    let contents = contents.map_err(|error| unreadable(&path, &error).missing())?;
     if T::pem_slice_iter(&contents.bytes).next().is_some_and(|found| found.is_ok()) {
         return Ok(path);
     }

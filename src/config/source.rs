@@ -8,7 +8,9 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::file::{Item, Read, Section, ValueError, nearest};
+use super::keep::{self, StoreKeep};
 use super::pass::Writer;
+use super::route::{self, Allowed};
 use super::secret;
 use super::senders::{self, CUSTOM};
 use super::{Origin, Source, Superseded, limits, network, quarantine, secret_path, shown, unit};
@@ -37,6 +39,9 @@ pub(super) const KEYS: &[&str] = &[
     "confirmed",
     "replayable",
     "quarantine",
+    "route",
+    "keep_events",
+    "keep_transactions",
     "sids",
     "supersedes",
 ];
@@ -55,7 +60,7 @@ pub(super) struct Known<'a> {
     pub(super) destinations: &'a BTreeSet<String>,
     /// Which of them a sender waits for.
     pub(super) inline: &'a BTreeSet<String>,
-    pub(super) keep_transactions: Option<Duration>,
+    pub(super) keep: Option<StoreKeep>,
     pub(super) body_bytes: usize,
     pub(super) unverified_body_bytes: usize,
     /// Scheme and host as senders see them.
@@ -88,10 +93,13 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
     let allow = allow(section, sender);
     let terms = terms(section, sender);
     let destinations = destinations(section, known);
+    let allowed = Allowed { destinations: known.destinations, inline: known.inline };
+    let routes = route::read(section, allowed);
     let rate = section.take("rate", unit::rate);
     let body_bytes = body(section, known);
     let id = section.take("id", unit::name);
     let quarantine = quarantine::read(section);
+    let keep = keep::read(section, known.keep);
     let enabled = section.take_or("enabled", true, unit::switch);
     let sids = section.list("sids", unit::text).unwrap_or_default();
     let supersedes = section.list("supersedes", unit::name).unwrap_or_default();
@@ -99,7 +107,8 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
     let sender = sender?;
     warn_of_strangers(section, sender);
     let recipe = compile(section, sender, &terms);
-    refuse_forgotten(section, sender, recipe.as_ref(), known.keep_transactions);
+    let kept = keep.transactions.or(known.keep.map(|store| store.transactions));
+    refuse_forgotten(section, sender, recipe.as_ref(), kept);
     refuse_unprotected(section, sender, &terms, &allow);
     let (name, recipe) = (name?, recipe?);
     refuse_unknown_url(section, &recipe, known.public_url);
@@ -114,10 +123,12 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
         id: id.unwrap_or_else(|| name.clone()),
         superseded: Superseded::Never,
         quarantine,
+        keep,
         name,
         enabled,
         recipe,
         destinations,
+        routes,
         allow,
         rate,
         body_bytes,
@@ -431,7 +442,11 @@ fn refuse_forgotten(
     let fault = |key: &str, what: String| {
         let forgotten = unit::show(keep);
         let what = format!("{what}, and transactions are forgotten after {forgotten}");
-        section.fault(key, what, "raise store.keep_transactions");
+        let remedy = match section.has("keep_transactions") {
+            true => "raise keep_transactions",
+            false => "raise store.keep_transactions",
+        };
+        section.fault(key, what, remedy);
     };
     if let Some(horizon) = sender.retries().horizon.filter(|horizon| *horizon > keep) {
         return fault("sender", format!("{} retries for {}", sender.name(), unit::show(horizon)));

@@ -388,6 +388,23 @@ fn one_body_fits_into_all_bodies() {
 fn transactions_outlive_events() {
     let longer = paper().config("[store]\nkeep_events = \"120d\"").store;
     assert_eq!(longer.keep_transactions, longer.keep_events);
+    let of_source = |keys: &str| {
+        let text =
+            format!("[store]\nkeep_events = \"20d\"\nkeep_transactions = \"40d\"\n{}", taku(keys));
+        paper().load(&text).map(|loaded| loaded.config.sources["s"].keep)
+    };
+    let day = Duration::from_secs(86_400);
+    let kept = of_source("keep_events = \"1d\"\nkeep_transactions = \"30d\"").unwrap();
+    assert_eq!((kept.events, kept.transactions), (Some(day), Some(30 * day)));
+    assert_eq!(of_source("").unwrap(), Keep::default());
+    for (keys, what) in [
+        ("keep_events = \"30d\"", "is 30d, longer than store.keep_events (20d)"),
+        ("keep_transactions = \"19d\"", "is 19d, less than keep_events (20d)"),
+        ("keep_events = \"9d\"\nkeep_transactions = \"8d\"", "less than keep_events (9d)"),
+    ] {
+        let faults = of_source(keys).unwrap_err().to_string();
+        assert!(faults.contains(what), "{faults}");
+    }
     let shorter = paper().mistakes("[store]\nkeep_transactions = \"20d\"");
     assert!(shorter[0].starts_with("2 store.keep_transactions: is 20d, less than"), "{shorter:?}");
 }

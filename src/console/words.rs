@@ -102,6 +102,7 @@ pub(super) const fn action(of: Action) -> Text {
         Action::Released => Text::new("Released", "放行"),
         Action::Dropped => Text::new("Dropped", "丢弃"),
         Action::Forgotten => Text::new("Keys forgotten", "清除去重键"),
+        Action::Erased => Text::new("User erased", "抹除用户"),
         Action::Other => Text::new("Other", "其他"),
     }
 }

@@ -172,8 +172,11 @@ fn client(destination: &Arc<Destination>, fields: &Arc<ReadFields>) -> Destinati
         Reach::Private => Guard::new(Trust::File, Vec::new()),
         Reach::Public(allow) => Guard::new(Trust::Api, allow.clone()),
     };
-    let trusted =
-        Trusted { ca: destination.ca.as_deref(), identity: destination.identity.as_ref() };
+    let trusted = Trusted {
+        ca: destination.ca.as_deref(),
+        identity: destination.identity.as_ref(),
+        pinned: None,
+    };
     let client = Client::new(trusted, destination.concurrency, guard);
     let client = client.map_err(|fault| fault.to_string());
     if let Err(why) = &client {

@@ -64,6 +64,18 @@ pub struct Tools {
     pub life: Arc<Lifecycle>,
     /// Where callbacks wait for the verdicts of inline backends.
     pub verdicts: Verdicts,
+    /// Whether events are delivered.
+    pub deliveries: Deliveries,
+}
+
+/// Whether events are delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deliveries {
+    /// Due deliveries are made.
+    #[default]
+    On,
+    /// Deliveries wait, whatever is due.
+    Off,
 }
 
 impl Dispatcher {
@@ -183,6 +195,9 @@ impl DispatchLoop {
         let life = Arc::clone(&self.tools.life);
         let _watch =
             Aborted(tokio::spawn(orders::watch_pauses(self.control.clone(), life.clone())));
+        if self.tools.deliveries == Deliveries::Off {
+            tracing::warn!("deliveries are off: events are recorded, and nothing is delivered");
+        }
         self.begin().await;
         while !life.is_draining() {
             self.lease_due().await;
@@ -261,6 +276,11 @@ impl DispatchLoop {
 impl DispatchLoop {
     /// Leases and starts all due deliveries that have a free slot.
     async fn lease_due(&mut self) {
+        if self.tools.deliveries == Deliveries::Off {
+            self.look = false;
+            self.wake.at = None;
+            return;
+        }
         if let Some(until) = self.wake.held.filter(|until| *until > instant()) {
             self.wake.at = Some(until);
             return;

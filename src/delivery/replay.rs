@@ -38,6 +38,18 @@ pub struct ReplayFilter {
     pub state: Option<DeliveryState>,
     /// Only to this destination.
     pub target: Option<TargetId>,
+    /// Whether deliveries are made.
+    pub mode: ReplayMode,
+}
+
+/// Whether an order makes deliveries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplayMode {
+    /// Deliveries are made.
+    #[default]
+    Deliver,
+    /// The deliveries that would be made are counted.
+    DryRun,
 }
 
 /// The progress of an order.
@@ -47,6 +59,8 @@ pub struct ReplayProgress {
     pub id: ReplayId,
     /// When it was given.
     pub at_ms: UnixMillis,
+    /// Whether it makes deliveries.
+    pub mode: ReplayMode,
     /// Its state.
     pub state: ReplayState,
     /// Events read so far.
@@ -163,7 +177,8 @@ impl Replays {
             }
             let state = ReplayState::Running;
             let (seen, of, events, deliveries) = (0, None, 0, 0);
-            let progress = ReplayProgress { id, at_ms, state, seen, of, events, deliveries };
+            let mode = filter.mode;
+            let progress = ReplayProgress { id, at_ms, mode, state, seen, of, events, deliveries };
             let progress = watch::Sender::new(progress);
             let running = Arc::new(Running { filter, progress, cancelled: AtomicBool::new(false) });
             kept.push_back(Arc::clone(&running));
@@ -252,6 +267,9 @@ impl Running {
         events: Vec<EventId>,
         targets: Option<Vec<TargetId>>,
     ) -> Result<ReplayPage, LedgerError> {
+        if self.filter.mode == ReplayMode::DryRun {
+            return count_deliveries(ledger, &events, targets.as_deref()).await;
+        }
         let id = self.progress.borrow().id;
         let limit = events.len();
         let order = ReplayOrder { id, what: ReplayWhat::Events(events), targets };
@@ -411,4 +429,22 @@ impl Running {
             && log.test.is_none_or(|wanted| wanted == test)
             && log.in_time(received_ms))
     }
+}
+
+/// The deliveries that a replay of `events` to `targets`, or to all their destinations, would make.
+async fn count_deliveries(
+    ledger: &BatchedLedger,
+    events: &[EventId],
+    targets: Option<&[TargetId]>,
+) -> Result<ReplayPage, LedgerError> {
+    let mut page = ReplayPage::default();
+    for event in events {
+        let Some(detail) = ledger.event(*event).await? else { continue };
+        let wanted =
+            |name: &TargetId| targets.is_none_or(|targets| targets.iter().any(|one| one == name));
+        let count = detail.deliveries.iter().filter(|one| wanted(&one.target)).count() as u64;
+        page.events += u64::from(count > 0);
+        page.deliveries += count;
+    }
+    Ok(page)
 }

@@ -20,10 +20,13 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
+};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tower_service::Service;
 
 use super::guard::{Guard, Scheme};
@@ -51,6 +54,9 @@ pub struct Trusted<'t> {
     pub ca: Option<&'t Path>,
     /// The client certificate and its key.
     pub identity: Option<&'t ClientIdentity>,
+    /// PEM file with the only certificate that the server may have, whatever name it is for: the
+    /// program's own, which it reaches under an address.
+    pub pinned: Option<&'t Path>,
 }
 
 /// Why a client cannot be built.
@@ -142,6 +148,14 @@ fn names_of_certificate(error: &(dyn Error + 'static)) -> Option<&'static str> {
 
 fn tls(trusted: Trusted<'_>) -> Result<ClientConfig, ClientError> {
     let provider = Arc::new(ring::default_provider());
+    if let Some(file) = trusted.pinned {
+        let verifier = Arc::new(Pinned::read(file, &provider)?);
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        return Ok(builder.with_no_client_auth());
+    }
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots(trusted.ca)?);
@@ -149,6 +163,58 @@ fn tls(trusted: Trusted<'_>) -> Result<ClientConfig, ClientError> {
     let chain = certificates(&identity.cert)?;
     let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(in_file(&identity.key))?;
     Ok(builder.with_client_auth_cert(chain, key)?)
+}
+
+/// Accepts one certificate, by its bytes, and checks that the server has its key.
+#[derive(Debug)]
+struct Pinned {
+    certificate: CertificateDer<'static>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Pinned {
+    fn read(file: &Path, provider: &CryptoProvider) -> Result<Self, ClientError> {
+        let certificate = CertificateDer::from_pem_file(file).map_err(in_file(file))?;
+        Ok(Self { certificate, algorithms: provider.signature_verification_algorithms })
+    }
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match *end_entity == self.certificate {
+            true => Ok(ServerCertVerified::assertion()),
+            false => Err(rustls::CertificateError::UnknownIssuer.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
 }
 
 /// The authorities of the file, or those of the system, which are read once.

@@ -1,5 +1,7 @@
 //! A verified callback becomes an event: recorded, and answered with the ledger's result.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
@@ -11,7 +13,7 @@ use crate::ledger::{
     Recorded, Release, TargetId,
 };
 use crate::plan::Routes;
-use crate::sender::{Answer, Callback, Outcome, Reply, Resolved, Role};
+use crate::sender::{Answer, Callback, Operand, Outcome, Reply, Resolved, Role};
 use crate::verdict::Verdicts;
 
 use super::commit::{Commit, outcome};
@@ -181,10 +183,39 @@ impl VerifiedCallback<'_, '_> {
         })
     }
 
+    /// A value that a route depends on. A role never falls back to a parameter of its name, which
+    /// any caller could add.
+    fn value(&self, operand: Operand<'_>) -> Option<Cow<'_, str>> {
+        let resolved = &self.resolved;
+        match operand {
+            Operand::Value(name) => match Role::from_name(name) {
+                Some(role) => resolved.role(role).map(Cow::Borrowed),
+                None => self.callback.parameter(name).map(Cow::Owned),
+            },
+            Operand::Fact("kind") => Some(Cow::Borrowed(resolved.kind())),
+            Operand::Fact("effect") => Some(Cow::Borrowed(resolved.effect().as_str())),
+            Operand::Fact("test") => resolved.is_test().then_some(Cow::Borrowed("1")),
+            Operand::Fact("sender") => {
+                Some(Cow::Borrowed(self.received.route().source.recipe.sender().name()))
+            }
+            Operand::Fact(_) => None,
+        }
+    }
+
     /// The destinations of the event.
     fn targets(&self) -> SmallVec<[TargetId; 2]> {
         let route = self.received.route();
         let mut own = route.targets.clone();
+        for rule in &route.source.routes {
+            if rule.when.iter().all(|one| one.holds(&|operand| self.value(operand))) {
+                let more = rule.to.iter().map(|name| TargetId::from(name.as_str()));
+                own.extend(more);
+            }
+        }
+        if !route.source.routes.is_empty() {
+            let mut seen = BTreeSet::new();
+            own.retain(|target| seen.insert(target.clone()));
+        }
         let Some(routing) = &route.routing else { return own };
         let [first, second] = &*routing.parameters;
         let value = |name| self.callback.parameter(name).unwrap_or_default();

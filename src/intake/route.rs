@@ -122,7 +122,8 @@ impl View {
             let mut route = Route::new(source, Arc::clone(&base), desk, now);
             route.body_time = body_time;
             route.inline = inline;
-            route.releasable = releasable(source, config.store.keep_transactions);
+            let keep = source.keep.transactions.unwrap_or(config.store.keep_transactions);
+            route.releasable = releasable(source, keep);
             route.routing = routing.cloned();
             route.keys = keys.of(&source.recipe);
             if let Some(old) = old {

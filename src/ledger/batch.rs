@@ -26,11 +26,11 @@ use tokio::sync::watch;
 use self::queue::BatchQueues;
 pub use self::recorded::{DedupResult, Recorded};
 use super::{
-    Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Engine,
-    EventDetail, EventId, ExportPage, Health, HeldBounds, HeldId, HeldOne, HeldOrder, HeldPage,
-    HeldQuery, HoldOutcome, Holding, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
-    LogQuery, NewEvent, NewHeld, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention,
-    Revision, Settled, Settlement, SourceId, Stats, Swept,
+    Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, EarlyExpiry,
+    Engine, Erased, Erasure, EventDetail, EventId, ExportPage, Health, HeldBounds, HeldId, HeldOne,
+    HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding, Kind, LeaseAsk, LeaseBatch, Ledger,
+    LedgerError, LogPage, LogQuery, NewEvent, NewHeld, NodeId, Nonce, NonceUse, ReplayOrder,
+    ReplayPage, Retention, Revision, Settled, Settlement, SourceId, Stats, Swept,
 };
 use crate::sender::Reason;
 
@@ -312,6 +312,20 @@ impl BatchedLedger {
     /// See [`Ledger::forget`].
     pub async fn forget(&self, source: &SourceId) -> Result<u64, LedgerError> {
         self.shared.engine.forget(source).await
+    }
+
+    /// See [`Ledger::erase`].
+    pub async fn erase(&self, erasure: &Erasure) -> Result<Erased, LedgerError> {
+        self.shared.engine.erase(erasure).await
+    }
+
+    /// See [`Ledger::expire_early`].
+    pub async fn expire_early(
+        &self,
+        early: &EarlyExpiry,
+        budget: usize,
+    ) -> Result<Swept, LedgerError> {
+        self.shared.engine.expire_early(early, budget).await
     }
 
     /// See [`Ledger::stats`].

@@ -5,6 +5,7 @@
 
 mod accepting;
 mod delivering;
+mod erasing;
 mod holding;
 mod keeping;
 mod reading;
@@ -95,6 +96,10 @@ pub async fn all<L: Ledger>(make: impl Fn(StoreClock) -> L) {
         holding::held_callbacks_outlive_every_sweep,
         holding::held_callbacks_are_carried_over,
         holding::a_forgotten_source_is_new_again,
+        erasing::an_erased_user_is_gone_and_the_transactions_stay_known,
+        erasing::an_erasure_of_one_source_leaves_the_others,
+        erasing::a_source_may_keep_its_events_for_a_shorter_time,
+        erasing::kept_callbacks_of_an_erased_user_are_gone,
         rejecting::samples_make_room_and_a_flood_only_for_itself,
         rejecting::a_quarantine_is_full_and_leaves_room_for_other_callers,
         rejecting::rejections_are_found_by_what_they_claim,

@@ -32,6 +32,7 @@ mod core;
 mod damage;
 mod deliveries;
 mod documents;
+mod erase;
 mod export;
 pub(in crate::ledger) mod files;
 mod frame;
@@ -79,11 +80,11 @@ use self::run::Run;
 pub use self::tools::{Missing, Survey};
 use super::{
     Accepted, BatchSource, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange,
-    Documents, Durability, EventDetail, EventId, ExportPage, Health, HeldId, HeldOne, HeldOrder,
-    HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Keyring, Kind, Lease, LeaseAsk,
-    LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse,
-    ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats,
-    StoreClock, Swept,
+    Documents, Durability, EarlyExpiry, Erased, Erasure, EventDetail, EventId, ExportPage, Health,
+    HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Keyring,
+    Kind, Lease, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId,
+    Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement,
+    SourceId, Stats, StoreClock, Swept,
 };
 use crate::sender::Reason;
 
@@ -444,6 +445,14 @@ impl Ledger for Embedded {
             core.forget(&source, &calls)
         })
         .await
+    }
+
+    async fn erase(&self, erasure: &Erasure) -> Result<Erased, LedgerError> {
+        self.erase_user(erasure).await
+    }
+
+    async fn expire_early(&self, early: &EarlyExpiry, budget: usize) -> Result<Swept, LedgerError> {
+        self.expire_source(early, budget).await
     }
 
     async fn stats(&self) -> Result<Stats, LedgerError> {

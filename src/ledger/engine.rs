@@ -7,11 +7,11 @@ use crate::sender::Reason;
 
 use super::{
     Accepted, BatchSource, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange,
-    Documents, Embedded, EventDetail, EventId, ExportPage, Health, HeldId, HeldOne, HeldOrder,
-    HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
-    LedgerError, LogPage, LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, Postgres,
-    ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats,
-    Swept,
+    Documents, EarlyExpiry, Embedded, Erased, Erasure, EventDetail, EventId, ExportPage, Health,
+    HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Kind,
+    LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, Memory, NewEvent, NodeId, Nonce,
+    NonceUse, Postgres, ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled,
+    Settlement, SourceId, Stats, Swept,
 };
 
 /// How often a gateway looks for deliveries that another one made and did not attempt. Rarely
@@ -193,6 +193,14 @@ impl Ledger for Engine {
 
     async fn forget(&self, source: &SourceId) -> Result<u64, LedgerError> {
         each!(self, engine => engine.forget(source))
+    }
+
+    async fn erase(&self, erasure: &Erasure) -> Result<Erased, LedgerError> {
+        each!(self, engine => engine.erase(erasure))
+    }
+
+    async fn expire_early(&self, early: &EarlyExpiry, budget: usize) -> Result<Swept, LedgerError> {
+        each!(self, engine => engine.expire_early(early, budget))
     }
 
     async fn stats(&self) -> Result<Stats, LedgerError> {

@@ -330,8 +330,14 @@ impl<T> Holdings<T> {
         Some(waiting)
     }
 
+    /// Waiting callbacks that probably claim to be for `user`: texts are compared by their hashes.
+    pub(super) fn of_user(&self, user: &str) -> Vec<HeldId> {
+        let user = Some(short(user));
+        self.waiting.iter().filter(|(_, one)| one.user == user).map(|(id, _)| *id).collect()
+    }
+
     /// Removes one that waits, without a mark.
-    fn remove(&mut self, id: HeldId) {
+    pub(super) fn remove(&mut self, id: HeldId) {
         if let Some(waiting) = self.take(id) {
             self.variants.remove(&waiting.variant);
         }

@@ -14,10 +14,11 @@ use tokio::sync::watch;
 use self::model::Model;
 use super::{
     Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
-    Durability, EventDetail, EventId, ExportPage, Health, HeldId, HeldOne, HeldOrder, HeldPage,
-    HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
-    LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage,
-    Retention, Revision, Settled, Settlement, SourceId, Stats, StoreClock, Swept,
+    Durability, EarlyExpiry, Erased, Erasure, EventDetail, EventId, ExportPage, Health, HeldId,
+    HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk,
+    LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse,
+    ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement, SourceId, Stats, StoreClock,
+    Swept,
 };
 use crate::sender::Reason;
 
@@ -148,6 +149,14 @@ impl Ledger for Memory {
 
     async fn forget(&self, source: &SourceId) -> Result<u64, LedgerError> {
         Ok(self.model().forget(source))
+    }
+
+    async fn erase(&self, erasure: &Erasure) -> Result<Erased, LedgerError> {
+        Ok(self.model().erase(erasure))
+    }
+
+    async fn expire_early(&self, early: &EarlyExpiry, budget: usize) -> Result<Swept, LedgerError> {
+        Ok(self.model().expire_early(early, budget))
     }
 
     async fn stats(&self) -> Result<Stats, LedgerError> {

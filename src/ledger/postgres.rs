@@ -26,6 +26,7 @@ mod deliveries;
 mod dialer;
 mod documents;
 mod durability;
+mod erase;
 mod expiry;
 mod faults;
 mod figures;
@@ -69,10 +70,11 @@ use self::queue::Queue;
 use self::row_cipher::{RowCipher, Used};
 use super::{
     Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
-    EventDetail, EventId, ExportPage, Health, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery,
-    HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
-    LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
-    ServerHealth, Settled, Settlement, SourceId, Stats, StoreClock, Swept,
+    EarlyExpiry, Erased, Erasure, EventDetail, EventId, ExportPage, Health, HeldId, HeldOne,
+    HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk,
+    LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse,
+    ReplayOrder, ReplayPage, Retention, Revision, ServerHealth, Settled, Settlement, SourceId,
+    Stats, StoreClock, Swept,
 };
 use crate::clock::instant;
 use crate::sender::Reason;
@@ -499,6 +501,20 @@ impl Ledger for Postgres {
         let core = &self.core;
         change!(core, durable within FORGET_TIME, Repeat::Harmless, held => {
             core.forget_on(&held, source)
+        })
+    }
+
+    async fn erase(&self, erasure: &Erasure) -> Result<Erased, LedgerError> {
+        let core = &self.core;
+        change!(core, durable within FORGET_TIME, Repeat::Harmless, held => {
+            core.erase_on(&mut held, erasure)
+        })
+    }
+
+    async fn expire_early(&self, early: &EarlyExpiry, budget: usize) -> Result<Swept, LedgerError> {
+        let core = &self.core;
+        change!(core, durable within SWEEP_TIME, Repeat::Harmless, held => {
+            core.expire_early_on(&mut held, early, budget)
         })
     }
 

@@ -4,6 +4,7 @@ mod audit;
 mod deliveries;
 mod destinations;
 mod drain;
+mod erase;
 mod events;
 mod explain;
 mod export;
@@ -15,6 +16,7 @@ mod rejections;
 mod release;
 mod replay;
 mod senders;
+mod signed;
 mod signing_key;
 mod starting;
 mod verify;
@@ -121,6 +123,9 @@ enum Resource<'p> {
     Senders,
     SigningKey,
     Explain,
+    Urls,
+    Sign,
+    Erase,
     Export,
     Verify,
     All(Managed),
@@ -167,6 +172,9 @@ impl<'p> Resource<'p> {
                 ["senders"] => Self::Senders,
                 ["signing-key"] => Self::SigningKey,
                 ["explain"] => Self::Explain,
+                ["urls"] => Self::Urls,
+                ["sign"] => Self::Sign,
+                ["erase"] => Self::Erase,
                 ["export"] => Self::Export,
                 ["verify"] => Self::Verify,
                 ["sources"] => Self::All(Managed::Source),
@@ -201,6 +209,8 @@ impl<'p> Resource<'p> {
     fn methods(&self) -> &'static [Method] {
         match self {
             Self::Explain
+            | Self::Sign
+            | Self::Erase
             | Self::Drain
             | Self::Replay(_)
             | Self::BeginReplay
@@ -241,6 +251,9 @@ impl<'p> Resource<'p> {
             | Self::Pause(_)
             | Self::Resume(_)
             | Self::Test(_)
+            | Self::Erase
+            // A signature is as good as the secret, for one callback.
+            | Self::Sign
             // An export contains values that all other pages mask.
             | Self::Export => Permission::Write,
             Self::One(..) | Self::Order(_) | Self::Release(_) | Self::Verify
@@ -398,6 +411,9 @@ impl Admin {
             Resource::Export => self.export(head).await,
             Resource::Verify if asked == Method::POST => self.begin_verify(),
             Resource::Verify => self.verify_progress(),
+            Resource::Urls => self.urls(head),
+            Resource::Sign => self.sign(&self.body(body).await?),
+            Resource::Erase => self.erase(&self.body(body).await?, who).await,
             Resource::Explain => self.explain(&self.body(body).await?).await,
             Resource::All(managed) => self.list(managed),
             Resource::One(managed, name) => match asked.as_str() {
@@ -492,6 +508,9 @@ mod tests {
             Resource::Senders => "/admin/v1/senders",
             Resource::SigningKey => "/admin/v1/signing-key",
             Resource::Explain => "/admin/v1/explain",
+            Resource::Urls => "/admin/v1/urls",
+            Resource::Sign => "/admin/v1/sign",
+            Resource::Erase => "/admin/v1/erase",
             Resource::All(Managed::Source) => "/admin/v1/sources",
             Resource::One(Managed::Source, _) => "/admin/v1/sources/{name}",
             Resource::All(Managed::Destination) => "/admin/v1/destinations",
@@ -504,7 +523,7 @@ mod tests {
     }
 
     /// How many rows that function has.
-    const ROWS: usize = 33;
+    const ROWS: usize = 36;
 
     fn document() -> Value {
         serde_json::from_str(openapi::DOCUMENT).unwrap()
@@ -546,6 +565,7 @@ mod tests {
             ("held", &held::PARAMETERS),
             ("rejections", &rejections::PARAMETERS),
             ("audit", &audit::PARAMETERS),
+            ("urls", &signed::PARAMETERS),
         ] {
             let told = &document["paths"][format!("/admin/v1/{path}")]["get"]["parameters"];
             let told = told.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap());

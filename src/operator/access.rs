@@ -115,8 +115,9 @@ pub struct Asked<'a> {
     pub need: Permission,
 }
 
-/// Whether the request's token allows what it needs, whose it is, and what its bearer sees. Where no
-/// token is configured, looking is allowed on loopback, and the rest under the token of the machine.
+/// Whether the request's token allows what it needs, whose it is, and what its bearer sees. The token
+/// of the machine allows everything. Where no token is configured, looking is allowed on loopback
+/// without one.
 ///
 /// # Errors
 /// When it does not.
@@ -135,7 +136,9 @@ pub fn check_token(
         }
         None => Err(AccessError::NoLocalToken),
         Some(given) => {
-            let token = find_token(local.or(configured), given).ok_or(AccessError::UnknownToken)?;
+            let own = || local.own(configured).map(std::slice::from_ref).unwrap_or_default();
+            let token = find_token(configured, given).or_else(|| find_token(own(), given));
+            let token = token.ok_or(AccessError::UnknownToken)?;
             match (token.right, need) {
                 (AdminRight::Read, Permission::Write) => Err(AccessError::OnlyLooks),
                 _ if local.is(token) => Ok((Actor::local(), Sight::Whole)),

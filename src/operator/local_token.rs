@@ -1,6 +1,7 @@
-//! The token of this machine. Where no token is configured, which is only on loopback, looking needs
-//! none; what changes something or reads secrets out needs this one. It is created at the first
-//! start and kept in a file that its owner alone can read, where the command line finds it.
+//! The token of this machine, created at the first start and kept in a file that its owner alone can
+//! read, where the command line finds it. The admin API accepts it beside the configured tokens.
+//! Where none is configured, which is only on loopback, looking needs no token; what changes
+//! something or reads secrets out needs this one.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -46,9 +47,15 @@ impl LocalToken {
     /// none.
     pub fn or<'t>(&'t self, configured: &'t [AdminToken]) -> &'t [AdminToken] {
         match configured {
-            [] => self.token.get_or_init(|| self.make()).as_slice(),
+            [] => self.own(configured).map_or(&[], std::slice::from_ref),
             configured => configured,
         }
+    }
+
+    /// The machine's own token, beside those that are `configured`; nothing if its file cannot be
+    /// created, which is a problem only where it is the only token.
+    pub fn own(&self, configured: &[AdminToken]) -> Option<&AdminToken> {
+        self.token.get_or_init(|| self.make(configured)).as_ref()
     }
 
     /// Whether `token` is this one.
@@ -57,11 +64,15 @@ impl LocalToken {
         self.token.get().and_then(Option::as_ref).is_some_and(|own| own.value == token.value)
     }
 
-    fn make(&self) -> Option<AdminToken> {
+    fn make(&self, configured: &[AdminToken]) -> Option<AdminToken> {
         let made = read(&self.file).or_else(|_| create(&self.file));
         let file = self.file.display();
         match made {
             Ok(token) => Some(token),
+            Err(error) if !configured.is_empty() => {
+                tracing::debug!(%error, %file, "could not create the local admin token");
+                None
+            }
             Err(error) => {
                 let remedy = "set admin.token, or make the folder writable";
                 tracing::warn!(%error, %file, remedy, "could not create the local admin token");
@@ -137,5 +148,6 @@ mod tests {
         assert!(read(&file).is_err());
         let configured = [of(&"c".repeat(64))];
         assert_eq!(local.or(&configured)[0].value, configured[0].value);
+        assert_eq!(local.own(&configured).unwrap().value, token.value, "the command line's");
     }
 }

@@ -27,9 +27,11 @@ pub struct Entry {
     pub who: String,
     /// The action.
     pub action: Action,
-    /// The kind of the document; `event`, `replay`, `pause`, `held` or `keys`.
+    /// The kind of the document; `event`, `replay`, `pause`, `held`, `keys` or
+    /// `user`.
     pub kind: String,
-    /// The name of the document, the id of the event or of the order, or the paused destination.
+    /// The name of the document, the id of the event or of the order, the paused destination, or a digest
+    /// of the erased user.
     pub name: String,
     /// The keys that differ, each with its value before and after.
     pub changes: Map<String, Value>,
@@ -57,6 +59,8 @@ pub enum Action {
     Dropped,
     /// The deduplication keys of a source are deleted.
     Forgotten,
+    /// The data of a user is erased.
+    Erased,
     /// An action of a newer version.
     #[serde(other)]
     Other,
@@ -96,7 +100,7 @@ impl Actor {
 
 impl Action {
     /// All actions of this version.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Created,
         Self::Changed,
         Self::Deleted,
@@ -106,6 +110,7 @@ impl Action {
         Self::Released,
         Self::Dropped,
         Self::Forgotten,
+        Self::Erased,
     ];
 
     /// The word for the log, as in the audit log.
@@ -121,6 +126,7 @@ impl Action {
             Self::Released => "released",
             Self::Dropped => "dropped",
             Self::Forgotten => "forgotten",
+            Self::Erased => "erased",
             Self::Other => "other",
         }
     }

@@ -280,7 +280,9 @@ impl Registry {
 /// Returns the sources that deliver to a destination.
 fn users(config: &Config, destination: &str) -> Vec<String> {
     let uses = |names: &[String]| names.iter().any(|name| name == destination);
-    let all = config.sources.values().filter(|source| uses(&source.destinations));
+    let all = config.sources.values().filter(|source| {
+        uses(&source.destinations) || source.routes.iter().any(|route| uses(&route.to))
+    });
     all.map(|source| source.name.clone()).collect()
 }
 

@@ -10,6 +10,7 @@ pub(super) mod condition;
 pub(super) mod coverage;
 pub(super) mod definition;
 pub(super) mod definition_error;
+pub(super) mod event_condition;
 pub(super) mod file;
 pub(super) mod modifier;
 pub(super) mod reads;

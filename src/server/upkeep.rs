@@ -10,7 +10,8 @@ use tokio::task::JoinHandle;
 use crate::clock::{instant, now_ms};
 use crate::config::{Config, QUARANTINE_KEEP, Source};
 use crate::ledger::{
-    HeldRetention, KeepKeys, LedgerError, Retention, ScrubShare, Scrubber, SourceId, Swept,
+    EarlyExpiry, HeldRetention, KeepKeys, LedgerError, Retention, ScrubShare, Scrubber, SourceId,
+    Swept,
 };
 use crate::lifecycle::Lifecycle;
 use crate::registry::Registry;
@@ -94,9 +95,12 @@ impl Upkeep {
 async fn rounds(changes: &watch::Receiver<Arc<Config>>, registry: &Registry, metrics: &Metrics) {
     loop {
         let mut pause = EVERY;
-        let policy = retention(&changes.borrow());
+        let (policy, early) = {
+            let config = changes.borrow();
+            (retention(&config), early(&config))
+        };
         let began = instant();
-        match round(registry, &policy).await {
+        match round(registry, &policy, &early).await {
             Ok(swept) => {
                 let Swept { events, keys, bytes, more: _ } = swept;
                 metrics.store.swept_events.inc_by(events);
@@ -118,8 +122,18 @@ async fn rounds(changes: &watch::Receiver<Arc<Config>>, registry: &Registry, met
 }
 
 /// One step: events and keys, and expired notes.
-async fn round(registry: &Registry, policy: &Retention) -> Result<Swept, LedgerError> {
-    let swept = registry.book().sweep(policy, STEP).await?;
+async fn round(
+    registry: &Registry,
+    policy: &Retention,
+    early: &[EarlyExpiry],
+) -> Result<Swept, LedgerError> {
+    let mut swept = registry.book().sweep(policy, STEP).await?;
+    for one in early {
+        let Swept { events, bytes, more, .. } = registry.book().expire_early(one, STEP).await?;
+        swept.events += events;
+        swept.bytes += bytes;
+        swept.more |= more;
+    }
     registry.forget_resolved(policy.keep_events, policy.now_ms).await?;
     Ok(swept)
 }
@@ -127,8 +141,8 @@ async fn round(registry: &Registry, policy: &Retention) -> Result<Swept, LedgerE
 /// The retention policy. A key outlives every moment at which its callback could be accepted again:
 /// forever without a time limit, or if its source is not configured any more.
 fn retention(config: &Config) -> Retention {
-    let keep = config.store.keep_transactions;
     let dated = config.sources.values().filter_map(|source| {
+        let keep = source.keep.transactions.unwrap_or(config.store.keep_transactions);
         let time = keep.max(source.recipe.acceptable_for()?);
         // One that is released from quarantine is compared with what came before it.
         let time = time + source.quarantine.as_ref().map_or(Duration::ZERO, |held| held.keep);
@@ -140,6 +154,16 @@ fn retention(config: &Config) -> Retention {
         keep_keys: dated.collect(),
         held: HeldRetention { samples: Some(KEEP_SAMPLES), quarantined: quarantined(config) },
     }
+}
+
+/// Sources that keep their events for a shorter time than the store.
+fn early(config: &Config) -> Vec<EarlyExpiry> {
+    let now_ms = now_ms();
+    let shorter = config.sources.values().filter_map(|source| {
+        let keep = source.keep.events.filter(|keep| *keep < config.store.keep_events)?;
+        Some(EarlyExpiry { source: SourceId::from(source.id.as_str()), keep, now_ms })
+    });
+    shorter.collect()
 }
 
 /// How long the quarantine of each source is kept. Where a source has none any more, what is held

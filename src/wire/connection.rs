@@ -15,6 +15,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -24,6 +25,7 @@ use super::activity::{ConnectionActivity, IdleAction};
 use super::head;
 use super::idle_reclaim::ReclaimWaiter;
 use super::places::Places;
+use super::proxy_protocol;
 use super::stream::{HeadSlot, Socket, Stream, Version};
 use super::tls::{Certificate, TlsError};
 use crate::lifecycle::{Lifecycle, Phase};
@@ -62,6 +64,15 @@ pub struct Bounds {
     pub head_time: Duration,
     /// The time between two requests.
     pub idle_time: Duration,
+}
+
+/// The layers below HTTP.
+#[derive(Clone, Debug, Default)]
+pub struct Transport {
+    /// The certificate of a listener that speaks TLS.
+    pub certificate: Option<Arc<Certificate>>,
+    /// Proxies that name their client with the PROXY protocol.
+    pub proxies: Vec<IpNet>,
 }
 
 /// The address of the peer.
@@ -103,6 +114,7 @@ pub struct ListenerService<H> {
     pub(super) connections: Arc<Semaphore>,
     pub(super) places: Arc<Places>,
     tls: Option<TlsAcceptor>,
+    proxies: Vec<IpNet>,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
 }
@@ -122,7 +134,7 @@ impl<H: Handler> ListenerService<H> {
         handler: H,
         life: Arc<Lifecycle>,
         bounds: Bounds,
-        certificate: Option<&Arc<Certificate>>,
+        transport: Transport,
     ) -> Result<Arc<Self>, TlsError> {
         let mut http1 = http1::Builder::new();
         // A sender that closes its half after the request still expects the reply.
@@ -149,7 +161,8 @@ impl<H: Handler> ListenerService<H> {
             bounds,
             connections: Arc::new(Semaphore::new(bounds.connections.min(Semaphore::MAX_PERMITS))),
             places: Arc::default(),
-            tls: certificate.map(Certificate::acceptor).transpose()?,
+            tls: transport.certificate.as_ref().map(Certificate::acceptor).transpose()?,
+            proxies: transport.proxies,
             http1,
             http2,
         }))
@@ -173,8 +186,8 @@ impl<H: Handler> ListenerService<H> {
     ) {
         // Without it a reply could wait for the acknowledgement of the previous one.
         let _ = socket.set_nodelay(true);
-        let opened = tokio::time::timeout(self.bounds.head_time, self.open(socket)).await;
-        let Ok(Some((socket, version, first))) = opened else { return };
+        let opened = tokio::time::timeout(self.bounds.head_time, self.open(socket, peer)).await;
+        let Ok(Some((socket, peer, version, first))) = opened else { return };
         let slot = Arc::new(HeadSlot::default());
         let requests = Requests {
             service: Arc::clone(&self),
@@ -200,13 +213,21 @@ impl<H: Handler> ListenerService<H> {
         }
     }
 
-    async fn open(&self, socket: TcpStream) -> Option<(Socket, Version, Bytes)> {
+    /// The connection up to its first request, and who called.
+    async fn open(
+        &self,
+        mut socket: TcpStream,
+        mut peer: SocketAddr,
+    ) -> Option<(Socket, SocketAddr, Version, Bytes)> {
+        if self.proxies.iter().any(|range| range.contains(&peer.ip().to_canonical())) {
+            peer = proxy_protocol::read(&mut socket).await.ok()?.unwrap_or(peer);
+        }
         let mut socket = match &self.tls {
             Some(tls) => Socket::Tls(Box::new(tls.accept(socket).await.ok()?)),
             None => Socket::Plain(socket),
         };
         let (version, first) = socket.version().await.ok()?;
-        Some((socket, version, first))
+        Some((socket, peer, version, first))
     }
 
     /// Runs a connection until it ends. Closes it gracefully when the gateway drains, when it
@@ -367,7 +388,9 @@ mod tests {
         let short = Duration::from_millis(50);
         let bounds =
             Bounds { connections: 1, head_bytes: 8192, head_time: short, idle_time: short };
-        let service = ListenerService::new(Much, Arc::new(Lifecycle::new()), bounds, None).unwrap();
+        let service =
+            ListenerService::new(Much, Arc::new(Lifecycle::new()), bounds, Transport::default())
+                .unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let served = tokio::spawn(accept(listener, service));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use md5::{Digest, Md5};
 use postern::config::{self, Config};
+use postern::delivery::Deliveries;
 use postern::ledger::{BatchOptions, BatchedLedger, Engine, Memory, StoreClock};
 use postern::lifecycle::{Stop, Stopping};
 use postern::server::{self, Addresses, Listeners, Observed, Parts};
@@ -74,7 +75,13 @@ impl Gateway {
         let observer = Arc::new(Observed::new(&metrics));
         let book = BatchedLedger::new(engine, options, observer);
         let (config, changes) = watch::channel(loaded);
-        let parts = Parts { config: changes, store: book.into(), metrics, listeners };
+        let parts = Parts {
+            config: changes,
+            store: book.into(),
+            metrics,
+            listeners,
+            deliveries: Deliveries::On,
+        };
         let (stop, stopped) = oneshot::channel::<()>();
         let (hurry, hurried) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
@@ -104,6 +111,11 @@ impl Gateway {
     /// Continues under another configuration.
     pub fn reload(&self, text: &str) {
         self.config.send_replace(load(&self.folder, text));
+    }
+
+    /// The folder of its configuration.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// Asks for the drain and waits for the end.

@@ -106,6 +106,7 @@ fn what_is_looked_at_is_as_the_document_says() {
         "/admin/v1/rejections",
         "/admin/v1/senders",
         "/admin/v1/signing-key",
+        "/admin/v1/urls",
         "/admin/v1/sources",
         "/admin/v1/destinations",
         "/admin/v1/audit",
@@ -127,6 +128,13 @@ fn what_is_looked_at_is_as_the_document_says() {
     told.check(release, "delete", &send(admin, &format!("DELETE /admin/v1/release/{id}"), &[], ""));
     let question = json!({ "source": "level-end", "url": taku("o3") }).to_string();
     told.check("/admin/v1/explain", "post", &post(admin, "/admin/v1/explain", &question));
+    let keys = ["transaction=o4", "item=coin", "amount=1", "placement_id=p", "adsource_id=9"];
+    for (source, parameters) in
+        [("level-end", &keys[..]), ("level-end", &["nonsense"]), ("none", &keys)]
+    {
+        let wanted = json!({ "source": source, "parameters": parameters }).to_string();
+        told.check("/admin/v1/sign", "post", &post(admin, "/admin/v1/sign", &wanted));
+    }
 }
 
 #[test]

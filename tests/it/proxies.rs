@@ -1,5 +1,7 @@
 //! Whose address counts, over a real connection; the whole table is a unit test.
 
+use std::io::{Read as _, Write as _};
+
 use super::gateway::{Gateway, PLAIN, taku};
 use super::wire::ask;
 
@@ -48,4 +50,40 @@ fn nobody_passes_for_the_proxy_he_comes_through() {
     for (n, (header, expected)) in table.into_iter().enumerate() {
         assert_eq!(status(&gateway, n, header), expected, "{header:?}");
     }
+}
+
+#[test]
+fn a_load_balancer_names_the_client_with_the_proxy_protocol() {
+    let trusting = "trusted_proxies = [\"127.0.0.0/8\"]\nproxy_protocol = true\ndrain";
+    let text = format!("{PLAIN}allow = [\"198.51.100.0/24\"]\n").replace("drain", trusting);
+    let gateway = Gateway::start(&text);
+    let call = |n: usize, first: &[u8]| {
+        let target = taku(&format!("pp{n}"));
+        let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let mut stream = std::net::TcpStream::connect(gateway.at.callbacks).unwrap();
+        // A gateway that closes the connection may do so before everything is written.
+        let _ = stream.write_all(&[first, request.as_bytes()].concat());
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer.split(' ').nth(1).map(str::to_owned)
+    };
+    let binary = |source: [u8; 4]| {
+        let addresses = [&source[..], &[10, 0, 0, 1, 0xc7, 0x38, 1, 0xbb]].concat();
+        [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"[..], &addresses].concat()
+    };
+    let table: [(Vec<u8>, Option<&str>); 6] = [
+        (b"PROXY TCP4 198.51.100.7 10.0.0.1 51000 80\r\n".to_vec(), Some("200")),
+        (b"PROXY TCP4 203.0.113.7 10.0.0.1 51000 80\r\n".to_vec(), Some("602")),
+        (binary([198, 51, 100, 7]), Some("200")),
+        (binary([203, 0, 113, 7]), Some("602")),
+        (b"PROXY UNKNOWN\r\n".to_vec(), Some("602")),
+        (Vec::new(), None),
+    ];
+    for (n, (first, expected)) in table.into_iter().enumerate() {
+        assert_eq!(call(n, &first).as_deref(), expected, "{:?}", String::from_utf8_lossy(&first));
+    }
+    let elsewhere =
+        text.replace("127.0.0.0/8", "192.0.2.0/24").replace("198.51.100.0/24", "127.0.0.0/8");
+    let gateway = Gateway::start(&elsewhere);
+    assert_eq!(status(&gateway, 9, ""), 200, "others send no header");
 }

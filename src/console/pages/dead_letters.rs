@@ -236,8 +236,13 @@ async fn replay(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
         // The selection replaces the filter.
         false => (ids, crate::ledger::LogQuery::default()),
     };
-    let wanted =
-        ReplayFilter { events, log, state: Some(DeliveryState::Dead), target: filter.target() };
+    let wanted = ReplayFilter {
+        events,
+        log,
+        state: Some(DeliveryState::Dead),
+        target: filter.target(),
+        ..ReplayFilter::default()
+    };
     let (registry, replays) = (&console.tools.registry, &console.tools.replays);
     replay_all(registry, replays, &visit.viewer.who, id, wanted).await.map_err(
         |not| match not {

@@ -29,6 +29,8 @@ pub(super) enum Call {
     Hold(Vec<Holding>, Answer<Vec<HoldOutcome>>),
     NoteReason(HeldId, Reason, Answer<()>),
     Decide(HeldOrder, Answer<Decided>),
+    /// End the unsettled deliveries of these events; the answer is their number.
+    End(Vec<EventId>, Answer<u64>),
     /// Start a new segment, so this one can be closed.
     Roll(Answer<()>),
     /// Write lazy records.

@@ -5,6 +5,7 @@
 //! finished deliveries are answered at once and written with the next frame, or [`LAZY`] later at
 //! the latest.
 
+mod end;
 mod held;
 mod import;
 
@@ -178,6 +179,10 @@ impl Committer {
             },
             Call::Decide(order, answer) => match self.decide(&order) {
                 Ok(decided) => self.waiting.push(waiting(answer, decided)),
+                Err(error) => tell(answer, Err(error)),
+            },
+            Call::End(events, answer) => match self.end_deliveries(&events) {
+                Ok(count) => self.waiting.push(waiting(answer, count)),
                 Err(error) => tell(answer, Err(error)),
             },
             Call::Roll(answer) => {

@@ -28,7 +28,7 @@ use super::segment::{Position, Segment};
 use super::sweep::LastSweep;
 use super::tables::Tables;
 use crate::clock::{Occasional, UnixMillis};
-use crate::ledger::{DiskSpace, LedgerError, Revision};
+use crate::ledger::{DiskSpace, LedgerError, Revision, SourceId};
 
 /// Segments that must fit on the disk besides the existing ones: the next one, one that retention
 /// rewrites, their index, and one more for concurrent writes.
@@ -51,6 +51,8 @@ pub(super) struct Core {
     held: Mutex<HeldTable>,
     /// The state of each segment at its last sweep.
     pub(super) last_sweeps: Mutex<HashMap<u32, LastSweep>>,
+    /// Up to when the events of a source in a segment were deleted early.
+    pub(super) expired_early: Mutex<HashMap<(u32, SourceId), UnixMillis>>,
     pub(super) revision: watch::Sender<Revision>,
     pub(super) poison: Poison,
     pub(super) spare: SpareSlot,
@@ -192,6 +194,7 @@ impl Core {
             runs: RwLock::new(gathered.runs),
             retiring: Mutex::default(),
             last_sweeps: Mutex::default(),
+            expired_early: Mutex::default(),
             deliveries: Mutex::new(gathered.deliveries),
             revision: watch::Sender::new(gathered.documents.revision()),
             documents: Mutex::new(gathered.documents),

@@ -150,6 +150,15 @@ impl Deliveries {
         }
     }
 
+    /// Ends a delivery without a result: no lease of it counts.
+    pub(super) fn end(&mut self, event: EventId, target: &TargetId) {
+        if let Some(number) = self.number(target) {
+            self.leases.remove(&(event, number));
+            self.set((event, number), None);
+        }
+        self.drop_body(event);
+    }
+
     /// Keeps the body of a fresh event for its first attempt, while there is room.
     pub(super) fn keep_body(&mut self, event: EventId, body: &Bytes) {
         if self.bodies_size + body.len() > BODIES_MAX {

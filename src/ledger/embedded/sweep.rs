@@ -12,6 +12,7 @@
 //! Ages use a time that the ledger has observed to pass (`age`): a clock that jumped ahead expires
 //! nothing. An old segment that is not full is closed, so its events can expire.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, mpsc};
 
 use tokio::sync::oneshot;
@@ -31,7 +32,8 @@ use super::tables::Tables;
 use crate::clock::UnixMillis;
 use crate::ledger::upkeep::millis;
 use crate::ledger::{
-    EventKeys, HeldId, KeepKeys, LedgerError, MasterKey, NewEvent, Retention, SourceId, Swept,
+    EventId, EventKeys, HeldId, KeepKeys, LedgerError, MasterKey, NewEvent, Retention, SourceId,
+    Swept,
 };
 
 /// Keys that move between two commits.
@@ -52,11 +54,13 @@ pub(super) struct LastSweep {
 }
 
 /// The policy of a sweep.
-struct Policy<'p> {
+pub(super) struct Policy<'p> {
     events_before: UnixMillis,
     keys: Option<&'p Retention>,
     /// The source whose keys are deleted.
     forgotten: Option<&'p SourceId>,
+    /// Events that expire now, whatever their age. Their deliveries have ended.
+    erased: Option<&'p BTreeSet<EventId>>,
 }
 
 impl Core {
@@ -80,6 +84,7 @@ impl Core {
             events_before: counted.events_before(),
             keys: Some(&counted),
             forgotten: None,
+            erased: None,
         };
         let mut swept = Swept::default();
         let last = runs.len().saturating_sub(1);
@@ -199,7 +204,7 @@ impl Core {
         Ok(())
     }
 
-    fn rewrite(
+    pub(super) fn rewrite(
         &self,
         run: &Arc<IndexedRun>,
         policy: &Policy<'_>,
@@ -286,7 +291,16 @@ impl Core {
 impl<'p> Policy<'p> {
     /// Keeps everything except the keys of a source.
     fn keeping_all(forgotten: Option<&'p SourceId>) -> Self {
-        Self { events_before: UnixMillis::MIN, keys: None, forgotten }
+        Self { events_before: UnixMillis::MIN, keys: None, forgotten, erased: None }
+    }
+
+    /// Keeps everything except the content of these events.
+    pub(super) fn erasing(events: &'p BTreeSet<EventId>) -> Self {
+        Self { erased: Some(events), ..Self::keeping_all(None) }
+    }
+
+    fn erases(&self, event: EventId) -> bool {
+        self.erased.is_some_and(|events| events.contains(&event))
     }
 }
 
@@ -454,13 +468,15 @@ impl<'c> Rewrite<'c> {
             return self.note_moves(from, head, None);
         }
         let live = self.core.deliveries().is_live(head.id);
-        if live || head.received_ms >= self.policy.events_before {
+        let is_recent = head.received_ms >= self.policy.events_before;
+        if !self.policy.erases(head.id) && (live || is_recent) {
             let to = self.keep(payload);
             return self.note_moves(from, head, Some(to));
         }
         self.events += 1;
         self.removed += 1;
-        let to = (!self.is_old(head)).then(|| {
+        let has_keys = head.keys().next().is_some();
+        let to = (has_keys && !self.is_old(head)).then(|| {
             self.records += 1;
             self.frame.append(|to| head.put(to))
         });
@@ -490,8 +506,9 @@ impl<'c> Rewrite<'c> {
 
     /// Whether the event of an attempt still exists. Every earlier segment was swept, so an old
     /// event exists only if it has an unfinished delivery.
-    fn is_kept(&self, event: crate::ledger::EventId) -> bool {
-        event.ms() >= self.policy.events_before || self.core.deliveries().is_live(event)
+    fn is_kept(&self, event: EventId) -> bool {
+        let is_recent = event.ms() >= self.policy.events_before;
+        !self.policy.erases(event) && (is_recent || self.core.deliveries().is_live(event))
     }
 
     /// Names the new form, reads it back and indexes it.

@@ -10,10 +10,11 @@ use crate::ledger::holdings::Holdings;
 use crate::ledger::upkeep::millis;
 use crate::ledger::{
     Accepted, Attempt, Cursor, DedupeKey, Delivery, DeliveryPage, DeliveryQuery, DeliveryState,
-    Document, DocumentChange, Documents, EventDetail, EventId, EventState, Kind, Lease, LeaseAsk,
-    LeaseBatch, LedgerError, LogPage, LogQuery, Logged, NewEvent, NewHeld, NodeId, Nonce, NonceUse,
-    PastEvent, ReplayId, ReplayOrder, ReplayPage, ReplayWhat, Retention, Revision, Settled,
-    Settlement, Stats, StoreClock, Swept, TargetId, TargetStats, Verdict,
+    Document, DocumentChange, Documents, EarlyExpiry, Erased, Erasure, EventDetail, EventId,
+    EventState, HeldId, Kind, Lease, LeaseAsk, LeaseBatch, LedgerError, LogPage, LogQuery, Logged,
+    NewEvent, NewHeld, NodeId, Nonce, NonceUse, PastEvent, ReplayId, ReplayOrder, ReplayPage,
+    ReplayWhat, Retention, Revision, Settled, Settlement, Stats, StoreClock, Swept, TargetId,
+    TargetStats, Verdict,
 };
 
 mod held;
@@ -471,6 +472,41 @@ impl Model {
                 self.documents.remove(&key);
             }
         }
+    }
+
+    pub(super) fn erase(&mut self, erasure: &Erasure) -> Erased {
+        let events = self.events.iter().filter(|(_, one)| erasure.covers_event(&one.event));
+        let ids: Vec<EventId> = events.map(|(id, _)| *id).collect();
+        let rows = self.rows.len();
+        for id in &ids {
+            self.events.remove(id);
+            self.rows.retain(|(event, _), _| event != id);
+            self.replayed.retain(|(_, event, _)| event != id);
+        }
+        let claimed = self.held.of_user(&erasure.user);
+        let held: Vec<HeldId> = claimed
+            .into_iter()
+            .filter(|id| {
+                self.held.waiting(*id).is_some_and(|held| erasure.covers_event(&held.event))
+            })
+            .collect();
+        held.iter().for_each(|id| self.held.remove(*id));
+        let deliveries = (rows - self.rows.len()) as u64;
+        Erased { events: ids.len() as u64, deliveries, held: held.len() as u64 }
+    }
+
+    pub(super) fn expire_early(&mut self, early: &EarlyExpiry, budget: usize) -> Swept {
+        let is_old =
+            |event: &NewEvent| event.source == early.source && event.received_ms < early.before();
+        let settled = |id: EventId| self.rows_of(id).next().is_none();
+        let old = self.events.iter().filter(|(id, one)| is_old(&one.event) && settled(**id));
+        let mut old: Vec<EventId> = old.map(|(id, _)| *id).collect();
+        let more = old.len() > budget;
+        old.truncate(budget);
+        for id in &old {
+            self.events.remove(id);
+        }
+        Swept { events: old.len() as u64, more, ..Swept::default() }
     }
 
     pub(super) fn sweep(&mut self, policy: &Retention, budget: usize) -> Swept {

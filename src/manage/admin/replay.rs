@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use crate::clock::{now_ms, rfc3339};
-use crate::delivery::{ReplayFilter, ReplayProgress, ReplayState};
+use crate::delivery::{ReplayFilter, ReplayMode, ReplayProgress, ReplayState};
 use crate::ledger::{DeliveryState, EventId, LogQuery, ReplayId, SourceId, TargetId};
 use crate::manage::http::{Answered, ApiError, json, time};
 use crate::operator::{ReplayError, cancel_replay, replay_all};
@@ -35,6 +35,8 @@ struct Order {
     until: Option<String>,
     /// Required to mean every event.
     all: bool,
+    /// Count, and deliver nothing.
+    dry_run: bool,
 }
 
 #[derive(Serialize)]
@@ -46,6 +48,7 @@ struct Shown<'a> {
     of: Option<u64>,
     events: u64,
     deliveries: u64,
+    dry_run: bool,
     error: Option<&'a str>,
 }
 
@@ -113,7 +116,8 @@ impl Admin {
                           or \"all\": true";
             return Err(ApiError::bad(detail));
         }
-        Ok(ReplayFilter { events, log, state, target })
+        let mode = if order.dry_run { ReplayMode::DryRun } else { ReplayMode::Deliver };
+        Ok(ReplayFilter { events, log, state, target, mode })
     }
 }
 
@@ -138,6 +142,7 @@ fn shown(progress: &ReplayProgress) -> crate::wire::Response {
         of: progress.of,
         events: progress.events,
         deliveries: progress.deliveries,
+        dry_run: progress.mode == ReplayMode::DryRun,
         error: error.as_deref(),
     })
 }

@@ -44,7 +44,7 @@ impl Starting {
             let config = config.borrow();
             let local = LocalToken::new(&config.admin.token_file);
             // Created now: the command line may ask for a drain before the store is open.
-            local.or(&config.admin.tokens);
+            local.own(&config.admin.tokens);
             Arc::new(local)
         };
         Self { address, config, metrics, life, local }

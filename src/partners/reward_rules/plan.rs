@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::SENDER;
 use super::document::{Rule, RuleStatus};
-use crate::config::{Destination, Format, Origin, Reach, Shown, Source, Superseded};
+use crate::config::{Destination, Format, Keep, Origin, Reach, Shown, Source, Superseded};
 use crate::registry::StoredDocument;
 use crate::registry::merge::{Compiled, Merged, known, plain};
 use crate::sender::{LiveSecret, Recipe, Secret, Terms};
@@ -82,6 +82,8 @@ fn source(merged: &Merged, name: &str, rule: &Rule) -> Result<Source, String> {
         rate: None,
         body_bytes: merged.config.server.limits.body_bytes,
         quarantine: None,
+        routes: Vec::new(),
+        keep: Keep::default(),
         superseded: Superseded::Never,
     })
 }

@@ -161,6 +161,7 @@ mod tests {
     use crate::console::fields::Fields;
     use crate::console::lang::Lang;
     use crate::console::session::{SignIn, Viewer};
+    use crate::delivery::ReplayMode;
     use crate::registry::Actor;
 
     fn visit(right: AdminRight) -> Visit {
@@ -180,7 +181,16 @@ mod tests {
     fn seen(right: AdminRight, state: ReplayState) -> String {
         let id = ReplayId::new(1);
         let (seen, of, events, deliveries) = (200, Some(1000), 190, 190);
-        let progress = ReplayProgress { id, at_ms: 0, state, seen, of, events, deliveries };
+        let progress = ReplayProgress {
+            id,
+            at_ms: 0,
+            mode: ReplayMode::Deliver,
+            state,
+            seen,
+            of,
+            events,
+            deliveries,
+        };
         shown(&visit(right), &progress).into_string()
     }
 

@@ -1,0 +1,81 @@
+//! Names of sources and destinations that a command was given: a misspelled one is an error, not an
+//! empty list.
+
+use serde_json::Value;
+
+use super::client::AdminApi;
+use crate::config::nearest;
+
+/// The kind of a named object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    Source,
+    Destination,
+}
+
+impl Named {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Destination => "destination",
+        }
+    }
+}
+
+/// Checks that the gateway has a source or destination called `name`.
+///
+/// # Errors
+/// A sentence with the nearest name, or why the gateway could not be asked.
+pub(super) async fn check(api: &AdminApi, named: Named, name: &str) -> Result<(), String> {
+    let list = format!("{}s", named.word());
+    let all = api.get(&format!("/admin/v1/{list}")).await?;
+    let all = all[&list].as_array().into_iter().flatten();
+    let names: Vec<&str> = all.filter_map(|one: &Value| one["name"].as_str()).collect();
+    match names.contains(&name) {
+        true => Ok(()),
+        false => Err(absent(named, name, &names)),
+    }
+}
+
+/// The sentence for a name that none of `names` is.
+pub(super) fn absent(named: Named, name: &str, names: &[&str]) -> String {
+    let word = named.word();
+    let remedy = match nearest(name, names) {
+        Some(near) => format!("did you mean {near}?"),
+        None if names.is_empty() => format!("there is no {word} at all"),
+        None => format!("there are: {}", names.join(", ")),
+    };
+    format!("there is no {word} {name:?}; {remedy}")
+}
+
+/// A name as a part of a path: what is not plain is escaped, and the slash of managed names stays.
+pub(super) fn in_path(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/:@".contains(&byte);
+    let mut text = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match plain(byte) {
+            true => text.push(char::from(byte)),
+            false => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_offered() {
+        let names = ["game", "accounting"];
+        let said = |name| absent(Named::Destination, name, &names);
+        assert_eq!(said("gmae"), "there is no destination \"gmae\"; did you mean game?");
+        assert_eq!(said("xyz"), "there is no destination \"xyz\"; there are: game, accounting");
+    }
+
+    #[test]
+    fn a_name_is_escaped_in_a_path() {
+        assert_eq!(in_path("reward/12"), "reward/12");
+        assert_eq!(in_path("a b?c%"), "a%20b%3Fc%25");
+    }
+}

@@ -1,0 +1,39 @@
+//! Erasure of a user's data.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::Admin;
+use crate::ledger::Erased;
+use crate::manage::http::{Answered, ApiError, json};
+use crate::operator::erase_user;
+use crate::registry::Actor;
+
+/// The data to erase.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Order {
+    user: String,
+    source: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    events: u64,
+    deliveries: u64,
+    held: u64,
+}
+
+impl Admin {
+    pub(super) async fn erase(&self, body: &Bytes, who: &Actor) -> Answered {
+        let order: Order = serde_json::from_slice(body)
+            .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?;
+        if order.user.is_empty() {
+            return Err(ApiError::bad("user: is empty; name the user as events do"));
+        }
+        let erased = erase_user(&self.registry, who, &order.user, order.source.as_deref()).await;
+        let Erased { events, deliveries, held } =
+            erased.map_err(|error| ApiError::ledger(&error))?;
+        Ok(json(&Shown { events, deliveries, held }))
+    }
+}

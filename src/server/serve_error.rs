@@ -1,0 +1,61 @@
+//! Reasons for which a gateway does not start.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::ledger::{LedgerError, PostgresError};
+use crate::wire::TlsError;
+
+/// Why a gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// A socket is unavailable.
+    #[error("server.{which} = {address}: {cause}{}", remedy(*which, cause.kind()))]
+    Bind {
+        /// The key of the configuration.
+        which: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The reason.
+        cause: io::Error,
+    },
+    /// An inherited socket is unusable.
+    #[error("inherited listeners: {0}")]
+    Inherited(io::Error),
+    /// The certificate is unusable.
+    #[error("server.tls: {0}")]
+    Tls(#[from] TlsError),
+    /// The operating system provides no thread, event queue, signal handler or random bytes.
+    #[error("could not start: {0}")]
+    System(#[from] io::Error),
+    /// The ledger cannot be opened.
+    #[error("store: {0}")]
+    Ledger(#[from] LedgerError),
+    /// The ledger's server is unusable.
+    #[error("store: {0}")]
+    Postgres(#[from] PostgresError),
+    /// The metrics cannot be registered.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// The remedy where an address is unavailable.
+fn remedy(which: &str, kind: io::ErrorKind) -> String {
+    match kind {
+        io::ErrorKind::AddrInUse => format!(
+            "; another program listens there, perhaps `postern demo` or another gateway: stop it, or \
+             write another port under [server], such as {which} = \"127.0.0.1:18080\""
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "; only root may use ports below 1024: write a higher one under [server] {which}, or \
+             let systemd open it (deploy/systemd/postern.socket)"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!(
+                "; this machine does not have the address: write 0.0.0.0 or one of its own as {which}"
+            )
+        }
+        _ => String::new(),
+    }
+}
