@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[path = "../fuzz/src/bodies/mod.rs"]
 mod bodies;
 
-/// Changed copies of each input that are tried.
+/// Changed copies of each input that are tried; `FUZZ_CHANGES` has others tried, and more of them.
 const CHANGES: u64 = 60;
 
 /// Inputs of a folder with changes: a corpus may have thousands.
@@ -68,12 +68,14 @@ fn try_all(target: &str) {
     let seeds = inputs(&folder("seeds", target));
     assert!(!seeds.is_empty(), "no seed of {target}");
     let found = inputs(&folder("corpus", target));
+    let more = std::env::var("FUZZ_CHANGES").ok().map(|count| count.parse::<u64>().unwrap());
+    let changes = more.unwrap_or(CHANGES);
     for (at, (path, input)) in seeds.iter().chain(&found).enumerate() {
         eprintln!("{}", path.display());
         body(input);
-        let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15 ^ (at as u64 + 1));
+        let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15 ^ (at as u64 + changes));
         if at < CHANGED_MAX {
-            (0..CHANGES).for_each(|_| body(&changed(input, &mut numbers)));
+            (0..changes).for_each(|_| body(&changed(input, &mut numbers)));
         }
     }
     body(b"");
