@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::{self, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -96,7 +96,7 @@ impl Route {
     }
 }
 
-fn read(file: &PathBuf) -> Result<Value, String> {
+fn read(file: &Path) -> Result<Value, String> {
     let mut text = String::new();
     let shown = file.display();
     let read = match file.as_os_str() == "-" {

@@ -22,7 +22,7 @@ pub(super) struct StoreKeep {
 }
 
 impl StoreKeep {
-    /// Those of a checked store.
+    /// The times of a checked store.
     pub(super) fn of(store: &Store) -> Self {
         Self { events: store.keep_events, transactions: store.keep_transactions }
     }

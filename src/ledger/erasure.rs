@@ -1,4 +1,4 @@
-//! What goes before its usual time: the data of one user, and the events of a source that keeps them
+//! Data that goes before its usual time: that of one user, and the events of a source that keeps them
 //! for a shorter time.
 
 use std::time::Duration;

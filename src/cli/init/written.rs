@@ -37,7 +37,7 @@ pub(super) struct Files {
     pub(super) to_replace: Vec<String>,
 }
 
-/// What the senders need besides secrets.
+/// The needs of the senders besides secrets.
 #[derive(Debug, Default)]
 struct Needs {
     /// A sender signs the whole URL.
