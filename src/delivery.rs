@@ -25,6 +25,7 @@ mod destination_state;
 mod destination_table;
 mod dispatcher;
 mod forward;
+mod last_attempts;
 mod message;
 mod message_signature;
 mod outbound_request;
@@ -39,6 +40,7 @@ mod verdict_recorder;
 pub use breaker::BreakerState;
 pub use control::{Condition, Control};
 pub use dispatcher::{Deliveries, Dispatcher, Tools};
+pub use last_attempts::{FailedAttempt, LastAttempts};
 pub use pauses::{Pause, PauseReason};
 pub use replay::{
     ReplayFilter, ReplayMode, ReplayOrderError, ReplayProgress, ReplayState, Replays,

@@ -31,6 +31,7 @@ mod rejections;
 mod release;
 mod releases;
 mod route;
+mod test_calls;
 
 pub use client::{Caller, caller};
 pub use handler::CallbackHandler;
@@ -39,3 +40,4 @@ pub use recent::{Passed, Recent};
 pub use rejections::Rejections;
 pub use release::{ReleaseMode, Released};
 pub use releases::{BusyError, ReleaseFilter, ReleaseProgress, ReleaseState, Releases};
+pub use test_calls::TestCall;

@@ -21,7 +21,7 @@ pub use access::{
     AccessError, Asked, Permission, Sight, check_name, check_site, check_token, conceal, find_token,
 };
 pub(crate) use address::{base_of, curl, reachable, url_of};
-pub(crate) use call::{CallError, Called, call};
+pub(crate) use call::{CallError, CallPurpose, Called, call};
 pub use erase::{digest_of_user, erase_user};
 pub(crate) use explained::explained;
 pub use held::{
@@ -29,7 +29,7 @@ pub use held::{
     shown as show_held,
 };
 pub use local_token::LocalToken;
-pub use masked::{Masked, source_of};
+pub use masked::{Masked, RawShown, source_of};
 pub(crate) use pasted::{as_text, pasted};
 pub use pause::{pause, resume};
 pub use release::{ReleaseError, cancel_release, release_all};

@@ -29,6 +29,7 @@ mod console {
     mod debug;
     mod destinations;
     mod event;
+    mod jobs;
     mod overview;
     mod resolved;
     mod rules;

@@ -100,6 +100,7 @@ fn tokens(config: &Config) -> String {
     }
     let right = |right| match right {
         AdminRight::Admin => "admin",
+        AdminRight::Support => "support",
         AdminRight::Read => "read",
     };
     let tokens = &config.admin.tokens;

@@ -146,6 +146,8 @@ pub struct AdminToken {
 pub enum AdminRight {
     /// Everything.
     Admin,
+    /// Look, replay events and resolve callbacks; no settings, no secrets, no grants.
+    Support,
     /// Look, change nothing.
     Read,
 }

@@ -12,10 +12,12 @@ use super::area::Area;
 use super::assets::Asset;
 use super::components::notice::{Tone, notice};
 use super::fields::{Fields, cookie, query};
+use super::findings::Findings;
 use super::lang::{self, Lang};
 use super::layout;
 use super::page_error::PageError;
 use super::pages;
+use super::pulse::Pulses;
 use super::reply::{self, PageResult, Reply};
 use super::session::{self, Activity, Sessions, SignIn, Viewer};
 use super::visit::Visit;
@@ -86,6 +88,8 @@ pub struct Console {
     sessions: Sessions,
     sign_in_attempts: AddressRateLimiter,
     forms: Arc<BytePool>,
+    pulses: Pulses,
+    findings: Findings,
     /// Memory for forms of unauthenticated clients.
     sign_ins: Arc<BytePool>,
 }
@@ -100,6 +104,8 @@ impl Console {
             tools,
             sessions: Sessions::new()?,
             sign_in_attempts: AddressRateLimiter::new(SIGN_IN_RATE, instant()),
+            pulses: Pulses::default(),
+            findings: Findings::default(),
             forms: BytePool::new(FORMS_BYTES_MAX, ADMIN_CONNECTIONS),
             sign_ins: BytePool::new(SIGN_INS_BYTES_MAX, ADMIN_CONNECTIONS),
         })
@@ -123,6 +129,14 @@ impl Console {
 
     pub(super) fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    pub(super) fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    pub(super) fn pulses(&self) -> &Pulses {
+        &self.pulses
     }
 
     /// Whether the sign-in attempts from `from` exceed their rate limit; counts this one.
@@ -245,7 +259,13 @@ impl Console {
                 Ok(SessionReply::SignedOut)
             }
             // Explaining changes nothing; the page itself checks the right to send.
-            Area::Debug => self.post(visit, &form).await.map(SessionReply::Unchanged),
+            Area::Debug | Area::Find => self.post(visit, &form).await.map(SessionReply::Unchanged),
+            // Other acts of these pages are checked where they are.
+            Area::Event | Area::Rejection | Area::DeadLetters | Area::Issues
+                if visit.viewer.may_support() =>
+            {
+                self.post(visit, &form).await.map(SessionReply::Unchanged)
+            }
             _ if visit.viewer.may_change() => {
                 self.post(visit, &form).await.map(SessionReply::Unchanged)
             }
@@ -257,6 +277,8 @@ impl Console {
         match visit.area {
             Area::Overview => pages::overview::get(self, visit).await,
             Area::Callbacks => pages::callbacks::get(self, visit).await,
+            Area::Find => pages::find::get(self, visit).await,
+            Area::Issues => pages::issues::get(self, visit).await,
             Area::Event => pages::event::get(self, visit).await,
             Area::Rejection => pages::rejection::get(self, visit).await,
             Area::DeadLetters => pages::dead_letters::get(self, visit).await,
@@ -277,6 +299,8 @@ impl Console {
     /// Handles a form of a viewer with write access; the debug tool checks the right itself.
     async fn post(&self, visit: &Visit, form: &Fields) -> PageResult {
         match visit.area {
+            Area::Find => pages::find::post(self, visit, form).await,
+            Area::Issues => pages::issues::post(self, visit, form).await,
             Area::Event => pages::event::post(self, visit, form).await,
             Area::Rejection => pages::rejection::post(self, visit, form).await,
             Area::DeadLetters => pages::dead_letters::post(self, visit, form).await,

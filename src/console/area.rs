@@ -7,7 +7,11 @@ use super::text::Text;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Area {
     Overview,
+    /// Rejected, held and dead-lettered callbacks, grouped by cause.
+    Issues,
     Callbacks,
+    /// The box that takes anything, and what it found.
+    Find,
     /// An event; the navigation marks the callbacks.
     Event,
     Rejection,
@@ -28,8 +32,9 @@ pub(super) enum Area {
 
 impl Area {
     /// Areas of the navigation, in its order.
-    pub const IN_NAVIGATION: [Self; 11] = [
+    pub const IN_NAVIGATION: [Self; 12] = [
         Self::Overview,
+        Self::Issues,
         Self::Callbacks,
         Self::DeadLetters,
         Self::Held,
@@ -46,7 +51,9 @@ impl Area {
     pub fn find(first: Option<&str>) -> Option<Self> {
         Some(match first {
             None | Some("overview") => Self::Overview,
+            Some("issues") => Self::Issues,
             Some("callbacks") => Self::Callbacks,
+            Some("find") => Self::Find,
             Some("events") => Self::Event,
             Some("refusals") => Self::Rejection,
             Some("dead-letters") => Self::DeadLetters,
@@ -68,7 +75,9 @@ impl Area {
     pub const fn path(self) -> &'static str {
         match self {
             Self::Overview => "/console",
+            Self::Issues => "/console/issues",
             Self::Callbacks => "/console/callbacks",
+            Self::Find => "/console/find",
             Self::Event => "/console/events",
             Self::Rejection => "/console/refusals",
             Self::DeadLetters => "/console/dead-letters",
@@ -90,7 +99,9 @@ impl Area {
     pub const fn title(self) -> Text {
         match self {
             Self::Overview => Text::new("Overview", "总览"),
+            Self::Issues => Text::new("Issues", "待处理问题"),
             Self::Callbacks => Text::new("Callbacks", "回调记录"),
+            Self::Find => Text::new("Find", "查找"),
             Self::Event => Text::new("Event", "事件"),
             Self::Rejection => Text::new("Rejection", "拒绝记录"),
             Self::DeadLetters => Text::new("Dead letters", "死信"),
@@ -111,7 +122,7 @@ impl Area {
     /// The area that the navigation marks as current.
     pub const fn navigation_area(self) -> Self {
         match self {
-            Self::Event | Self::Rejection => Self::Callbacks,
+            Self::Event | Self::Rejection | Self::Find => Self::Callbacks,
             other => other,
         }
     }

@@ -1,6 +1,6 @@
 //! The frame of every page: head, navigation, language, session.
 
-use maud::{DOCTYPE, Markup, html};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::area::Area;
 use super::assets;
@@ -18,6 +18,14 @@ texts! {
     SIGN_OUT = "Sign out", "退出登录";
     SIGNED_IN = "Signed in: {}", "已登录：{}";
     READ_ONLY = "read-only", "只读";
+    SUPPORT = "support", "客服";
+    MENU = "Menu", "菜单";
+    FIND = "Find anything", "查找";
+    FIND_HINT = "User, transaction, event, URL, curl, log line …  ( / )", "用户、交易号、事件、URL、curl、日志……（按 / 键）";
+    GO = "Find", "查找";
+    ZONE = "Times are in UTC.", "时间均为 UTC。";
+    ZONE_LOCAL = "Times are in your time zone ({zone}); point at one for UTC.", "时间为您所在时区（{zone}）；指向时间可查看 UTC。";
+    COPIED = "Copied", "已复制";
     VERSION = "Postern {}", "Postern {}";
 }
 
@@ -40,16 +48,39 @@ pub(super) fn page(visit: &Visit, title: &str, middle: &Markup) -> Markup {
             body {
                 a.skip href="#content" { (SKIP.of(lang)) }
                 header.top {
-                    a.brand href="/console" { "Postern" }
-                    @if visit.viewer.entry != SignIn::Outside { (navigation(visit)) }
+                    a.brand href="/console" { (PreEscaped(assets::ICON.body)) "Postern" }
+                    @if visit.viewer.entry != SignIn::Outside {
+                        button.menu.quiet type="button" popovertarget="areas" { (MENU.of(lang)) }
+                        (search(visit))
+                    }
                     (corner(visit))
+                    @if visit.viewer.entry != SignIn::Outside { (navigation(visit)) }
                 }
                 main #content tabindex="-1" {
                     h1 { (title) }
                     (middle)
                 }
-                footer { (VERSION.fill(lang, &[&env!("CARGO_PKG_VERSION")])) }
+                footer {
+                    p #zone data-zone=(ZONE_LOCAL.of(lang)) { (ZONE.of(lang)) }
+                    p { (VERSION.fill(lang, &[&env!("CARGO_PKG_VERSION")])) }
+                }
+                p #said.unseen role="status" data-copied=(COPIED.of(lang)) {}
             }
+        }
+    }
+}
+
+/// The box that takes anything. It posts: a pasted callback may hold a signature, which belongs in no
+/// address.
+fn search(visit: &Visit) -> Markup {
+    let lang = visit.lang;
+    html! {
+        search {
+            (form::to(visit, Area::Find.path(), &html! {
+                textarea #find name="q" rows="1" aria-label=(FIND.of(lang)) placeholder=(FIND_HINT.of(lang))
+                    spellcheck="false" autocapitalize="off" autocomplete="off" enterkeyhint="search" {}
+                button.quiet type="submit" { (GO.of(lang)) }
+            }))
         }
     }
 }
@@ -57,7 +88,7 @@ pub(super) fn page(visit: &Visit, title: &str, middle: &Markup) -> Markup {
 fn navigation(visit: &Visit) -> Markup {
     let current = visit.area.navigation_area();
     html! {
-        nav aria-label=(AREAS.of(visit.lang)) {
+        nav #areas popover="auto" aria-label=(AREAS.of(visit.lang)) {
             ul {
                 @for area in Area::IN_NAVIGATION {
                     li {
@@ -91,7 +122,8 @@ fn corner(visit: &Visit) -> Markup {
             @if visit.viewer.entry == SignIn::SignedIn {
                 p.who {
                     (SIGNED_IN.fill(lang, &[&visit.viewer.who.as_str()]))
-                    @if !visit.viewer.may_change() { " (" (READ_ONLY.of(lang)) ")" }
+                    @if !visit.viewer.may_support() { " (" (READ_ONLY.of(lang)) ")" }
+                    @else if !visit.viewer.may_change() { " (" (SUPPORT.of(lang)) ")" }
                 }
                 (form::to(visit, Area::SignOut.path(), &html! {
                     button.quiet type="submit" { (SIGN_OUT.of(lang)) }

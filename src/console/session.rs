@@ -174,6 +174,11 @@ impl Viewer {
         !self.csrf.is_empty() && constant_time_eq(self.csrf.as_bytes(), csrf.as_bytes())
     }
 
+    /// Whether the viewer may replay events and resolve callbacks.
+    pub fn may_support(&self) -> bool {
+        self.right != AdminRight::Read && self.entry != SignIn::Outside
+    }
+
     pub fn may_change(&self) -> bool {
         self.right == AdminRight::Admin && self.entry != SignIn::Outside
     }

@@ -1,9 +1,10 @@
 //! Texts for the closed sets that several pages show. A new member without its text does not compile.
 
+use super::lang::Lang;
 use super::text::Text;
 use crate::ledger::{DeliveryState, Durability, EventState};
 use crate::registry::Action;
-use crate::sender::{Effect, Outcome, Reason};
+use crate::sender::{Effect, MistakeKind, Outcome, Reason};
 
 /// The outcome of a callback.
 pub(super) const fn outcome(of: Outcome) -> Text {
@@ -107,8 +108,20 @@ pub(super) const fn action(of: Action) -> Text {
     }
 }
 
+/// An entry of the audit log in one word: what was done to an object of that kind.
+pub(super) fn did(action: Action, kind: &str) -> Text {
+    match (kind, action) {
+        ("pause", Action::Created) => Text::new("Paused", "暂停"),
+        ("pause", Action::Deleted) => Text::new("Resumed", "恢复"),
+        ("resolved", Action::Created) => Text::new("Resolved", "标记为已处理"),
+        ("resolved", Action::Deleted) => Text::new("Reopened", "撤销标记"),
+        ("test_callback" | "real_callback", _) => Text::new("Sent", "发送"),
+        (_, action) => self::action(action),
+    }
+}
+
 /// The kinds of objects in the audit log.
-pub(super) const AUDITED: [&str; 11] = [
+pub(super) const AUDITED: [&str; 14] = [
     "source",
     "destination",
     "reward_rule",
@@ -118,8 +131,11 @@ pub(super) const AUDITED: [&str; 11] = [
     "held",
     "keys",
     "replay",
+    "release",
     "pause",
     "resolved",
+    "test_callback",
+    "real_callback",
 ];
 
 /// The text of a kind; other versions may have written kinds that this one does not know.
@@ -134,8 +150,39 @@ pub(super) fn audited(kind: &str) -> Option<Text> {
         "held" => Text::new("Held callback", "隔离的回调"),
         "keys" => Text::new("Deduplication keys", "去重键"),
         "replay" => Text::new("Replay", "重新投递任务"),
-        "pause" => Text::new("Pause", "暂停"),
-        "resolved" => Text::new("Manual resolution", "人工处理"),
+        "release" => Text::new("Release", "批量放行任务"),
+        "pause" => Text::new("Deliveries to", "投递目标"),
+        "resolved" => Text::new("Callback, manually", "人工处理的回调"),
+        "test_callback" => Text::new("Test callback to", "测试回调，来源"),
+        "real_callback" => Text::new("Real callback to", "真实回调，来源"),
         _ => return None,
     })
+}
+
+/// A usual mistake in Chinese: the advice of the check is in English.
+pub(super) fn mistake(lang: Lang, of: MistakeKind) -> Option<&'static str> {
+    let text = match of {
+        MistakeKind::RawValues => "参数值未解码就参与了签名，而该发送方按解码后的值签名。",
+        MistakeKind::DecodedValues => "参数值解码后参与了签名，而该发送方按编码后的原样签名。",
+        MistakeKind::PlusAsBlank => "“+”被当作空格签名，而此处应为加号。",
+        MistakeKind::PlusKept => "“+”被当作加号签名，而此处应为空格。",
+        MistakeKind::SecretWhitespace => "密钥首尾多了空白或换行，请去除后重新设置。",
+        MistakeKind::OtherSecret => "用了另一个来源的密钥。请核对两处的密钥。",
+        MistakeKind::SecretEncoding => "密钥的写法不同：是否解码、大小写或前缀。请核对密钥的格式。",
+        MistakeKind::EmptyKept => "空参数参与了签名，而该发送方会略去空参数。",
+        MistakeKind::EmptyDropped => "空参数未参与签名，而该发送方会对空参数签名。",
+        MistakeKind::ExtraParameterSigned => "多签了一个不参与签名的参数。",
+        MistakeKind::ParameterNotSigned => "漏签了一个应参与签名的参数。",
+        MistakeKind::Order => "各部分的顺序不同（包括密钥在前或在后）。",
+        MistakeKind::Separator => "分隔符不同，或多写、少写了参数名。",
+        MistakeKind::OtherDigest => "使用了另一种摘要算法。",
+        MistakeKind::OtherEncoding => "签名值的写法不同：十六进制、Base64 或被截断。",
+        MistakeKind::OtherSender => "按另一个发送方的规则签名。请核对来源的发送方。",
+        MistakeKind::ValueReformatted => "某个值被改写：数字格式、JSON 文本或字母大小写。",
+        MistakeKind::SealingKey => "来源的加密密钥无法解开此消息。请核对加密密钥。",
+        MistakeKind::SealedForAnother => "加密消息属于另一个应用，其结尾的标识与来源不符。",
+        MistakeKind::ContentType => "请求体的格式与该发送方的约定不同。请核对内容类型。",
+        MistakeKind::Unknown => "常见错误都无法解释：签名后某个值被改动，或密钥不同。请与发送方后台逐一核对。",
+    };
+    (lang == Lang::Zh).then_some(text)
 }

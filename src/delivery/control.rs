@@ -8,7 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::attempt::{AttemptReport, DestinationClient};
 use super::breaker::BreakerState;
-use super::pauses::{self, Pause, PauseReason};
+use super::last_attempts::LastAttempts;
+use super::pauses::{self, Pause, PauseOrder, PauseReason};
 use crate::ledger::{Attempt, BatchedLedger, EventId, LedgerError, Revision, TargetId};
 
 /// An order to the dispatcher.
@@ -40,6 +41,8 @@ pub struct Condition {
     pub paused: Option<Arc<Pause>>,
     /// Attempts in flight.
     pub in_flight: usize,
+    /// The last attempts on this gateway.
+    pub last: LastAttempts,
 }
 
 /// The client of a destination, as configured when it was requested.
@@ -60,13 +63,18 @@ impl Control {
         (Self { ledger, orders }, todo)
     }
 
-    /// Stops deliveries to `target` until it is resumed. Durable and applied here on return;
+    /// Stops deliveries to `target` until it is resumed; `note` is what the actor says about it. Durable and applied here on return;
     /// attempts in flight end normally.
     ///
     /// # Errors
     /// If the ledger cannot persist the pause; then nothing has changed.
-    pub async fn pause(&self, target: &TargetId, who: &str) -> Result<(), LedgerError> {
-        self.set(target, Some(PauseReason::Operator), who).await
+    pub async fn pause(
+        &self,
+        target: &TargetId,
+        who: &str,
+        note: Option<&str>,
+    ) -> Result<(), LedgerError> {
+        self.set(target, Some(PauseOrder { why: PauseReason::Operator, note }), who).await
     }
 
     /// Resumes deliveries to `target`. Durable and applied here on return.
@@ -81,16 +89,16 @@ impl Control {
 
     /// Pauses `target` because it answered 410.
     pub(super) async fn gone(&self, target: &TargetId) -> Result<(), LedgerError> {
-        self.set(target, Some(PauseReason::Gone), "postern").await
+        self.set(target, Some(PauseOrder { why: PauseReason::Gone, note: None }), "postern").await
     }
 
     async fn set(
         &self,
         target: &TargetId,
-        why: Option<PauseReason>,
+        order: Option<PauseOrder<'_>>,
         who: &str,
     ) -> Result<(), LedgerError> {
-        pauses::write(&self.ledger, target, why, who).await?;
+        pauses::write(&self.ledger, target, order, who).await?;
         // A dispatcher that has ended delivers nothing anyway.
         let _ = self.ask(|done| Order::Reload(Some(target.clone()), done)).await;
         Ok(())

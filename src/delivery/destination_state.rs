@@ -7,6 +7,7 @@ use super::attempt::DestinationClient;
 use super::attempt_result::AttemptResult;
 use super::breaker::{Breaker, BreakerState, Change, HealthSignal};
 use super::forward::ReadFields;
+use super::last_attempts::LastAttempts;
 use super::outbound_request::PayloadFormat;
 use super::pauses::{Pause, PauseReason};
 use crate::clock::instant;
@@ -31,6 +32,7 @@ pub(super) struct DestinationState {
     in_flight: usize,
     health: Health,
     breaker: Breaker,
+    pub(super) last: LastAttempts,
     rate: Option<RateLimiter>,
     /// When the rate allows another attempt, unless it does now.
     paced_until: Option<Instant>,
@@ -67,6 +69,7 @@ impl DestinationState {
             in_flight: 0,
             health: Health::Unproven,
             breaker: Breaker::new(destination.retry.first),
+            last: LastAttempts::default(),
             rate: destination.rate.map(|rate| RateLimiter::new(rate, instant())),
             paced_until: None,
         }

@@ -16,7 +16,7 @@ use super::forward::ReadFields;
 use super::pauses::Pauses;
 use crate::clock::instant;
 use crate::config::Config;
-use crate::ledger::{TargetFilter, TargetId};
+use crate::ledger::{Attempt, TargetFilter, TargetId};
 use crate::telemetry::Metrics;
 
 /// A lease lasts this much longer than the longest attempt: time to settle, and to call the ledger
@@ -138,6 +138,13 @@ impl DestinationTable {
 
     pub(super) fn get(&self, target: &TargetId) -> Option<&DestinationState> {
         self.all.get(target)
+    }
+
+    /// Notes an attempt that ended.
+    pub(super) fn note(&mut self, target: &TargetId, attempt: &Attempt) {
+        if let Some(state) = self.all.get_mut(target) {
+            state.last.add(attempt);
+        }
     }
 
     pub(super) fn pauses(&self) -> &Pauses {

@@ -28,6 +28,15 @@ pub struct Pause {
     pub at_ms: UnixMillis,
     /// The actor.
     pub who: String,
+    /// The actor's note.
+    pub note: Option<String>,
+}
+
+/// An order to pause.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PauseOrder<'o> {
+    pub why: PauseReason,
+    pub note: Option<&'o str>,
 }
 
 /// Why a destination is paused.
@@ -55,6 +64,8 @@ impl PauseReason {
 #[derive(Serialize, Deserialize)]
 struct Written {
     why: PauseReason,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 /// All pauses.
@@ -81,20 +92,25 @@ impl Pauses {
 /// Reads a document. One that a later version wrote is a pause as well.
 fn read(document: Document) -> (TargetId, Arc<Pause>) {
     let written = serde_json::from_slice::<Written>(&document.body);
-    let why = written.map_or(PauseReason::Operator, |written| written.why);
+    let unknown = Written { why: PauseReason::Operator, note: None };
+    let Written { why, note } = written.unwrap_or(unknown);
     let Document { id, at_ms, who, .. } = document;
-    (TargetId::from(id), Arc::new(Pause { why, at_ms, who }))
+    (TargetId::from(id), Arc::new(Pause { why, at_ms, who, note }))
 }
 
-/// Writes that `target` is paused for `why`, or with `None` that it is not. Durable on return.
+/// Writes that `target` is paused by `order`, or with `None` that it is not. Durable on return.
 pub(super) async fn write(
     ledger: &BatchedLedger,
     target: &TargetId,
-    why: Option<PauseReason>,
+    order: Option<PauseOrder<'_>>,
     who: &str,
 ) -> Result<(), LedgerError> {
     // A pause without a reason cannot be written, and none exists.
-    let body = why.map(|why| serde_json::to_vec(&Written { why }).unwrap_or_default().into());
+    let written = |PauseOrder { why, note }: PauseOrder<'_>| {
+        let written = Written { why, note: note.map(str::to_owned) };
+        serde_json::to_vec(&written).unwrap_or_default().into()
+    };
+    let body = order.map(written);
     let mut conflict = LedgerError::Unknown;
     for _ in 0..TRIES {
         let known = ledger.document(KIND, target.as_str()).await?;

@@ -1,7 +1,7 @@
 //! The callback handler: a request to `/callback/<source>` through its phases, to its sender's
 //! reply.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -22,6 +22,7 @@ use super::recent::Recent;
 use super::record::VerifiedCallback;
 use super::rejections::Rejections;
 use super::route::{Route, View};
+use super::test_calls::{TestCall, TestCalls};
 use crate::clock;
 use crate::keys::Keys;
 use crate::ledger::{BatchedLedger, EventId, Release};
@@ -59,6 +60,7 @@ pub(super) struct Shared {
     pool: Arc<BytePool>,
     held: HeldRequests,
     verdicts: Verdicts,
+    test_calls: Arc<TestCalls>,
     /// The store is known to have no keys of earlier versions.
     pub(super) no_older_keys: AtomicBool,
 }
@@ -109,6 +111,7 @@ impl CallbackHandler {
             pool: BytePool::new(limits.unverified_body_bytes, limits.connections),
             held: HeldRequests::new(limits.held),
             verdicts: Verdicts::default(),
+            test_calls: Arc::default(),
             no_older_keys: AtomicBool::new(false),
         }))
     }
@@ -147,6 +150,13 @@ impl CallbackHandler {
         self.0.view.store(Arc::new(view));
     }
 
+    /// Makes tests of the callbacks that come over the connection whose local address is `from`,
+    /// until the value is dropped: they grant nothing, and repeat only other tests.
+    #[must_use]
+    pub fn begin_test_call(&self, from: SocketAddr) -> TestCall {
+        self.0.test_calls.begin(from)
+    }
+
     /// The latest callbacks that were neither recorded nor rejected.
     #[must_use]
     pub fn recent(&self) -> &Recent {
@@ -182,6 +192,7 @@ impl Handler for CallbackHandler {
         };
         let reply = {
             let mut received = Received::new(&route, client, head, clock::now_ms());
+            received.set_purpose(self.0.test_calls.purpose(peer.0));
             let mut slot = Some(CallbackRecord::new(Arc::clone(&route), client.address(), began));
             self.0.pass(&mut slot, &mut received, body).await
         };
@@ -273,7 +284,7 @@ impl Shared {
         };
         drop(taken);
         match ruling {
-            Decision::Stop(stop) if stop.is_held_by(&route) => {
+            Decision::Stop(stop) if stop.is_held_by(&route) && !received.is_test_call() => {
                 Box::pin(quarantine(slot, &callback, received, stop)).await
             }
             Decision::Stop(stop) => stopped(slot, &callback, received, stop),
@@ -281,7 +292,10 @@ impl Shared {
                 let stop = Box::pin(address_check::answer(&callback, received, book)).await;
                 stopped(slot, &callback, received, stop)
             }
-            Decision::Event(id, resolved) => {
+            Decision::Event(id, mut resolved) => {
+                if received.is_test_call() {
+                    resolved.make_test();
+                }
                 route.note_misfits(resolved.misfits());
                 let genuine = VerifiedCallback {
                     id,
@@ -293,7 +307,10 @@ impl Shared {
                 };
                 genuine.record(slot, book, &self.verdicts).await
             }
-            Decision::Ambiguous(id, resolved) => {
+            Decision::Ambiguous(id, mut resolved) => {
+                if received.is_test_call() {
+                    resolved.make_test();
+                }
                 route.note_misfits(resolved.misfits());
                 let genuine = VerifiedCallback {
                     id,

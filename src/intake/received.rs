@@ -8,6 +8,7 @@ use http::{HeaderMap, Method, Uri};
 
 use super::client::Caller;
 use super::route::Route;
+use super::test_calls::Purpose;
 use crate::clock::UnixMillis;
 use crate::sender::Request;
 use crate::wire::RawTarget;
@@ -21,6 +22,7 @@ pub struct Received {
     head: Head,
     body: Bytes,
     at_ms: UnixMillis,
+    purpose: Purpose,
 }
 
 /// The head of a request.
@@ -50,7 +52,17 @@ impl Head {
 
 impl Received {
     pub(super) fn new(route: &Arc<Route>, client: Caller, head: Head, at_ms: UnixMillis) -> Self {
-        Self { route: Arc::clone(route), client, head, body: Bytes::new(), at_ms }
+        let (body, purpose) = (Bytes::new(), Purpose::default());
+        Self { route: Arc::clone(route), client, head, body, at_ms, purpose }
+    }
+
+    /// Says what the callback is for.
+    pub(super) fn set_purpose(&mut self, purpose: Purpose) {
+        self.purpose = purpose;
+    }
+
+    pub(super) fn is_test_call(&self) -> bool {
+        self.purpose == Purpose::Test
     }
 
     /// Continues under the current configuration of the same source.

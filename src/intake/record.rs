@@ -21,6 +21,7 @@ use super::dispute::{Dispute, held_for};
 use super::handler::{EarlyReply, Slot, salt, stopped, told};
 use super::inline_wait::{InlineReply, InlineWait};
 use super::received::Received;
+use super::test_calls;
 
 /// A callback that was verified and resolved.
 pub(super) struct VerifiedCallback<'g, 'a> {
@@ -67,7 +68,9 @@ impl VerifiedCallback<'_, '_> {
                 if outcome(&recorded) != Outcome::Accepted {
                     slot.iter_mut().for_each(|entry| entry.is_about(&self.resolved));
                 }
-                let said = match (held_for(recorded.standing()), inquiry) {
+                // A dispute between tests needs no decision.
+                let held = held_for(recorded.standing()).filter(|_| !received.is_test_call());
+                let said = match (held, inquiry) {
                     (Some(why), inquiry) => {
                         inquiry.into_iter().for_each(InlineWait::withdraw);
                         let dispute = Dispute { why, first: Some(recorded.first()), until };
@@ -169,10 +172,14 @@ impl VerifiedCallback<'_, '_> {
             Some(Reply::Silence) | None => None,
         };
         let body = EventBody::store(&event, &received.request(), kept).ok()?;
+        let keys = match received.is_test_call() {
+            true => EventKeys::of(&test_calls::key_owner(&route.id), resolved),
+            false => EventKeys::of(&route.id, resolved),
+        };
         Some(NewEvent {
             id: *id,
             source: route.id.clone(),
-            keys: EventKeys::of(&route.id, resolved),
+            keys,
             fingerprint: Fingerprint::of(resolved),
             transaction: resolved.role(Role::Transaction).unwrap_or_default().to_owned(),
             user: resolved.role(Role::User).map(str::to_owned),

@@ -243,9 +243,9 @@ impl<'p> Resource<'p> {
         match self {
             // The permission for the metrics depends on the listener.
             Self::Metrics | Self::Live | Self::Alive | Self::Ready => Permission::Nothing,
-            Self::Replay(_)
-            | Self::Drain
-            | Self::BeginReplay
+            Self::Replay(_) | Self::BeginReplay => Permission::Support,
+            Self::Order(_) if *method != Method::GET => Permission::Support,
+            Self::Drain
             | Self::BeginRelease
             | Self::Decide(..)
             | Self::Pause(_)
@@ -256,7 +256,7 @@ impl<'p> Resource<'p> {
             | Self::Sign
             // An export contains values that all other pages mask.
             | Self::Export => Permission::Write,
-            Self::One(..) | Self::Order(_) | Self::Release(_) | Self::Verify
+            Self::One(..) | Self::Release(_) | Self::Verify
                 if *method != Method::GET =>
             {
                 Permission::Write

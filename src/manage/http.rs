@@ -108,7 +108,9 @@ impl ApiError {
 impl From<AccessError> for ApiError {
     fn from(denied: AccessError) -> Self {
         let status = match denied {
-            AccessError::AnotherSite | AccessError::OnlyLooks => StatusCode::FORBIDDEN,
+            AccessError::AnotherSite | AccessError::OnlyLooks | AccessError::OnlySupports => {
+                StatusCode::FORBIDDEN
+            }
             AccessError::AnotherName => StatusCode::MISDIRECTED_REQUEST,
             AccessError::NoToken | AccessError::NoLocalToken | AccessError::UnknownToken => {
                 StatusCode::UNAUTHORIZED

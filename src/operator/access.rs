@@ -23,6 +23,8 @@ pub enum Permission {
     Nothing,
     /// Look.
     Read,
+    /// Replay recorded events.
+    Support,
     /// Change something.
     Write,
 }
@@ -51,6 +53,9 @@ pub enum AccessError {
     /// The token is read-only.
     #[error("that token may only look")]
     OnlyLooks,
+    /// The token may replay events and change nothing.
+    #[error("that token may look and replay events; this needs an admin token")]
+    OnlySupports,
 }
 
 /// Refuses a request that a page of another site had a browser make: without a token nothing else
@@ -140,7 +145,10 @@ pub fn check_token(
             let token = find_token(configured, given).or_else(|| find_token(own(), given));
             let token = token.ok_or(AccessError::UnknownToken)?;
             match (token.right, need) {
-                (AdminRight::Read, Permission::Write) => Err(AccessError::OnlyLooks),
+                (AdminRight::Read, Permission::Support | Permission::Write) => {
+                    Err(AccessError::OnlyLooks)
+                }
+                (AdminRight::Support, Permission::Write) => Err(AccessError::OnlySupports),
                 _ if local.is(token) => Ok((Actor::local(), Sight::Whole)),
                 _ => Ok((Actor::of_token(&token.name), Sight::Whole)),
             }
@@ -278,6 +286,13 @@ mod tests {
         assert_eq!(ask(&tokens, &head(&[]), Permission::Read), Err(AccessError::NoToken));
         let change = ask(&tokens, &with("Bearer s3cret-token"), Permission::Write);
         assert_eq!(change, Err(AccessError::OnlyLooks));
+        let replay = ask(&tokens, &with("Bearer s3cret-token"), Permission::Support);
+        assert_eq!(replay, Err(AccessError::OnlyLooks));
+        let [token] = tokens.clone();
+        let support = [AdminToken { right: AdminRight::Support, ..token }];
+        assert!(ask(&support, &with("Bearer s3cret-token"), Permission::Support).is_ok());
+        let change = ask(&support, &with("Bearer s3cret-token"), Permission::Write);
+        assert_eq!(change, Err(AccessError::OnlySupports));
         assert!(ask(&tokens, &head(&[]), Permission::Nothing).is_ok());
     }
 

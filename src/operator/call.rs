@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use super::address::reachable;
 use crate::clock::instant;
 use crate::config::Server;
+use crate::intake::CallbackHandler;
 use crate::sender::OwnedRequest;
 
 /// How long to wait for a reply: a held request (Taku, 2 s) ends before.
@@ -35,6 +36,15 @@ pub(crate) struct Called {
     pub content_type: Option<String>,
     pub body: Bytes,
     pub took: Duration,
+}
+
+/// The purpose of a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum CallPurpose<'g> {
+    /// A test, known to the receiving path: it grants nothing.
+    Test(&'g CallbackHandler),
+    /// A callback like any other.
+    Real,
 }
 
 /// Why the listener did not respond.
@@ -62,10 +72,16 @@ pub(crate) async fn call(
     server: &Server,
     at: SocketAddr,
     request: &OwnedRequest,
+    purpose: CallPurpose<'_>,
 ) -> Result<Called, CallError> {
     let began = instant();
     let answered = async {
         let stream = TcpStream::connect(reachable(at)).await.map_err(unreached)?;
+        let from = stream.local_addr().map_err(unreached)?;
+        let _test = match purpose {
+            CallPurpose::Test(gate) => Some(gate.begin_test_call(from)),
+            CallPurpose::Real => None,
+        };
         match &server.tls {
             None => exchange(stream, request, at, began).await,
             Some(files) => {

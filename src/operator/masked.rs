@@ -80,3 +80,114 @@ fn shown(name: &str, value: &HeaderValue) -> String {
         false => String::from(MASK),
     }
 }
+
+/// Longest body that is shown, in bytes.
+pub const SHOWN_BODY_BYTES: usize = 64 * 1024;
+
+/// Bytes of a supplied signature from which on it is replaced wherever it occurs: a shorter one may
+/// be part of other values.
+const SIGNATURE_BYTES_MIN: usize = 6;
+
+/// Target and body of a request as they came, with the supplied signature replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawShown {
+    /// Path and query.
+    pub target: String,
+    /// The body, if it is text and not longer than [`SHOWN_BODY_BYTES`].
+    pub body: Option<String>,
+}
+
+impl RawShown {
+    /// `request` to `source`. `None`: a part of it may be a signature that cannot be found in the
+    /// text, so the text is not shown.
+    #[must_use]
+    pub fn of(request: &RawRequest, source: &Source, at_ms: UnixMillis) -> Option<Self> {
+        let headers = request.header_map();
+        let callback = source.recipe.read(request.as_request("", &headers), at_ms);
+        let params: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(callback.params().get()).ok()?;
+        let mut target = String::from_utf8_lossy(&request.target).into_owned();
+        let mut body = match std::str::from_utf8(&request.body) {
+            Ok(text) if text.len() <= SHOWN_BODY_BYTES => text.to_owned(),
+            _ => String::new(),
+        };
+        let is_whole = body.len() == request.body.len();
+        let masked = params.iter().filter(|(_, value)| value.as_str().is_some_and(is_masked));
+        for (name, _) in masked {
+            // A signature in a header is in neither text.
+            let Some(value) = callback.parameter(name).filter(|value| !value.is_empty()) else {
+                continue;
+            };
+            let is_there = [&mut target, &mut body].map(|text| replace(text, name, &value));
+            if !is_there.contains(&true) {
+                return None;
+            }
+        }
+        Some(Self { target, body: is_whole.then_some(body) })
+    }
+}
+
+fn is_masked(value: &str) -> bool {
+    value.contains(MASK)
+}
+
+/// Replaces the value of the parameter `name` in each form that it may have in a request. Whether
+/// there was one.
+fn replace(text: &mut String, name: &str, value: &str) -> bool {
+    let upper = percent(value, const_hex::encode_upper);
+    let lower = percent(value, const_hex::encode);
+    let json = serde_json::to_string(value).unwrap_or_default();
+    let json = json.trim_matches('"').to_owned();
+    let forms = [value.to_owned(), upper, lower, json, value.replace(' ', "+")];
+    let mut is_there = false;
+    for form in forms {
+        if form.len() < SIGNATURE_BYTES_MIN {
+            let pair = format!("{name}={form}");
+            is_there |= text.contains(&pair);
+            *text = text.replace(&pair, &format!("{name}={MASK}"));
+        } else {
+            is_there |= text.contains(&form);
+            *text = text.replace(&form, MASK);
+        }
+    }
+    is_there
+}
+
+fn percent(value: &str, hex: fn([u8; 1]) -> String) -> String {
+    let mut escaped = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                escaped.push(char::from(byte));
+            }
+            other => {
+                escaped.push('%');
+                escaped.push_str(&hex([other]));
+            }
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_is_replaced_in_every_form() {
+        for (text, value) in [
+            ("a=1&sign=ab%2Bc%2fdef%3D%3D", "ab+c/def=="),
+            ("a=1&sign=abcdef0123", "abcdef0123"),
+            ("{\"sign\":\"abc\\/def\\\"0\"}", "abc/def\"0"),
+        ] {
+            let mut shown = text.replace("%2fdef", "%2Fdef").replace("\\/", "/");
+            assert!(replace(&mut shown, "sign", value), "{text}");
+            assert!(shown.contains(MASK) && !shown.contains("def"), "{shown}");
+        }
+        let mut other = String::from("a=1&sign=ABCDEF");
+        assert!(!replace(&mut other, "sign", "abcdef"));
+        let mut short = String::from("a=12&sign=1");
+        assert!(replace(&mut short, "sign", "1"));
+        assert_eq!(short, "a=12&sign=***");
+    }
+}

@@ -7,7 +7,7 @@ use crate::registry::{Action, Actor, Registry};
 /// The name of a pause in the audit log.
 const KIND: &str = "pause";
 
-/// Delivers nothing to `target` until it is resumed.
+/// Delivers nothing to `target` until it is resumed. The audit log keeps the `reason`.
 ///
 /// # Errors
 /// The ledger cannot write it down.
@@ -16,9 +16,10 @@ pub async fn pause(
     control: &Control,
     who: &Actor,
     target: &TargetId,
+    reason: Option<&str>,
 ) -> Result<(), LedgerError> {
-    registry.note(who, Action::Created, (KIND, target.as_str())).await?;
-    control.pause(target, who.as_str()).await?;
+    registry.note_for(who, Action::Created, (KIND, target.as_str()), reason).await?;
+    control.pause(target, who.as_str(), reason).await?;
     tracing::info!(destination = target.as_str(), who = who.as_str(), "paused");
     Ok(())
 }

@@ -268,8 +268,8 @@ impl Registry {
             if !users.is_empty() {
                 return Err(ChangeError::Refused(DocumentError::Used(users)));
             }
-            let before = state.show(managed, name);
-            let told = AuditView { before: before.as_ref(), after: None };
+            let before = written(state, managed, name);
+            let told = AuditView { before: Some(&before), after: None };
             draft.delete(managed.kind(), name, old, &told);
             Ok(())
         })
@@ -342,19 +342,48 @@ fn plan(
         name_secrets(&mut table);
     }
     let shown = managed.check(&state.config, name, &new_name, &table);
-    let shown =
-        Value::Object(shown.map_err(|faults| ChangeError::Refused(DocumentError::Wrong(faults)))?);
-    let before = state.show(managed, name).filter(|_| old.is_some());
+    let mut shown = shown.map_err(|faults| ChangeError::Refused(DocumentError::Wrong(faults)))?;
+    let mut before = old.map(|_| written(state, managed, name));
+    if let (Some(old), Some(before)) = (old, &before) {
+        mark_replaced(before, &mut shown, |key| old.value.get(key) == table.get(key));
+    }
     let mut replaced = old;
     if new_name != name
         && let Some(old) = replaced.take()
     {
         let told = AuditView { before: before.as_ref(), after: None };
         draft.delete(managed.kind(), name, old, &told);
+        if let Some(before) = before.as_mut().and_then(Value::as_object_mut) {
+            before.insert(String::from("name"), json!(name));
+            shown.insert(String::from("name"), json!(new_name));
+        }
     }
+    let shown = Value::Object(shown);
     let told = AuditView { before: before.as_ref(), after: Some(&shown) };
     draft.put(managed.kind(), &new_name, replaced, &table, &told)?;
     Ok(Written { created: old.is_none(), name: new_name })
+}
+
+/// The table of an object as it was written, secrets masked: for the audit log, which compares it
+/// with another one. Members that are derived are not part of it.
+fn written(state: &RunningConfig, managed: Managed, name: &str) -> Value {
+    let shown = match managed {
+        Managed::Source => state.config.sources.get(name).map(|source| &source.shown),
+        Managed::Destination => state.config.destinations.get(name).map(|found| &found.shown),
+    };
+    Value::Object(shown.map(|shown| Table::clone(shown)).unwrap_or_default())
+}
+
+/// Marks secrets that were replaced and look the same, because both are masked.
+///
+/// `is_kept` says whether the value of a key stays the same.
+fn mark_replaced(before: &Value, after: &mut Table, is_kept: impl Fn(&str) -> bool) {
+    for (key, value) in after {
+        let looks_same = before.get(key).is_some_and(|before| before == value);
+        if looks_same && !is_kept(key) {
+            *value = json!({ "replaced": value.take() });
+        }
+    }
 }
 
 /// The name that it is to have.

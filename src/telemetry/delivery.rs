@@ -1,6 +1,12 @@
 //! Counters of deliveries.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use prometheus::{IntCounter, IntCounterVec};
+
+use super::history::History;
+use crate::sender::Outcome;
 
 /// The result of an attempt: a closed set, for counters and log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,19 +78,31 @@ impl VerdictOutcome {
 pub struct DeliveryMetrics {
     outcomes: Vec<IntCounter>,
     verdicts: Vec<IntCounter>,
+    history: Arc<History>,
 }
 
 impl DeliveryMetrics {
-    pub(super) fn new(outcomes: &IntCounterVec, verdicts: &IntCounterVec, name: &str) -> Self {
+    pub(super) fn new(
+        outcomes: &IntCounterVec,
+        verdicts: &IntCounterVec,
+        history: Arc<History>,
+        name: &str,
+    ) -> Self {
         let counter = |family: &IntCounterVec, of| family.with_label_values(&[name, of]);
         Self {
             outcomes: DeliveryOutcome::ALL.map(|of| counter(outcomes, of.as_str())).into(),
             verdicts: VerdictOutcome::ALL.map(|of| counter(verdicts, of.as_str())).into(),
+            history,
         }
     }
 
-    /// Counts an attempt.
-    pub fn count(&self, outcome: DeliveryOutcome) {
+    /// Counts an attempt that ended at `now` after `took`.
+    pub fn count(&self, outcome: DeliveryOutcome, now: Instant, took: Duration) {
+        let result = match outcome {
+            DeliveryOutcome::Done => Outcome::Accepted,
+            _ => Outcome::Unavailable,
+        };
+        self.history.count(result, now, took);
         if let Some(counter) = self.outcomes.get(outcome as usize) {
             counter.inc();
         }

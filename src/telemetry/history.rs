@@ -82,6 +82,21 @@ pub struct Took {
     pub p99: Duration,
 }
 
+impl Took {
+    /// The latencies of the last hour over several histories; `None`: nothing was counted.
+    #[must_use]
+    pub fn over<'h>(
+        histories: impl IntoIterator<Item = &'h History>,
+        now: Instant,
+    ) -> Option<Self> {
+        let mut steps = [0_u64; STEPS];
+        histories.into_iter().for_each(|history| history.add_steps(&mut steps, now));
+        let all: u64 = steps.iter().sum();
+        (all > 0)
+            .then(|| Self { p50: quantile(&steps, all, 0.5), p99: quantile(&steps, all, 0.99) })
+    }
+}
+
 impl Span {
     /// Milliseconds of one period.
     #[must_use]
@@ -235,18 +250,19 @@ impl History {
     /// The latencies of the last hour's callbacks; `None`: no callbacks.
     #[must_use]
     pub fn took(&self, now: Instant) -> Option<Took> {
-        let times = self.times.get()?;
+        Took::over([self], now)
+    }
+
+    /// Adds the latencies of the last hour to `steps`.
+    fn add_steps(&self, steps: &mut [u64; STEPS], now: Instant) {
+        let Some(times) = self.times.get() else { return };
         let last = self.start.at_ms(now).div_euclid(TIME_MS);
-        let mut steps = [0_u64; STEPS];
         for age in 0..i64::try_from(TIMES).unwrap_or(0) {
             let (period, index) = place(last - age, 1, TIMES);
-            for (sum, cell) in steps.iter_mut().zip(times.get(index)?) {
+            for (sum, cell) in steps.iter_mut().zip(times.get(index).into_iter().flatten()) {
                 *sum += cell.read(period);
             }
         }
-        let all: u64 = steps.iter().sum();
-        (all > 0)
-            .then(|| Took { p50: quantile(&steps, all, 0.5), p99: quantile(&steps, all, 0.99) })
     }
 }
 

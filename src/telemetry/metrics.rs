@@ -59,8 +59,10 @@ pub struct Metrics {
     pub ready: IntGauge,
     /// The program itself.
     pub program: ProgramMetrics,
-    /// Callbacks over time, for the console.
+    /// Callbacks of each source over time, for the console.
     pub histories: Histories,
+    /// Attempts of each destination over time: `accepted` and `unavailable`.
+    pub attempts: Histories,
 }
 
 /// Counts of rejected callbacks, and of releases.
@@ -162,6 +164,7 @@ impl Metrics {
             ready: family.gauge("postern_ready", "1 if the gateway accepts callbacks")?,
             program: ProgramMetrics::new(&family.0)?,
             histories: Histories::default(),
+            attempts: Histories::default(),
             registry: family.0,
         })
     }
@@ -224,12 +227,12 @@ impl Metrics {
     /// The counters of one destination, each at zero from the start.
     #[must_use]
     pub fn destination(&self, name: &str) -> DeliveryMetrics {
-        DeliveryMetrics::new(&self.deliveries, &self.verdicts, name)
+        DeliveryMetrics::new(&self.deliveries, &self.verdicts, self.attempts.of(name), name)
     }
 
     /// Removes the series of a destination when the destination is removed.
     pub fn forget_destination(&self, name: &str) {
-        // As above: nothing has to be removed.
+        self.attempts.forget(name);
         for outcome in DeliveryOutcome::ALL {
             let _ = self.deliveries.remove_label_values(&[name, outcome.as_str()]);
         }

@@ -26,7 +26,7 @@ fn a_keyboard_is_enough() {
         browser.run("return document.activeElement.id", &json!([])) == "content"
     });
     browser.press(TAB);
-    assert_eq!(focused("name"), "source");
+    assert_eq!(focused("dataset.pause"), "live");
     let ring = "return getComputedStyle(document.activeElement).outlineWidth";
     assert_eq!(browser.run(ring, &json!([])), "3px");
 }

@@ -37,7 +37,7 @@ fn changes_are_listed_found_and_paged() {
         let page = browser.text("table");
         assert!(page.contains("token ops") && page.contains("shop.example.com/first"), "{page}");
         assert!(page.contains("U+202E") && !page.contains('\u{202e}') && page.contains("<b>"));
-        assert!(!page.contains(TAKU_SECRET) && page.contains("***"));
+        assert!(!page.contains(TAKU_SECRET));
         assert!(!browser.has("main script, main b"));
         inspect(&browser, &format!("audit-{said}"));
 

@@ -1,5 +1,6 @@
 //! A browser, used through visible elements, clicks and keys.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -27,12 +28,13 @@ pub enum Scheme {
 pub struct Browser {
     driver: Driver,
     at: SocketAddr,
+    clicks: Cell<usize>,
 }
 
 impl Browser {
     /// Opens a browser that requests pages in `lang` from the admin listener `at`.
     pub fn open(at: SocketAddr, lang: &str) -> Self {
-        Self { driver: Driver::start(lang), at }
+        Self { driver: Driver::start(lang), at, clicks: Cell::new(0) }
     }
 
     // === Navigation ===
@@ -46,12 +48,16 @@ impl Browser {
         self.driver.ask("POST", "/refresh", &json!({}));
     }
 
-    /// Path and query of the page that is shown.
+    /// Path and query of the page that is shown, without the result of a form: the script removes
+    /// it, and pages without a script keep it.
     pub fn path(&self) -> String {
         let url = self.driver.ask("GET", "/url", &Value::Null);
         let url = url.as_str().unwrap();
         let origin = format!("http://{}", self.at);
-        url.strip_prefix(&origin).unwrap_or_else(|| panic!("{url} is elsewhere")).to_owned()
+        let path = url.strip_prefix(&origin).unwrap_or_else(|| panic!("{url} is elsewhere"));
+        let Some((before, after)) = path.split_once("?done=") else { return path.to_owned() };
+        let rest = after.find(['&', '#']).map_or("", |at| &after[at..]);
+        format!("{before}{}", rest.replacen('&', "?", 1))
     }
 
     pub fn title(&self) -> String {
@@ -110,7 +116,13 @@ impl Browser {
         self.leave_by(|| self.click_on(&element));
     }
 
+    /// The number of clicks since the last call.
+    pub fn clicks(&self) -> usize {
+        self.clicks.replace(0)
+    }
+
     fn click_on(&self, element: &str) {
+        self.clicks.set(self.clicks.get() + 1);
         self.driver.ask("POST", &format!("/element/{element}/click"), &json!({}));
     }
 
@@ -194,6 +206,17 @@ impl Browser {
     /// Enables scripts of pages.
     pub fn with_scripts(&self) {
         self.devtools("Emulation.setScriptExecutionDisabled", &json!({ "value": false }));
+    }
+
+    /// Deletes all cookies: the session of the page is over.
+    pub fn forget_cookies(&self) {
+        self.driver.ask("DELETE", "/cookie", &Value::Null);
+    }
+
+    /// Whether the first element that matches `css` takes room on the page.
+    pub fn is_visible(&self, css: &str) -> bool {
+        let script = "return document.querySelector(arguments[0]).getClientRects().length > 0";
+        self.run(script, &json!([css])) == true
     }
 
     pub fn cookies(&self) -> Vec<Value> {

@@ -45,7 +45,7 @@ fn all_outcomes_are_in_one_list() {
         browser.leave("form.ask button");
         assert_eq!(
             browser.path(),
-            "/console/callbacks?q=u1&source=&outcome=&reason=&since=&until="
+            "/console/callbacks?q=u1&source=&outcome=&reason=&state=&destination=&since=&until="
         );
         assert_eq!(browser.texts("tbody tr").len(), 3);
         assert_eq!(outcomes("/console/callbacks?q=c1"), [words[2], words[3], words[4]]);

@@ -126,11 +126,14 @@ fn some_or_all_are_replayed() {
         sign_in(&browser, ADMIN_TOKEN, LIST);
         inspect(&browser, &format!("dead-letters-{said}"));
         browser.leave("button[value=selected]");
-        assert_eq!(browser.path(), format!("{LIST}?done=none"));
+        assert_eq!(browser.path(), format!("{LIST}"));
         assert!(browser.has("[role=alert]"));
         // One, by its box: the newest.
         browser.click("tbody input[type=checkbox]");
         browser.leave("button[value=selected]");
+        assert!(browser.text("main p").contains('1'), "{}", browser.text("main"));
+        inspect(&browser, &format!("replay-question-{said}"));
+        browser.leave("button[name=sure]");
         until_complete(&browser);
         assert!(browser.path().starts_with(&format!("{LIST}/replays/rpl_")));
         inspect(&browser, &format!("replay-{said}"));
@@ -145,6 +148,11 @@ fn some_or_all_are_replayed() {
     assert_eq!(browser.texts("main form[method=post] tbody tr").len(), 4);
     assert!(browser.has("label.check[hidden]"), "without a script nothing checks all");
     browser.leave("button[value=all]");
+    // A question first, with the number of events and the filter.
+    let question = browser.text("main");
+    assert!(question.contains("4 events match") && question.contains("destination = game"), "{question}");
+    assert_eq!(browser.text("button[name=sure]"), "Replay 4 events");
+    browser.leave("button[name=sure]");
     let order = browser.path();
     for _ in 0..1200 {
         if browser.has("#live [data-ended]") {

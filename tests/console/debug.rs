@@ -31,7 +31,7 @@ fn a_callback_is_filled_in_signed_and_sent() {
         inspect_without_scripts(&browser, &format!("debug-signed-{said}"));
         browser.leave("button[value=send]");
         let sent = browser.text(".sent");
-        assert!(sent.contains("200") && browser.has(".sent .badge.accepted"), "{sent}");
+        assert!(sent.contains("200") && browser.has(".sent .badge.test"), "{sent}");
         inspect_without_scripts(&browser, &format!("debug-sent-{said}"));
         // The same request again, as after a reload.
         browser.leave("button[value=send]");

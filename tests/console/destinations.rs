@@ -42,7 +42,7 @@ fn a_destination_is_created_tested_changed_paused_and_deleted() {
         browser.fill("#field-secret", SECRET);
         browser.fill("#field-headers", &format!("Authorization: {HEADER}"));
         browser.leave("main form[method=post] button");
-        assert_eq!(browser.path(), "/console/destinations/shop?done=created");
+        assert_eq!(browser.path(), "/console/destinations/shop");
 
         browser.fill("#field-user", HOSTILE);
         browser.leave("form[action$='/shop/test'] button");
@@ -57,7 +57,7 @@ fn a_destination_is_created_tested_changed_paused_and_deleted() {
         assert!(browser.text(".tried").contains("500"), "{}", browser.text("main"));
 
         browser.leave("form[action$='/shop/pause'] button");
-        assert_eq!(browser.path(), "/console/destinations/shop?done=paused");
+        assert_eq!(browser.path(), "/console/destinations/shop");
         assert!(browser.has(".badge.paused"));
         browser.leave("form[action$='/shop/resume'] button");
         assert!(browser.has(".badge.active"));
@@ -66,7 +66,7 @@ fn a_destination_is_created_tested_changed_paused_and_deleted() {
         browser.click("#field-beside");
         browser.fill("[name='retry.attempts']", "3");
         browser.leave("form[action='/console/destinations/shop'] button");
-        assert_eq!(browser.path(), "/console/destinations/shop?done=saved");
+        assert_eq!(browser.path(), "/console/destinations/shop");
         assert!(browser.text("main").contains("2 × ***"), "{}", browser.text("main"));
         browser.leave("form[action$='/shop/test'] button");
         let got = backend.await_count(3);
@@ -77,7 +77,7 @@ fn a_destination_is_created_tested_changed_paused_and_deleted() {
 
         browser.click("details summary");
         browser.leave("form[action$='/shop/delete'] button");
-        assert_eq!(browser.path(), "/console/destinations?done=deleted");
+        assert_eq!(browser.path(), "/console/destinations");
         assert_eq!(browser.complaints(), Vec::<String>::new());
     }
     for secret in [SECRET, OTHER_SECRET, HEADER] {

@@ -52,9 +52,15 @@ fn an_event_is_shown_whole_and_delivered_again() {
         }
         assert!(browser.has(".badge.verified"));
         inspect(&browser, &format!("event-{said}"));
+        // A question first, that names the number of destinations.
+        browser.click("section[aria-labelledby=deliveries] summary");
+        let button = browser.text("section[aria-labelledby=deliveries] button");
+        assert!(button.contains('1'), "{button}");
         browser.leave("section[aria-labelledby=deliveries] button");
-        assert_eq!(browser.path(), format!("{path}?done=replayed"));
+        assert_eq!(browser.path(), path);
         assert!(browser.has(".notice.good[role=status]"));
+        browser.reload();
+        assert!(!browser.has(".notice.good[role=status]"));
         backend.await_count(2 + round);
         browser.until("the replay is shown", |browser| {
             browser.reload();
@@ -94,6 +100,7 @@ fn a_read_only_token_changes_nothing() {
     sign_in(&admin, ADMIN_TOKEN, &path);
     let forge = "document.querySelector('section[aria-labelledby=deliveries] input[name=csrf]').value = 'x'";
     admin.run(forge, &serde_json::json!([]));
+    admin.click("section[aria-labelledby=deliveries] summary");
     admin.leave("section[aria-labelledby=deliveries] button");
     assert!(admin.text("[role=alert]").contains("another session"), "{}", admin.text("main"));
     assert_eq!(backend.got().len(), 1);

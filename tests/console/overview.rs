@@ -33,7 +33,7 @@ fn the_overview_shows_counts_and_refreshes() {
         let accepted = if said == "en" { "Accepted" } else { "已接受" };
         let legend = browser.text(".legend");
         assert!(legend.contains(&format!("{accepted} 3")), "{legend}");
-        let row = browser.text("#live table tbody tr");
+        let row = browser.text("section[aria-labelledby=sources] tbody tr");
         let timed = [" µs", " ms", " s"].iter().any(|unit| row.contains(unit));
         assert!(row.contains("level-end") && row.contains("taku") && timed, "{row}");
         let refused = browser.text("section[aria-labelledby=rejections] tbody tr");

@@ -53,7 +53,7 @@ fn a_rule_is_created_changed_paused_and_deleted() {
         let key = browser.run(read, &json!([])).as_str().unwrap().to_owned();
         browser.fill("#field-reward_number", "10");
         browser.leave("main form[method=post] button");
-        assert_eq!(browser.path(), "/console/rules/1?done=created");
+        assert_eq!(browser.path(), "/console/rules/1");
         let probe = &backend.await_count(1)[0];
         assert!(probe.line.contains("is_test=1"), "{}", probe.line);
         let source = browser.run("return document.documentElement.outerHTML", &json!([]));
@@ -64,7 +64,7 @@ fn a_rule_is_created_changed_paused_and_deleted() {
         assert!(backend.await_count(2)[1].line.contains("to=u1"));
 
         browser.leave("form[action='/console/rules/1/pause'] button");
-        assert_eq!(browser.path(), "/console/rules/1?done=paused");
+        assert_eq!(browser.path(), "/console/rules/1");
         assert_eq!(get(gateway.at.callbacks, &reward("1", &key, "t2")).status, 602);
         browser.leave("form[action='/console/rules/1/resume'] button");
         assert_eq!(get(gateway.at.callbacks, &reward("1", &key, "t2")).status, 200);
@@ -78,14 +78,14 @@ fn a_rule_is_created_changed_paused_and_deleted() {
         browser.complaints();
         backend.says(ok());
         browser.leave("form[action='/console/rules/1'] button");
-        assert_eq!(browser.path(), "/console/rules/1?done=saved");
+        assert_eq!(browser.path(), "/console/rules/1");
         browser.go("/console/rules");
         assert!(browser.text("tbody tr").contains("/other"));
         inspect_without_scripts(&browser, &format!("rules-{said}"));
         browser.leave("tbody a");
         browser.click("details summary");
         browser.leave("form[action='/console/rules/1/delete'] button");
-        assert_eq!(browser.path(), "/console/rules?done=deleted");
+        assert_eq!(browser.path(), "/console/rules");
         assert_eq!(get(gateway.at.callbacks, &reward("1", &key, "t3")).status, 404);
         assert!(!logged().contains(&key));
         assert_eq!(browser.complaints(), Vec::<String>::new());
@@ -138,12 +138,12 @@ fn an_outdated_form_changes_no_rule() {
     one.fill("#field-reward_number", "10");
     one.fill("#field-reward_url", &format!("http://{}/give?to={{user_id}}", backend.at));
     one.leave("main form[method=post] button");
-    assert_eq!(one.path(), "/console/rules/1?done=created", "{}", one.text("main"));
+    assert_eq!(one.path(), "/console/rules/1", "{}", one.text("main"));
     let other = open("/console/rules/1");
     for (path, name) in [("", "second"), ("/delete", "third")] {
         other.fill("#field-rule_name", name);
         other.leave("form[action='/console/rules/1'] button");
-        assert_eq!(other.path(), "/console/rules/1?done=saved");
+        assert_eq!(other.path(), "/console/rules/1");
         one.fill("#field-rule_name", "mine");
         one.run("document.querySelectorAll('details').forEach(one => one.open = true)", &json!([]));
         one.leave(&format!("form[action='/console/rules/1{path}'] button"));

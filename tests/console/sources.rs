@@ -80,7 +80,7 @@ fn a_source_is_created_changed_paused_and_deleted() {
         browser.fill("#field-template", "who={user_id}");
         browser.click("input[name=destinations][value=game]");
         browser.leave("main form[method=post] button");
-        assert_eq!(browser.path(), "/console/sources/bonus?done=created");
+        assert_eq!(browser.path(), "/console/sources/bonus");
         inspect_without_scripts(&browser, &format!("source-{said}"));
         let page = browser.text("main");
         assert!(page.contains("trans_id={trans_id}"), "the URL to paste: {page}");
@@ -90,7 +90,7 @@ fn a_source_is_created_changed_paused_and_deleted() {
         assert_eq!(event["resolved"], json!({ "who": "u1" }), "{event}");
 
         browser.leave("form[action='/console/sources/bonus/pause'] button");
-        assert_eq!(browser.path(), "/console/sources/bonus?done=paused");
+        assert_eq!(browser.path(), "/console/sources/bonus");
         assert_eq!(status(&gateway, &bonus("t2", SECRET)), 602);
         browser.leave("form[action='/console/sources/bonus/resume'] button");
         assert_eq!(status(&gateway, &bonus("t2", SECRET)), 200);
@@ -103,7 +103,7 @@ fn a_source_is_created_changed_paused_and_deleted() {
         browser.fill("#field-further", r#"{"rewards": {"coin": "10"}}"#);
         browser.fill("#field-name", "renamed");
         browser.leave("form[action='/console/sources/bonus'] button");
-        assert_eq!(browser.path(), "/console/sources/renamed?done=saved");
+        assert_eq!(browser.path(), "/console/sources/renamed");
         assert!(browser.text("main").contains("500/s"));
         let renamed = bonus("t3", SECRET).replace("/bonus", "/renamed");
         assert_eq!(status(&gateway, &renamed), 200, "its secret stayed");
@@ -112,7 +112,7 @@ fn a_source_is_created_changed_paused_and_deleted() {
 
         browser.click("details summary");
         browser.leave("form[action='/console/sources/renamed/delete'] button");
-        assert_eq!(browser.path(), "/console/sources?done=deleted");
+        assert_eq!(browser.path(), "/console/sources");
         assert_eq!(status(&gateway, &renamed), 404);
         assert!(audited(&gateway).iter().all(|entry| entry["who"] == "token ops"));
         assert!(audited(&gateway).len() >= 6, "{:?}", audited(&gateway));
@@ -129,13 +129,14 @@ fn a_secret_is_rotated_with_an_overlap() {
     create_bonus(&browser);
     browser.fill("form[action$='/rotate'] #field-secret", OTHER_SECRET);
     browser.leave("form[action$='/rotate'] button");
-    assert_eq!(browser.path(), "/console/sources/bonus?done=saved");
+    assert_eq!(browser.path(), "/console/sources/bonus");
     inspect(&browser, "source-rotated-en");
     let rows = browser.texts("section[aria-labelledby=secrets] tbody tr");
     assert_eq!(rows.len(), 2, "{rows:?}");
     assert!(rows[0].contains("Never") && rows[1].contains("20"), "{rows:?}");
     assert_eq!(status(&gateway, &bonus("t1", SECRET)), 200, "the old one still matches");
     assert_eq!(status(&gateway, &bonus("t2", OTHER_SECRET)), 200);
+    browser.click("section[aria-labelledby=secrets] tbody tr:nth-child(2) summary");
     browser.leave("section[aria-labelledby=secrets] tbody tr:nth-child(2) button");
     assert_eq!(status(&gateway, &bonus("t3", SECRET)), 601);
     assert_eq!(status(&gateway, &bonus("t3", OTHER_SECRET)), 200);
@@ -216,7 +217,7 @@ fn a_name_in_use_is_an_error_of_the_field() {
         browser.fill("#field-name", name);
         browser.fill("#field-secret", SECRET);
         browser.leave("main form[method=post] button");
-        if browser.path() == "/console/sources/bonus?done=created" {
+        if browser.path() == "/console/sources/bonus" {
             continue;
         }
         let page = browser.text("main");
@@ -238,7 +239,7 @@ fn a_hidden_setting_can_be_removed() {
     browser.fill("#field-aes_key", &"A".repeat(43));
     browser.fill("#field-app_id", "wx1");
     browser.leave("main form[method=post] button");
-    assert_eq!(browser.path(), "/console/sources/push?done=created", "{}", browser.text("main"));
+    assert_eq!(browser.path(), "/console/sources/push", "{}", browser.text("main"));
     inspect(&browser, "source-with-settings-en");
     let fields = [("Authorization", &*format!("Bearer {ADMIN_TOKEN}"))];
     let shown = || send(gateway.at.admin, "GET /admin/v1/sources/push", &fields, "").json();
@@ -269,14 +270,16 @@ fn an_outdated_form_removes_no_other_secret_and_deletes_nothing() {
     let rotate = |browser: &Browser, secret: &str| {
         browser.fill("form[action$='/rotate'] #field-secret", secret);
         browser.leave("form[action$='/rotate'] button");
-        assert_eq!(browser.path(), "/console/sources/bonus?done=saved");
+        assert_eq!(browser.path(), "/console/sources/bonus");
     };
     rotate(&one, OTHER_SECRET);
     let other = stage::browser(&gateway, "en");
     sign_in(&other, ADMIN_TOKEN, "/console/sources/bonus");
     // The old secret is removed, and a new one gets its id.
+    other.click("section[aria-labelledby=secrets] tbody tr:nth-child(2) summary");
     other.leave("section[aria-labelledby=secrets] tbody tr:nth-child(2) button");
     rotate(&other, "the-newest-secret-of-the-source!");
+    one.click("section[aria-labelledby=secrets] tbody tr:nth-child(2) summary");
     one.leave("section[aria-labelledby=secrets] tbody tr:nth-child(2) button");
     assert!(one.text("main .notice").contains("meanwhile"), "{}", one.text("main"));
     assert_eq!(one.texts("section[aria-labelledby=secrets] tbody tr").len(), 2);

@@ -2,12 +2,15 @@
 
 use maud::{Markup, html};
 
+use super::time;
+use crate::console::fields;
 use crate::console::lang::Lang;
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 
 texts! {
     READ_ONLY = "Your token is read-only.", "您的令牌是只读的。";
+    NOT_ADMIN = "Changes need an admin token.", "更改需要管理令牌。";
 }
 
 /// Longest list of choices; a longer one becomes a text field.
@@ -26,6 +29,15 @@ pub fn to(visit: &Visit, action: &str, fields: &Markup) -> Markup {
 /// A form that changes something. Viewers with a read-only token see a note instead.
 pub fn change(visit: &Visit, action: &str, fields: &Markup) -> Markup {
     match visit.viewer.may_change() {
+        true => to(visit, action, fields),
+        false if visit.viewer.may_support() => html! { p.may-not { (NOT_ADMIN.of(visit.lang)) } },
+        false => html! { p.may-not { (READ_ONLY.of(visit.lang)) } },
+    }
+}
+
+/// [`change`] for what a support token may do as well: replay events, resolve callbacks.
+pub fn support(visit: &Visit, action: &str, fields: &Markup) -> Markup {
+    match visit.viewer.may_support() {
         true => to(visit, action, fields),
         false => html! { p.may-not { (READ_ONLY.of(visit.lang)) } },
     }
@@ -65,9 +77,12 @@ impl<'f> Field<'f> {
 
     pub fn show(&self, lang: Lang) -> Markup {
         let is_seconds = self.kind == "datetime-local";
+        // Such a field accepts a time without a zone alone.
+        let time = fields::time(self.value).filter(|_| is_seconds).map(time::second);
+        let value = time.map_or_else(|| self.value.to_owned(), |time| time.replace(' ', "T"));
         html! {
             (self.around(lang, &html! {
-                input id=(self.id()) name=(self.name) type=(self.kind) value=(self.value)
+                input id=(self.id()) name=(self.name) type=(self.kind) value=(value)
                     step=[is_seconds.then_some("1")] spellcheck="false"
                     autocomplete=(self.filled_by())
                     aria-invalid=[self.error.map(|_| "true")]

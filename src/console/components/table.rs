@@ -9,6 +9,8 @@ use crate::console::visit::Visit;
 texts! {
     NEXT = "Next page", "下一页";
     FIRST = "First page", "第一页";
+    ROWS = "Rows: {}", "共 {} 行";
+    ROWS_MORE = "Rows on this page: {}; more on the next", "本页 {} 行，下一页还有更多";
     PAGES = "Pages", "分页";
 }
 
@@ -24,16 +26,24 @@ pub fn table(
     if rows.is_empty() {
         return html! { p.empty { (empty.of(lang)) } };
     }
+    // The roles keep it a table for screen readers where the stylesheet makes cards of the rows, and
+    // each cell there needs the name of its column.
+    let name = |at: usize| columns.get(at).map(|column| column.of(lang));
     html! {
         div.wide role="region" aria-label=(caption) tabindex="0" {
-            table {
+            table.cards role="table" {
                 caption { (caption) }
-                thead { tr { @for column in columns { th scope="col" { (column.of(lang)) } } } }
-                tbody {
+                thead role="rowgroup" {
+                    tr role="row" {
+                        @for column in columns { th scope="col" role="columnheader" { (column.of(lang)) } }
+                    }
+                }
+                tbody role="rowgroup" {
                     @for row in rows {
-                        tr {
+                        tr role="row" {
                             @for (at, cell) in row.iter().enumerate() {
-                                @if at == 0 { th scope="row" { (cell) } } @else { td { (cell) } }
+                                @if at == 0 { th scope="row" role="rowheader" { (cell) } }
+                                @else { td role="cell" data-column=[name(at)] { (cell) } }
                             }
                         }
                     }
@@ -41,6 +51,12 @@ pub fn table(
             }
         }
     }
+}
+
+/// The number of rows on a page, and whether there are more.
+pub fn counted(lang: Lang, rows: usize, more: bool) -> Markup {
+    let text = if more { ROWS_MORE } else { ROWS };
+    html! { p.hint { (text.fill(lang, &[&rows])) } }
 }
 
 /// Links to the first and the next page. `next` is the cursor of the next page; the page reads it

@@ -14,21 +14,64 @@ texts! {
     HOURS = "{} h", "{} 小时";
     DAYS = "{} d", "{} 天";
     AGO = "{} ago", "{}前";
+    IN = "in {}", "{}后";
 }
 
-/// A time to the second, with the full time as a tooltip.
+/// A time to the second in UTC. The script shows it in the time zone of the browser and keeps UTC in
+/// the tooltip.
 pub fn time(ms: UnixMillis) -> Markup {
     let stamp = rfc3339(ms);
-    let shown = stamp.get(..19).unwrap_or(&stamp).replace('T', " ");
-    html! { time datetime=(stamp) title=(stamp) { (shown) } }
+    html! { time datetime=(stamp) title={ (stamp) " UTC" } data-local="" { (second(ms)) } }
+}
+
+/// [`time`] with its milliseconds.
+pub fn exact(ms: UnixMillis) -> Markup {
+    let stamp = rfc3339(ms);
+    let shown = stamp.trim_end_matches('Z').replace('T', " ");
+    html! { time datetime=(stamp) title={ (stamp) " UTC" } data-local="ms" { (shown) } }
+}
+
+/// A time in UTC, as `2026-01-02 03:04:05`.
+pub fn second(ms: UnixMillis) -> String {
+    let stamp = rfc3339(ms);
+    stamp.get(..19).unwrap_or(&stamp).replace('T', " ")
+}
+
+/// A stored time in RFC 3339; a text that is none is shown as it is.
+pub fn stored(text: &str) -> Markup {
+    match crate::console::fields::time(text) {
+        Some(ms) => time(ms),
+        None => super::value::short(text),
+    }
 }
 
 /// The time since `ms`, with the full time as a tooltip.
 pub fn ago(lang: Lang, ms: UnixMillis, now_ms: UnixMillis) -> Markup {
     let since = Duration::from_millis(u64::try_from(now_ms - ms).unwrap_or(0));
+    distance(&AGO.fill(lang, &[&length(lang, since)]), ms)
+}
+
+/// The time until `ms`, or since then, with the full time as a tooltip.
+pub fn from_now(lang: Lang, ms: UnixMillis, now_ms: UnixMillis) -> Markup {
+    match u64::try_from(ms - now_ms) {
+        Ok(left) => {
+            let left = Duration::from_millis(left);
+            distance(&IN.fill(lang, &[&length(lang, left)]), ms)
+        }
+        Err(_) => ago(lang, ms, now_ms),
+    }
+}
+
+fn distance(words: &str, ms: UnixMillis) -> Markup {
     let stamp = rfc3339(ms);
-    html! {
-        time datetime=(stamp) title=(stamp) { (AGO.fill(lang, &[&length(lang, since)])) }
+    html! { time datetime=(stamp) title={ (stamp) " UTC" } { (words) } }
+}
+
+/// The usual time between two events.
+pub fn gap(lang: Lang, of: Duration) -> String {
+    match of.as_secs() {
+        0 => format!("< {}", length(lang, Duration::from_secs(1))),
+        _ => length(lang, of),
     }
 }
 
@@ -56,6 +99,22 @@ pub fn took(of: Duration) -> String {
     }
 }
 
+/// A latency that was measured in whole milliseconds.
+pub fn millis(of: u32) -> String {
+    match of {
+        0 => String::from("< 1 ms"),
+        1..10_000 => format!("{of} ms"),
+        _ => format!("{:.1} s", f64::from(of) / 1e3),
+    }
+}
+
+/// A latency that is estimated from steps, with two digits.
+pub fn about(of: Duration) -> String {
+    let micros = of.as_secs_f64() * 1e6;
+    let digits = 10_f64.powi((micros.max(1.0).log10().floor() as i32 - 1).max(0));
+    format!("≈ {}", took(Duration::from_secs_f64((micros / digits).round() * digits / 1e6)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +128,12 @@ mod tests {
         assert_eq!(took(Duration::from_micros(1234)), "1.23 ms");
         assert_eq!(took(Duration::from_millis(123)), "123 ms");
         assert_eq!(took(Duration::from_millis(1234)), "1.2 s");
+        assert_eq!([millis(0), millis(6), millis(12_345)], ["< 1 ms", "6 ms", "12.3 s"]);
+        assert_eq!(about(Duration::from_micros(256)), "≈ 260 µs");
+        assert_eq!(about(Duration::from_micros(46_341)), "≈ 46.0 ms");
         assert!(time(1_767_323_045_678).into_string().contains(">2026-01-02 03:04:05<"));
+        assert!(exact(1_767_323_045_678).into_string().contains(">2026-01-02 03:04:05.678<"));
+        let shown = from_now(Lang::En, 1_767_323_045_678, 1_767_323_000_000).into_string();
+        assert!(shown.contains(">in 45 s<"), "{shown}");
     }
 }

@@ -27,6 +27,24 @@ pub fn maybe(text: Option<&str>) -> Markup {
     }
 }
 
+/// A count with its thousands separated.
+pub fn count(of: u64) -> String {
+    let digits = of.to_string();
+    let mut shown = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            shown.push(',');
+        }
+        shown.push(digit);
+    }
+    shown
+}
+
+/// A count in a column of counts.
+pub fn number(of: u64) -> Markup {
+    html! { span.number { (count(of)) } }
+}
+
 /// A text of several lines, with misleading characters made visible.
 pub fn block(text: &str) -> Markup {
     html! { pre.value tabindex="0" { bdi { (pieces(text, LONG_CHARACTERS)) } } }
@@ -84,6 +102,11 @@ mod tests {
             assert!(!shown.contains(trick) && shown.contains(name), "{shown}");
         }
         assert!(short("中文 é 🙂").into_string().contains("中文 é 🙂"));
+    }
+
+    #[test]
+    fn thousands_are_separated() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]

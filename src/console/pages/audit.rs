@@ -7,7 +7,7 @@ use crate::clock::UnixMillis;
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::form::{self, Field};
-use crate::console::components::{table, time, value};
+use crate::console::components::{csv, table, time, value};
 use crate::console::fields::{self, Fields};
 use crate::console::page_error::PageError;
 use crate::console::reply::{PageResult, Reply};
@@ -28,13 +28,17 @@ texts! {
     CHANGES = "Before and after", "变更前后";
     SINCE = "From (UTC)", "起始时间（UTC）";
     UNTIL = "Before (UTC)", "截止时间（UTC）";
-    TIME = "Time (UTC)", "时间（UTC）";
+    TIME = "Time", "时间";
     ANY = "Any", "不限";
     GO = "Search entries", "搜索记录";
     CLEAR = "Clear filter", "清除筛选";
     CAPTION = "Newest first; the latest {} changes are kept", "最新在前；保留最近 {} 次变更";
     EMPTY = "No entry matches. Clear the filter to see all.", "没有匹配的记录。清除筛选可查看全部。";
     ABSENT = "None", "无";
+    REPLACED = "replaced", "已替换";
+    SECRET_ENDS = "{} (expires {})", "{}（{} 失效）";
+    REASON = "Reason", "原因";
+    FILE = "Download as CSV", "下载 CSV";
     WHAT_TIME = "Invalid time. Use 2026-01-02T03:04 or a full time such as 2026-01-02T03:04:05Z.",
         "时间无效。请使用 2026-01-02T03:04 或完整时间，如 2026-01-02T03:04:05Z。";
     WHAT_ACTION = "Unknown action.", "操作不存在。";
@@ -95,10 +99,15 @@ impl Filter {
 }
 
 pub async fn get(console: &Console, visit: &Visit) -> PageResult {
-    if !visit.rest.is_empty() {
-        return Err(PageError::Absent);
-    }
     let filter = Filter::read(&visit.query)?;
+    match visit.rest().as_slice() {
+        [] => page(console, visit, &filter).await,
+        [FILE_NAME] => file(console, &filter).await,
+        _ => Err(PageError::Absent),
+    }
+}
+
+async fn page(console: &Console, visit: &Visit, filter: &Filter) -> PageResult {
     let before = visit.query.text("cursor").map(str::parse).transpose();
     let before = before.map_err(|_| PageError::Bad(WHAT_CURSOR))?;
     let wanted = |entry: &Entry| filter.wants(entry);
@@ -108,9 +117,13 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     let caption = CAPTION.fill(lang, &[&ENTRIES_MAX]);
     let columns = [TIME, WHO, ACTION, THING, CHANGES];
     let middle = html! {
-        (search(visit, &filter))
+        (search(visit, filter))
         (table::table(lang, &caption, &columns, &rows, EMPTY))
+        (table::counted(lang, rows.len(), next.is_some()))
         (table::pages(visit, next.map(|next| next.to_string()).as_deref()))
+        @if !rows.is_empty() {
+            p { a href={ (Area::Audit.path()) "/" (FILE_NAME) (visit.query.with("cursor", None)) } download { (FILE.of(lang)) } }
+        }
     };
     Ok(Reply::Page(Area::Audit.title().of(lang).to_owned(), middle))
 }
@@ -144,38 +157,88 @@ fn search(visit: &Visit, filter: &Filter) -> Markup {
     )
 }
 
+/// Columns of the CSV file, named as in the admin API in every language.
+const FILE_COLUMNS: [&str; 6] = ["at", "who", "action", "kind", "name", "changes"];
+
+/// The name of the CSV file.
+const FILE_NAME: &str = "audit.csv";
+
+async fn file(console: &Console, filter: &Filter) -> PageResult {
+    let most = usize::try_from(ENTRIES_MAX).unwrap_or(usize::MAX);
+    let wanted = |entry: &Entry| filter.wants(entry);
+    let (entries, _) = audit_log_where(console.ledger(), None, most, wanted).await?;
+    let head = std::iter::once(FILE_COLUMNS.map(str::to_owned).to_vec());
+    let rows = entries.into_iter().map(|entry| {
+        let changes = match entry.changes.is_empty() {
+            true => String::new(),
+            false => Value::Object(entry.changes).to_string(),
+        };
+        let action = entry.action.as_str().to_owned();
+        vec![entry.at, entry.who, action, entry.kind, entry.name, changes]
+    });
+    Ok(Reply::Csv("audit.csv", csv::csv(head.chain(rows))))
+}
+
 fn row(visit: &Visit, entry: &Entry) -> Vec<Markup> {
     let lang = visit.lang;
-    let at = match fields::time(&entry.at) {
-        Some(ms) => time::time(ms),
-        None => value::short(&entry.at),
-    };
+    let at = time::stored(&entry.at);
     let kind = words::audited(&entry.kind).map_or(entry.kind.as_str(), |text| text.of(lang));
     let thing = html! { (kind) " " (value::short(&entry.name)) };
     let changes = html! {
         @if entry.changes.is_empty() { (value::maybe(None)) } @else {
             ul.changes {
-                @for (key, pair) in &entry.changes {
-                    @let side = |at: usize| shown(visit, pair.get(at).unwrap_or(&Value::Null));
-                    li { code { (value::short(key)) } ": " (side(0)) " → " (side(1)) }
-                }
+                @for (key, pair) in &entry.changes { (change(visit, entry, key, pair)) }
             }
         }
     };
     vec![
         at,
         value::short(&entry.who),
-        html! { (words::action(entry.action).of(lang)) },
+        html! { (words::did(entry.action, &entry.kind).of(lang)) },
         thing,
         changes,
     ]
 }
 
+fn change(visit: &Visit, entry: &Entry, key: &str, pair: &Value) -> Markup {
+    let side = |at: usize| shown(visit, pair.get(at).unwrap_or(&Value::Null));
+    html! {
+        li {
+            @if key == "reason" { (REASON.of(visit.lang)) } @else { code { (value::short(key)) } }
+            ": "
+            // A new or deleted object, and a reason, have one side.
+            @match entry.action {
+                Action::Changed => { (side(0)) " → " (side(1)) },
+                Action::Deleted if entry.kind != "pause" => (side(0)),
+                _ => (side(1)),
+            }
+        }
+    }
+}
+
 /// One side of a change; the log truncated it when it was written.
 fn shown(visit: &Visit, side: &Value) -> Markup {
+    let lang = visit.lang;
     match side {
-        Value::Null => html! { span.absent { (ABSENT.of(visit.lang)) } },
+        Value::Null => html! { span.absent { (ABSENT.of(lang)) } },
         Value::String(text) => value::whole(text),
+        Value::Array(list) => {
+            let ids: Option<Vec<String>> = list.iter().map(|one| secret(visit, one)).collect();
+            value::whole(&ids.map_or_else(|| side.to_string(), |ids| ids.join(", ")))
+        }
+        Value::Object(object) if object.len() == 1 && object.contains_key("replaced") => html! {
+            (shown(visit, &side["replaced"])) " (" (REPLACED.of(lang)) ")"
+        },
         other => value::whole(&other.to_string()),
     }
+}
+
+/// A secret of a source in words: its id, and when it expires.
+fn secret(visit: &Visit, one: &Value) -> Option<String> {
+    one.get("value")?;
+    let id = one.get("id")?.as_str()?;
+    Some(match one.get("until").and_then(Value::as_str).and_then(fields::time) {
+        Some(until) => SECRET_ENDS.fill(visit.lang, &[&id, &time::second(until)]),
+        None => id.to_owned(),
+    })
 }

@@ -9,19 +9,19 @@ use maud::{Markup, html};
 use self::filter::Filter;
 use self::lines::{Line, Lines, Thing};
 use self::position::Position;
-use super::resolved;
+use super::{LIVE, resolved, sources};
 use crate::clock::rfc3339;
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::form::{self, Field};
-use crate::console::components::{badge, csv, notice, table, time, value};
+use crate::console::components::{badge, csv, live, notice, span, table, time, value};
 use crate::console::fields::query;
 use crate::console::page_error::PageError;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::console::words;
-use crate::ledger::Rejected;
+use crate::ledger::{EventState, Rejected};
 use crate::sender::{Effect, Outcome, Reason, Resolved};
 
 /// Lines per page.
@@ -38,7 +38,15 @@ const FILE_PAGE: usize = 500;
 const FILE_PAGES_MAX: usize = 2 * FILE_LINES_MAX / FILE_PAGE;
 
 texts! {
-    SEARCH = "User, transaction or event id", "用户、交易号或事件 ID";
+    SEARCH = "User, transaction or event id; begins with: u1*", "用户、交易号或事件 ID；前缀匹配：u1*";
+    STATE = "Deliveries", "投递情况";
+    DESTINATION = "Destination", "投递目标";
+    ITEM = "Item", "物品";
+    AMOUNT = "Amount", "数量";
+    FIRST = "Show first event", "查看首个事件";
+    FOLLOW = "Follow live", "实时跟踪";
+    UNFOLLOW = "Stop following", "停止跟踪";
+    BEGINNING = "Search for what begins with it", "按前缀搜索";
     SOURCE = "Source", "来源";
     OUTCOME = "Outcome", "结果";
     REASON = "Reason", "原因";
@@ -48,7 +56,7 @@ texts! {
     GO = "Search callbacks", "搜索回调";
     CLEAR = "Clear filter", "清除筛选";
     FILE = "Download as CSV", "下载 CSV";
-    TIME = "Time (UTC)", "时间（UTC）";
+    TIME = "Time", "时间";
     TRANSACTION = "Transaction", "交易号";
     USER = "User", "用户";
     MORE = "Deliveries or reason", "投递情况或原因";
@@ -68,12 +76,42 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     let filter = Filter::read(&visit.query)?;
     match visit.rest().as_slice() {
         [] => list(console, visit, &filter).await,
+        [last] if *last == LIVE => {
+            let page = Visit { path: Area::Callbacks.path().to_owned(), ..visit.clone() };
+            Ok(Reply::Fragment(part(console, &page, &filter).await?))
+        }
         ["callbacks.csv"] => file(console, &filter).await,
         _ => Err(PageError::Absent),
     }
 }
 
+/// Refresh interval of the list, in seconds.
+const EVERY_S: u32 = 2;
+
 async fn list(console: &Console, visit: &Visit, filter: &Filter) -> PageResult {
+    let lang = visit.lang;
+    let since = time::second(console.tools.metrics.histories.start().ms());
+    let download = format!("{}/callbacks.csv{}", Area::Callbacks.path(), filter.query());
+    let part = part(console, visit, filter).await?;
+    let follows = visit.query.text("live").is_some();
+    let is_first = visit.query.text("cursor").is_none();
+    let again = format!("{}/{LIVE}{}", Area::Callbacks.path(), filter.query());
+    let middle = html! {
+        (search(console, visit, filter))
+        (span::links(visit))
+        @if follows && is_first { (live::frame(lang, &again, EVERY_S, &part)) } @else { (part) }
+        p.actions {
+            a href=(download) download { (FILE.of(lang)) }
+            @if follows { a href=(visit.with("live", None)) { (UNFOLLOW.of(lang)) } }
+            @else if is_first { a href=(visit.with("live", Some("on"))) { (FOLLOW.of(lang)) } }
+        }
+        (notice::notice(notice::Tone::Plain, &OWN.fill(lang, &[&since])))
+    };
+    Ok(Reply::Page(Area::Callbacks.title().of(lang).to_owned(), middle))
+}
+
+/// The table and its paging.
+async fn part(console: &Console, visit: &Visit, filter: &Filter) -> Result<Markup, PageError> {
     let position = match visit.query.text("cursor") {
         None => Position::default(),
         Some(text) => text.parse().map_err(|_| PageError::Bad(WHAT_CURSOR))?,
@@ -82,18 +120,16 @@ async fn list(console: &Console, visit: &Visit, filter: &Filter) -> PageResult {
     let lang = visit.lang;
     let rows: Vec<Vec<Markup>> = lines.iter().map(|line| row(console, visit, line)).collect();
     let empty = if next.is_some() { FURTHER } else { EMPTY };
-    let columns = [TIME, OUTCOME, SOURCE, TRANSACTION, USER, MORE, TOOK];
-    let since = rfc3339(console.tools.metrics.histories.start().ms());
-    let since = since.get(..19).unwrap_or(&since).replace('T', " ");
-    let download = format!("{}/callbacks.csv{}", Area::Callbacks.path(), filter.query());
-    let middle = html! {
-        (search(console, visit, filter))
+    let columns = [TIME, OUTCOME, SOURCE, TRANSACTION, USER, ITEM, AMOUNT, MORE, TOOK];
+    let beginning = filter.as_beginning().filter(|_| rows.is_empty());
+    Ok(html! {
         (table::table(lang, CAPTION.of(lang), &columns, &rows, empty))
+        @if !rows.is_empty() { (table::counted(lang, rows.len(), next.is_some())) }
+        @if let Some(beginning) = beginning {
+            p { a href={ (Area::Callbacks.path()) (beginning) } { (BEGINNING.of(lang)) } }
+        }
         (table::pages(visit, next.map(|next| next.to_string()).as_deref()))
-        @if !rows.is_empty() { p { a href=(download) download { (FILE.of(lang)) } } }
-        (notice::notice(notice::Tone::Plain, &OWN.fill(lang, &[&since])))
-    };
-    Ok(Reply::Page(Area::Callbacks.title().of(lang).to_owned(), middle))
+    })
 }
 
 fn search(console: &Console, visit: &Visit, filter: &Filter) -> Markup {
@@ -117,6 +153,10 @@ fn search(console: &Console, visit: &Visit, filter: &Filter) -> Markup {
     let all = |rest: &mut dyn Iterator<Item = (String, String)>| -> Vec<_> {
         std::iter::once(any(ANY)).chain(rest).collect()
     };
+    let states = [EventState::Pending, EventState::Dead, EventState::Done]
+        .map(|one| (one.as_str().into(), words::event(one).of(lang).into()));
+    let state = filter.state.map_or("", EventState::as_str);
+    let destinations: Vec<&str> = config.destinations.keys().map(String::as_str).collect();
     let outcome = filter.outcome.map_or("", Outcome::as_str);
     let reason = filter.reason.map_or("", Reason::as_str);
     form::ask(
@@ -128,6 +168,8 @@ fn search(console: &Console, visit: &Visit, filter: &Filter) -> Markup {
             (Field { value: field("source"), ..Field::new("source", SOURCE) }.show_pick(lang, ANY, &sources))
             (choice("outcome", OUTCOME, all(&mut outcomes.into_iter()), outcome))
             (choice("reason", REASON, all(&mut reasons.into_iter()), reason))
+            (choice("state", STATE, all(&mut states.into_iter()), state))
+            (Field { value: field("destination"), ..Field::new("destination", DESTINATION) }.show_pick(lang, ANY, &destinations))
             (at("since", SINCE))
             (at("until", UNTIL))
             button type="submit" { (GO.of(lang)) }
@@ -170,7 +212,8 @@ fn row(console: &Console, visit: &Visit, line: &Line) -> Vec<Markup> {
         }
         @if let Some(reason) = line.reason { (badge::rejected(lang, reason)) }
         @if let Some(near) = &line.nearest { " → " (value::short(near)) }
-        @if let Some(parameter) = &line.parameter { " " (value::short(parameter)) }
+        @if let Some(parameter) = &line.parameter { ": " code { (value::short(parameter)) } }
+        @if line.is_repeated() { a href=[&at] { (FIRST.of(lang)) } }
     };
     let outcome = html! {
         (badge::outcome(lang, line.outcome))
@@ -179,11 +222,16 @@ fn row(console: &Console, visit: &Visit, line: &Line) -> Vec<Markup> {
     };
     let took = html! { @match line.took { Some(took) => (time::took(took)), None => (value::maybe(None)) } };
     let (transaction, user) = (search(&line.transaction), search(&line.user));
-    vec![sign, outcome, value::short(&line.source), transaction, user, more, took]
+    let source = match console.config().sources.contains_key(&line.source) {
+        true => html! { a href=(sources::path_of(&line.source)) { (value::short(&line.source)) } },
+        false => value::short(&line.source),
+    };
+    let (item, amount) = (value::maybe(line.item.as_deref()), value::maybe(line.amount.as_deref()));
+    vec![sign, outcome, source, transaction, user, item, amount, more, took]
 }
 
 /// Columns of the CSV file, named as in the admin API in every language.
-const FILE_COLUMNS: [&str; 12] = [
+const FILE_COLUMNS: [&str; 15] = [
     "received_at",
     "outcome",
     "reason",
@@ -196,6 +244,9 @@ const FILE_COLUMNS: [&str; 12] = [
     "millis",
     "kind",
     "effect",
+    "item",
+    "amount",
+    "deliveries",
 ];
 
 async fn file(console: &Console, filter: &Filter) -> PageResult {
@@ -229,5 +280,8 @@ fn cells(line: Line) -> Vec<String> {
         line.took.map_or_else(String::new, |took| format!("{:.3}", took.as_secs_f64() * 1e3)),
         line.kind.unwrap_or_default(),
         line.effect.map_or("", Effect::as_str).to_owned(),
+        line.item.unwrap_or_default(),
+        line.amount.unwrap_or_default(),
+        line.state.map_or("", EventState::as_str).to_owned(),
     ]
 }

@@ -8,12 +8,13 @@ use crate::clock::UnixMillis;
 use crate::config::{Config, Source};
 use crate::console::app::Console;
 use crate::console::components::facts::facts;
-use crate::console::components::{badge, table, value};
+use crate::console::components::{badge, json, value};
 use crate::console::lang::Lang;
 use crate::console::text::{Text, texts};
+use crate::console::words;
 use crate::ledger::RawRequest;
-use crate::operator::{Masked, explained};
-use crate::sender::{Explanation, Recipe, Verdict};
+use crate::operator::{Masked, RawShown, explained};
+use crate::sender::{Explanation, MistakeKind, Reason, Recipe, Verdict};
 
 texts! {
     REQUEST = "Request", "请求";
@@ -22,12 +23,15 @@ texts! {
     BODY = "Body", "请求体";
     BYTES = "{} bytes", "{} 字节";
     FIELDS = "Headers (possible signatures masked)", "请求头（可能是签名的值已隐藏）";
-    NAME = "Name", "名称";
-    VALUE = "Value", "值";
     PARAMETERS = "Parameters (signatures masked)", "参数（签名已隐藏）";
     NONE = "None.", "无。";
     GONE = "The source no longer exists, so its signature parameters are unknown. No parameters are shown.",
         "来源已不存在，无法判断哪些参数是签名，因此不显示参数。";
+    RAW = "As received (signatures masked)", "原始内容（签名已隐藏）";
+    NOT_RAW = "The text is not shown: the supplied signature cannot be told from it.", "不显示原文：无法从中分辨签名值。";
+    NOT_TEXT = "The body is not text, or too long to be shown.", "请求体不是文本，或过长，无法显示。";
+    COPY = "Copy request", "复制请求";
+    COPY_BODY = "Copy body", "复制请求体";
     SIGNED = "Signature check", "签名检查";
     SIGNED_NOTE = "Evaluated now, with the current secrets and settings of the source.", "按来源当前的密钥和设置重新检查。";
     VERDICT = "Result", "结果";
@@ -38,10 +42,16 @@ texts! {
     TEXT = "Signed text (secret masked)", "待签名字符串（密钥已隐藏）";
     MISTAKE = "Possible mistake", "可能的错误";
     NOTHING_SIGNED = "This sender has no signed text to show.", "该发送方没有可显示的待签名字符串。";
+    NOT_ALL_THERE = "The signed text is incomplete: the parameter {} is missing.", "待签名字符串不完整：缺少参数 {}。";
 }
 
-/// The masked request.
-pub fn request(lang: Lang, request: &Masked<'_>) -> Markup {
+/// The masked request, and with `source` its text as it came.
+pub fn request(
+    lang: Lang,
+    request: &Masked<'_>,
+    raw: Option<(&RawRequest, &Source, UnixMillis)>,
+) -> Markup {
+    let shown = raw.map(|(raw, source, at_ms)| RawShown::of(raw, source, at_ms));
     let facts = facts(
         lang,
         &[
@@ -50,9 +60,6 @@ pub fn request(lang: Lang, request: &Masked<'_>) -> Markup {
             (BODY, html! { (BYTES.fill(lang, &[&request.body_bytes])) }),
         ],
     );
-    let fields = request.headers.iter();
-    let fields: Vec<_> =
-        fields.map(|(name, text)| vec![html! { code { (name) } }, value::whole(text)]).collect();
     html! {
         section aria-labelledby="request" {
             h2 #request { (REQUEST.of(lang)) }
@@ -61,22 +68,72 @@ pub fn request(lang: Lang, request: &Masked<'_>) -> Markup {
                 Some(params) => (pairs(lang, PARAMETERS, params)),
                 None => p { (GONE.of(lang)) },
             }
-            (table::table(lang, FIELDS.of(lang), &[NAME, VALUE], &fields, NONE))
+            @match &shown {
+                Some(Some(shown)) => (text(lang, request, shown)),
+                Some(None) => p.empty { (NOT_RAW.of(lang)) },
+                None => {}
+            }
+            h3 { (FIELDS.of(lang)) }
+            @if request.headers.is_empty() { p.empty { (NONE.of(lang)) } }
+            @else {
+                dl.pairs {
+                    @for (name, text) in &request.headers {
+                        dt { code { (name) } } dd { (value::whole(text)) }
+                    }
+                }
+            }
         }
     }
 }
 
-/// A JSON object as a table.
+/// The request as it came, and its body laid out.
+fn text(lang: Lang, request: &Masked<'_>, shown: &RawShown) -> Markup {
+    let mut raw = format!("{} {}\n", request.method, shown.target);
+    for (name, text) in &request.headers {
+        raw.push_str(&format!("{name}: {text}\n"));
+    }
+    let body = shown.body.as_deref().unwrap_or_default();
+    if !body.is_empty() {
+        raw.push_str(&format!("\n{body}"));
+    }
+    html! {
+        @if request.body_bytes > 0 {
+            h3 { (BODY.of(lang)) }
+            @if body.is_empty() { p.empty { (NOT_TEXT.of(lang)) } }
+            @else {
+                div #body-text { (value::block(json::pretty(body).as_deref().unwrap_or(body))) }
+                button.quiet type="button" data-copy="body-text" hidden { (COPY_BODY.of(lang)) }
+            }
+        }
+        details {
+            summary { (RAW.of(lang)) }
+            div #raw-text { (value::block(&raw)) }
+            button.quiet type="button" data-copy="raw-text" hidden { (COPY.of(lang)) }
+        }
+    }
+}
+
+/// A JSON object as a list of names and values. Values that are JSON themselves are laid out.
 pub fn pairs(lang: Lang, caption: Text, object: &RawValue) -> Markup {
     let members: Map<String, Value> = serde_json::from_str(object.get()).unwrap_or_default();
-    let rows: Vec<_> = members
-        .iter()
-        .map(|(name, member)| {
-            let text = member.as_str().map_or_else(|| member.to_string(), str::to_owned);
-            vec![value::short(name), value::whole(&text)]
-        })
-        .collect();
-    html! { (table::table(lang, caption.of(lang), &[NAME, VALUE], &rows, NONE)) }
+    html! {
+        h3 { (caption.of(lang)) }
+        @if members.is_empty() { p.empty { (NONE.of(lang)) } }
+        @else {
+            dl.pairs {
+                @for (name, member) in &members {
+                    @let text = member.as_str().map_or_else(|| member.to_string(), str::to_owned);
+                    dt { (value::whole(name)) }
+                    dd {
+                        @match json::pretty(&text) {
+                            Some(pretty) => (value::block(&pretty)),
+                            None => (value::whole(&text)),
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Explains a request to `source` as of `at_ms`.
@@ -107,24 +164,30 @@ pub fn explanation(lang: Lang, found: &Explanation) -> Markup {
         all.push((PARAMETER, value::short(parameter)));
     }
     if let Some(reading) = &found.reading {
-        all.push((VARIANT, value::whole(reading)));
+        all.push((VARIANT, html! { span lang="en" { (value::whole(reading)) } }));
     }
-    if let Some(mistake) = &found.mistake {
-        let advice = html! {
-            code { (mistake.kind.as_str()) } " "
-            @if let Some(parameter) = &mistake.parameter { (value::short(parameter)) " " }
-            span lang="en" { (mistake.advice) }
-        };
-        all.push((MISTAKE, advice));
-    }
+    let missing = found.parameter.as_deref();
+    let missing = missing.filter(|_| found.reason == Some(Reason::MissingParameter));
     html! {
         section aria-labelledby="signed" {
             h2 #signed { (SIGNED.of(lang)) }
             p.hint { (SIGNED_NOTE.of(lang)) }
             (facts(lang, &all))
-            @match &found.signed_text {
-                Some(text) => { p { (TEXT.of(lang)) } (value::block(text)) },
-                None => p.empty { (NOTHING_SIGNED.of(lang)) },
+            @if let Some(mistake) = &found.mistake {
+                div.notice.plain role="note" {
+                    b { (MISTAKE.of(lang)) } " " code { (mistake.kind.as_str()) }
+                    @if let Some(parameter) = &mistake.parameter { " " (value::short(parameter)) }
+                    @if let Some(text) = words::mistake(lang, mistake.kind) { br; (text) }
+                    // In Chinese, the English advice adds details; an unknown mistake has none.
+                    @if lang == Lang::En || mistake.kind != MistakeKind::Unknown {
+                        br; span lang="en" { (mistake.advice) }
+                    }
+                }
+            }
+            @match (&found.signed_text, missing) {
+                (Some(text), _) => { p { (TEXT.of(lang)) } (value::block(text)) },
+                (None, Some(missing)) => p.empty { (NOT_ALL_THERE.fill(lang, &[&missing])) },
+                (None, None) => p.empty { (NOTHING_SIGNED.of(lang)) },
             }
         }
     }

@@ -1,19 +1,19 @@
 //! Dead letters: the list with the last attempt of each, and replays.
 
 mod filter;
-mod find;
+pub(super) mod find;
 mod orders;
 
 use maud::{Markup, html};
 
 use self::filter::Filter;
-use self::find::{Found, Letter};
+use self::find::{Counted, Found, Letter};
 use super::{LIVE, resolved};
-use crate::clock::now_ms;
+use crate::clock::{now_ms, rfc3339};
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::form::{self, Field};
-use crate::console::components::{notice, table, time, value};
+use crate::console::components::{csv, notice, span, table, time, value};
 use crate::console::fields::{Fields, query};
 use crate::console::page_error::PageError;
 use crate::console::reply::{PageResult, Reply};
@@ -32,7 +32,18 @@ texts! {
     ANY = "Any", "不限";
     GO = "Apply filter", "筛选";
     CLEAR = "Clear filter", "清除筛选";
-    TIME = "Received (UTC)", "接收时间（UTC）";
+    TIME = "Received", "接收时间";
+    FILE = "Download as CSV", "下载 CSV";
+    SURE = "Replay dead letters", "重新投递死信";
+    SURE_COUNT = "{} events match. Each is delivered again, with the same id, to the destinations where it is dead.", "共有 {} 个事件匹配，将以原 ID 分别重新投递到其死信目标。";
+    SURE_MORE = "More than {} events match. Each is delivered again, with the same id, to the destinations where it is dead.", "匹配的事件超过 {} 个，将以原 ID 分别重新投递到其死信目标。";
+    SURE_NONE = "No event matches any more. Nothing to replay.", "已没有匹配的事件，无需重新投递。";
+    SURE_CARE = "A backend that does not deduplicate by event id may grant twice.", "未按事件 ID 去重的后端可能重复发放。";
+    SURE_FILTER = "Filter", "筛选条件";
+    NO_FILTER = "None: all dead letters", "无：全部死信";
+    DO = "Replay {} events", "重新投递 {} 个事件";
+    DO_MORE = "Replay more than {} events", "重新投递超过 {} 个事件";
+    BACK = "Back to the list", "返回列表";
     TRANSACTION = "Transaction", "交易号";
     USER = "User", "用户";
     WHY = "Destination and last attempt", "投递目标与最后一次尝试";
@@ -69,6 +80,7 @@ const REPLAYS: &str = "replays";
 pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
         [] => list(console, visit).await,
+        [FILE_NAME] => file(console, visit).await,
         [REPLAYS, id] => orders::page(console, visit, id),
         [REPLAYS, id, LIVE] => orders::part(console, visit, id),
         _ => Err(PageError::Absent),
@@ -107,9 +119,14 @@ async fn list(console: &Console, visit: &Visit) -> PageResult {
             (notice::notice(notice::Tone::Bad, NONE_CHOSEN.of(lang)))
         }
         (search(console, visit, &filter))
-        p { (TOTAL.fill(lang, &[&total])) }
+        (span::links(visit))
+        p { (TOTAL.fill(lang, &[&value::count(total)])) }
         @if rows.is_empty() { (letters) } @else { (replay_form(visit, &filter, &letters)) }
+        @if !rows.is_empty() { (table::counted(lang, rows.len(), next.is_some())) }
         (table::pages(visit, next.as_deref()))
+        @if !rows.is_empty() {
+            p { a href={ (Area::DeadLetters.path()) "/" (FILE_NAME) (filter.query(&[])) } download { (FILE.of(lang)) } }
+        }
         (orders::section(console, visit))
     };
     Ok(Reply::Page(Area::DeadLetters.title().of(lang).to_owned(), middle))
@@ -140,8 +157,8 @@ fn replay_form(visit: &Visit, filter: &Filter, letters: &Markup) -> Markup {
     let lang = visit.lang;
     let action = format!("{}/{REPLAY}", Area::DeadLetters.path());
     html! {
-        @if !visit.viewer.may_change() { (letters) }
-        (form::change(visit, &action, &html! {
+        @if !visit.viewer.may_support() { (letters) }
+        (form::support(visit, &action, &html! {
             // A form that is sent twice starts one replay.
             input type="hidden" name="order" value=(ReplayId::new(now_ms()));
             @for (name, value) in filter.pairs() { input type="hidden" name=(name) value=(value); }
@@ -170,7 +187,7 @@ fn row(console: &Console, visit: &Visit, letter: &Letter) -> Vec<Markup> {
     };
     let sign = html! {
         span.check {
-            @if visit.viewer.may_change() {
+            @if visit.viewer.may_support() {
                 input type="checkbox" name="event" value=(id) aria-label=(SELECT.fill(lang, &[&id]));
             }
             a href=(format!("{}/{id}", Area::Event.path())) { (time::time(letter.at_ms)) }
@@ -218,7 +235,107 @@ fn given_up(visit: &Visit, attempts: usize, last: &Attempt) -> Markup {
     }
 }
 
+// === The file ===
+
+/// The name of the CSV file.
+const FILE_NAME: &str = "dead-letters.csv";
+
+/// Most events of the file.
+const FILE_LINES_MAX: usize = 5_000;
+
+/// Columns of the CSV file, named as in the admin API in every language.
+const FILE_COLUMNS: [&str; 12] = [
+    "received_at",
+    "source",
+    "transaction",
+    "user",
+    "item",
+    "amount",
+    "event",
+    "destination",
+    "attempts",
+    "last_attempt_at",
+    "status",
+    "error",
+];
+
+async fn file(console: &Console, visit: &Visit) -> PageResult {
+    let filter = Filter::read(&visit.query)?;
+    let mut rows = vec![FILE_COLUMNS.map(str::to_owned).to_vec()];
+    let mut cursor = None;
+    while rows.len() <= FILE_LINES_MAX {
+        let Found { letters, next } = find::find(console, &filter, cursor).await?;
+        rows.extend(letters.iter().flat_map(lines));
+        if next.is_none() {
+            break;
+        }
+        cursor = next;
+    }
+    Ok(Reply::Csv(FILE_NAME, csv::csv(rows)))
+}
+
+/// A line for each dead delivery of an event.
+fn lines(letter: &Letter) -> Vec<Vec<String>> {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let line = |dead: &find::Dead| {
+        let last = dead.last.as_ref();
+        let status = last.and_then(|last| last.status);
+        vec![
+            rfc3339(letter.at_ms),
+            letter.source.clone(),
+            letter.transaction.clone(),
+            text(&letter.user),
+            text(&letter.item),
+            text(&letter.amount),
+            letter.event.to_string(),
+            dead.target.as_str().to_owned(),
+            dead.attempts.to_string(),
+            last.map_or_else(String::new, |last| rfc3339(last.at_ms)),
+            status.map_or_else(String::new, |status| status.to_string()),
+            last.and_then(|last| last.error.clone()).unwrap_or_default(),
+        ]
+    };
+    letter.deliveries.iter().map(line).collect()
+}
+
 // === The order ===
+
+/// The question before a replay: how many events, and which.
+fn question(visit: &Visit, filter: &Filter, form: &Fields, counted: Counted) -> Reply {
+    let lang = visit.lang;
+    let Counted { events, more } = counted;
+    let shown = value::count(events);
+    let (text, button) = match more {
+        true => (SURE_MORE, DO_MORE),
+        false => (SURE_COUNT, DO),
+    };
+    let action = format!("{}/{REPLAY}", Area::DeadLetters.path());
+    let back = format!("{}{}", Area::DeadLetters.path(), filter.query(&[]));
+    let pairs: Vec<String> =
+        filter.pairs().map(|(name, value)| format!("{name} = {value}")).collect();
+    let middle = html! {
+        @if events == 0 && !more { p { (SURE_NONE.of(lang)) } }
+        @else {
+            p { b { (text.fill(lang, &[&shown])) } }
+            @if form.text("which") == Some("all") {
+                p { (SURE_FILTER.of(lang)) ": "
+                    @if pairs.is_empty() { (NO_FILTER.of(lang)) } @else { code { (value::whole(&pairs.join(", "))) } }
+                }
+            }
+            p.hint { (SURE_CARE.of(lang)) }
+            (form::support(visit, &action, &html! {
+                @for name in ["order", "which"] {
+                    input type="hidden" name=(name) value=(form.text(name).unwrap_or_default());
+                }
+                @for (name, value) in filter.pairs() { input type="hidden" name=(name) value=(value); }
+                @for id in form.all("event") { input type="hidden" name="event" value=(id); }
+                button type="submit" name="sure" value="yes" { (button.fill(lang, &[&shown])) }
+            }))
+        }
+        p { a href=(back) { (BACK.of(lang)) } }
+    };
+    Reply::Page(SURE.of(lang).to_owned(), middle)
+}
 
 async fn replay(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     let filter = Filter::read(form)?;
@@ -230,6 +347,13 @@ async fn replay(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     if !everything && ids.is_empty() {
         let list = filter.query(&[("done", "none")]);
         return Ok(Reply::Redirect(format!("{}{list}", Area::DeadLetters.path())));
+    }
+    if form.text("sure") != Some("yes") {
+        let counted = match everything {
+            true => find::count(console, &filter).await?,
+            false => Counted { events: ids.len() as u64, more: false },
+        };
+        return Ok(question(visit, &filter, form, counted));
     }
     let (events, log) = match everything {
         true => (Vec::new(), filter.log(&console.config())),
@@ -252,4 +376,29 @@ async fn replay(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
         },
     )?;
     Ok(Reply::Redirect(orders::path(id)))
+}
+
+// === For other pages ===
+
+/// The latest `most` events with dead letters that match the filter in `query`, and whether there
+/// are more.
+pub(super) async fn latest(
+    console: &Console,
+    query: &Fields,
+    most: usize,
+) -> Result<(Vec<Letter>, bool), PageError> {
+    let filter = Filter::read(query)?;
+    let (mut all, mut cursor) = (Vec::new(), None);
+    for _ in 0..most.div_ceil(find::PAGE) {
+        let Found { letters, next } = find::find(console, &filter, cursor).await?;
+        all.extend(letters);
+        if next.is_none() {
+            return Ok((all, false));
+        }
+        if all.len() >= most {
+            break;
+        }
+        cursor = next;
+    }
+    Ok((all, true))
 }

@@ -28,8 +28,8 @@ use crate::console::pages::managed::FormErrors;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
-use crate::ledger::Rejection;
-use crate::operator::{Masked, as_text, base_of, curl, explained, pasted, source_of};
+use crate::ledger::{EventBody, Rejection};
+use crate::operator::{CallPurpose, Masked, as_text, base_of, curl, explained, pasted, source_of};
 use crate::registry::Action;
 use crate::sender::{Composing, DefinitionError, Explanation, OwnedRequest, Recipe, Signing};
 
@@ -41,6 +41,8 @@ texts! {
     NONE_YET = "No sources. Create one under Sources.", "尚无来源。请在“来源”页创建。";
     GONE = "This rejected callback is no longer kept.", "该被拒绝的回调已不再保留。";
     REJECTION = "Rejected callback {}, as received", "被拒绝的回调 {}（原样）";
+    EVENT = "Event {}, as received", "事件 {}（原样）";
+    EVENT_GONE = "This event is not one of this source, or no longer kept.", "该事件不属于此来源，或已不再保留。";
     READ = "Parameters (signatures masked)", "参数（签名已隐藏）";
     NAME = "Name", "名称";
     WHERE = "Location", "位置";
@@ -51,6 +53,7 @@ texts! {
     NO_TEXT = "The signed request contains bytes that cannot be shown as text. Use the command line: postern sign.",
         "签名后的请求含有无法显示为文本的字节，请使用命令行 postern sign。";
     NO_RANDOM = "No randomness from the operating system.", "操作系统无法提供随机数。";
+    NOT_DONE = "This cannot be done yet:", "暂时无法执行：";
     NO_TIME = "must be a time", "必须是时间";
     NOT_HERE = "must have the path of the source, {}", "路径必须是该来源的路径 {}";
 }
@@ -82,9 +85,10 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
         };
         return Ok(page(lang, &middle));
     };
-    let rejection = match visit.query.text("rejection") {
-        Some(id) => Some(rejection(console, lang, &config, source, id).await?),
-        None => None,
+    let rejection = match (visit.query.text("rejection"), visit.query.text("event")) {
+        (Some(id), _) => Some(rejection(console, lang, &config, source, id).await?),
+        (None, Some(id)) => Some(event(console, lang, &config, source, id).await?),
+        (None, None) => None,
     };
     let middle = html! {
         (chooser(lang, &config, name))
@@ -102,14 +106,21 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult
     let source = config.sources.get(form.text("source").unwrap_or_default());
     let source = source.ok_or(PageError::Absent)?;
     let mut sheet = Sheet::typed(source, form);
+    let lang = visit.lang;
     let done = match form.text("do") {
         Some("sign") if !visit.viewer.may_change() => return Err(PageError::ReadOnly),
-        Some("send") if !visit.viewer.may_change() => return Err(PageError::ReadOnly),
+        Some("send" | "deliver") if !visit.viewer.may_change() => return Err(PageError::ReadOnly),
         Some("sign") => sign(console, visit.lang, &config, source, &mut sheet),
-        Some("send") => send(console, visit, &config, source, &sheet).await?,
+        Some("send") => {
+            let purpose = CallPurpose::Test(&console.tools.gate);
+            send(console, visit, source, &sheet, purpose).await?
+        }
+        Some("deliver") => match sheet.unconfirmed(visit.lang) {
+            Some(errors) => Err(errors),
+            None => send(console, visit, source, &sheet, CallPurpose::Real).await?,
+        },
         _ => explain(console, visit.lang, &config, source, &sheet),
     };
-    let lang = visit.lang;
     match done {
         Ok(found) => Ok(page(
             lang,
@@ -122,7 +133,7 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult
         Err(errors) => {
             sheet.errors = errors;
             let middle = html! {
-                (sheet.errors.show(lang))
+                (sheet.errors.show_under(lang, NOT_DONE))
                 (chooser(lang, &config, &source.name))
                 (sheet.show(visit))
             };
@@ -205,7 +216,34 @@ async fn rejection(
     let request = Masked::of(&kept.request, Some(source), kept.at_ms);
     Ok(html! {
         p { b { (REJECTION.fill(lang, &[&kept.id])) } }
-        (captured::request(lang, &request))
+        (captured::request(lang, &request, Some((&kept.request, source, kept.at_ms))))
+        (captured::explanation(lang, &found))
+    })
+}
+
+/// The callback of an event, explained as of its receipt.
+async fn event(
+    console: &Console,
+    lang: Lang,
+    config: &Config,
+    source: &Arc<Source>,
+    id: &str,
+) -> Result<Markup, PageError> {
+    let detail = match id.parse() {
+        Ok(id) => console.ledger().event(id).await?,
+        Err(_) => None,
+    };
+    let detail = detail.filter(|detail| detail.event.source.as_str() == source.id);
+    let body = detail.as_ref().map(|detail| EventBody::decode(&detail.event.body));
+    let (Some(detail), Some(Ok(body))) = (&detail, &body) else {
+        return Ok(notice(Tone::Bad, EVENT_GONE.of(lang)));
+    };
+    let at_ms = detail.event.received_ms;
+    let found = captured::explain(console, config, source, &body.request, at_ms);
+    let request = Masked::of(&body.request, Some(source), at_ms);
+    Ok(html! {
+        p { b { (EVENT.fill(lang, &[&detail.event.id])) } }
+        (captured::request(lang, &request, Some((&body.request, source, at_ms))))
         (captured::explanation(lang, &found))
     })
 }
@@ -242,11 +280,11 @@ fn sign(
 async fn send(
     console: &Console,
     visit: &Visit,
-    config: &Config,
     source: &Source,
     sheet: &Sheet<'_>,
+    purpose: CallPurpose<'_>,
 ) -> Result<Result<Found, FormErrors>, PageError> {
-    let lang = visit.lang;
+    let (lang, config) = (visit.lang, console.config());
     let request = match pasted(&sheet.request) {
         Ok(request) => request,
         Err(why) => return Ok(Err(FormErrors::one("request", why))),
@@ -256,11 +294,15 @@ async fn send(
         let what = NOT_HERE.fill(lang, &[&source.path()]);
         return Ok(Err(FormErrors::one("request", what)));
     }
-    let (who, thing) = (&visit.viewer.who, ("test_callback", source.name.as_str()));
+    let kind = match purpose {
+        CallPurpose::Test(_) => "test_callback",
+        CallPurpose::Real => "real_callback",
+    };
+    let (who, thing) = (&visit.viewer.who, (kind, source.name.as_str()));
     console.tools.registry.note(who, Action::Created, thing).await?;
-    tracing::info!(target: "postern::console", source = source.name, who = who.as_str(), "sending test callback");
-    let sent = Sent::to(console, config, source, &request).await?;
-    let explanation = explaining(console, config, source, &request, now_ms());
+    tracing::info!(target: "postern::console", source = source.name, who = who.as_str(), kind, "sending a callback");
+    let sent = Sent::to(console, source, &request, purpose).await?;
+    let explanation = explaining(console, &config, source, &request, now_ms());
     Ok(Ok(Found { explanation, command: None, sent: Some(sent) }))
 }
 

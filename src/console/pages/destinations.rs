@@ -37,6 +37,7 @@ texts! {
     OLDEST = "Oldest due", "最早到期";
     ORIGIN = "Origin", "定义位置";
     ACTIVE = "Active", "正常";
+    FAILING = "Failing", "失败";
     PAUSED = "Paused", "已暂停";
     OPEN = "Open", "已熔断";
     HALF_OPEN = "Half-open", "试探中";
@@ -62,8 +63,8 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult
     match visit.rest().as_slice() {
         [] => create(console, visit, form).await,
         [name] => change(console, visit, name, form).await,
-        [name, "pause"] => pause(console, visit, name, Done::Paused).await,
-        [name, "resume"] => pause(console, visit, name, Done::Resumed).await,
+        [name, "pause"] => pause(console, visit, name, form.text("reason")).await,
+        [name, "resume"] => resume(console, visit, name).await,
         [name, "test"] => test(console, visit, name, form).await,
         [name, "end"] => end_old_secrets(console, visit, name, form).await,
         [name, "delete"] => delete(console, visit, name, form).await,
@@ -77,12 +78,13 @@ pub fn path_of(name: &str) -> String {
 }
 
 /// The state of a destination as a badge.
-fn state(lang: Lang, condition: Option<&Condition>) -> Markup {
+pub fn state(lang: Lang, condition: Option<&Condition>) -> Markup {
     let (class, word): (&str, Text) = match condition {
         None => ("broken", INACTIVE),
         Some(Condition { paused: Some(_), .. }) => ("paused", PAUSED),
         Some(Condition { breaker: BreakerState::Open, .. }) => ("broken", OPEN),
         Some(Condition { breaker: BreakerState::HalfOpen, .. }) => ("paused", HALF_OPEN),
+        Some(Condition { last, .. }) if last.failures > 0 => ("broken", FAILING),
         Some(Condition { breaker: BreakerState::Closed, .. }) => ("active", ACTIVE),
     };
     html! { span.badge.(class) { (word.of(lang)) } }
@@ -256,16 +258,25 @@ async fn end_old_secrets(
     write(console, visit, edit, None).await
 }
 
-/// Pauses or resumes a destination of any origin; the document does not contain the pause.
-async fn pause(console: &Console, visit: &Visit, name: &str, done: Done) -> PageResult {
+/// Bytes of the reason for a pause.
+const REASON_BYTES_MAX: usize = 500;
+
+/// Pauses a destination of any origin; the document does not contain the pause.
+async fn pause(console: &Console, visit: &Visit, name: &str, reason: Option<&str>) -> PageResult {
     let (registry, control) = (&console.tools.registry, &console.tools.control);
     let (target, who) = (TargetId::from(name), &visit.viewer.who);
     control.condition(&target).await.ok_or(PageError::Absent)?;
-    match done {
-        Done::Paused => operator::pause(registry, control, who, &target).await?,
-        _ => operator::resume(registry, control, who, &target).await?,
-    }
-    Ok(Reply::Redirect(done.at(&path_of(name))))
+    let reason = reason.map(|text| &text[..text.floor_char_boundary(REASON_BYTES_MAX)]);
+    operator::pause(registry, control, who, &target, reason).await?;
+    Ok(Reply::Redirect(Done::Paused.at(&path_of(name))))
+}
+
+async fn resume(console: &Console, visit: &Visit, name: &str) -> PageResult {
+    let (registry, control) = (&console.tools.registry, &console.tools.control);
+    let (target, who) = (TargetId::from(name), &visit.viewer.who);
+    control.condition(&target).await.ok_or(PageError::Absent)?;
+    operator::resume(registry, control, who, &target).await?;
+    Ok(Reply::Redirect(Done::Resumed.at(&path_of(name))))
 }
 
 async fn test(console: &Console, visit: &Visit, name: &str, form: &Fields) -> PageResult {

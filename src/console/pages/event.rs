@@ -1,16 +1,17 @@
 //! One event: the request, its values, its reply and its deliveries.
 
-mod answer;
+pub(super) mod answer;
 mod deliveries;
 
 use maud::{Markup, html};
 
-use super::{captured, resolved as resolution};
+use super::{captured, resolved as resolution, sources};
+use crate::clock::now_ms;
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::facts::facts;
 use crate::console::components::{badge, notice, time, value};
-use crate::console::fields::{Fields, query};
+use crate::console::fields::{Fields, query, segment};
 use crate::console::page_error::PageError;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
@@ -48,6 +49,9 @@ texts! {
     RESOLVED = "Resolved template", "模板解析结果";
     TEMPLATE = "Values of the source's template", "来源模板的值";
     ALL_OF = "All callbacks of this transaction", "该交易的全部回调";
+    OF_USER = "All callbacks of this user", "该用户的全部回调";
+    OPEN_SOURCE = "Open in debug tool", "在调试工具中打开";
+    COPY_ID = "Copy event id", "复制事件 ID";
 }
 
 pub async fn get(console: &Console, visit: &Visit) -> PageResult {
@@ -78,13 +82,25 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
             (notice::notice(notice::Tone::Good, REPLAYED.of(lang)))
         }
         (about(visit, &detail, &event))
-        p { a href=(format!("{}{transaction}", Area::Callbacks.path())) { (ALL_OF.of(lang)) } }
+        p.actions {
+            a href=(format!("{}{transaction}", Area::Callbacks.path())) { (ALL_OF.of(lang)) }
+            @if let Some(user) = &event.user {
+                a href={ (Area::Callbacks.path()) (query(&[("q", user)])) } { (OF_USER.of(lang)) }
+            }
+            @if let Some(source) = source {
+                a href={ (Area::Debug.path()) (query(&[("source", &source.name), ("event", &id.to_string())])) } {
+                    (OPEN_SOURCE.of(lang))
+                }
+            }
+            button.quiet type="button" data-copy="event-id" hidden { (COPY_ID.of(lang)) }
+            span #event-id.unseen { (id) }
+        }
         (deliveries::section(visit, &detail))
-        (resolution::section(console, visit, thing))
-        (resolved(visit, &event))
+        (captured::request(lang, &request, source.map(|source| (&body.request, source, at_ms))))
         (answer::section(visit, source, &body, at_ms))
         @if let Some(found) = &found { (captured::explanation(lang, found)) }
-        (captured::request(lang, &request))
+        (resolved(visit, &event))
+        (resolution::section(console, visit, thing))
     };
     Ok(Reply::Page(TITLE.fill(lang, &[&id]), middle))
 }
@@ -129,10 +145,13 @@ fn about(visit: &Visit, detail: &EventDetail, event: &Event<'_>) -> Markup {
         }
     };
     let mut all: Vec<(Text, Markup)> = vec![
-        (RECEIVED, time::time(detail.event.received_ms)),
+        (RECEIVED, html! {
+            (time::exact(detail.event.received_ms)) ", "
+            (time::ago(lang, detail.event.received_ms, now_ms()))
+        }),
         (STATE, state),
-        (SOURCE, value::short(&event.source)),
-        (SENDER, value::short(&event.sender)),
+        (SOURCE, html! { a href=(sources::path_of(&event.source)) { (value::short(&event.source)) } }),
+        (SENDER, html! { a href={ (Area::Senders.path()) "/" (segment(&event.sender)) } { (value::short(&event.sender)) } }),
         (TRANSACTION, value::whole(&event.transaction)),
     ];
     for (name, role) in [

@@ -148,6 +148,15 @@ impl FormErrors {
         Self(vec![FormError { field: error.key.clone(), message, is_english: true }])
     }
 
+    /// Adds the errors of `other`.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The error of the field `name`, or of a part of it.
     pub fn of(&self, name: &str) -> Option<&str> {
         let inside = |field: &str| {
@@ -160,10 +169,15 @@ impl FormErrors {
 
     /// All errors, for the top of the form; empty if there are none.
     pub fn show(&self, lang: Lang) -> Markup {
+        self.show_under(lang, NOTHING)
+    }
+
+    /// [`Self::show`] under another heading.
+    pub fn show_under(&self, lang: Lang, heading: Text) -> Markup {
         html! {
             @if !self.0.is_empty() {
                 div.notice.bad.errors role="alert" {
-                    p { (NOTHING.of(lang)) }
+                    p { (heading.of(lang)) }
                     ul {
                         @for error in &self.0 {
                             li {

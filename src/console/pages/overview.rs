@@ -1,21 +1,24 @@
 //! The overview: callbacks by source, refreshed automatically.
 
+mod attention;
 mod backlog;
 mod gateway;
 mod rejections;
 mod sources;
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use maud::{Markup, html};
 
-use crate::clock::{instant, rfc3339};
+use crate::clock::instant;
 use crate::config::Config;
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::chart::{self, Series};
 use crate::console::components::form::{self, Field};
-use crate::console::components::notice;
+use crate::console::components::facts::facts;
+use crate::console::components::{live, notice, time, value};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::LIVE;
@@ -24,13 +27,19 @@ use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::console::words;
 use crate::sender::Outcome;
-use crate::telemetry::{History, Span};
+use crate::telemetry::{History, Span, Took};
 
 /// Refresh interval, in seconds.
 const EVERY_S: u32 = 5;
 
 texts! {
-    PAUSE = "Pause updates", "暂停更新";
+    TRAFFIC = "Traffic", "流量";
+    ALL_CALLBACKS = "Callbacks of the last hour", "最近一小时的回调";
+    SHARE = "Accepted or duplicate", "已接受或重复";
+    LATENCY = "Latency p50, p99", "耗时 p50、p99";
+    ATTEMPTS = "Delivery attempts of the last hour", "最近一小时的投递尝试";
+    SUCCESS = "Successful", "成功率";
+    DELIVERY_LATENCY = "Delivery latency p50, p99", "投递耗时 p50、p99";
     SOURCE = "Source", "来源";
     ALL_SOURCES = "All", "全部";
     SPAN = "Time range", "时间范围";
@@ -38,7 +47,6 @@ texts! {
     DAYS = "last three days, by hour", "最近三天，按小时";
     SHOW = "Apply filter", "筛选";
     CHART = "Callbacks by outcome", "按结果统计的回调";
-    NOW = "now", "现在";
     OWN = "Counts and latencies are those of this gateway since its start on {} UTC.", "计数与耗时仅为本网关自 {} UTC 启动以来的数据。";
 }
 
@@ -103,9 +111,7 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     let lang = visit.lang;
     let again = format!("/console/overview/{LIVE}{}", visit.query.as_query());
     let middle = html! {
-        (choose(visit, &scope))
-        p { button.quiet type="button" data-pause="live" aria-pressed="false" hidden { (PAUSE.of(lang)) } }
-        div #live data-live=(again) data-every=(EVERY_S) { (part) }
+        (live::frame(lang, &again, EVERY_S, &part))
     };
     Ok(Reply::Page(Area::Overview.title().of(lang).to_owned(), middle))
 }
@@ -129,28 +135,119 @@ fn choose(visit: &Visit, scope: &Scope<'_>) -> Markup {
 /// The part that the script refreshes.
 async fn part(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
     let (lang, histories) = (visit.lang, &console.tools.metrics.histories);
-    let since = rfc3339(histories.start().ms());
-    let since = since.get(..19).unwrap_or(&since).replace('T', " ");
+    let since = time::second(histories.start().ms());
     let stats = console.ledger().stats().await;
     html! {
-        (gateway::section(console, visit, &stats).await)
-        (callbacks(console, lang, scope))
-        (sources::section(console, visit, scope))
-        (rejections::section(console, lang, scope))
+        (attention::section(console, visit, &stats).await)
+        (traffic(console, visit, scope))
+        (sources::section(console, visit, scope).await)
         (backlog::section(console, visit, &stats).await)
+        (rejections::section(console, lang, scope))
+        (gateway::section(console, visit, &stats).await)
         (notice::notice(notice::Tone::Plain, &OWN.fill(lang, &[&since])))
     }
 }
 
-fn callbacks(console: &Console, lang: Lang, scope: &Scope<'_>) -> Markup {
+/// The last hour in figures, and the chart.
+fn traffic(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
+    let lang = visit.lang;
     let kept = &console.tools.metrics.histories;
     let histories: Vec<_> = scope.names().filter_map(|name| kept.find(name)).collect();
+    let attempts = &console.tools.metrics.attempts;
+    let attempts: Vec<_> =
+        scope.config.destinations.keys().filter_map(|name| attempts.find(name)).collect();
+    let good = [Outcome::Accepted, Outcome::Duplicate];
+    let calls = Figures::of(&histories, &good, scope.now);
+    let mut all = vec![
+        (ALL_CALLBACKS, html! { b { (value::count(calls.count)) } }),
+        (SHARE, calls.share()),
+        (LATENCY, calls.latency()),
+    ];
+    // Attempts belong to destinations: a filter by source leaves them out.
+    if scope.source.is_none() {
+        let tries = Figures::of(&attempts, &[Outcome::Accepted], scope.now);
+        all.extend([
+            (ATTEMPTS, html! { b { (value::count(tries.count)) } }),
+            (SUCCESS, tries.share()),
+            (DELIVERY_LATENCY, tries.latency_in_ms()),
+        ]);
+    }
+    html! {
+        section aria-labelledby="traffic" {
+            h2 #traffic { (TRAFFIC.of(lang)) }
+            (choose(visit, scope))
+            (facts(lang, &all))
+            (callbacks(console, lang, scope, &histories))
+        }
+    }
+}
+
+/// Counts and latencies of the last hour.
+pub(super) struct Figures {
+    pub count: u64,
+    good: u64,
+    took: Option<Took>,
+}
+
+impl Figures {
+    pub fn of(histories: &[Arc<History>], good: &[Outcome], now: Instant) -> Self {
+        let sum = |outcome: Outcome| -> u64 {
+            let counts = histories.iter().map(|one| one.counts(outcome, Span::Hour, now));
+            counts.flatten().sum()
+        };
+        Self {
+            count: Outcome::ALL.iter().map(|outcome| sum(*outcome)).sum(),
+            good: good.iter().map(|outcome| sum(*outcome)).sum(),
+            took: Took::over(histories.iter().map(|history| &**history), now),
+        }
+    }
+
+    /// The share of good ones. Rounded down: 100 % means all.
+    pub fn share(&self) -> Markup {
+        let tenths = self.good * 1000 / self.count.max(1);
+        html! {
+            @if self.count == 0 { (value::maybe(None)) } @else { b { (tenths / 10) "." (tenths % 10) " %" } }
+        }
+    }
+
+    pub fn latency(&self) -> Markup {
+        self.latency_as(time::about)
+    }
+
+    /// Latencies of attempts, which are measured in whole milliseconds.
+    pub fn latency_in_ms(&self) -> Markup {
+        self.latency_as(|took| match took.as_millis() {
+            0 => time::millis(0),
+            _ => time::about(took),
+        })
+    }
+
+    fn latency_as(&self, shown: fn(Duration) -> String) -> Markup {
+        html! {
+            @match self.took {
+                Some(took) => { b { (shown(took.p50)) ", " (shown(took.p99)) } },
+                None => (value::maybe(None)),
+            }
+        }
+    }
+}
+
+fn callbacks(
+    console: &Console,
+    lang: Lang,
+    scope: &Scope<'_>,
+    histories: &[Arc<History>],
+) -> Markup {
+    let kept = &console.tools.metrics.histories;
     let series = scope.series(&histories.iter().map(|history| &**history));
     let title = format!("{}: {}", CHART.of(lang), scope.words().of(lang));
     let periods = i64::try_from(scope.span.periods()).unwrap_or(0);
     let first = kept.start().at_ms(scope.now) - (periods - 1) * scope.span.period_ms();
-    let stamp = rfc3339(first);
-    let begin = stamp.get(..16).unwrap_or(&stamp).replace('T', " ");
-    let about = chart::About { title: &title, id: "chart", ends: (&begin, NOW.of(lang)) };
+    let about = chart::About {
+        title: &title,
+        id: "chart",
+        first_ms: first,
+        period_ms: scope.span.period_ms(),
+    };
     chart::bars(lang, about, &series)
 }

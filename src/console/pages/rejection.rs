@@ -1,8 +1,12 @@
 //! One rejected callback: the request and the reason.
 
-use maud::html;
+use maud::{Markup, html};
 
-use super::{captured, resolved};
+use super::compare::{self, Claims};
+use super::event::answer;
+use super::{captured, resolved, sources};
+use crate::clock::now_ms;
+use crate::config::Source;
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::facts::facts;
@@ -12,13 +16,14 @@ use crate::console::page_error::PageError;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
-use crate::ledger::HeldId;
+use crate::ledger::{HeldId, Rejection};
 use crate::operator::{Masked, source_of};
 use crate::registry::Subject;
 
 texts! {
     TITLE = "Rejected callback {}", "被拒绝的回调 {}";
     WHEN = "Received", "接收时间";
+    OF_USER = "All callbacks of this user", "该用户的全部回调";
     SOURCE = "Source", "来源";
     REASON = "Reason", "原因";
     NEAREST = "Nearest source", "最接近的来源";
@@ -45,11 +50,21 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     let request = Masked::of(&kept.request, source, kept.at_ms);
     let found =
         source.map(|source| captured::explain(console, &config, source, &kept.request, kept.at_ms));
+    let compared = match source {
+        Some(source) => {
+            let headers = kept.request.header_map();
+            let callback = source.recipe.read(kept.request.as_request("", &headers), kept.at_ms);
+            let claims = Claims::of(&callback);
+            drop(callback);
+            compare::section(console, visit, source, &claims).await?
+        }
+        None => html! {},
+    };
     let all = facts(
         lang,
         &[
-            (WHEN, time::time(kept.at_ms)),
-            (SOURCE, value::short(&kept.source)),
+            (WHEN, html! { (time::exact(kept.at_ms)) ", " (time::ago(lang, kept.at_ms, now_ms())) }),
+            (SOURCE, of_source(&kept, source)),
             (REASON, badge::rejected(lang, kept.reason)),
             (NEAREST, value::maybe(kept.nearest.as_deref())),
             (PARAMETER, value::maybe(kept.parameter.as_deref())),
@@ -70,22 +85,35 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
             p { a href=(format!("{}/{id}", Area::Held.path())) { (HELD.of(lang)) } }
         }
         (all)
-        @if let Some(transaction) = &kept.transaction {
-            p {
+        p.actions {
+            @if let Some(transaction) = &kept.transaction {
                 a href=(format!("{}{}", Area::Callbacks.path(), query(&[("q", transaction)]))) {
                     (ALL_OF.of(lang))
                 }
             }
+            @if let Some(user) = &kept.user {
+                a href=(format!("{}{}", Area::Callbacks.path(), query(&[("q", user)]))) { (OF_USER.of(lang)) }
+            }
+            @if source.is_some() {
+                @let asked = [("source", name), ("rejection", &id.to_string())];
+                a href=(format!("{}{}", Area::Debug.path(), query(&asked))) { (TRY.of(lang)) }
+            }
         }
-        @if source.is_some() {
-            @let asked = [("source", name), ("rejection", &id.to_string())];
-            p { a href=(format!("{}{}", Area::Debug.path(), query(&asked))) { (TRY.of(lang)) } }
-        }
-        (resolved::section(console, visit, thing))
         @if let Some(found) = &found { (captured::explanation(lang, found)) }
-        (captured::request(lang, &request))
+        (compared)
+        (captured::request(lang, &request, source.map(|source| (&kept.request, source, kept.at_ms))))
+        @if let Some(source) = source { (answer::rejected(visit, source, &kept)) }
+        (resolved::section(console, visit, thing))
     };
     Ok(Reply::Page(TITLE.fill(lang, &[&id]), middle))
+}
+
+/// The source that the callback came to; an unknown one has no page.
+fn of_source(kept: &Rejection, source: Option<&Source>) -> Markup {
+    match source.filter(|_| kept.nearest.is_none()) {
+        Some(source) => html! { a href=(sources::path_of(&source.name)) { (value::short(&kept.source)) } },
+        None => value::short(&kept.source),
+    }
 }
 
 pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {

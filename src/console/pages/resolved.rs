@@ -25,6 +25,7 @@ texts! {
     NOTE = "Note", "处理说明";
     HINT = "At most 500 characters. No secrets: everyone with a token can read it.", "最多 500 个字符。请勿填写密钥：持有令牌的人都能看到。";
     SAVE = "Mark as resolved", "标记为已处理";
+    OPEN = "Mark as resolved manually…", "标记为已人工处理……";
     UNDO = "Reopen callback", "撤销标记";
     SAVED = "Marked as resolved.", "已标记为人工处理。";
     UNDONE = "Reopened.", "已撤销标记。";
@@ -104,18 +105,19 @@ fn body(
                 Some(stored) => {
                     p { (value::short(&stored.who)) " · " (time::time(stored.at_ms)) }
                     (value::block(&stored.value.note))
-                    (form::change(visit, &action(Verb::Reopen), &html! {
+                    (form::support(visit, &action(Verb::Reopen), &html! {
                         button.quiet type="submit" { (UNDO.of(lang)) }
                     }))
                 }
-                None => {
+                None => details open[error.is_some()] {
+                    summary { (OPEN.of(lang)) }
                     p.hint { (about.of(lang)) }
-                    (form::change(visit, &action(Verb::Resolve), &html! {
+                    (form::support(visit, &action(Verb::Resolve), &html! {
                         (Field { value: written, hint: Some(HINT), error, ..Field::new("note", NOTE) }
                             .show_area(lang, 3))
-                        button type="submit" { (SAVE.of(lang)) }
+                        button.quiet type="submit" { (SAVE.of(lang)) }
                     }))
-                }
+                },
             }
         }
     }

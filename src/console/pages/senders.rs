@@ -1,6 +1,6 @@
 //! Senders: the searchable catalog, and the contract of each sender.
 
-mod contract;
+pub(super) mod contract;
 mod phrases;
 
 use std::sync::Arc;

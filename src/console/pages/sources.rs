@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use serde_json::{Value, json};
 
 use self::form::Typed;
-use crate::config::{Config, Origin, Source, Table};
+use crate::config::{self, Config, Origin, Source, Table};
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::form as forms;
@@ -82,7 +82,7 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
         [] if visit.query.text("new").is_some() => new_page(console, visit),
         [] => Ok(all(console, visit)),
-        [name] => one::page(console, visit, name, &FormErrors::default(), None),
+        [name] => one::page(console, visit, name, &FormErrors::default(), None).await,
         _ => Err(PageError::Absent),
     }
 }
@@ -180,12 +180,18 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     let name = form.text("name").unwrap_or_default();
     let mut start = Table::new();
     start.insert(String::from("sender"), json!(sender_name));
-    let written = form::read(visit.lang, form, sender, start);
-    let put = match written {
-        Ok(mut table) => {
-            if let Some(secret) = form.text("secret") {
-                table.insert(String::from("secrets"), json!([{ "value": secret }]));
-            }
+    let (mut table, mut errors) = form::read_all(visit.lang, form, sender, start);
+    if let Some(secret) = form.text("secret") {
+        table.insert(String::from("secrets"), json!([{ "value": secret }]));
+    }
+    // Every mistake is shown at once.
+    if !errors.is_empty()
+        && let Err(issues) = config::check_new_source(&config, "", name, &table)
+    {
+        errors.extend(FormErrors::of_check(issues));
+    }
+    let put = match errors.is_empty() {
+        true => {
             let put = console.tools.registry.put(
                 &visit.viewer.who,
                 Managed::Source,
@@ -198,7 +204,7 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
                 Err(error) => Err(managed::creation_error(visit.lang, name, error)?),
             }
         }
-        Err(errors) => Err(errors),
+        false => Err(errors),
     };
     match put {
         Ok(written) => Ok(Reply::Redirect(Done::Created.at(&path_of(&written.name)))),
@@ -238,25 +244,25 @@ async fn write(
         Err(error) => {
             // If another user wrote meanwhile, the current values are shown.
             let form = form.filter(|_| !managed::is_stale(&error));
-            invalid(console, visit, edit.name, &write_error(visit.lang, error)?, form)
+            invalid(console, visit, edit.name, &write_error(visit.lang, error)?, form).await
         }
     }
 }
 
-fn invalid(
+async fn invalid(
     console: &Console,
     visit: &Visit,
     name: &str,
     errors: &FormErrors,
     form: Option<&Fields>,
 ) -> PageResult {
-    one::page(console, visit, name, errors, form).map(Reply::invalid)
+    one::page(console, visit, name, errors, form).await.map(Reply::invalid)
 }
 
 async fn change(console: &Console, visit: &Visit, name: &str, form: &Fields) -> PageResult {
     let (mut table, version) = stored(console, name)?;
     if let Some(stale) = managed::stale_form(visit.lang, form, version) {
-        return invalid(console, visit, name, &stale, None);
+        return invalid(console, visit, name, &stale, None).await;
     }
     let config = console.config();
     let sender = sender_of(&config, &table).ok_or(PageError::Bad(NO_SENDER))?;
@@ -268,7 +274,7 @@ async fn change(console: &Console, visit: &Visit, name: &str, form: &Fields) -> 
             let edit = Edit { name, version, table: &table };
             write(console, visit, edit, Done::Saved, Some(form)).await
         }
-        Err(errors) => invalid(console, visit, name, &errors, Some(form)),
+        Err(errors) => invalid(console, visit, name, &errors, Some(form)).await,
     }
 }
 
@@ -295,6 +301,6 @@ async fn delete(console: &Console, visit: &Visit, name: &str, form: &Fields) -> 
     let who = &visit.viewer.who;
     match console.tools.registry.remove(who, Managed::Source, name, &expected).await {
         Ok(()) => Ok(Reply::Redirect(Done::Deleted.at(PATH))),
-        Err(error) => invalid(console, visit, name, &write_error(visit.lang, error)?, None),
+        Err(error) => invalid(console, visit, name, &write_error(visit.lang, error)?, None).await,
     }
 }

@@ -52,7 +52,8 @@ impl DispatchLoop {
                 if let Some(state) = self.table.get(&target) {
                     let paused = state.paused.clone();
                     let (breaker, in_flight) = (state.breaker(), state.in_flight());
-                    let _ = answer.send(Condition { breaker, paused, in_flight });
+                    let last = state.last.clone();
+                    let _ = answer.send(Condition { breaker, paused, in_flight, last });
                 }
             }
             Order::Lend(target, answer) => {
@@ -74,7 +75,7 @@ impl DispatchLoop {
              the admin API when it does"
         );
         let (why, who) = (PauseReason::Gone, String::from("postern"));
-        let pause = Pause { why, at_ms: now_ms(), who };
+        let pause = Pause { why, at_ms: now_ms(), who, note: None };
         self.unpersisted.insert(target.clone(), pause.clone());
         let mut pauses = self.table.pauses().clone();
         pauses.add(target.clone(), pause);

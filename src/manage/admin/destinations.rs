@@ -50,7 +50,7 @@ impl Admin {
         };
         let stats = self.book.stats().await.map_err(|error| ApiError::ledger(&error))?;
         let counts = stats.targets.iter().find(|stats| stats.target == target);
-        let Condition { breaker, paused, in_flight } = condition;
+        let Condition { breaker, paused, in_flight, .. } = condition;
         Ok(json(&Status {
             destination: name,
             state: if paused.is_some() { "paused" } else { "active" },
@@ -69,7 +69,7 @@ impl Admin {
 
     pub(super) async fn pause(&self, name: &str, who: &Actor) -> Answered {
         let target = self.destination(name).await?;
-        let paused = pause(&self.registry, &self.control, who, &target).await;
+        let paused = pause(&self.registry, &self.control, who, &target, None).await;
         paused.map_err(|error| ApiError::ledger(&error))?;
         self.status(name).await
     }

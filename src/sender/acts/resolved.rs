@@ -318,6 +318,12 @@ impl Keys {
 }
 
 impl Resolved {
+    /// Makes a test of it, whatever its sender says: it has no effect.
+    pub fn make_test(&mut self) {
+        self.test = true;
+        self.effect = Effect::None;
+    }
+
     /// The value of `role`, if the callback has it. The transaction is always there.
     #[must_use]
     pub fn role(&self, role: Role) -> Option<&str> {

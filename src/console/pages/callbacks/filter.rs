@@ -1,19 +1,27 @@
 //! The filter of callbacks.
 
+use super::lines::{Line, Thing};
 use super::{WHAT_TIME, WHAT_WORD};
-use crate::clock::UnixMillis;
+use crate::clock::{UnixMillis, now_ms};
 use crate::config::Config;
+use crate::console::components::span::{self, Preset};
 use crate::console::fields::{Fields, query, time};
 use crate::console::page_error::PageError;
 use crate::intake::Passed;
-use crate::ledger::{EventId, HeldQuery, LogQuery, Rejected, Rejection, SourceId};
+use crate::ledger::{
+    EventId, EventState, HeldQuery, LogQuery, Rejected, Rejection, SourceId, TargetId,
+};
 use crate::sender::{Outcome, Reason};
 
 /// A filter of callbacks; `None` matches all.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Filter {
-    /// A user, a transaction or the id of an event.
+    /// A user, a transaction or the id of an event; with `*` at its end, the beginning of one.
     pub text: Option<String>,
+    /// The state of its deliveries.
+    pub state: Option<EventState>,
+    /// A destination with a delivery in that state.
+    pub destination: Option<TargetId>,
     pub source: Option<String>,
     pub outcome: Option<Outcome>,
     pub reason: Option<Reason>,
@@ -23,7 +31,8 @@ pub(super) struct Filter {
     given: Vec<(&'static str, String)>,
 }
 
-const NAMES: [&str; 6] = ["q", "source", "outcome", "reason", "since", "until"];
+const NAMES: [&str; 9] =
+    ["q", "source", "outcome", "reason", "state", "destination", "span", "since", "until"];
 
 impl Filter {
     pub fn read(fields: &Fields) -> Result<Self, PageError> {
@@ -35,12 +44,21 @@ impl Filter {
         };
         let outcome = fields.text("outcome").map(Outcome::from_name).map(word).transpose()?;
         let reason = fields.text("reason").map(Reason::from_name);
+        let state = |text: &str| {
+            let all = [EventState::Pending, EventState::Dead, EventState::Done];
+            let found = all.into_iter().find(|state| state.as_str() == text);
+            found.ok_or(PageError::Bad(WHAT_WORD))
+        };
+        let span = fields.text(span::FIELD).and_then(Preset::find);
+        let since = span.map(|span| span.since_ms(now_ms()));
         Ok(Self {
             text: fields.text("q").map(str::to_owned),
             source: fields.text("source").map(str::to_owned),
             outcome,
             reason: reason.map(|found| found.ok_or(PageError::Bad(WHAT_WORD))).transpose()?,
-            since_ms: at("since")?,
+            state: fields.text("state").map(state).transpose()?,
+            destination: fields.text("destination").map(TargetId::from),
+            since_ms: at("since")?.or(since),
             until_ms: at("until")?,
             given: given.collect(),
         })
@@ -53,13 +71,30 @@ impl Filter {
         query(&pairs)
     }
 
-    /// The event, if the text is an event id.
+    /// The event, if the text is an event id, with its prefix or without.
     pub fn event(&self) -> Option<EventId> {
-        self.text.as_deref()?.parse().ok()
+        let text = self.text.as_deref()?;
+        text.parse().or_else(|_| format!("evt_{text}").parse()).ok()
+    }
+
+    /// The beginning of a user or transaction, in lower case, if that is searched for.
+    pub fn beginning(&self) -> Option<String> {
+        let beginning = self.text.as_deref()?.strip_suffix('*')?;
+        (!beginning.is_empty()).then(|| beginning.to_lowercase())
+    }
+
+    /// The filter with the text as a beginning.
+    pub fn as_beginning(&self) -> Option<String> {
+        let text = self.text.as_deref().filter(|text| !text.ends_with('*'))?;
+        let pairs = self.given.iter().map(|(name, value)| (*name, value.as_str()));
+        let star = format!("{text}*");
+        let all: Vec<_> = pairs.filter(|(name, _)| *name != "q").chain([("q", star.as_str())]).collect();
+        Some(query(&all))
     }
 
     /// The query of recorded events, without user and transaction; `None`: no event matches.
     pub fn of_ledger(&self, config: &Config) -> Option<LogQuery> {
+        let state = self.state;
         let test = match (self.outcome, self.reason) {
             (None | Some(Outcome::Accepted), None) => None,
             (Some(Outcome::Test), None) => Some(true),
@@ -67,11 +102,12 @@ impl Filter {
         };
         let source = self.source_id(config);
         let (since_ms, until_ms) = (self.since_ms, self.until_ms);
-        Some(LogQuery { source, test, since_ms, until_ms, ..LogQuery::default() })
+        Some(LogQuery { source, test, state, since_ms, until_ms, ..LogQuery::default() })
     }
 
     pub fn wants_passed(&self, one: &Passed) -> bool {
         self.reason.is_none()
+            && self.is_of_any_state()
             && self.outcome.is_none_or(|outcome| outcome == one.outcome)
             && self.wants(&one.source, one.at_ms)
             && self.is_about([one.transaction.as_deref(), one.user.as_deref()], one.event)
@@ -82,10 +118,12 @@ impl Filter {
         let wanted = self
             .outcome
             .is_none_or(|outcome| matches!(outcome, Outcome::Rejected | Outcome::Disabled));
-        wanted.then(|| HeldQuery {
+        // Where the beginning is searched for, each one is compared.
+        let claims = self.text.clone().filter(|_| self.beginning().is_none());
+        (wanted && self.is_of_any_state()).then(|| HeldQuery {
             source: self.source_id(config),
             reason: self.reason,
-            claims: self.text.clone(),
+            claims,
             since_ms: self.since_ms,
             until_ms: self.until_ms,
             ..HeldQuery::default()
@@ -95,6 +133,28 @@ impl Filter {
     /// Whether a rejected callback has the wanted outcome.
     pub fn wants_rejected(&self, one: &Rejection) -> bool {
         self.outcome.is_none_or(|outcome| outcome == outcome_of(one))
+            && self.begins([one.transaction.as_deref(), one.user.as_deref()])
+    }
+
+    /// Whether only events have what is searched for.
+    const fn is_of_any_state(&self) -> bool {
+        self.state.is_none() && self.destination.is_none()
+    }
+
+    /// Whether an event has the wanted text.
+    pub fn is_about_line(&self, line: &Line) -> bool {
+        let event = match line.thing {
+            Thing::Event(id) => Some(id),
+            Thing::Rejection(_) | Thing::Nothing => None,
+        };
+        self.is_about([line.transaction.as_deref(), line.user.as_deref()], event)
+    }
+
+    /// Whether one of `texts` begins as wanted, if a beginning is searched for.
+    pub fn begins(&self, texts: [Option<&str>; 2]) -> bool {
+        self.beginning().is_none_or(|beginning| {
+            texts.into_iter().flatten().any(|text| text.to_lowercase().starts_with(&beginning))
+        })
     }
 
     fn source_id(&self, config: &Config) -> Option<SourceId> {
@@ -110,6 +170,9 @@ impl Filter {
     }
 
     fn is_about(&self, texts: [Option<&str>; 2], event: Option<EventId>) -> bool {
+        if self.beginning().is_some() {
+            return self.begins(texts);
+        }
         let Some(wanted) = self.text.as_deref() else { return true };
         texts.contains(&Some(wanted)) || self.event().is_some_and(|id| event == Some(id))
     }

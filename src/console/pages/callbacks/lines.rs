@@ -11,14 +11,18 @@ use crate::console::app::Console;
 use crate::console::page_error::PageError;
 use crate::intake::Passed;
 use crate::ledger::{
-    Cursor, EventBody, EventId, EventState, HeldId, LedgerError, LogQuery, Logged, Rejected,
-    Rejection,
+    Cursor, DeliveryQuery, DeliveryState, EventBody, EventId, EventState, HeldId, LedgerError,
+    LogQuery, Logged, Rejected, Rejection, TargetId,
 };
 use crate::registry::Subject;
 use crate::sender::{Effect, Outcome};
 
 /// Most ledger reads for one page: each read examines many events if a filter has few matches.
 const ASKED_MAX: usize = 3;
+
+/// Events per read, and reads per page, of a search for a beginning, which no index has.
+const SCAN: usize = 500;
+const SCANS_MAX: usize = 10;
 
 /// One callback.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub(super) struct Line {
     pub parameter: Option<String>,
     pub transaction: Option<String>,
     pub user: Option<String>,
+    pub item: Option<String>,
+    pub amount: Option<String>,
     pub thing: Thing,
     /// State of its deliveries.
     pub state: Option<EventState>,
@@ -147,8 +153,12 @@ async fn events(
     let Some(all) = filter.of_ledger(&console.config()) else {
         return Ok((List::ended(), List::ended()));
     };
-    let Some(text) = filter.text.clone() else {
-        let list = recorded(console, &all, &position.transactions, limit).await?;
+    if let Some(destination) = &filter.destination {
+        let of = delivered(console, filter, destination, &position.transactions, limit);
+        return Ok((of.await?, List::ended()));
+    }
+    let Some(text) = filter.text.clone().filter(|_| filter.beginning().is_none()) else {
+        let list = recorded(console, filter, &all, &position.transactions, limit).await?;
         return Ok((list, List::ended()));
     };
     if let Some(id) = filter.event() {
@@ -156,8 +166,8 @@ async fn events(
     }
     let by_transaction = LogQuery { transaction: Some(text.clone()), ..all.clone() };
     let by_user = LogQuery { user: Some(text), ..all };
-    let transactions = recorded(console, &by_transaction, &position.transactions, limit).await?;
-    let users = recorded(console, &by_user, &position.users, limit).await?;
+    let transactions = recorded(console, filter, &by_transaction, &position.transactions, limit).await?;
+    let users = recorded(console, filter, &by_user, &position.users, limit).await?;
     Ok((transactions, users))
 }
 
@@ -179,14 +189,52 @@ async fn one(
     Ok(list)
 }
 
+/// Events with an unsettled delivery to `destination`: pending ones, or dead ones.
+async fn delivered(
+    console: &Console,
+    filter: &Filter,
+    destination: &TargetId,
+    from: &Reach<Cursor>,
+    limit: usize,
+) -> Result<List<Cursor>, PageError> {
+    let state = match filter.state {
+        Some(EventState::Dead) => DeliveryState::Dead,
+        Some(EventState::Pending | EventState::Done) | None => DeliveryState::Pending,
+    };
+    let wanted = DeliveryQuery { state, target: Some(destination.clone()) };
+    let config = console.config();
+    let query = filter.of_ledger(&config).unwrap_or_default();
+    let mut list = List { from: from.clone(), lines: VecDeque::new(), to: from.clone() };
+    let cursor = match from {
+        Reach::Begin => None,
+        Reach::To(cursor) => Some(cursor.clone()),
+        Reach::End => return Ok(List::ended()),
+    };
+    let page = console.ledger().deliveries(&wanted, cursor.as_ref(), limit).await?;
+    for delivery in &page.deliveries {
+        let Some(detail) = console.ledger().event(delivery.event).await? else { continue };
+        let line = Line::of_event(&detail.event)?;
+        let is_wanted = query.source.as_ref().is_none_or(|source| *source == detail.event.source)
+            && query.in_time(detail.event.received_ms)
+            && filter.is_about_line(&line);
+        if is_wanted {
+            list.lines.push_back((Cursor::behind(delivery), line));
+        }
+    }
+    list.to = page.next.map_or(Reach::End, Reach::To);
+    Ok(list)
+}
+
 async fn recorded(
     console: &Console,
+    filter: &Filter,
     query: &LogQuery,
     from: &Reach<Cursor>,
     limit: usize,
 ) -> Result<List<Cursor>, PageError> {
     let mut list = List { from: from.clone(), lines: VecDeque::new(), to: from.clone() };
-    for _ in 0..ASKED_MAX {
+    let is_scan = filter.beginning().is_some();
+    for _ in 0..if is_scan { SCANS_MAX } else { ASKED_MAX } {
         let cursor = match &list.to {
             Reach::Begin => None,
             Reach::To(cursor) => Some(cursor.clone()),
@@ -196,11 +244,21 @@ async fn recorded(
         if missing == 0 {
             break;
         }
-        let page = console.ledger().query(query, cursor.as_ref(), missing).await?;
-        for event in &page.events {
-            list.lines.push_back((Cursor::after(event.id), Line::of_event(event)?));
-        }
+        let asked = if is_scan { SCAN } else { missing };
+        let page = console.ledger().query(query, cursor.as_ref(), asked).await?;
         list.to = page.next.map_or(Reach::End, Reach::To);
+        for event in &page.events {
+            let line = Line::of_event(event)?;
+            if !filter.begins([line.transaction.as_deref(), line.user.as_deref()]) {
+                continue;
+            }
+            if list.lines.len() >= limit {
+                // The rest of what was read belongs to the next page.
+                list.to = list.lines.back().map_or(list.to, |(place, _)| Reach::To(place.clone()));
+                break;
+            }
+            list.lines.push_back((Cursor::after(event.id), line));
+        }
     }
     Ok(list)
 }
@@ -262,6 +320,8 @@ impl Line {
             parameter: None,
             transaction: Some(event.transaction.into_owned()),
             user: event.user.map(std::borrow::Cow::into_owned),
+            item: event.item.map(std::borrow::Cow::into_owned),
+            amount: event.amount.map(std::borrow::Cow::into_owned),
             thing: Thing::Event(logged.id),
             state: Some(logged.state),
             is_test: logged.test,
@@ -282,6 +342,8 @@ impl Line {
             parameter: None,
             transaction: one.transaction.clone(),
             user: one.user.clone(),
+            item: None,
+            amount: None,
             thing: match (one.outcome, one.event) {
                 (Outcome::Duplicate | Outcome::Conflict | Outcome::Ambiguous, Some(first)) => {
                     Thing::Event(first)
@@ -307,6 +369,8 @@ impl Line {
             parameter: one.parameter.clone(),
             transaction: one.transaction.clone(),
             user: one.user.clone(),
+            item: None,
+            amount: None,
             thing: Thing::Rejection(one.id),
             state: None,
             is_test: false,
@@ -315,6 +379,11 @@ impl Line {
             took: Some(one.took),
             subject: Some(Subject::rejection(&one.source, &one.request)),
         }
+    }
+
+    /// Whether its page is that of an earlier event.
+    pub fn is_repeated(&self) -> bool {
+        self.outcome != Outcome::Accepted && matches!(self.thing, Thing::Event(_))
     }
 
     fn event(&self) -> Option<EventId> {

@@ -1,8 +1,9 @@
 //! The filter of dead letters.
 
 use super::WHAT_TIME;
-use crate::clock::UnixMillis;
+use crate::clock::{UnixMillis, now_ms};
 use crate::config::Config;
+use crate::console::components::span::{self, Preset};
 use crate::console::fields::{self, Fields};
 use crate::console::page_error::PageError;
 use crate::ledger::{LogQuery, SourceId, TargetId};
@@ -16,7 +17,7 @@ pub(super) struct Filter {
     given: Vec<(&'static str, String)>,
 }
 
-const NAMES: [&str; 4] = ["destination", "source", "since", "until"];
+const NAMES: [&str; 5] = ["destination", "source", "span", "since", "until"];
 
 impl Filter {
     pub fn read(fields: &Fields) -> Result<Self, PageError> {
@@ -25,7 +26,9 @@ impl Filter {
             fields.text(name).map(read).transpose()
         };
         let given = NAMES.iter().filter_map(|name| Some((*name, fields.text(name)?.to_owned())));
-        Ok(Self { since_ms: at("since")?, until_ms: at("until")?, given: given.collect() })
+        let span = fields.text(span::FIELD).and_then(Preset::find);
+        let since = span.map(|span| span.since_ms(now_ms()));
+        Ok(Self { since_ms: at("since")?.or(since), until_ms: at("until")?, given: given.collect() })
     }
 
     /// A field, unchanged; empty if it is missing.

@@ -11,7 +11,7 @@ use crate::ledger::{
 };
 
 /// Events per page.
-const PAGE: usize = 50;
+pub(super) const PAGE: usize = 50;
 
 /// Most events read for one page. With a rare source, the next page continues the search.
 const READ_MAX: usize = 500;
@@ -21,18 +21,20 @@ const LISTED: usize = 100;
 
 /// An event with dead deliveries.
 #[derive(Debug)]
-pub(super) struct Letter {
+pub(in crate::console::pages) struct Letter {
     pub event: EventId,
     pub at_ms: UnixMillis,
     pub source: String,
     pub transaction: String,
     pub user: Option<String>,
+    pub item: Option<String>,
+    pub amount: Option<String>,
     pub deliveries: Vec<Dead>,
 }
 
 /// A dead delivery.
 #[derive(Debug)]
-pub(super) struct Dead {
+pub(in crate::console::pages) struct Dead {
     pub target: TargetId,
     /// Number of attempts.
     pub attempts: usize,
@@ -92,6 +94,57 @@ pub(super) async fn find(
     }
 }
 
+/// The number of events with matching dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub events: u64,
+    /// Whether there are more: counting stopped at a bound.
+    pub more: bool,
+}
+
+/// Deliveries per read of a count.
+const COUNTED: usize = 1_000;
+
+/// Most reads of a count.
+const COUNTS_MAX: usize = 20;
+
+/// Counts the events that `filter` matches. A filter by source reads each event, and stops after
+/// [`READ_MAX`].
+pub(super) async fn count(console: &Console, filter: &Filter) -> Result<Counted, PageError> {
+    let log = filter.log(&console.config());
+    let wanted = DeliveryQuery { state: DeliveryState::Dead, target: filter.target() };
+    let mut next = filter.until_ms.map(Cursor::deliveries_before);
+    let (mut events, mut read, mut last) = (0, 0, None);
+    for _ in 0..COUNTS_MAX {
+        let page = console.ledger().deliveries(&wanted, next.as_ref(), COUNTED).await?;
+        for delivery in &page.deliveries {
+            if log.since_ms.is_some_and(|since| delivery.event.ms() < since) {
+                return Ok(Counted { events, more: false });
+            }
+            if last == Some(delivery.event) || !log.in_time(delivery.event.ms()) {
+                continue;
+            }
+            last = Some(delivery.event);
+            if let Some(source) = &log.source {
+                if read >= READ_MAX {
+                    return Ok(Counted { events, more: true });
+                }
+                read += 1;
+                let detail = console.ledger().event(delivery.event).await?;
+                if detail.is_none_or(|detail| detail.event.source != *source) {
+                    continue;
+                }
+            }
+            events += 1;
+        }
+        if page.next.is_none() {
+            return Ok(Counted { events, more: false });
+        }
+        next = page.next;
+    }
+    Ok(Counted { events, more: true })
+}
+
 /// Groups deliveries by event. If the list continues, its last event may have more deliveries, so it
 /// is left for the next read, unless it is the only one.
 fn whole_events(deliveries: &[Delivery], goes_on: bool) -> impl Iterator<Item = &[Delivery]> {
@@ -122,6 +175,8 @@ fn letter(detail: EventDetail, target: Option<&TargetId>) -> Result<Option<Lette
         source: event.source.into_owned(),
         transaction: event.transaction.into_owned(),
         user: event.user.map(std::borrow::Cow::into_owned),
+        item: event.item.map(std::borrow::Cow::into_owned),
+        amount: event.amount.map(std::borrow::Cow::into_owned),
         deliveries,
     }))
 }

@@ -6,7 +6,7 @@ use super::{LIVE, REPLAYS};
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::facts::facts;
-use crate::console::components::{form, notice, table, time};
+use crate::console::components::{form, live, notice, table, time, value};
 use crate::console::page_error::PageError;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
@@ -19,14 +19,14 @@ use crate::operator::cancel_replay;
 const SHOWN_MAX: usize = 10;
 
 /// Refresh interval of the script, in seconds.
-const EVERY_S: u64 = 1;
+const EVERY_S: u32 = 1;
 
 texts! {
     TITLE = "Replay {}", "重新投递任务 {}";
     ORDERS = "Replays", "重新投递任务";
     CAPTION = "Latest first, since the start of this gateway", "最新在前，自本网关启动以来";
     NONE = "No replays since the start of this gateway.", "自本网关启动以来没有重新投递任务。";
-    GIVEN = "Started (UTC)", "开始时间（UTC）";
+    GIVEN = "Started", "开始时间";
     STATE = "State", "状态";
     SEEN = "Events checked", "已检查的事件";
     OF = "{} of about {}", "{} / 约 {}";
@@ -57,7 +57,7 @@ pub(super) fn page(console: &Console, visit: &Visit, id: &str) -> PageResult {
     let progress = progress(console, id)?;
     let live = format!("{}/{LIVE}", path(progress.id));
     let middle = html! {
-        div #live data-live=(live) data-every=(EVERY_S) { (shown(visit, &progress)) }
+        (live::frame(visit.lang, &live, EVERY_S, &shown(visit, &progress)))
         p { a href=(Area::DeadLetters.path()) { (LIST.of(visit.lang)) } }
     };
     Ok(Reply::Page(TITLE.fill(visit.lang, &[&progress.id]), middle))
@@ -85,8 +85,8 @@ fn shown(visit: &Visit, progress: &ReplayProgress) -> Markup {
             (STATE, badge(visit, &progress.state)),
             (GIVEN, time::time(progress.at_ms)),
             (SEEN, seen(visit, progress)),
-            (EVENTS, html! { (progress.events) }),
-            (DELIVERIES, html! { (progress.deliveries) }),
+            (EVENTS, html! { (value::count(progress.events)) }),
+            (DELIVERIES, html! { (value::count(progress.deliveries)) }),
         ],
     );
     let action = format!("{}/cancel", path(progress.id));
@@ -99,7 +99,7 @@ fn shown(visit: &Visit, progress: &ReplayProgress) -> Markup {
             (all)
             @if runs {
                 p { a href=(path(progress.id)) { (AGAIN.of(lang)) } }
-                (form::change(visit, &action, &html! {
+                (form::support(visit, &action, &html! {
                     p.hint #cancel-hint { (CANCEL_WHAT.of(lang)) }
                     button.danger type="submit" aria-describedby="cancel-hint" { (CANCEL.of(lang)) }
                 }))

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use crate::clock::{UnixMillis, now_ms};
-use crate::config::{Config, Source};
+use crate::config::Source;
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::facts::facts;
@@ -13,7 +13,7 @@ use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::text::{Text, texts};
 use crate::ledger::{EventBody, EventId, HeldId, HeldQuery, LogQuery, Rejected, SourceId};
-use crate::operator::{CallError, Called, call};
+use crate::operator::{CallError, CallPurpose, Called, call};
 use crate::sender::{Outcome, OwnedRequest};
 
 texts! {
@@ -61,12 +61,12 @@ impl Sent {
     /// Sends `request` and looks up its outcome.
     pub async fn to(
         console: &Console,
-        config: &Config,
         source: &Source,
         request: &OwnedRequest,
+        purpose: CallPurpose<'_>,
     ) -> Result<Self, PageError> {
-        let before = Before::now(console);
-        let answer = call(&config.server, console.tools.callbacks, request).await;
+        let (before, config) = (Before::now(console), console.config());
+        let answer = call(&config.server, console.tools.callbacks, request, purpose).await;
         let recorded = before.recorded(console, source, request).await?;
         Ok(Self { answer, recorded })
     }

@@ -29,8 +29,15 @@ texts! {
     AT = "Received (UTC)", "接收时间（UTC）";
     AT_HINT = "If empty, the current time.", "留空表示当前时间。";
     EXPLAIN = "Explain callback", "诊断回调";
-    SEND = "Send to this gateway", "发送到本网关";
-    SEND_HINT = "A verified callback is recorded and delivered like any other.", "已验证的回调与其他回调一样，会被记录并投递。";
+    SEND = "Send as a test", "作为测试发送";
+    SEND_HINT = "Recorded and delivered with \"test\": true and without effect: a backend must not grant it. The transaction stays free for a real callback.",
+        "以 \"test\": true 记录并投递，不产生奖励效果，后端不应发放。该交易号仍可用于真实回调。";
+    REAL = "Send as a real callback…", "作为真实回调发送……";
+    REAL_HINT = "For a captured callback that never arrived. If it verifies, it is recorded and delivered like any other: the player gets the reward.",
+        "用于已截获但从未到达的回调。若通过验签，将像其他回调一样记录并投递：玩家会得到奖励。";
+    REAL_SURE = "Grant the reward of 1 callback", "发放 1 个回调的奖励";
+    REAL_SEND = "Send real callback", "发送真实回调";
+    NOT_SURE = "Nothing was sent. Confirm the grant first.", "未发送，请先勾选确认。";
     PARAMETER = "Parameter", "参数";
     TRANSACTION = "Transaction", "交易号";
     USER = "User", "用户";
@@ -147,13 +154,29 @@ impl<'s> Sheet<'s> {
                     div.actions {
                         button type="submit" name="do" value="explain" { (EXPLAIN.of(lang)) }
                         @if visit.viewer.may_change() {
-                            button.quiet type="submit" name="do" value="send" { (SEND.of(lang)) }
-                            span.hint { (SEND_HINT.of(lang)) }
+                            button.quiet type="submit" name="do" value="send" aria-describedby="send-hint" { (SEND.of(lang)) }
+                            span.hint #send-hint { (SEND_HINT.of(lang)) }
+                        }
+                    }
+                    @if visit.viewer.may_change() {
+                        details open[self.errors.of("sure").is_some()] {
+                            summary { (REAL.of(lang)) }
+                            p.hint { (REAL_HINT.of(lang)) }
+                            label.check { input type="checkbox" name="sure" value="yes"; (REAL_SURE.of(lang)) }
+                            div.actions {
+                                button.danger type="submit" name="do" value="deliver" { (REAL_SEND.of(lang)) }
+                            }
                         }
                     }
                 }))
             }
         }
+    }
+
+    /// The error that a real callback was not confirmed, if it was not.
+    pub fn unconfirmed(&self, lang: Lang) -> Option<FormErrors> {
+        let is_sure = self.form.is_some_and(|form| form.text("sure") == Some("yes"));
+        (!is_sure).then(|| FormErrors::one("sure", NOT_SURE.of(lang)))
     }
 
     fn name(&self) -> Markup {

@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::form::{self, Typed};
 use super::{Backlog, due, path_of, state, stored};
+use crate::clock::{instant, now_ms};
 use crate::config::{Config, Destination, Origin, Table};
 use crate::console::app::Console;
 use crate::console::area::Area;
@@ -16,12 +17,14 @@ use crate::console::fields::{Fields, query};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{self, FormErrors, deletion, foreign};
+use crate::console::pages::overview::Figures;
 use crate::console::pages::sources;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
-use crate::delivery::{Condition, PauseReason};
+use crate::delivery::{Condition, LastAttempts, PauseReason};
 use crate::ledger::TargetId;
+use crate::sender::Outcome;
 use crate::operator::Tried;
 use crate::registry::{Managed, RunningConfig};
 
@@ -35,6 +38,7 @@ texts! {
     IN_FLIGHT = "Attempts in flight", "进行中的尝试";
     ORIGIN = "Origin", "定义位置";
     CHANGED = "Changed", "最后更改";
+    CHANGED_BY = "by {}", "操作者：{}";
     USED = "Sources", "来源";
     PAUSED_SINCE = "Paused", "暂停时间";
     BY_OPERATOR = "by {}", "由 {} 暂停";
@@ -45,6 +49,14 @@ texts! {
     KEY = "Key", "键";
     VALUE = "Value", "值";
     NOTHING = "None.", "无。";
+    REASON = "Reason for the pause", "暂停原因";
+    NOTE = "Reason", "原因";
+    LAST_SUCCESS = "Last success", "最近成功";
+    LAST_FAILURE = "Last failure", "最近失败";
+    FAILURES = "Failures in a row", "连续失败";
+    RATE = "Successful attempts, last hour", "最近一小时成功率";
+    LATENCIES = "Latency p50, p99", "耗时 p50、p99";
+    NO_ANSWER = "no response", "无响应";
     PAUSE = "Pause destination", "暂停投递目标";
     RESUME = "Resume destination", "恢复投递目标";
     PAUSE_HINT = "A paused destination receives nothing. Events are still recorded and wait.", "暂停后不再投递；事件照常记录并等待。";
@@ -100,13 +112,17 @@ pub async fn page(console: &Console, visit: &Visit, view: &View<'_>) -> PageResu
     let origin = found.map_or(Origin::Admin, |found| found.origin);
     let is_ours = origin == Origin::Admin;
     let changed = shown["changed_at"].as_str().zip(shown["changed_by"].as_str());
+    let mut facts_of = health(lang, condition.as_ref(), Backlog::of(&stats, &target), name);
+    let history: Vec<_> = console.tools.metrics.attempts.find(name).into_iter().collect();
+    let figures = Figures::of(&history, &[Outcome::Accepted], instant());
+    facts_of.extend([(RATE, figures.share()), (LATENCIES, figures.latency_in_ms())]);
     let middle = html! {
         (managed::done(visit))
         (view.errors.show(lang))
         @if let Some(tried) = &view.tried { (outcome(lang, tried)) }
         @if found.is_none() { (left_out(lang, &state, name)) }
         @if !is_ours { (foreign(lang, origin)) }
-        (facts(lang, &health(lang, condition.as_ref(), Backlog::of(&stats, &target), name)))
+        (facts(lang, &facts_of))
         @if let Some(found) = found { (about(lang, &state.config, found, changed)) }
         @if let Some(condition) = &condition { (pause_section(visit, name, condition)) (test_section(visit, name)) }
         @if is_ours { (edit_section(console, visit, view)?) }
@@ -137,13 +153,41 @@ fn health(
             PauseReason::Gone => GONE.of(lang).to_owned(),
         };
         all.push((PAUSED_SINCE, html! { (time::time(pause.at_ms)) ", " (why) }));
+        if let Some(note) = &pause.note {
+            all.push((NOTE, value::whole(note)));
+        }
     }
     let letters = format!("{}{}", Area::DeadLetters.path(), query(&[("destination", name)]));
-    all.push((PENDING, html! { (pending) }));
-    all.push((DEAD, html! { @if dead > 0 { a href=(letters) { (dead) } } @else { "0" } }));
+    let waiting = format!(
+        "{}{}",
+        Area::Callbacks.path(),
+        query(&[("state", "pending"), ("destination", name)])
+    );
+    all.push((PENDING, html! { @if pending > 0 { a href=(waiting) { (value::count(pending)) } } @else { "0" } }));
+    all.push((DEAD, html! { @if dead > 0 { a href=(letters) { (value::count(dead)) } } @else { "0" } }));
     all.push((OLDEST, due(lang, oldest)));
     if let Some(condition) = condition {
         all.push((IN_FLIGHT, html! { (condition.in_flight) }));
+        all.extend(last(lang, &condition.last));
+    }
+    all
+}
+
+/// The last attempts.
+fn last(lang: Lang, last: &LastAttempts) -> Vec<(Text, Markup)> {
+    let mut all = Vec::new();
+    let success = last.success_ms.map(|ms| time::ago(lang, ms, now_ms()));
+    all.push((LAST_SUCCESS, success.unwrap_or_else(|| value::maybe(None))));
+    if let Some(failure) = &last.failure {
+        let status = failure.status.map_or_else(|| NO_ANSWER.of(lang).to_owned(), |of| of.to_string());
+        let shown = html! {
+            (time::ago(lang, failure.at_ms, now_ms())) ": " (status)
+            @if let Some(error) = &failure.error { " " span lang="en" { (value::short(error)) } }
+        };
+        all.push((LAST_FAILURE, shown));
+    }
+    if last.failures > 0 {
+        all.push((FAILURES, html! { b { (last.failures) } }));
     }
     all
 }
@@ -178,7 +222,7 @@ fn about(
         (ORIGIN, html! { (managed::origin(found.origin).of(lang)) }),
     ];
     if let Some((at, who)) = changed {
-        all.push((CHANGED, html! { (value::short(at)) ", " (value::short(who)) }));
+        all.push((CHANGED, html! { (time::stored(at)) ", " (CHANGED_BY.fill(lang, &[&who])) }));
     }
     let written = Table::clone(&found.shown);
     let rows: Vec<_> = written
@@ -202,11 +246,11 @@ fn pause_section(visit: &Visit, name: &str, condition: &Condition) -> Markup {
     let is_paused = condition.paused.is_some();
     let (verb, word) = if is_paused { ("resume", RESUME) } else { ("pause", PAUSE) };
     html! {
-        div.actions {
+        div.actions #pause {
             (forms::change(visit, &format!("{}/{verb}", path_of(name)), &html! {
+                @if !is_paused { (Field { hint: Some(PAUSE_HINT), ..Field::new("reason", REASON) }.show(lang)) }
                 button.quiet type="submit" { (word.of(lang)) }
             }))
-            @if !is_paused && visit.viewer.may_change() { span.hint { (PAUSE_HINT.of(lang)) } }
         }
     }
 }
@@ -239,10 +283,9 @@ fn outcome(lang: Lang, tried: &Tried) -> Markup {
         false => (Tone::Bad, NOT_DELIVERED),
     };
     let status = attempt.status.map(|status| status.to_string());
-    let took = std::time::Duration::from_millis(u64::from(attempt.latency_ms));
     let mut all = vec![
         (STATUS, value::maybe(status.as_deref())),
-        (TOOK, html! { (time::took(took)) }),
+        (TOOK, html! { (time::millis(attempt.latency_ms)) }),
         (EVENT_ID, html! { code { (tried.event) } }),
     ];
     if let Some(error) = &attempt.error {

@@ -9,8 +9,8 @@ use crate::console::components::facts::facts;
 use crate::console::components::value;
 use crate::console::text::texts;
 use crate::console::visit::Visit;
-use crate::ledger::EventBody;
-use crate::sender::{Answer, Outcome, Reply};
+use crate::ledger::{EventBody, Rejected, Rejection};
+use crate::sender::{Answer, Outcome, Reason, Reply};
 
 texts! {
     TITLE = "Reply", "应答";
@@ -21,6 +21,7 @@ texts! {
     KEPT = "Stored with the event. A duplicate gets the same reply.", "随事件保存。重复回调得到相同的应答。";
     FIXED = "The current reply of this source to every accepted callback. The verdict of an inline destination may have led to another one.",
         "该来源当前对所有已接受回调的应答。若有 inline 目标，其判定可能使实际应答不同。";
+    OF_REJECTION = "The current reply of this source to a callback that is rejected for this reason.", "该来源当前对因此原因被拒绝的回调的应答。";
     GONE = "The source no longer exists. The reply was the usual one of the sender; it did not depend on the callback.",
         "来源已不存在。应答为该发送方的常规应答，与回调内容无关。";
 }
@@ -50,6 +51,29 @@ pub fn section(
                 Some(Reply::Answer(answer)) => { p.hint { (note.of(lang)) } (shown(visit, answer)) },
                 Some(Reply::Silence) => p { (SILENCE.of(lang)) },
                 None => p { (GONE.of(lang)) },
+            }
+        }
+    }
+}
+
+/// The section about the reply to a rejected callback: what `source` replies now for its reason.
+pub fn rejected(visit: &Visit, source: &Source, kept: &Rejection) -> Markup {
+    let lang = visit.lang;
+    let Rejected::For(reason) = kept.reason else { return html! {} };
+    let headers = kept.request.header_map();
+    let callback = source.recipe.read(kept.request.as_request("", &headers), kept.at_ms);
+    let outcome = match reason {
+        Reason::Disabled => Outcome::Disabled,
+        _ => Outcome::Rejected,
+    };
+    let reply = callback.reply(outcome, Some(reason), &|| [0; 16]);
+    html! {
+        section aria-labelledby="answer" {
+            h2 #answer { (TITLE.of(lang)) }
+            p.hint { (OF_REJECTION.of(lang)) }
+            @match &reply {
+                Reply::Answer(answer) => (shown(visit, answer)),
+                Reply::Silence => p { (SILENCE.of(lang)) },
             }
         }
     }

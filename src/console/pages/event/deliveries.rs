@@ -1,11 +1,11 @@
 //! Deliveries of an event, attempt by attempt, and the replay button.
 
-use std::time::Duration;
-
 use maud::{Markup, html};
 
+use crate::clock::now_ms;
 use crate::console::area::Area;
-use crate::console::components::{badge, form, time, value};
+use crate::console::components::{badge, form, json, time, value};
+use crate::console::pages::destinations;
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::ledger::{Attempt, Delivery, EventDetail};
@@ -13,10 +13,14 @@ use crate::ledger::{Attempt, Delivery, EventDetail};
 texts! {
     TITLE = "Deliveries", "投递";
     NONE = "The source has no destination, so nothing is delivered.", "该来源没有投递目标，因此不投递。";
-    REPLAY = "Replay event", "重新投递事件";
-    WHAT = "Delivers the event again, with the same id, to each of these destinations.", "以相同的 ID 向以下每个目标重新投递该事件。";
+    OPEN = "Replay event…", "重新投递事件……";
+    REPLAY = "Replay to {} destinations", "重新投递到 {} 个目标";
+    REPLAY_ONE = "Replay to 1 destination", "重新投递到 1 个目标";
+    WHAT = "Delivers the event again, with the same id, to each destination below. A backend that handles the id twice may grant twice.",
+        "以相同的 ID 向以下每个目标重新投递该事件。未按 ID 去重的后端可能重复发放。";
     DUE = "Next attempt", "下次尝试";
     NO_ATTEMPT = "No attempt has finished yet.", "尚无已完成的尝试。";
+    ATTEMPT = "Attempt {}", "第 {} 次尝试";
     STATUS = "Status {}", "状态码 {}";
     NO_ANSWER = "No response", "无响应";
     IN = "after {}", "耗时 {}";
@@ -26,51 +30,70 @@ texts! {
 pub fn section(visit: &Visit, detail: &EventDetail) -> Markup {
     let lang = visit.lang;
     let action = format!("{}/{}/replay", Area::Event.path(), detail.event.id);
+    let button = match detail.deliveries.len() {
+        1 => REPLAY_ONE.of(lang).to_owned(),
+        count => REPLAY.fill(lang, &[&count]),
+    };
     html! {
         section aria-labelledby="deliveries" {
             h2 #deliveries { (TITLE.of(lang)) }
             @if detail.deliveries.is_empty() { p.empty { (NONE.of(lang)) } }
-            @else {
-                p.hint #replay-hint { (WHAT.of(lang)) }
-                (form::change(visit, &action, &html! {
-                    button type="submit" aria-describedby="replay-hint" { (REPLAY.of(lang)) }
-                }))
-            }
             @for delivery in &detail.deliveries { (one(visit, delivery)) }
+            @if !detail.deliveries.is_empty() {
+                @if visit.viewer.may_support() {
+                    details {
+                        summary { (OPEN.of(lang)) }
+                        p.hint #replay-hint { (WHAT.of(lang)) }
+                        (form::to(visit, &action, &html! {
+                            button type="submit" aria-describedby="replay-hint" { (button) }
+                        }))
+                    }
+                } @else { (form::support(visit, &action, &html! {})) }
+            }
         }
     }
 }
 
 fn one(visit: &Visit, delivery: &Delivery) -> Markup {
     let lang = visit.lang;
+    let name = delivery.target.as_str();
     html! {
-        h3 { (value::short(delivery.target.as_str())) " " (badge::delivery(lang, delivery.state)) }
-        @if let Some(due) = delivery.due_ms { p { (DUE.of(lang)) " " (time::time(due)) } }
+        h3 {
+            a href=(destinations::path_of(name)) { (value::short(name)) }
+            " " (badge::delivery(lang, delivery.state))
+        }
         @if delivery.attempts.is_empty() { p.empty { (NO_ATTEMPT.of(lang)) } }
-        @else {
-            ol.timeline { @for attempt in &delivery.attempts { (tried(visit, attempt)) } }
+        @if !delivery.attempts.is_empty() || delivery.due_ms.is_some() {
+            ol.timeline {
+                @for (at, attempt) in delivery.attempts.iter().enumerate() { (tried(visit, at + 1, attempt)) }
+                @if let Some(due) = delivery.due_ms {
+                    li.next {
+                        p { (DUE.of(lang)) " " b { (time::from_now(lang, due, now_ms())) } " · " (time::time(due)) }
+                    }
+                }
+            }
         }
     }
 }
 
-fn tried(visit: &Visit, attempt: &Attempt) -> Markup {
+fn tried(visit: &Visit, number: usize, attempt: &Attempt) -> Markup {
     let lang = visit.lang;
-    let took = Duration::from_millis(u64::from(attempt.latency_ms));
     let is_good = attempt.status.is_some_and(|status| (200..300).contains(&status));
+    let head = String::from_utf8_lossy(&attempt.head);
     html! {
         li.(if is_good { "good" } else { "bad" }) {
             p {
-                (time::time(attempt.at_ms)) " · "
+                (ATTEMPT.fill(lang, &[&number])) " · " (time::exact(attempt.at_ms)) " · "
                 b {
                     @match attempt.status {
                         Some(status) => (STATUS.fill(lang, &[&status])),
                         None => (NO_ANSWER.of(lang)),
                     }
                 }
-                " · " (IN.fill(lang, &[&time::took(took)]))
+                " · " (IN.fill(lang, &[&time::millis(attempt.latency_ms)]))
             }
             @if let Some(error) = &attempt.error { p lang="en" { (value::whole(error)) } }
-            @if !attempt.head.is_empty() { (value::block(&String::from_utf8_lossy(&attempt.head))) }
+            @if !head.is_empty() { (value::block(json::pretty(&head).as_deref().unwrap_or(&head))) }
         }
     }
 }

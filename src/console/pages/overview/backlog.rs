@@ -2,12 +2,17 @@
 
 use maud::{Markup, html};
 
+use super::Figures;
+use crate::clock::instant;
 use crate::console::app::Console;
 use crate::console::components::{table, time, value};
-use crate::console::text::{Text, texts};
+use crate::console::area::Area;
+use crate::console::fields::query;
+use crate::console::pages::destinations;
+use crate::console::text::texts;
 use crate::console::visit::Visit;
-use crate::delivery::{BreakerState, Condition};
-use crate::ledger::{LedgerError, Stats, TargetId};
+use crate::ledger::{LedgerError, Stats, TargetId, TargetStats};
+use crate::sender::Outcome;
 
 /// Most destinations shown; with more, only those with a backlog.
 const SHOWN_MAX: usize = 50;
@@ -21,10 +26,8 @@ texts! {
     DEAD = "Dead", "死信";
     OLDEST = "Oldest due", "最早到期";
     STATE = "State", "状态";
-    PAUSED = "Paused", "已暂停";
-    OPEN = "Open", "已熔断";
-    TRYING = "Half-open", "试探中";
-    WELL = "Active", "正常";
+    RATE = "Successful attempts, last hour", "最近一小时成功率";
+    LATENCY = "p50, p99", "p50、p99";
 }
 
 /// The section about destinations.
@@ -49,28 +52,43 @@ pub async fn section(
     for name in names {
         let target = of(name);
         let condition = console.tools.control.condition(&TargetId::from(name)).await;
+        let history: Vec<_> = console.tools.metrics.attempts.find(name).into_iter().collect();
+        let figures = Figures::of(&history, &[Outcome::Accepted], instant());
         let due = target.and_then(|target| target.oldest_due);
         rows.push(vec![
-            value::short(name),
-            html! { (target.map_or(0, |target| target.pending)) },
-            html! { (target.map_or(0, |target| target.dead)) },
+            html! { a href=(destinations::path_of(name)) { (value::short(name)) } },
+            destinations::state(lang, condition.as_ref()),
+            waiting(name, target),
+            dead(name, target),
             html! { @match due { Some(due) => (time::length(lang, due)), None => (value::maybe(None)) } },
-            html! { @match condition { Some(one) => (word(&one).of(lang)), None => (value::maybe(None)) } },
+            figures.share(),
+            figures.latency_in_ms(),
         ]);
     }
     html! {
         section aria-labelledby="backlog" {
             h2 #backlog { (TITLE.of(lang)) }
-            (table::table(lang, CAPTION.of(lang), &[NAME, PENDING, DEAD, OLDEST, STATE], &rows, EMPTY))
+            (table::table(lang, CAPTION.of(lang), &[NAME, STATE, PENDING, DEAD, OLDEST, RATE, LATENCY], &rows, EMPTY))
         }
     }
 }
 
-fn word(condition: &Condition) -> Text {
-    match (&condition.paused, condition.breaker) {
-        (Some(_), _) => PAUSED,
-        (None, BreakerState::Open) => OPEN,
-        (None, BreakerState::HalfOpen) => TRYING,
-        (None, BreakerState::Closed) => WELL,
+/// The pending deliveries, with a link to their events.
+fn waiting(name: &str, target: Option<&TargetStats>) -> Markup {
+    match target.map_or(0, |target| target.pending) {
+        0 => value::number(0),
+        pending => {
+            let asked = query(&[("state", "pending"), ("destination", name)]);
+            html! { a href={ (Area::Callbacks.path()) (asked) } { (value::number(pending)) } }
+        }
+    }
+}
+
+fn dead(name: &str, target: Option<&TargetStats>) -> Markup {
+    match target.map_or(0, |target| target.dead) {
+        0 => value::number(0),
+        dead => html! {
+            a href={ (Area::DeadLetters.path()) (query(&[("destination", name)])) } { (value::number(dead)) }
+        },
     }
 }

@@ -6,7 +6,8 @@ use maud::{Markup, html};
 
 use crate::console::app::Console;
 use crate::console::components::facts::facts;
-use crate::console::components::{notice, time};
+use crate::console::area::Area;
+use crate::console::components::{notice, time, value};
 use crate::console::lang::Lang;
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
@@ -60,10 +61,10 @@ pub async fn section(
             None => NOTHING_DUE.of(lang).to_owned(),
         };
         all.extend([
-            (EVENTS, html! { (stats.events) }),
-            (KEYS, html! { (stats.keys) }),
-            (PENDING, html! { (stats.pending) }),
-            (DEAD, html! { (stats.dead) }),
+            (EVENTS, html! { (value::count(stats.events)) }),
+            (KEYS, html! { (value::count(stats.keys)) }),
+            (PENDING, html! { a href={ (Area::Callbacks.path()) "?state=pending" } { (value::count(stats.pending)) } }),
+            (DEAD, html! { a href=(Area::DeadLetters.path()) { (value::count(stats.dead)) } }),
             (OLDEST, html! { (oldest) }),
         ]);
     }

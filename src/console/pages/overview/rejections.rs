@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::Scope;
 use crate::console::app::Console;
 use crate::console::area::Area;
-use crate::console::components::{badge, table};
+use crate::console::components::{badge, table, value};
 use crate::console::fields::query;
 use crate::console::lang::Lang;
 use crate::console::text::texts;
@@ -33,7 +33,7 @@ pub fn section(console: &Console, lang: Lang, scope: &Scope<'_>) -> Markup {
         let mut pairs = vec![("reason", reason.as_str())];
         pairs.extend(scope.source.map(|source| ("source", source)));
         let link = format!("{}{}", Area::Callbacks.path(), query(&pairs));
-        vec![html! { a href=(link) { (badge::reason(lang, *reason)) } }, html! { (count) }]
+        vec![html! { a href=(link) { (badge::reason(lang, *reason)) } }, value::number(*count)]
     };
     let rows: Vec<_> = all.iter().map(row).collect();
     html! {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use maud::{Markup, html};
 
-use super::phrases::phrase;
+use super::phrases::{self, phrase};
 use super::{EXAMPLE, PASTE_TOOLS};
 use crate::console::components::value;
 use crate::console::lang::Lang;
@@ -75,7 +75,7 @@ fn item(lang: Lang, one: &Cell) -> Markup {
     }
 }
 
-fn cell(lang: Lang, one: &Cell) -> Markup {
+pub(in crate::console) fn cell(lang: Lang, one: &Cell) -> Markup {
     match one {
         Cell::Code(text) if text.is_empty() => html! {},
         Cell::Code(text) => html! { code { (value::whole(text)) } },
@@ -88,6 +88,9 @@ fn words(lang: Lang, text: &str) -> Markup {
     match (phrase(text), lang) {
         (Some(known), _) => html! { (known.of(lang)) },
         (None, Lang::En) => value::whole(text),
-        (None, Lang::Zh) => html! { span lang="en" { (value::whole(text)) } },
+        (None, Lang::Zh) => match phrases::made(text) {
+            Some(known) => html! { (known) },
+            None => html! { span lang="en" { (value::whole(text)) } },
+        },
     }
 }

@@ -8,6 +8,24 @@ pub(super) fn phrase(english: &str) -> Option<Text> {
     PHRASES.iter().find(|known| known.0 == english).map(|known| known.1)
 }
 
+/// The Chinese text of a phrase that contains a value: the number of retries and the like.
+pub(super) fn made(english: &str) -> Option<String> {
+    if english == "no reply: held until the sender times out" {
+        return Some(String::from("不应答：挂起，直到发送方超时"));
+    }
+    if let Some((count, gaps)) = english.split_once(" times, after ") {
+        return Some(format!("{count} 次，间隔 {gaps}"));
+    }
+    if let Some(count) = english.strip_suffix(" times") {
+        return Some(format!("{count} 次"));
+    }
+    if let Some(period) = english.strip_suffix(" in total") {
+        return Some(format!("共 {period}"));
+    }
+    let (past, ahead) = english.strip_prefix("at most ")?.split_once(" old, ")?;
+    Some(format!("最多早 {past}，晚 {}", ahead.strip_suffix(" ahead")?))
+}
+
 /// A phrase and its texts, found by the English one.
 struct Phrase(&'static str, Text);
 

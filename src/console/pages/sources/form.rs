@@ -254,8 +254,20 @@ pub fn read(
     lang: Lang,
     form: &Fields,
     sender: &Sender,
-    mut table: Table,
+    table: Table,
 ) -> Result<Table, FormErrors> {
+    let (table, errors) = read_all(lang, form, sender, table);
+    if errors.is_empty() { Ok(table) } else { Err(errors) }
+}
+
+/// The fields without an error, applied to `table`, and the errors of the others.
+pub fn read_all(
+    lang: Lang,
+    form: &Fields,
+    sender: &Sender,
+    mut table: Table,
+) -> (Table, FormErrors) {
+    let mut errors = FormErrors::default();
     for key in ["template", "max_age", "rate"] {
         set(&mut table, key, form.text(key).map(|text| json!(text)));
     }
@@ -274,15 +286,18 @@ pub fn read(
     let settings = sender.settings().iter().map(|(name, _)| name.as_str());
     for name in settings.chain(sender.key_set().map(|_| Terms::KEY_SET_URL)) {
         match (form.text(name), form.text(&forget(name))) {
-            (Some(_), Some(_)) => return Err(FormErrors::one(name, BOTH.of(lang))),
+            (Some(_), Some(_)) => errors.extend(FormErrors::one(name, BOTH.of(lang))),
             (Some(text), None) => set(&mut table, name, Some(json!(text))),
             (None, None) if is_secret(name) => {}
             (None, _) => set(&mut table, name, None),
         }
     }
     table.retain(|key, _| has_field(sender, key) || key == "id");
-    table.extend(further(lang, form, sender)?);
-    Ok(table)
+    match further(lang, form, sender) {
+        Ok(further) => table.extend(further),
+        Err(error) => errors.extend(error),
+    }
+    (table, errors)
 }
 
 fn set(table: &mut Table, key: &str, value: Option<Value>) {

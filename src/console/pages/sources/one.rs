@@ -7,23 +7,28 @@ use serde_json::Value;
 
 use super::form::{self, Typed};
 use super::{State, path_of, secrets, sender_of, stored};
+use crate::clock::{instant, now_ms};
 use crate::config::{Origin, Source, Table};
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::facts::facts;
 use crate::console::components::form as forms;
 use crate::console::components::notice::{Tone, notice};
-use crate::console::components::{table, value};
+use crate::console::components::{table, time, value};
 use crate::console::fields::{Fields, query, segment};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
+use crate::console::pages::overview::Figures;
+use crate::console::pages::senders::contract;
 use crate::console::pages::managed::{self, FormErrors, deletion, foreign};
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
+use crate::console::pulse::Pulse;
+use crate::ledger::SourceId;
 use crate::operator::url_of;
 use crate::registry::{Managed, RunningConfig};
-use crate::sender::{Contract, Sender};
+use crate::sender::{Contract, Outcome, Sender};
 
 texts! {
     SENDER = "Sender", "发送方";
@@ -33,6 +38,13 @@ texts! {
     ID = "Id", "标识";
     DESTINATIONS = "Destinations", "投递目标";
     CHANGED = "Changed", "最后更改";
+    CHANGED_BY = "by {}", "操作者：{}";
+    SEEN = "Last callback", "最近一次回调";
+    GAP = "Usual gap", "通常间隔";
+    RATE = "Callbacks, last hour", "最近一小时的回调";
+    REJECTED = "Rejected, last hour", "最近一小时被拒绝";
+    LATENCY = "Latency p50, p99", "耗时 p50、p99";
+    SILENT = "silent", "没有动静";
     WRITTEN = "Configuration", "配置内容";
     KEY = "Key", "键";
     VALUE = "Value", "值";
@@ -65,7 +77,7 @@ texts! {
 }
 
 /// The page of the source `name`, with the errors of a rejected form.
-pub fn page(
+pub async fn page(
     console: &Console,
     visit: &Visit,
     name: &str,
@@ -84,6 +96,7 @@ pub fn page(
         (errors.show(lang))
         @if source.is_none() { (left_out(lang, &state, name)) }
         @if !is_ours { (foreign(lang, origin)) }
+        @if let Some(source) = source { (facts(lang, &traffic(console, visit, source).await)) }
         (about(visit, &shown, source, origin))
         @if let Some(source) = source {
             @if is_ours { (pause_section(visit, source)) }
@@ -94,6 +107,38 @@ pub fn page(
         @if is_ours { (edit_section(console, visit, name, errors, typed)?) }
     };
     Ok(Reply::Page(managed::title(Area::Sources, lang, name), middle))
+}
+
+/// The callbacks of a source: the last one, the last hour.
+async fn traffic(console: &Console, visit: &Visit, source: &Source) -> Vec<(Text, Markup)> {
+    let (lang, now) = (visit.lang, now_ms());
+    let id = SourceId::from(source.id.as_str());
+    let pulse = console.pulses().of(console.ledger(), &id).await.unwrap_or_default();
+    let history: Vec<_> =
+        console.tools.metrics.histories.find(&source.label()).into_iter().collect();
+    let seen = history.first().and_then(|history| history.last_ms());
+    let pulse = Pulse { last_ms: pulse.last_ms.max(seen), ..pulse };
+    let at = instant();
+    let all = Figures::of(&history, &Outcome::ALL[..], at);
+    let rejected = Figures::of(&history, &[Outcome::Rejected], at);
+    let refused = format!(
+        "{}{}",
+        Area::Callbacks.path(),
+        query(&[("source", &source.name), ("outcome", "rejected")])
+    );
+    vec![
+        (SEEN, html! {
+            @match pulse.last_ms {
+                Some(ms) => (time::ago(lang, ms, now)),
+                None => (value::maybe(None)),
+            }
+            @if pulse.silence(now).is_some() { " " span.badge.bad { (SILENT.of(lang)) } }
+        }),
+        (GAP, value::maybe(pulse.gap.map(|gap| time::gap(lang, gap)).as_deref())),
+        (RATE, html! { (value::count(all.count)) }),
+        (REJECTED, html! { a href=(refused) { (rejected.share()) } }),
+        (LATENCY, all.latency()),
+    ]
 }
 
 fn left_out(lang: Lang, state: &RunningConfig, name: &str) -> Markup {
@@ -116,7 +161,7 @@ fn about(visit: &Visit, shown: &Value, source: Option<&Arc<Source>>, origin: Ori
     }
     all.push((ORIGIN, html! { (managed::origin(origin).of(lang)) }));
     if let (Some(at), Some(who)) = (shown["changed_at"].as_str(), shown["changed_by"].as_str()) {
-        all.push((CHANGED, html! { (value::short(at)) ", " (value::short(who)) }));
+        all.push((CHANGED, html! { (time::stored(at)) ", " (CHANGED_BY.fill(lang, &[&who])) }));
     }
     let written = source.map(|source| Table::clone(&source.shown)).unwrap_or_default();
     let rows: Vec<_> = written
@@ -191,7 +236,7 @@ fn contract(lang: Lang, sender: &Arc<Sender>) -> Markup {
         let rows = part.into_iter().flat_map(|part| &part.rows);
         rows.map(|row| {
             row.iter()
-                .map(|cell| html! { span lang="en" { (value::whole(cell.text())) } })
+                .map(|one| contract::cell(lang, one))
                 .collect()
         })
         .collect()

@@ -10,7 +10,7 @@ use crate::config::{MASK, Source, Table};
 use crate::console::app::Console;
 use crate::console::components::form as forms;
 use crate::console::components::form::Field;
-use crate::console::components::{table, value};
+use crate::console::components::{table, time, value};
 use crate::console::fields::{self, Fields};
 use crate::console::lang::Lang;
 use crate::console::pages::managed::{self, Done, Edit, FormErrors};
@@ -24,14 +24,17 @@ texts! {
     ID = "Id", "标识";
     VALUE = "Value", "值";
     ENDS = "Expires", "失效时间";
-    NEVER = "Never", "不失效";
+    NEVER = "Never", "长期有效";
     NONE = "No secrets.", "没有密钥。";
     END = "Remove secret", "移除密钥";
+    END_OPEN = "Remove…", "移除……";
+    END_ONE = "Remove secret {}", "移除密钥 {}";
+    END_HINT = "Callbacks signed with it are rejected from then on. This cannot be undone: the value is deleted.", "此后用它签名的回调会被拒绝。无法撤销：密钥值会被删除。";
     ROTATE = "Rotate secret", "轮换密钥";
     ROTATE_HINT = "The new secret is valid at once. The old ones stay valid until they expire, which leaves time to change the secret in the sender's console.",
         "新密钥立即生效。旧密钥在失效前仍然有效，便于您在发送方后台更换。";
     NEW = "New secret", "新密钥";
-    NEW_HINT = "Not shown again. Surrounding spaces are removed.", "保存后不再显示。首尾空格会被去除。";
+    NEW_HINT = "Not shown again, not even after a mistake in this form. Surrounding spaces are removed.", "不会再次显示，表单有误时也需重新填写。首尾空格会被去除。";
     UNTIL = "Old secrets expire (UTC)", "旧密钥失效时间（UTC）";
     DO_ROTATE = "Rotate secret", "轮换密钥";
     MISSING = "is missing", "未填写";
@@ -85,21 +88,23 @@ pub fn section(
 
 fn ends(lang: Lang, secret: Option<&Value>) -> Markup {
     match secret.and_then(|secret| secret["until"].as_str()) {
-        Some(until) => value::short(until),
+        Some(until) => time::stored(until),
         None => html! { (NEVER.of(lang)) },
     }
 }
 
 fn ending(visit: &Visit, source: &str, version: u64, id: &str) -> Markup {
-    forms::to(
+    let form = forms::to(
         visit,
         &format!("{}/end", path_of(source)),
         &html! {
             (managed::version_field(version))
             input type="hidden" name="id" value=(id);
-            button.quiet type="submit" aria-label={ (END.of(visit.lang)) ": " (id) } { (END.of(visit.lang)) }
+            p.hint { (END_HINT.of(visit.lang)) }
+            button.danger type="submit" aria-label={ (END.of(visit.lang)) ": " (id) } { (END_ONE.fill(visit.lang, &[&id])) }
         },
-    )
+    );
+    html! { details.inline { summary { (END_OPEN.of(visit.lang)) } (form) } }
 }
 
 fn rotation(visit: &Visit, source: &Source, version: u64, errors: &FormErrors) -> Markup {
@@ -133,7 +138,7 @@ pub async fn rotate(console: &Console, visit: &Visit, name: &str, form: &Fields)
     };
     if let Some((field, what)) = wrong {
         let errors = FormErrors::one(field, what.of(visit.lang));
-        return invalid(console, visit, name, &errors, None);
+        return invalid(console, visit, name, &errors, None).await;
     }
     let (secret, until) = (form.text("secret").unwrap_or_default(), rfc3339(until.unwrap_or(now)));
     let old =
@@ -156,7 +161,7 @@ pub async fn end(console: &Console, visit: &Visit, name: &str, form: &Fields) ->
     let left: Vec<Value> = list(&table).into_iter().filter(|secret| secret["id"] != id).collect();
     if left.is_empty() {
         let errors = FormErrors::one("", LAST.of(visit.lang));
-        return invalid(console, visit, name, &errors, None);
+        return invalid(console, visit, name, &errors, None).await;
     }
     table.insert(String::from("secrets"), Value::Array(left));
     // With the version of the form, because the id may belong to another secret by now.

@@ -1,0 +1,234 @@
+//! The box that takes anything: a user, a transaction, an id, a name, a log line, or a callback as
+//! URL, command or whole request. A callback is explained, and its event found.
+
+use std::sync::Arc;
+
+use maud::{Markup, html};
+
+use super::compare::{self, Claims};
+use super::{captured, destinations, sources};
+use crate::clock::now_ms;
+use crate::config::{Config, Source};
+use crate::console::app::Console;
+use crate::console::area::Area;
+use crate::console::components::form::{self, Field};
+use crate::console::components::notice::{Tone, notice};
+use crate::console::components::{time, value};
+use crate::console::fields::{Fields, query, segment};
+use crate::console::findings::Finding;
+use crate::console::page_error::PageError;
+use crate::console::reply::{PageResult, Reply};
+use crate::console::text::texts;
+use crate::console::visit::Visit;
+use crate::ledger::{EventId, HeldId, HeldOne, HeldWhy, LogQuery, RawRequest};
+use crate::operator::{Masked, pasted};
+use crate::sender::{OwnedRequest, Role};
+
+texts! {
+    TITLE = "Pasted callback", "粘贴的回调";
+    AT = "Pasted {}. The address of this page can be shared; it is kept until the gateway restarts.", "粘贴于 {}。本页地址可以分享，保留至网关重启。";
+    GONE = "This result is no longer kept. Paste the callback again.", "该结果已不再保留，请重新粘贴回调。";
+    UNREADABLE = "The text is not a callback: {}", "该文本不是回调：{}";
+    SEARCH = "Search for it as user or transaction", "作为用户或交易号搜索";
+    OF_PATH = "Source {}, by the path", "来源 {}（按路径识别）";
+    CHOSEN = "Source {}, chosen", "来源 {}（手动选择）";
+    NO_PATH = "No source has the path {}. Choose the source to explain the callback for.", "没有来源使用路径 {}。请选择用于诊断的来源。";
+    SOURCE = "Source", "来源";
+    EXPLAIN = "Explain for this source", "按该来源诊断";
+    ALL_OF = "All callbacks of this transaction", "该交易的全部回调";
+    OF_USER = "All callbacks of this user", "该用户的全部回调";
+    TRY = "Open debug tool", "打开调试工具";
+    NO_RANDOM = "No randomness from the operating system.", "操作系统无法提供随机数。";
+}
+
+/// Characters of a text that is searched for: longer ones are callbacks.
+const WORD_CHARACTERS_MAX: usize = 512;
+
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
+    match visit.rest().as_slice() {
+        [] => find(console, visit.query.text("q").unwrap_or_default()).await,
+        [id] => {
+            let finding = console.findings().find(id).ok_or(PageError::Bad(GONE))?;
+            page(console, visit, &finding).await
+        }
+        _ => Err(PageError::Absent),
+    }
+}
+
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
+    match visit.rest.is_empty() {
+        true => find(console, form.text("q").unwrap_or_default()).await,
+        false => Err(PageError::Absent),
+    }
+}
+
+/// Finds the page about `text`.
+async fn find(console: &Console, text: &str) -> PageResult {
+    if let Some(path) = by_id(console, text).await? {
+        return Ok(Reply::Redirect(path));
+    }
+    if looks_like_callback(text) {
+        let finding = console.findings().keep(text, now_ms());
+        let finding = finding.ok_or(PageError::Bad(NO_RANDOM))?;
+        return Ok(Reply::Redirect(format!("{}/{}", Area::Find.path(), finding.id)));
+    }
+    if let Some(path) = by_name(console, text).await? {
+        return Ok(Reply::Redirect(path));
+    }
+    let pairs: &[(&str, &str)] = if text.is_empty() { &[] } else { &[("q", text)] };
+    Ok(Reply::Redirect(format!("{}{}", Area::Callbacks.path(), query(pairs))))
+}
+
+/// The page of the first id of an event or a rejected callback in `text`, as in a log line.
+async fn by_id(console: &Console, text: &str) -> Result<Option<String>, PageError> {
+    let is_part = |one: char| one.is_ascii_alphanumeric() || one == '_';
+    for word in text.split(|one| !is_part(one)).filter(|word| word.len() >= 32) {
+        let event = word.parse::<EventId>().or_else(|_| format!("evt_{word}").parse());
+        if let Ok(id) = event
+            && console.ledger().event(id).await?.is_some()
+        {
+            return Ok(Some(format!("{}/{id}", Area::Event.path())));
+        }
+        let Ok(id) = word.parse::<HeldId>() else { continue };
+        return Ok(match console.ledger().held_one(id).await? {
+            Some(HeldOne::Waiting(held)) if held.why != HeldWhy::Rejected => {
+                Some(format!("{}/{id}", Area::Held.path()))
+            }
+            Some(HeldOne::Decided(_)) => Some(format!("{}/{id}", Area::Held.path())),
+            _ => Some(format!("{}/{id}", Area::Rejection.path())),
+        });
+    }
+    Ok(None)
+}
+
+/// The page of a source, destination or sender, unless a user or transaction has that name.
+async fn by_name(console: &Console, text: &str) -> Result<Option<String>, PageError> {
+    let config = console.config();
+    let path = if config.sources.contains_key(text) {
+        sources::path_of(text)
+    } else if config.destinations.contains_key(text) {
+        destinations::path_of(text)
+    } else if config.catalog.get(text).is_some() {
+        format!("{}/{}", Area::Senders.path(), segment(text))
+    } else {
+        return Ok(None);
+    };
+    for query in [
+        LogQuery { transaction: Some(text.to_owned()), ..LogQuery::default() },
+        LogQuery { user: Some(text.to_owned()), ..LogQuery::default() },
+    ] {
+        if !console.ledger().query(&query, None, 1).await?.events.is_empty() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(path))
+}
+
+fn looks_like_callback(text: &str) -> bool {
+    let is_command = text.starts_with("curl ") || text.starts_with("curl.exe ");
+    let is_query = text.contains('=') && text.contains(['&', '?']);
+    is_command
+        || is_query
+        || text.starts_with(['/', '{'])
+        || text.contains("://")
+        || text.contains('\n')
+        || text.chars().nth(WORD_CHARACTERS_MAX).is_some()
+}
+
+/// The source of a request: the one that is `chosen`, or the one of its path. Behind a proxy, the
+/// path may have more before it.
+fn source_of<'c>(
+    config: &'c Config,
+    request: &OwnedRequest,
+    chosen: Option<&str>,
+) -> Option<&'c Arc<Source>> {
+    if let Some(name) = chosen {
+        return config.sources.get(name);
+    }
+    let path = path_of(request);
+    let all = config.sources.values().filter(|source| path.ends_with(&source.path()));
+    all.max_by_key(|source| source.path().len())
+}
+
+fn path_of(request: &OwnedRequest) -> String {
+    let path = request.target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    String::from_utf8_lossy(path).into_owned()
+}
+
+async fn page(console: &Console, visit: &Visit, finding: &Finding) -> PageResult {
+    let (lang, config) = (visit.lang, console.config());
+    let said = html! { p.hint { (AT.fill(lang, &[&time::second(finding.at_ms)])) } };
+    let request = match pasted(&finding.text) {
+        Ok(request) => request,
+        Err(why) => {
+            let word: String = finding.text.chars().take(WORD_CHARACTERS_MAX).collect();
+            let middle = html! {
+                (notice(Tone::Bad, &UNREADABLE.fill(lang, &[&why])))
+                (value::block(&finding.text))
+                p { a href={ (Area::Callbacks.path()) (query(&[("q", &word)])) } { (SEARCH.of(lang)) } }
+            };
+            return Ok(Reply::Invalid(TITLE.of(lang).to_owned(), middle));
+        }
+    };
+    let chosen = visit.query.text("source");
+    let source = source_of(&config, &request, chosen);
+    let about = match source {
+        Some(source) => explained(console, visit, source, &request).await?,
+        None => notice(Tone::Bad, &NO_PATH.fill(lang, &[&path_of(&request)])),
+    };
+    let middle = html! {
+        (said)
+        @if let Some(source) = source {
+            @let text = if chosen.is_some() { CHOSEN } else { OF_PATH };
+            p { b { (text.fill(lang, &[&source.name])) } " " a href=(sources::path_of(&source.name)) { (SOURCE.of(lang)) } }
+        }
+        (about)
+        (choice(visit, &config, finding, source.map(|source| source.name.as_str())))
+    };
+    Ok(Reply::Page(TITLE.of(lang).to_owned(), middle))
+}
+
+/// The choice of another source.
+fn choice(visit: &Visit, config: &Config, finding: &Finding, now: Option<&str>) -> Markup {
+    let lang = visit.lang;
+    let names: Vec<(&str, &str)> =
+        config.sources.keys().map(|name| (name.as_str(), name.as_str())).collect();
+    form::ask(
+        &format!("{}/{}", Area::Find.path(), finding.id),
+        &html! {
+            (Field { value: now.unwrap_or_default(), ..Field::new("source", SOURCE) }.show_choice(lang, &names))
+            button.quiet type="submit" { (EXPLAIN.of(lang)) }
+        },
+    )
+}
+
+/// The result for `source`: verified or not, and the event of its transaction.
+async fn explained(
+    console: &Console,
+    visit: &Visit,
+    source: &Source,
+    request: &OwnedRequest,
+) -> Result<Markup, PageError> {
+    let (lang, config, at_ms) = (visit.lang, console.config(), now_ms());
+    let raw = RawRequest {
+        method: request.method.clone(),
+        target: request.target.clone().into(),
+        headers: request.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        body: request.body.clone().into(),
+    };
+    let found = captured::explain(console, &config, source, &raw, at_ms);
+    let claims = Claims::of(&source.recipe.read(request.borrow(), at_ms));
+    let compared = compare::section(console, visit, source, &claims).await?;
+    let masked = Masked::of(&raw, Some(source), at_ms);
+    let search = |text: &str| format!("{}{}", Area::Callbacks.path(), query(&[("q", text)]));
+    Ok(html! {
+        p.actions {
+            @if let Some(text) = claims.get(Role::Transaction) { a href=(search(text)) { (ALL_OF.of(lang)) } }
+            @if let Some(text) = claims.get(Role::User) { a href=(search(text)) { (OF_USER.of(lang)) } }
+            a href={ (Area::Debug.path()) (query(&[("source", &source.name)])) } { (TRY.of(lang)) }
+        }
+        (captured::explanation(lang, &found))
+        (compared)
+        (captured::request(lang, &masked, Some((&raw, source, at_ms))))
+    })
+}

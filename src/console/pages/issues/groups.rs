@@ -1,0 +1,300 @@
+//! The groups: each kind is scanned from its newest on, up to a bound.
+
+use std::collections::BTreeMap;
+
+use crate::clock::UnixMillis;
+use crate::console::app::Console;
+use crate::console::area::Area;
+use crate::console::fields::Fields;
+use crate::console::page_error::PageError;
+use crate::console::pages::dead_letters;
+use crate::console::text::Text;
+use crate::console::words;
+use crate::ledger::{EventId, HeldId, HeldQuery, HeldWhy, Rejected, SourceId};
+use crate::registry::Subject;
+use crate::sender::Outcome;
+
+/// Callbacks of each kind that are grouped.
+pub(super) const SCANNED_MAX: usize = 1_000;
+
+/// Callbacks per read.
+const PAGE: usize = 200;
+
+/// Characters of an error that tell causes apart.
+const CAUSE_CHARACTERS_MAX: usize = 120;
+
+/// A kind of issue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum IssueKind {
+    Dead,
+    Held,
+    Rejected,
+}
+
+impl IssueKind {
+    const ALL: [Self; 3] = [Self::Dead, Self::Held, Self::Rejected];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dead => "dead",
+            Self::Held => "held",
+            Self::Rejected => "rejected",
+        }
+    }
+
+    /// The colour of its bars.
+    pub const fn class(self) -> &'static str {
+        match self {
+            Self::Dead | Self::Rejected => "rejected",
+            Self::Held => "conflict",
+        }
+    }
+}
+
+/// The common properties of a group.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub kind: IssueKind,
+    pub source: String,
+    pub destination: Option<String>,
+    /// The reason of a rejection, why it is held, or the error of the last attempt.
+    pub cause: String,
+}
+
+impl Key {
+    /// The key in a query or a form.
+    pub fn read(fields: &Fields) -> Option<Self> {
+        let kind = fields.text("kind")?;
+        Some(Self {
+            kind: IssueKind::ALL.into_iter().find(|one| one.as_str() == kind)?,
+            source: fields.text("source")?.to_owned(),
+            destination: fields.text("destination").map(str::to_owned),
+            cause: fields.verbatim("cause")?.to_owned(),
+        })
+    }
+
+    pub fn pairs(&self) -> Vec<(&str, &str)> {
+        let own =
+            [("kind", self.kind.as_str()), ("source", &self.source), ("cause", &self.cause)];
+        own.into_iter().chain(self.destination.as_deref().map(|name| ("destination", name))).collect()
+    }
+}
+
+/// The object of a sample.
+#[derive(Clone, Debug)]
+pub(super) enum Thing {
+    Event(EventId),
+    Held(HeldId),
+    Rejection(HeldId, Subject),
+}
+
+/// One callback of a group.
+#[derive(Clone, Debug)]
+pub(super) struct Sample {
+    pub at_ms: UnixMillis,
+    pub thing: Thing,
+    pub transaction: Option<String>,
+    pub user: Option<String>,
+    pub detail: Option<String>,
+}
+
+impl Sample {
+    pub fn path(&self) -> String {
+        match &self.thing {
+            Thing::Event(id) => format!("{}/{id}", Area::Event.path()),
+            Thing::Held(id) => format!("{}/{id}", Area::Held.path()),
+            Thing::Rejection(id, _) => format!("{}/{id}", Area::Rejection.path()),
+        }
+    }
+
+    /// The subject of a manual resolution; a held callback is decided instead.
+    pub fn subject(&self) -> Option<Subject> {
+        match &self.thing {
+            Thing::Event(id) => Some(Subject::Event(*id)),
+            Thing::Held(_) => None,
+            Thing::Rejection(_, subject) => Some(subject.clone()),
+        }
+    }
+}
+
+/// Callbacks with one cause, newest first.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub key: Key,
+    pub samples: Vec<Sample>,
+}
+
+impl Group {
+    pub fn first_ms(&self) -> Option<UnixMillis> {
+        self.samples.iter().map(|sample| sample.at_ms).min()
+    }
+
+    pub fn last_ms(&self) -> Option<UnixMillis> {
+        self.samples.iter().map(|sample| sample.at_ms).max()
+    }
+
+    /// The number of each of the last `hours`, the oldest first.
+    pub fn hours(&self, now_ms: UnixMillis, hours: usize) -> Vec<u64> {
+        let mut counts = vec![0; hours];
+        for sample in &self.samples {
+            let age = usize::try_from((now_ms - sample.at_ms) / 3_600_000).unwrap_or(0);
+            if let Some(count) = hours.checked_sub(age + 1).and_then(|at| counts.get_mut(at)) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+}
+
+/// All groups, the one with the newest callback first.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    pub all: Vec<Group>,
+    /// Whether a kind has more callbacks than were grouped.
+    pub is_partial: bool,
+}
+
+impl Groups {
+    /// The groups of the source and the destination in `query`, if they are there.
+    pub async fn of(console: &Console, query: &Fields) -> Result<Self, PageError> {
+        let mut found = Found::default();
+        let source = query.text("source");
+        let id = source.map(|name| {
+            let config = console.config();
+            SourceId::from(config.sources.get(name).map_or(name, |source| source.id.as_str()))
+        });
+        let asked = HeldQuery { source: id, ..HeldQuery::default() };
+        // A destination has dead letters only.
+        if query.text("destination").is_none() {
+            rejected(console, &asked, &mut found).await?;
+            held(console, &asked, &mut found).await?;
+        }
+        dead(console, query, &mut found).await?;
+        let mut all: Vec<Group> =
+            found.groups.into_iter().map(|(key, samples)| Group { key, samples }).collect();
+        all.sort_by_key(|group| std::cmp::Reverse(group.last_ms()));
+        Ok(Self { all, is_partial: found.is_partial })
+    }
+}
+
+#[derive(Default)]
+struct Found {
+    groups: BTreeMap<Key, Vec<Sample>>,
+    is_partial: bool,
+}
+
+impl Found {
+    fn add(&mut self, key: Key, sample: Sample) {
+        self.groups.entry(key).or_default().push(sample);
+    }
+}
+
+async fn rejected(
+    console: &Console,
+    query: &HeldQuery,
+    found: &mut Found,
+) -> Result<(), PageError> {
+    let mut cursor = None;
+    for _ in 0..SCANNED_MAX / PAGE {
+        let log = console.tools.gate.rejections();
+        let (page, next) = log.list(query, cursor.as_ref(), PAGE).await?;
+        for one in page {
+            let subject = Subject::rejection(&one.source, &one.request);
+            // One in quarantine is listed as held.
+            if one.held || console.tools.registry.resolution(&subject).is_some() {
+                continue;
+            }
+            let cause = match one.reason {
+                Rejected::For(reason) => reason.as_str().to_owned(),
+                Rejected::UnknownPath => one.reason.as_str().to_owned(),
+            };
+            let key =
+                Key { kind: IssueKind::Rejected, source: one.source, destination: None, cause };
+            let sample = Sample {
+                at_ms: one.at_ms,
+                thing: Thing::Rejection(one.id, subject),
+                transaction: one.transaction,
+                user: one.user,
+                detail: one.parameter.or(one.nearest),
+            };
+            found.add(key, sample);
+        }
+        cursor = next;
+        if cursor.is_none() {
+            return Ok(());
+        }
+    }
+    found.is_partial = true;
+    Ok(())
+}
+
+async fn held(console: &Console, query: &HeldQuery, found: &mut Found) -> Result<(), PageError> {
+    let config = console.config();
+    let mut cursor = None;
+    for _ in 0..SCANNED_MAX / PAGE {
+        let page = console.ledger().held(query, cursor.as_ref(), PAGE).await?;
+        for one in page.held {
+            let id = one.event.source.as_str();
+            let source = config.sources.values().find(|source| source.id == id);
+            let source = source.map_or_else(|| id.to_owned(), |source| source.name.clone());
+            let cause = one.why.as_str().to_owned();
+            let key = Key { kind: IssueKind::Held, source, destination: None, cause };
+            let sample = Sample {
+                at_ms: one.event.received_ms,
+                thing: Thing::Held(one.id),
+                transaction: Some(one.event.transaction),
+                user: one.event.user,
+                detail: one.reason.map(|reason| reason.as_str().to_owned()),
+            };
+            found.add(key, sample);
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            return Ok(());
+        }
+    }
+    found.is_partial = true;
+    Ok(())
+}
+
+async fn dead(console: &Console, query: &Fields, found: &mut Found) -> Result<(), PageError> {
+    let (letters, more) = dead_letters::latest(console, query, SCANNED_MAX).await?;
+    found.is_partial |= more;
+    for letter in letters {
+        let subject = Subject::Event(letter.event);
+        if console.tools.registry.resolution(&subject).is_some() {
+            continue;
+        }
+        for one in letter.deliveries {
+            let last = one.last.as_ref();
+            let error = last.and_then(|last| last.error.clone());
+            let status = last.and_then(|last| last.status).map(|status| format!("status {status}"));
+            let cause = status.or(error.clone()).unwrap_or_else(|| String::from("no attempt"));
+            let key = Key {
+                kind: IssueKind::Dead,
+                source: letter.source.clone(),
+                destination: Some(one.target.as_str().to_owned()),
+                cause: cause.trim().chars().take(CAUSE_CHARACTERS_MAX).collect(),
+            };
+            let head = last.map(|last| String::from_utf8_lossy(&last.head).into_owned());
+            let sample = Sample {
+                at_ms: letter.at_ms,
+                thing: Thing::Event(letter.event),
+                transaction: Some(letter.transaction.clone()),
+                user: letter.user.clone(),
+                detail: error.or(head).filter(|text| !text.is_empty()),
+            };
+            found.add(key, sample);
+        }
+    }
+    Ok(())
+}
+
+/// Why a callback is held, in words.
+pub(super) fn why(cause: &str) -> Option<Text> {
+    Some(match HeldWhy::from_name(cause)? {
+        HeldWhy::Quarantine | HeldWhy::Rejected => Text::new("Quarantine", "隔离"),
+        HeldWhy::Ambiguous => words::outcome(Outcome::Ambiguous),
+        HeldWhy::Conflict => words::outcome(Outcome::Conflict),
+    })
+}
