@@ -31,6 +31,7 @@ mod rejections;
 mod release;
 mod releases;
 mod route;
+mod secret_uses;
 mod test_calls;
 
 pub use client::{Caller, caller};

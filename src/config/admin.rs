@@ -12,11 +12,8 @@ use super::{Admin, AdminRight, AdminToken, secret, unit};
 pub(super) const KEYS: &[&str] = &["token", "open_metrics"];
 pub(super) const TOKEN_KEYS: &[&str] = &["name", "value", "right"];
 
-const RIGHTS: &[(&str, AdminRight)] = &[
-    ("admin", AdminRight::Admin),
-    ("support", AdminRight::Support),
-    ("read", AdminRight::Read),
-];
+const RIGHTS: &[(&str, AdminRight)] =
+    &[("admin", AdminRight::Admin), ("support", AdminRight::Support), ("read", AdminRight::Read)];
 const MAKE_ONE: &str = "write token = \"env:POSTERN_ADMIN_TOKEN\" under [admin]";
 
 /// The table `[admin]`, or what holds without one, for a listener at `address` of `server`.

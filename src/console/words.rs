@@ -182,7 +182,9 @@ pub(super) fn mistake(lang: Lang, of: MistakeKind) -> Option<&'static str> {
         MistakeKind::SealingKey => "来源的加密密钥无法解开此消息。请核对加密密钥。",
         MistakeKind::SealedForAnother => "加密消息属于另一个应用，其结尾的标识与来源不符。",
         MistakeKind::ContentType => "请求体的格式与该发送方的约定不同。请核对内容类型。",
-        MistakeKind::Unknown => "常见错误都无法解释：签名后某个值被改动，或密钥不同。请与发送方后台逐一核对。",
+        MistakeKind::Unknown => {
+            "常见错误都无法解释：签名后某个值被改动，或密钥不同。请与发送方后台逐一核对。"
+        }
     };
     (lang == Lang::Zh).then_some(text)
 }

@@ -319,6 +319,7 @@ impl Drop for CallbackRecord {
         self.route.counters.count(outcome, reason, self.began, took);
         if let Some(index) = self.secret {
             self.route.counters.count_secret(index);
+            self.route.secrets.note(index, clock::now_ms());
         }
         self.route.desk.metrics.callback_seconds.observe(took.as_secs_f64());
         if self.logged {

@@ -23,7 +23,7 @@ use super::record::VerifiedCallback;
 use super::rejections::Rejections;
 use super::route::{Route, View};
 use super::test_calls::{TestCall, TestCalls};
-use crate::clock;
+use crate::clock::{self, UnixMillis};
 use crate::keys::Keys;
 use crate::ledger::{BatchedLedger, EventId, Release};
 use crate::lifecycle::{Lifecycle, Phase, unready};
@@ -167,6 +167,13 @@ impl CallbackHandler {
     #[must_use]
     pub fn refused(&self, source: &str, reason: Reason) -> u64 {
         self.0.view.load().route(source).map_or(0, |route| route.counters.refused(reason))
+    }
+
+    /// The id of each secret of a source with its last use on this gateway, since its start.
+    #[must_use]
+    pub fn secret_uses(&self, source: &str) -> Vec<(String, Option<UnixMillis>)> {
+        let view = self.0.view.load();
+        view.route(source).map(|route| route.secrets.all()).unwrap_or_default()
     }
 
     /// The rejected callbacks.

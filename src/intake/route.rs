@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use super::callback_log::CallbackLog;
+use super::secret_uses::SecretUses;
 use crate::clock;
 use crate::config::{Config, Late, Mode, Rate, Readiness, Source, nearest};
 use crate::keys::{KeySetState, Keys};
@@ -54,6 +55,7 @@ pub(super) struct Route {
     /// Where an event goes besides, or instead.
     pub routing: Option<Routing>,
     pub counters: SourceMetrics,
+    pub secrets: SecretUses,
     /// The public keys of its sender, where that has some.
     pub keys: Option<Arc<KeySetState>>,
     pub rate: Option<RateLimiter>,
@@ -127,6 +129,8 @@ impl View {
             route.routing = routing.cloned();
             route.keys = keys.of(&source.recipe);
             if let Some(old) = old {
+                let ids = source.recipe.secret_ids();
+                route.secrets = SecretUses::new(ids, Some(&old.secrets));
                 route.samples = old.samples.snapshot();
             }
             if let Some(old) = old.filter(|old| old.source.rate == source.rate) {
@@ -257,6 +261,7 @@ impl Route {
                 recipe.secret_ids(),
                 recipe.shaped().iter().map(String::as_str),
             ),
+            secrets: SecretUses::new(recipe.secret_ids(), None),
             rate: source.rate.map(|rate| RateLimiter::new(rate, now)),
             failures: RateLimiter::new(FAILURES, now),
             samples: RateLimiter::new(SAMPLES, now),

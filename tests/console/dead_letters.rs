@@ -150,7 +150,10 @@ fn some_or_all_are_replayed() {
     browser.leave("button[value=all]");
     // A question first, with the number of events and the filter.
     let question = browser.text("main");
-    assert!(question.contains("4 events match") && question.contains("destination = game"), "{question}");
+    assert!(
+        question.contains("4 events match") && question.contains("destination = game"),
+        "{question}"
+    );
     assert_eq!(browser.text("button[name=sure]"), "Replay 4 events");
     browser.leave("button[name=sure]");
     let order = browser.path();

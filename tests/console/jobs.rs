@@ -48,7 +48,10 @@ fn a_reward_is_found_by_user_transaction_id_or_pasted_callback_without_a_click()
         for text in ["u1", "job-1", "job*", "JOB-*"] {
             find(&browser, text);
             let row = browser.text("tbody tr");
-            assert!(row.contains("u1") && row.contains("coin") && row.contains("10"), "{text}: {row}");
+            assert!(
+                row.contains("u1") && row.contains("coin") && row.contains("10"),
+                "{text}: {row}"
+            );
         }
         let log = format!("{{\"event\":\"{id}\",\"outcome\":\"accepted\"}}");
         for text in [&id, id.trim_start_matches("evt_"), &log] {
@@ -57,7 +60,11 @@ fn a_reward_is_found_by_user_transaction_id_or_pasted_callback_without_a_click()
         }
         find(&browser, "level-end");
         assert_eq!(browser.path(), "/console/sources/level-end");
-        for url in [good.clone(), format!("https://callbacks.example.com{good}"), format!("GET {good} HTTP/1.1\nHost: x")] {
+        for url in [
+            good.clone(),
+            format!("https://callbacks.example.com{good}"),
+            format!("GET {good} HTTP/1.1\nHost: x"),
+        ] {
             find(&browser, &url);
             assert!(browser.path().starts_with("/console/find/"), "{}", browser.path());
             assert!(browser.has(".badge.verified"), "{}", browser.text("main"));
@@ -129,7 +136,8 @@ fn dead_letters_of_one_cause_are_replayed_in_four_clicks() {
         for n in 0..2 {
             get(gateway.at.callbacks, &taku(&format!("bad-{n}")).replace("coin", "gold"));
         }
-        let dead = || ask(&gateway, "deliveries?state=dead")["deliveries"].as_array().unwrap().len();
+        let dead =
+            || ask(&gateway, "deliveries?state=dead")["deliveries"].as_array().unwrap().len();
         eventually("all are dead", || dead() == 3);
         backend.says(ok());
         let browser = stage::browser(&gateway, asked);
@@ -169,7 +177,11 @@ fn a_test_callback_grants_nothing_and_leaves_its_transaction_to_the_real_one() {
     browser.leave("button[value=send]");
     assert!(browser.has(".sent .badge.test"), "{}", browser.text(".sent"));
     let event = &ask(&gateway, "events")["events"][0];
-    assert_eq!((&event["test"], &event["transaction"]), (&json!(true), &json!("late-1")), "{event}");
+    assert_eq!(
+        (&event["test"], &event["transaction"]),
+        (&json!(true), &json!("late-1")),
+        "{event}"
+    );
     browser.leave(".sent a");
     assert!(browser.text(".facts").contains("None"), "{}", browser.text(".facts"));
     // The real one asks for a confirmation, and is a grant.
@@ -187,7 +199,10 @@ fn a_test_callback_grants_nothing_and_leaves_its_transaction_to_the_real_one() {
     assert_eq!(events[0]["test"], false);
     browser.go("/console/audit");
     let page = browser.text("tbody");
-    assert!(page.contains("Test callback to level-end") && page.contains("Real callback to level-end"), "{page}");
+    assert!(
+        page.contains("Test callback to level-end") && page.contains("Real callback to level-end"),
+        "{page}"
+    );
 }
 
 #[test]
@@ -263,12 +278,24 @@ const BROKEN: &str = r"
 fn no_word_of_a_table_is_broken_and_no_page_is_wider_than_its_window() {
     let Some(gateway) = stage::open("") else { return };
     for n in 0..5 {
-        get(gateway.at.callbacks, &taku_for(&format!("user-{n}"), &format!("transaction-{n}"), "10"));
+        get(
+            gateway.at.callbacks,
+            &taku_for(&format!("user-{n}"), &format!("transaction-{n}"), "10"),
+        );
         get(gateway.at.callbacks, &taku(&format!("x{n}")).replace("coin", "documentation"));
     }
     for (asked, said) in LANGUAGES {
         let browser = stage::browser(&gateway, asked);
-        for path in ["", "/callbacks", "/issues", "/sources", "/destinations", "/senders", "/audit", "/senders/taku"] {
+        for path in [
+            "",
+            "/callbacks",
+            "/issues",
+            "/sources",
+            "/destinations",
+            "/senders",
+            "/audit",
+            "/senders/taku",
+        ] {
             for width in [1440, 1024, 390] {
                 browser.width(width);
                 browser.go(&format!("/console{path}"));
@@ -296,7 +323,9 @@ fn what_is_shown_is_there_as_a_file() {
     let head = file.body.lines().next().unwrap();
     assert!(head.contains("\"item\",\"amount\",\"deliveries\""), "{head}");
     assert!(file.body.contains("\"coin\",\"10\",\"done\""), "{}", file.body);
-    for (path, column) in [("dead-letters/dead-letters.csv", "last_attempt_at"), ("audit/audit.csv", "changes")] {
+    for (path, column) in
+        [("dead-letters/dead-letters.csv", "last_attempt_at"), ("audit/audit.csv", "changes")]
+    {
         let file = get(gateway.at.admin, &format!("/console/{path}"));
         assert_eq!(file.field("content-type").unwrap(), "text/csv; charset=utf-8", "{path}");
         assert!(file.body.contains(column), "{}", file.body);

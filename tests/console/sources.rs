@@ -110,7 +110,7 @@ fn a_source_is_created_changed_paused_and_deleted() {
         let twice = bonus("t1", SECRET).replace("/bonus", "/renamed");
         assert_eq!(status(&gateway, &twice), 200);
 
-        browser.click("details summary");
+        browser.click("section[aria-labelledby=change] details summary");
         browser.leave("form[action='/console/sources/renamed/delete'] button");
         assert_eq!(browser.path(), "/console/sources");
         assert_eq!(status(&gateway, &renamed), 404);
@@ -292,7 +292,7 @@ fn an_outdated_form_removes_no_other_secret_and_deletes_nothing() {
     assert_eq!(status(&gateway, &bonus("t2", SECRET)), 601);
     other.fill("#field-rate", "8/s");
     other.leave("form[action='/console/sources/bonus'] button");
-    one.click("details summary");
+    one.click("section[aria-labelledby=change] details summary");
     one.leave("form[action='/console/sources/bonus/delete'] button");
     assert!(one.text("main .notice").contains("meanwhile"), "{}", one.text("main"));
     assert_eq!(status(&gateway, &bonus("t2", OTHER_SECRET)), 200);

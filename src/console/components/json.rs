@@ -29,7 +29,7 @@ pub fn pretty(text: &str) -> Option<String> {
             }
             '{' | '[' => {
                 out.push(one);
-                while characters.next_if(|next| next.is_ascii_whitespace()).is_some() {}
+                while characters.next_if(char::is_ascii_whitespace).is_some() {}
                 match characters.next_if(|next| matches!(next, '}' | ']')) {
                     Some(end) => out.push(end),
                     None => {

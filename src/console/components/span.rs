@@ -66,7 +66,10 @@ impl Preset {
 pub fn links(visit: &Visit) -> Markup {
     let lang: Lang = visit.lang;
     let chosen = visit.query.text(FIELD);
-    let rest = Visit { query: visit.query.without(&["since", "until", "cursor", "done"]), ..visit.clone() };
+    let rest = Visit {
+        query: visit.query.without(&["since", "until", "cursor", "done"]),
+        ..visit.clone()
+    };
     html! {
         p.presets {
             span.hint { (LAST.of(lang)) }

@@ -145,13 +145,22 @@ fn about(visit: &Visit, detail: &EventDetail, event: &Event<'_>) -> Markup {
         }
     };
     let mut all: Vec<(Text, Markup)> = vec![
-        (RECEIVED, html! {
-            (time::exact(detail.event.received_ms)) ", "
-            (time::ago(lang, detail.event.received_ms, now_ms()))
-        }),
+        (
+            RECEIVED,
+            html! {
+                (time::exact(detail.event.received_ms)) ", "
+                (time::ago(lang, detail.event.received_ms, now_ms()))
+            },
+        ),
         (STATE, state),
-        (SOURCE, html! { a href=(sources::path_of(&event.source)) { (value::short(&event.source)) } }),
-        (SENDER, html! { a href={ (Area::Senders.path()) "/" (segment(&event.sender)) } { (value::short(&event.sender)) } }),
+        (
+            SOURCE,
+            html! { a href=(sources::path_of(&event.source)) { (value::short(&event.source)) } },
+        ),
+        (
+            SENDER,
+            html! { a href={ (Area::Senders.path()) "/" (segment(&event.sender)) } { (value::short(&event.sender)) } },
+        ),
         (TRANSACTION, value::whole(&event.transaction)),
     ];
     for (name, role) in [

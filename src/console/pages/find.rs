@@ -213,7 +213,11 @@ async fn explained(
     let raw = RawRequest {
         method: request.method.clone(),
         target: request.target.clone().into(),
-        headers: request.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        headers: request
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
         body: request.body.clone().into(),
     };
     let found = captured::explain(console, &config, source, &raw, at_ms);

@@ -140,11 +140,7 @@ fn search(console: &Console, visit: &Visit) -> Markup {
 
 fn row(lang: Lang, group: &groups::Group) -> Vec<Markup> {
     let now = now_ms();
-    let bars = Series {
-        class: group.key.kind.class(),
-        name: ONE,
-        values: group.hours(now, HOURS),
-    };
+    let bars = Series { class: group.key.kind.class(), name: ONE, values: group.hours(now, HOURS) };
     vec![
         html! { a href=(path_of(&group.key)) { (cause(lang, &group.key)) } },
         badge(lang, group.key.kind),
@@ -175,7 +171,10 @@ async fn one(console: &Console, visit: &Visit) -> PageResult {
         (SOURCE, html! { a href=(sources::path_of(&key.source)) { (value::short(&key.source)) } }),
     ];
     if let Some(name) = &key.destination {
-        all.push((DESTINATION, html! { a href=(destinations::path_of(name)) { (value::short(name)) } }));
+        all.push((
+            DESTINATION,
+            html! { a href=(destinations::path_of(name)) { (value::short(name)) } },
+        ));
     }
     all.extend([
         (COUNT, html! { b { (count) } }),

@@ -50,20 +50,14 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     let request = Masked::of(&kept.request, source, kept.at_ms);
     let found =
         source.map(|source| captured::explain(console, &config, source, &kept.request, kept.at_ms));
-    let compared = match source {
-        Some(source) => {
-            let headers = kept.request.header_map();
-            let callback = source.recipe.read(kept.request.as_request("", &headers), kept.at_ms);
-            let claims = Claims::of(&callback);
-            drop(callback);
-            compare::section(console, visit, source, &claims).await?
-        }
-        None => html! {},
-    };
+    let compared = compared(console, visit, source, &kept).await?;
     let all = facts(
         lang,
         &[
-            (WHEN, html! { (time::exact(kept.at_ms)) ", " (time::ago(lang, kept.at_ms, now_ms())) }),
+            (
+                WHEN,
+                html! { (time::exact(kept.at_ms)) ", " (time::ago(lang, kept.at_ms, now_ms())) },
+            ),
             (SOURCE, of_source(&kept, source)),
             (REASON, badge::rejected(lang, kept.reason)),
             (NEAREST, value::maybe(kept.nearest.as_deref())),
@@ -108,10 +102,28 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     Ok(Reply::Page(TITLE.fill(lang, &[&id]), middle))
 }
 
+/// The callback next to the accepted event of its transaction.
+async fn compared(
+    console: &Console,
+    visit: &Visit,
+    source: Option<&Source>,
+    kept: &Rejection,
+) -> Result<Markup, PageError> {
+    let Some(source) = source else { return Ok(html! {}) };
+    let claims = {
+        let headers = kept.request.header_map();
+        let request = kept.request.as_request("", &headers);
+        Claims::of(&source.recipe.read(request, kept.at_ms))
+    };
+    compare::section(console, visit, source, &claims).await
+}
+
 /// The source that the callback came to; an unknown one has no page.
 fn of_source(kept: &Rejection, source: Option<&Source>) -> Markup {
     match source.filter(|_| kept.nearest.is_none()) {
-        Some(source) => html! { a href=(sources::path_of(&source.name)) { (value::short(&kept.source)) } },
+        Some(source) => {
+            html! { a href=(sources::path_of(&source.name)) { (value::short(&kept.source)) } }
+        }
         None => value::short(&kept.source),
     }
 }

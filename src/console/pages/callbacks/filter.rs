@@ -88,7 +88,8 @@ impl Filter {
         let text = self.text.as_deref().filter(|text| !text.ends_with('*'))?;
         let pairs = self.given.iter().map(|(name, value)| (*name, value.as_str()));
         let star = format!("{text}*");
-        let all: Vec<_> = pairs.filter(|(name, _)| *name != "q").chain([("q", star.as_str())]).collect();
+        let all: Vec<_> =
+            pairs.filter(|(name, _)| *name != "q").chain([("q", star.as_str())]).collect();
         Some(query(&all))
     }
 

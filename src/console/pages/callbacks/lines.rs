@@ -166,7 +166,8 @@ async fn events(
     }
     let by_transaction = LogQuery { transaction: Some(text.clone()), ..all.clone() };
     let by_user = LogQuery { user: Some(text), ..all };
-    let transactions = recorded(console, filter, &by_transaction, &position.transactions, limit).await?;
+    let transactions =
+        recorded(console, filter, &by_transaction, &position.transactions, limit).await?;
     let users = recorded(console, filter, &by_user, &position.users, limit).await?;
     Ok((transactions, users))
 }

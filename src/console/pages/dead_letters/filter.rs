@@ -28,7 +28,11 @@ impl Filter {
         let given = NAMES.iter().filter_map(|name| Some((*name, fields.text(name)?.to_owned())));
         let span = fields.text(span::FIELD).and_then(Preset::find);
         let since = span.map(|span| span.since_ms(now_ms()));
-        Ok(Self { since_ms: at("since")?.or(since), until_ms: at("until")?, given: given.collect() })
+        Ok(Self {
+            since_ms: at("since")?.or(since),
+            until_ms: at("until")?,
+            given: given.collect(),
+        })
     }
 
     /// A field, unchanged; empty if it is missing.

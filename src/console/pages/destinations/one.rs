@@ -24,9 +24,9 @@ use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::delivery::{Condition, LastAttempts, PauseReason};
 use crate::ledger::TargetId;
-use crate::sender::Outcome;
 use crate::operator::Tried;
 use crate::registry::{Managed, RunningConfig};
+use crate::sender::Outcome;
 
 texts! {
     STATE = "State", "状态";
@@ -163,8 +163,14 @@ fn health(
         Area::Callbacks.path(),
         query(&[("state", "pending"), ("destination", name)])
     );
-    all.push((PENDING, html! { @if pending > 0 { a href=(waiting) { (value::count(pending)) } } @else { "0" } }));
-    all.push((DEAD, html! { @if dead > 0 { a href=(letters) { (value::count(dead)) } } @else { "0" } }));
+    all.push((
+        PENDING,
+        html! { @if pending > 0 { a href=(waiting) { (value::count(pending)) } } @else { "0" } },
+    ));
+    all.push((
+        DEAD,
+        html! { @if dead > 0 { a href=(letters) { (value::count(dead)) } } @else { "0" } },
+    ));
     all.push((OLDEST, due(lang, oldest)));
     if let Some(condition) = condition {
         all.push((IN_FLIGHT, html! { (condition.in_flight) }));
@@ -179,7 +185,8 @@ fn last(lang: Lang, last: &LastAttempts) -> Vec<(Text, Markup)> {
     let success = last.success_ms.map(|ms| time::ago(lang, ms, now_ms()));
     all.push((LAST_SUCCESS, success.unwrap_or_else(|| value::maybe(None))));
     if let Some(failure) = &last.failure {
-        let status = failure.status.map_or_else(|| NO_ANSWER.of(lang).to_owned(), |of| of.to_string());
+        let status =
+            failure.status.map_or_else(|| NO_ANSWER.of(lang).to_owned(), |of| of.to_string());
         let shown = html! {
             (time::ago(lang, failure.at_ms, now_ms())) ": " (status)
             @if let Some(error) = &failure.error { " " span lang="en" { (value::short(error)) } }

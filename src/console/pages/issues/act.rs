@@ -164,8 +164,8 @@ pub(super) async fn all(
     let group = groups.all.iter().find(|group| group.key == *wanted);
     let group = group.ok_or(PageError::Bad(super::GONE))?;
     let verb = visit.rest.first().map(String::as_str);
-    let mut account = Account::default();
-    account.left = group.samples.len().saturating_sub(ACT_MAX) as u64;
+    let left = group.samples.len().saturating_sub(ACT_MAX) as u64;
+    let mut account = Account { left, ..Account::default() };
     if verb == Some("resolve") && form.text("note").is_none() {
         let middle = html! {
             (notice(Tone::Bad, EMPTY_NOTE.of(lang)))

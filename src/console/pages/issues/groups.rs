@@ -74,9 +74,10 @@ impl Key {
     }
 
     pub fn pairs(&self) -> Vec<(&str, &str)> {
-        let own =
-            [("kind", self.kind.as_str()), ("source", &self.source), ("cause", &self.cause)];
-        own.into_iter().chain(self.destination.as_deref().map(|name| ("destination", name))).collect()
+        let own = [("kind", self.kind.as_str()), ("source", &self.source), ("cause", &self.cause)];
+        own.into_iter()
+            .chain(self.destination.as_deref().map(|name| ("destination", name)))
+            .collect()
     }
 }
 

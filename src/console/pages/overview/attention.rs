@@ -33,6 +33,9 @@ const REJECTED_MIN: u64 = 5;
 /// An overdue delivery of a destination that works is worth a word after this time.
 const LATE: Duration = Duration::from_secs(60);
 
+/// Silence of a source that is bad, and not only worth a look.
+const SILENCE_BAD: Duration = Duration::from_secs(60 * 60);
+
 /// Time before the end of a secret when it is worth a word.
 const ENDS_SOON_MS: UnixMillis = 3 * 24 * 60 * 60 * 1000;
 
@@ -142,9 +145,7 @@ pub async fn section(
     needs.extend(secrets(lang, &config));
     needs.sort_by_key(|need| (need.level, std::cmp::Reverse(need.age)));
     let begin = match stats {
-        _ if config.sources.is_empty() => {
-            Some((NO_SOURCE, CREATE, Area::Sources.path()))
-        }
+        _ if config.sources.is_empty() => Some((NO_SOURCE, CREATE, Area::Sources.path())),
         Ok(stats) if stats.events == 0 => Some((NO_EVENT, TRY, Area::Debug.path())),
         _ => None,
     };
@@ -215,12 +216,7 @@ async fn gateway(
 
 // === Deliveries ===
 
-async fn deliveries(
-    console: &Console,
-    lang: Lang,
-    config: &Config,
-    stats: &Stats,
-) -> Vec<Finding> {
+async fn deliveries(console: &Console, lang: Lang, config: &Config, stats: &Stats) -> Vec<Finding> {
     let mut needs = Vec::new();
     for name in config.destinations.keys() {
         let target = TargetId::from(name.as_str());
@@ -309,11 +305,11 @@ async fn callbacks(console: &Console, lang: Lang, config: &Config) -> Vec<Findin
         let seen = history.as_ref().and_then(|history| history.last_ms());
         let pulse = crate::console::pulse::Pulse { last_ms: pulse.last_ms.max(seen), ..pulse };
         let (Some(silence), Some(gap)) = (pulse.silence(now), pulse.gap) else { continue };
-        let what = SILENT.fill(
-            lang,
-            &[&source.name, &time::length(lang, silence), &time::gap(lang, gap)],
-        );
-        let need = Finding::new(Level::Bad, what).aged(Some(silence));
+        let what =
+            SILENT.fill(lang, &[&source.name, &time::length(lang, silence), &time::gap(lang, gap)]);
+        // A short silence may be the time between two bursts.
+        let level = if silence < SILENCE_BAD { Level::Warn } else { Level::Bad };
+        let need = Finding::new(level, what).aged(Some(silence));
         needs.push(need.helped_by(OPEN_SOURCE, sources::path_of(&source.name)));
     }
     needs
@@ -329,15 +325,12 @@ fn rejects(console: &Console, lang: Lang, name: &str, history: &History) -> Opti
         return None;
     }
     let share = rejected * 100 / all.max(1);
-    let what = REJECTS.fill(
-        lang,
-        &[&name, &value::count(rejected), &value::count(all), &share],
-    );
-    let counted = Reason::ALL.iter().map(|reason| (console.tools.gate.refused(name, *reason), *reason));
+    let what = REJECTS.fill(lang, &[&name, &value::count(rejected), &value::count(all), &share]);
+    let counted =
+        Reason::ALL.iter().map(|reason| (console.tools.gate.refused(name, *reason), *reason));
     let most = counted.max_by_key(|(count, _)| *count).filter(|(count, _)| *count > 0);
-    let mostly = most.map(|(_, reason)| {
-        MOSTLY.fill(lang, &[&crate::console::words::reason(reason).of(lang)])
-    });
+    let mostly = most
+        .map(|(_, reason)| MOSTLY.fill(lang, &[&crate::console::words::reason(reason).of(lang)]));
     let path = format!("{}{}", Area::Issues.path(), query(&[("source", name)]));
     let level = if rejected * 2 >= all { Level::Bad } else { Level::Warn };
     Some(Finding::new(level, what).with(mostly).helped_by(OPEN_REJECTED, path))

@@ -5,8 +5,8 @@ use std::time::Duration;
 use maud::{Markup, html};
 
 use crate::console::app::Console;
-use crate::console::components::facts::facts;
 use crate::console::area::Area;
+use crate::console::components::facts::facts;
 use crate::console::components::{notice, time, value};
 use crate::console::lang::Lang;
 use crate::console::text::{Text, texts};

@@ -250,12 +250,7 @@ fn setting(lang: Lang, name: &str, about: &str, entered: Entered<'_>) -> Markup 
 // === Read ===
 
 /// Applies the form to `table`.
-pub fn read(
-    lang: Lang,
-    form: &Fields,
-    sender: &Sender,
-    table: Table,
-) -> Result<Table, FormErrors> {
+pub fn read(lang: Lang, form: &Fields, sender: &Sender, table: Table) -> Result<Table, FormErrors> {
     let (table, errors) = read_all(lang, form, sender, table);
     if errors.is_empty() { Ok(table) } else { Err(errors) }
 }

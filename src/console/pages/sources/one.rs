@@ -18,13 +18,13 @@ use crate::console::components::{table, time, value};
 use crate::console::fields::{Fields, query, segment};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
+use crate::console::pages::managed::{self, FormErrors, deletion, foreign};
 use crate::console::pages::overview::Figures;
 use crate::console::pages::senders::contract;
-use crate::console::pages::managed::{self, FormErrors, deletion, foreign};
+use crate::console::pulse::Pulse;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
-use crate::console::pulse::Pulse;
 use crate::ledger::SourceId;
 use crate::operator::url_of;
 use crate::registry::{Managed, RunningConfig};
@@ -101,7 +101,7 @@ pub async fn page(
         @if let Some(source) = source {
             @if is_ours { (pause_section(visit, source)) }
             (paste(console, lang, source))
-            (secrets::section(visit, source, errors, version.filter(|_| visit.viewer.may_change())))
+            (secrets::section(console, visit, source, errors, version.filter(|_| visit.viewer.may_change())))
             (contract(lang, source.recipe.sender()))
         }
         @if is_ours { (edit_section(console, visit, name, errors, typed)?) }
@@ -119,7 +119,7 @@ async fn traffic(console: &Console, visit: &Visit, source: &Source) -> Vec<(Text
     let seen = history.first().and_then(|history| history.last_ms());
     let pulse = Pulse { last_ms: pulse.last_ms.max(seen), ..pulse };
     let at = instant();
-    let all = Figures::of(&history, &Outcome::ALL[..], at);
+    let all = Figures::of(&history, Outcome::ALL, at);
     let rejected = Figures::of(&history, &[Outcome::Rejected], at);
     let refused = format!(
         "{}{}",
@@ -127,13 +127,16 @@ async fn traffic(console: &Console, visit: &Visit, source: &Source) -> Vec<(Text
         query(&[("source", &source.name), ("outcome", "rejected")])
     );
     vec![
-        (SEEN, html! {
-            @match pulse.last_ms {
-                Some(ms) => (time::ago(lang, ms, now)),
-                None => (value::maybe(None)),
-            }
-            @if pulse.silence(now).is_some() { " " span.badge.bad { (SILENT.of(lang)) } }
-        }),
+        (
+            SEEN,
+            html! {
+                @match pulse.last_ms {
+                    Some(ms) => (time::ago(lang, ms, now)),
+                    None => (value::maybe(None)),
+                }
+                @if pulse.silence(now).is_some() { " " span.badge.bad { (SILENT.of(lang)) } }
+            },
+        ),
         (GAP, value::maybe(pulse.gap.map(|gap| time::gap(lang, gap)).as_deref())),
         (RATE, html! { (value::count(all.count)) }),
         (REJECTED, html! { a href=(refused) { (rejected.share()) } }),
@@ -234,12 +237,7 @@ fn contract(lang: Lang, sender: &Arc<Sender>) -> Markup {
     let rows = |title: &str| -> Vec<Vec<Markup>> {
         let part = contract.parts.iter().find(|part| part.title == title);
         let rows = part.into_iter().flat_map(|part| &part.rows);
-        rows.map(|row| {
-            row.iter()
-                .map(|one| contract::cell(lang, one))
-                .collect()
-        })
-        .collect()
+        rows.map(|row| row.iter().map(|one| contract::cell(lang, one)).collect()).collect()
     };
     let (roles, cares) = (rows("Callback fields"), rows("Precautions"));
     let more = format!("{}{}", Area::Senders.path(), query(&[("q", sender.name())]));

@@ -24,6 +24,7 @@ texts! {
     ID = "Id", "标识";
     VALUE = "Value", "值";
     ENDS = "Expires", "失效时间";
+    USED = "Last used (this gateway)", "最近使用（本网关）";
     NEVER = "Never", "长期有效";
     NONE = "No secrets.", "没有密钥。";
     END = "Remove secret", "移除密钥";
@@ -49,6 +50,7 @@ const OVERLAP_MS: UnixMillis = 7 * 24 * 60 * 60 * 1000;
 ///
 /// `version` is that of the source; `None`: read-only.
 pub fn section(
+    console: &Console,
     visit: &Visit,
     source: &Source,
     errors: &FormErrors,
@@ -57,6 +59,8 @@ pub fn section(
     let lang = visit.lang;
     let shown = list(&source.shown);
     let count = source.recipe.secret_ids().count();
+    let uses = console.tools.gate.secret_uses(&source.name);
+    let used = |id: &str| uses.iter().find(|(known, _)| known == id).and_then(|(_, last)| *last);
     let rows: Vec<_> = source
         .recipe
         .secret_ids()
@@ -64,13 +68,15 @@ pub fn section(
         .map(|(at, id)| {
             let secret = shown.get(at);
             let mut row = vec![value::short(id), html! { code { (MASK) } }, ends(lang, secret)];
+            let used = used(id).map(|ms| time::ago(lang, ms, now_ms()));
+            row.push(used.unwrap_or_else(|| value::maybe(None)));
             if let Some(version) = version.filter(|_| count > 1) {
                 row.push(ending(visit, &source.name, version, id));
             }
             row
         })
         .collect();
-    let mut columns = vec![ID, VALUE, ENDS];
+    let mut columns = vec![ID, VALUE, ENDS, USED];
     if version.is_some() && count > 1 {
         columns.push(END);
     }
