@@ -1,6 +1,6 @@
 //! The frame of every page: head, navigation, language, session.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{DOCTYPE, Markup, html};
 
 use super::area::Area;
 use super::assets;
@@ -48,7 +48,7 @@ pub(super) fn page(visit: &Visit, title: &str, middle: &Markup) -> Markup {
             body {
                 a.skip href="#content" { (SKIP.of(lang)) }
                 header.top {
-                    a.brand href="/console" { (PreEscaped(assets::ICON.body)) "Postern" }
+                    a.brand href="/console" { img src=(assets::ICON.path) alt="" width="20" height="20"; "Postern" }
                     @if visit.viewer.entry != SignIn::Outside {
                         button.menu.quiet type="button" popovertarget="areas" { (MENU.of(lang)) }
                         (search(visit))
