@@ -381,7 +381,12 @@ mod tests {
         let (exit, out, err) = ran(&["check", "--config", &path]);
         assert_eq!(exit.code(), 0, "{err}");
         assert!(err.starts_with("warning: ") && err.contains("destination[game].secret"), "{err}");
-        assert!(out.starts_with(&format!("{path}: no mistakes, 1 warning\n")), "{out}");
+        assert!(err.contains("source[level-end].secrets: is a secret in clear"), "{err}");
+        assert!(out.starts_with(&format!("{path}: no mistakes, 2 warnings\n")), "{out}");
+        let (exit, out, err) = ran(&["check", "--strict", "--config", &path]);
+        assert_eq!((exit.code(), out.as_str()), (64, ""));
+        assert!(err.ends_with("2 warnings, and --strict takes none\n"), "{err}");
+        let (_, out, err) = ran(&["check", "--config", &path]);
         let source = "  level-end  taku  https://cb.example.com/callback/level-end  to game\n";
         assert!(
             out.contains(source) && out.contains("this machine only; changes want the token in "),
@@ -428,6 +433,11 @@ mod tests {
             (exit.code(), err.as_str()),
             (64, "there is no sender \"takoo\"; did you mean taku?\n")
         );
+        let (exit, out, err) = ran(&["senders", "TopOn"]);
+        assert_eq!((exit.code(), err.as_str()), (0, "TopOn is called taku here\n"));
+        assert!(out.starts_with("taku: Taku / TopOn"), "{out}");
+        let (exit, _, err) = ran(&["senders", "studios"]);
+        assert_eq!((exit.code(), err.contains("did you mean ayet?")), (64, true), "{err}");
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! `Debug` shows a secret.
 
 mod admin;
+mod advice;
 mod checked;
 mod destination;
 mod environment;
@@ -32,6 +33,7 @@ mod senders;
 mod server;
 mod shown;
 mod signing;
+mod slip;
 mod source;
 mod store;
 mod supersede;
@@ -80,6 +82,8 @@ pub struct Loaded {
     pub config: Config,
     /// Warnings: nothing stops for them.
     pub warnings: Vec<ConfigIssue>,
+    /// Warnings that only `postern check` shows, not each start of a gateway.
+    pub advice: Vec<ConfigIssue>,
     /// The files that it was made of.
     pub files: Files,
     /// Secrets that are missing, where they are optional.
@@ -172,9 +176,9 @@ fn load_text(pass: Pass<'_>, text: &str) -> Result<Loaded, ConfigErrors> {
             None
         }
     };
-    let ConfigIssues { files, mut faults, warnings, missing } = pass.into_findings();
+    let ConfigIssues { files, mut faults, warnings, advice, missing } = pass.into_findings();
     match config.filter(|_| faults.is_empty()) {
-        Some(config) => Ok(Loaded { config, warnings, files, missing }),
+        Some(config) => Ok(Loaded { config, warnings, advice, files, missing }),
         None => {
             // Without any error, the configuration cannot do without what is missing.
             if faults.is_empty() {
@@ -237,6 +241,9 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
         check_templates(&sections, sources, &destinations);
     }
     push_configuration::warn_of_unknown_apps(&sections, &destinations, &manage);
+    if let Some(sources) = &sources {
+        advice::give(&top, sources, &destinations);
+    }
     Some(Config {
         server,
         admin,

@@ -28,7 +28,8 @@ mod request;
 
 pub use acts::contract::{Cell, Contract, Part, index};
 pub use acts::explain::{
-    DIGESTS_MAX, Explanation, Mistake, MistakeKind, Other, Shown, Verdict, explain, explain_under,
+    Around, DIGESTS_MAX, Explanation, Mistake, MistakeKind, Other, Shown, Verdict, explain,
+    explain_under,
 };
 pub use acts::identity::{OlderKeys, RepeatingSignature};
 pub use acts::json_object::{JsonObject, put_json_text};
@@ -46,7 +47,7 @@ pub use language::catalog::Catalog;
 pub use language::definition::{Basis, Precedence, Sender, SenderRetries, SenderRouting};
 pub use language::definition_error::DefinitionError;
 pub use language::event_condition::{EventCondition, Operand};
-pub use language::recipe::{LiveSecret, MaxAge, Recipe, Replay, Terms};
+pub use language::recipe::{LiveSecret, MaxAge, Recipe, Replay, Terms, UnusableValue};
 pub use language::url::{Bracket, DotSegment, MacroUrl, Placeholder, UrlTemplate, Written};
 pub use language::vector::OwnedRequest;
 pub use request::Request;

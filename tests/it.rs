@@ -20,6 +20,8 @@ mod it {
     mod destinations;
     mod drain;
     mod erase;
+    mod explain;
+    mod forms;
     mod fuzz;
     mod gateway;
     mod genuine;

@@ -13,7 +13,8 @@ use crate::config::{AdminRight, Config, Destination, Mode, Source, StoreEngine, 
 #[command(
     long_about = "Check a configuration and say what it would run.\n\n\
         Every mistake is listed at once, each with its line, its key and what to do about it; \
-        nothing is bound and nothing is changed. Secrets are read (env:, file:) and never shown.",
+        nothing is bound and nothing is changed. Secrets are read (env:, file:) and never shown. \
+        Warnings name what would run and is probably not meant; --strict fails for them, too.",
     after_help = "Examples:\n  \
         postern check postern.toml\n  \
         postern check --env-file /etc/postern/postern.env /etc/postern/postern.toml\n  \
@@ -25,6 +26,9 @@ pub(super) struct Check {
     /// Configuration file, as with --config
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Treat warnings as mistakes.
+    #[arg(long)]
+    strict: bool,
 }
 
 impl Check {
@@ -35,7 +39,14 @@ impl Check {
             Err(exit) => return Ok(exit),
         };
         screen.warn(&loaded.warnings)?;
-        let found = match loaded.warnings.len() {
+        screen.warn(&loaded.advice)?;
+        let count = loaded.warnings.len() + loaded.advice.len();
+        if self.strict && count > 0 {
+            let found = if count == 1 { "1 warning" } else { &format!("{count} warnings") };
+            writeln!(screen.err, "{found}, and --strict takes none")?;
+            return Ok(Exit::Usage);
+        }
+        let found = match count {
             0 => String::from("no mistakes"),
             1 => String::from("no mistakes, 1 warning"),
             many => format!("no mistakes, {many} warnings"),

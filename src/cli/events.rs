@@ -15,7 +15,8 @@ use super::{ConfigFile, Exit, Screen, columns};
 #[command(
     long_about = "List recorded events, or show one: \"where is my reward?\"\n\n\
         Asks the gateway that runs with the same configuration. Recorded events are listed, newest \
-        first; what was rejected is in `postern events --rejected`. With an ID the event is shown \
+        first, each with the state of its deliveries: pending, done (also where there are none) or \
+        dead. What was rejected is in `postern events --rejected`. With an ID the event is shown \
         with its deliveries and their attempts.",
     after_help = "Examples:\n  \
         postern events --user player-7\n  \
@@ -129,6 +130,7 @@ const RECORDED: &[&str] = &[
     "kind",
     "effect",
     "reverses",
+    "delivery_state",
     "id",
 ];
 
@@ -136,7 +138,7 @@ const REJECTED: &[&str] = &["at", "source", "reason", "parameter", "client", "he
 
 /// Columns that are omitted where no row has them: most senders take nothing back, and rows of older
 /// versions may lack an effect.
-const SELDOM: [&str; 3] = ["kind", "effect", "reverses"];
+const SELDOM: [&str; 4] = ["kind", "effect", "reverses", "delivery_state"];
 
 fn is_empty(list: &[u8]) -> bool {
     let list = serde_json::from_slice::<Value>(list).ok();
@@ -279,6 +281,18 @@ mod tests {
         assert_eq!((lines[1][of("kind")], lines[1][of("reverses")]), ("reversal", "t1"));
         assert_eq!((lines[2][of("kind")], lines[2][of("reverses")]), ("event", "-"));
         assert_eq!((lines[1][of("effect")], lines[2][of("effect")]), ("revoke", "grant"));
+    }
+
+    #[test]
+    fn a_row_says_how_far_its_deliveries_are() {
+        let row = |id: &str, state: &str| json!({ "id": id, "delivery_state": state });
+        let text = shown(&json!({ "events": [row("evt_1", "pending"), row("evt_2", "done")] }));
+        let lines: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
+        let at = lines[0].iter().position(|column| *column == "delivery_state").unwrap();
+        assert_eq!((lines[1][at], lines[2][at]), ("pending", "done"));
+        assert!(!text.contains("no further attempts"), "{text}");
+        let text = shown(&json!({ "events": [row("evt_3", "dead")] }));
+        assert!(text.contains("`postern events ID` says why"), "{text}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `postern explain`: why a captured callback verifies or does not.
 
-use std::io::{self, Read as _};
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _, Read as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,43 +10,58 @@ use serde_json::{Value, json};
 
 use super::client::{AdminApi, runtime};
 use super::names::{self, Named};
-use super::url::{absent, find};
+use super::url::absent;
 use super::{ConfigFile, Exit, Screen};
 use crate::clock;
 use crate::config::{Config, Loaded, Source};
 use crate::keys::fetch_once;
-use crate::operator::{explained, pasted};
-use crate::sender::{KeyList, KeySet, OwnedRequest, Recipe};
+use crate::operator::{Capture, explained};
+use crate::sender::{KeyList, KeySet, Recipe};
+
+/// Bytes that are read from standard input: the largest body, and a head.
+const CAPTURED_BYTES_MAX: u64 = 65 * 1024 * 1024;
 
 /// Explain why a captured callback verifies or does not
 #[derive(Args, Debug)]
 #[command(
     long_about = "Explain why a captured callback verifies or does not.\n\n\
         Says what was read, the text that was signed with the secret masked, and the verdict; on a \
-        mismatch the usual mistakes are tried, each by name. A request that needs more than a URL \
-        is read from a file: request line, header fields, an empty line, body. --rejection takes \
-        one that a running gateway refused (`postern events --rejected`).",
+        mismatch the usual mistakes are tried, each by name. What was captured is a URL, a curl \
+        command, a line of an access log, a request (request line, headers, an empty line, body) \
+        or a query. It is an argument, in a file, or on standard input, and its path names the \
+        source; in front of a query the source has to be named. --rejection takes one that a \
+        running gateway refused (`postern events --rejected`).",
     after_help = "Examples:\n  \
-        postern explain --config postern.toml level-end '/callback/level-end?trans_id=…&sign=…'\n  \
-        postern explain --config postern.toml push --request captured.http\n  \
-        postern explain --config postern.toml level-end --rejection ref_0190…"
+        postern explain --config postern.toml 'https://cb.example.com/callback/level-end?…'\n  \
+        postern explain --config postern.toml level-end 'trans_id=…&sign=…'\n  \
+        postern explain --config postern.toml \"curl 'https://cb.example.com/…' -H '…'\"\n  \
+        tail -1 access.log | postern explain --config postern.toml\n  \
+        postern explain --config postern.toml --request captured.http\n  \
+        postern explain --config postern.toml --rejection ref_0190…"
 )]
 pub(super) struct Explain {
     #[command(flatten)]
     config: ConfigFile,
-    /// The source.
-    source: String,
-    /// The captured URL, or its path and query.
-    url: Option<String>,
-    /// A file with the captured request; - reads standard input.
-    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    /// The source; the one that the path names unless given.
+    source: Option<String>,
+    /// The captured callback; - reads standard input.
+    captured: Option<String>,
+    /// A file with what was captured; - reads standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "captured")]
     request: Option<PathBuf>,
     /// A rejected callback of the running gateway, by its id.
-    #[arg(long, value_name = "ID", conflicts_with_all = ["url", "request"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["captured", "request"])]
     rejection: Option<String>,
     /// When it came, Unix milliseconds, in place of now.
     #[arg(long, value_name = "MS")]
     at_ms: Option<i64>,
+}
+
+/// The words of the command line, by what they are.
+#[derive(Clone, Copy, Debug)]
+struct Asked<'a> {
+    source: Option<&'a str>,
+    captured: Option<&'a str>,
 }
 
 impl Explain {
@@ -55,91 +71,143 @@ impl Explain {
             Err(exit) => return Ok(exit),
         };
         let config = &loaded.config;
-        if !config.sources.contains_key(&self.source) {
-            return self.ask(&loaded, screen);
+        let asked = self.asked(config);
+        if let Some(name) = asked.source
+            && !config.sources.contains_key(name)
+        {
+            return self.ask_named(&loaded, name, asked.captured, screen);
         }
-        let Some(source) = find(config, &self.source, screen)? else { return Ok(Exit::Usage) };
         if let Some(id) = &self.rejection {
-            let api = AdminApi::of(config);
-            let question = json!({ "source": self.source, "rejection": id });
-            return match runtime()?.block_on(api.post("/admin/v1/explain", &question)) {
-                Ok(answer) => self.show(&answer, screen),
-                Err(sentence) => {
-                    writeln!(screen.err, "{sentence}")?;
-                    Ok(Exit::Failed)
-                }
-            };
+            return self.rejection(config, asked.source, id, screen);
         }
-        let request = match self.captured() {
-            Ok(request) => request,
+        let captured = self.text(asked.captured).and_then(|text| Capture::read(&text));
+        let capture = match captured {
+            Ok(capture) => capture,
             Err(sentence) => {
                 writeln!(screen.err, "{sentence}")?;
                 return Ok(Exit::Usage);
             }
         };
-        let at_ms = self.at_ms.unwrap_or_else(clock::now_ms);
-        let mut borrowed = request.borrow();
-        if borrowed.base.is_empty() {
-            borrowed.base = config.server.public_url.as_deref().unwrap_or_default();
+        let named = asked.source.and_then(|name| config.sources.get(name));
+        match named.map_or_else(|| capture.source(config), Ok) {
+            Ok(source) => self.explain(config, source, capture, screen),
+            // The gateway may have it from an API.
+            Err(sentence) => match ask(config, None, &capture) {
+                Ok(answer) => self.show(&answer, screen),
+                Err(_) => {
+                    writeln!(screen.err, "{sentence}")?;
+                    Ok(Exit::Usage)
+                }
+            },
         }
+    }
+
+    /// One word alone is a source if there is one of that name, or if nothing could be captured so.
+    fn asked(&self, config: &Config) -> Asked<'_> {
+        let (first, second) = (self.source.as_deref(), self.captured.as_deref());
+        let is_captured = |word: &str| {
+            !config.sources.contains_key(word)
+                && (word == "-" || word.contains(['/', '?', '=', ' ', '{', '<']))
+        };
+        match (first, second) {
+            (Some(word), None) if is_captured(word) => Asked { source: None, captured: first },
+            _ => Asked { source: first, captured: second },
+        }
+    }
+
+    fn explain(
+        &self,
+        config: &Config,
+        source: &Source,
+        capture: Capture,
+        screen: &mut Screen<'_>,
+    ) -> io::Result<Exit> {
+        if let Ok(other) = capture.source(config)
+            && other.name != source.name
+        {
+            let (own, other) = (&source.name, &other.name);
+            writeln!(screen.err, "its path is that of the source {other}; explained for {own}")?;
+        }
+        let at_ms = self.at_ms.or(capture.at_ms).unwrap_or_else(clock::now_ms);
+        let request = capture.to(source);
         let keys = published(config, source, screen)?;
         let own = source.recipe.key_list().map(KeyList::identity);
         let of = |recipe: &Recipe| {
             let same = recipe.key_list().map(KeyList::identity) == own;
             keys.clone().filter(|_| same)
         };
-        let explanation = explained(config, source, &borrowed, at_ms, &of);
+        let explanation = explained(config, source, &request.borrow(), at_ms, &of);
         let answer = serde_json::to_value(explanation).map_err(io::Error::other)?;
         self.show(&answer, screen)
     }
 
     /// Asks the running gateway, which knows the sources that were created over its APIs.
-    fn ask(&self, loaded: &Loaded, screen: &mut Screen<'_>) -> io::Result<Exit> {
+    fn ask_named(
+        &self,
+        loaded: &Loaded,
+        name: &str,
+        captured: Option<&str>,
+        screen: &mut Screen<'_>,
+    ) -> io::Result<Exit> {
         let config = &loaded.config;
         let api = AdminApi::of(config);
-        let runtime = runtime()?;
-        if runtime.block_on(names::check(&api, Named::Source, &self.source)).is_err() {
+        if runtime()?.block_on(names::check(&api, Named::Source, name)).is_err() {
             let known: Vec<&str> = config.sources.keys().map(String::as_str).collect();
-            return absent(loaded, &self.source, &known, screen);
+            return absent(loaded, name, &known, screen);
         }
-        let question = match (&self.rejection, self.captured()) {
-            (Some(id), _) => json!({ "source": self.source, "rejection": id }),
-            (None, Ok(request)) => {
-                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                let headers = request.headers.iter();
-                let headers =
-                    headers.map(|(name, value)| (name.to_string(), text(value.as_bytes())));
-                json!({
-                    "source": self.source, "method": request.method.as_str(),
-                    "target": text(&request.target), "body": text(&request.body),
-                    "headers": headers.collect::<std::collections::BTreeMap<_, _>>(),
-                })
-            }
-            (None, Err(sentence)) => {
-                writeln!(screen.err, "{sentence}")?;
-                return Ok(Exit::Usage);
-            }
-        };
-        match runtime.block_on(api.post("/admin/v1/explain", &question)) {
+        if let Some(id) = &self.rejection {
+            return self.rejection(config, Some(name), id, screen);
+        }
+        let capture = self.text(captured).and_then(|text| Capture::read(&text));
+        let answer = capture.and_then(|capture| ask(config, Some(name), &capture));
+        self.answer(answer, screen)
+    }
+
+    fn answer(&self, answer: Result<Value, String>, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        match answer {
             Ok(answer) => self.show(&answer, screen),
             Err(sentence) => screen.fail(&sentence),
         }
     }
 
-    /// The captured request.
-    fn captured(&self) -> Result<OwnedRequest, String> {
-        match (&self.url, &self.request) {
-            (Some(url), _) => pasted(url),
-            (None, Some(path)) if path.as_os_str() == "-" => {
-                let mut text = String::new();
-                io::stdin().read_to_string(&mut text).map_err(|error| error.to_string())?;
-                pasted(&text)
-            }
+    /// The explanation of the running gateway for a callback that it rejected.
+    fn rejection(
+        &self,
+        config: &Config,
+        source: Option<&str>,
+        id: &str,
+        screen: &mut Screen<'_>,
+    ) -> io::Result<Exit> {
+        let mut question = json!({ "rejection": id });
+        if let Some(source) = source {
+            question["source"] = source.into();
+        }
+        let api = AdminApi::of(config);
+        let answer = runtime()?.block_on(api.post("/admin/v1/explain", &question));
+        self.answer(answer, screen)
+    }
+
+    /// The text that was captured: the argument, a file, or standard input.
+    fn text(&self, captured: Option<&str>) -> Result<String, String> {
+        let standard_input = || {
+            let mut bytes = Vec::new();
+            let read = io::stdin().take(CAPTURED_BYTES_MAX).read_to_end(&mut bytes);
+            read.map_err(|error| error.to_string())?;
+            String::from_utf8(bytes).map_err(|_| String::from("standard input is not UTF-8"))
+        };
+        match (captured, &self.request) {
+            (Some("-"), _) => standard_input(),
+            (Some(text), _) => Ok(text.to_owned()),
+            (None, Some(path)) if path.as_os_str() == "-" => standard_input(),
             (None, Some(path)) => {
                 let text = std::fs::read_to_string(path);
-                pasted(&text.map_err(|error| format!("{}: {error}", path.display()))?)
+                text.map_err(|error| format!("{}: {error}", path.display()))
             }
-            (None, None) => Err(String::from("give a URL, --request FILE or --rejection ID")),
+            (None, None) if !io::stdin().is_terminal() => standard_input(),
+            (None, None) => Err(String::from(
+                "give what was captured (a URL, a curl command, a line of a log, a request), \
+                 --request FILE or --rejection ID",
+            )),
         }
     }
 
@@ -155,8 +223,14 @@ impl Explain {
             None => Ok(()),
         };
         line(screen.out, "verdict", &answer["verdict"])?;
-        if !verified && answer["reason"].is_null() {
+        let outcome = answer["outcome"].as_str().unwrap_or_default();
+        if !matches!(outcome, "accepted" | "rejected") {
             line(screen.out, "outcome", &answer["outcome"])?;
+        }
+        if outcome == "ambiguous" {
+            let text =
+                "it can be read in two ways: recorded, acknowledged, and held for an operator";
+            writeln!(screen.out, "{:<12} {text}", "")?;
         }
         line(screen.out, "reason", &answer["reason"])?;
         line(screen.out, "parameter", &answer["parameter"])?;
@@ -166,11 +240,33 @@ impl Explain {
             let text = |key: &str| parameter[key].as_str().unwrap_or_default().to_owned();
             writeln!(screen.out, "{:<12} {} = {}", text("in"), text("name"), text("value"))?;
         }
-        line(screen.out, "mistake", &answer["mistake"]["kind"])?;
-        line(screen.out, "about", &answer["mistake"]["parameter"])?;
-        line(screen.out, "advice", &answer["mistake"]["advice"])?;
+        let others = answer["alternatives"].as_array().into_iter().flatten();
+        for (at, mistake) in std::iter::once(&answer["mistake"]).chain(others).enumerate() {
+            let name = if at == 0 { "mistake" } else { "or mistake" };
+            line(screen.out, name, &mistake["kind"])?;
+            line(screen.out, "about", &mistake["parameter"])?;
+            line(screen.out, "advice", &mistake["advice"])?;
+        }
         Ok(exit)
     }
+}
+
+/// The explanation of the running gateway for what was captured.
+fn ask(config: &Config, source: Option<&str>, capture: &Capture) -> Result<Value, String> {
+    let request = capture.request();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let headers = request.headers.iter();
+    let headers = headers.map(|(name, value)| (name.to_string(), text(value.as_bytes())));
+    let mut question = json!({
+        "method": request.method.as_str(),
+        "target": text(&request.target), "body": text(&request.body),
+        "headers": headers.collect::<BTreeMap<_, _>>(),
+    });
+    if let Some(source) = source {
+        question["source"] = source.into();
+    }
+    let runtime = runtime().map_err(|error| error.to_string())?;
+    runtime.block_on(AdminApi::of(config).post("/admin/v1/explain", &question))
 }
 
 /// The public keys of the source's sender, where it has some: fetched once. Says so where they

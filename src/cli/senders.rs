@@ -63,13 +63,13 @@ impl Senders {
             write!(screen.out, "{}", columns(&rows))?;
             return Ok(Exit::Done);
         };
-        let Some(sender) = catalog.get(name) else {
-            let names: Vec<&str> = catalog.iter().map(|sender| sender.name()).collect();
-            let remedy = nearest(name, &names).map(|near| format!("did you mean {near}?"));
-            let remedy = remedy.unwrap_or_else(|| String::from("`postern senders` lists them"));
-            writeln!(screen.err, "there is no sender {name:?}; {remedy}")?;
+        let Some(sender) = catalog.get(name).or_else(|| catalog.also_called(name)) else {
+            writeln!(screen.err, "there is no sender {name:?}; {}", instead(&catalog, name))?;
             return Ok(Exit::Usage);
         };
+        if sender.name() != name {
+            writeln!(screen.err, "{name} is called {} here", sender.name())?;
+        }
         match self.toml {
             true => write!(screen.out, "{}", sender.text())?,
             false => contract(sender, &self.config, screen)?,
@@ -91,6 +91,17 @@ impl Senders {
                 Ok(Err(Exit::Failed))
             }
         }
+    }
+}
+
+/// The remedy where no sender is called `name`: those whose titles hold it, or a near name.
+fn instead(catalog: &Catalog, name: &str) -> String {
+    let known: Vec<&str> = catalog.mentioning(name).map(|sender| sender.name()).collect();
+    let names: Vec<&str> = catalog.iter().map(|sender| sender.name()).collect();
+    match (known.as_slice(), nearest(name, &names)) {
+        ([], Some(near)) => format!("did you mean {near}?"),
+        ([], None) => String::from("`postern senders` lists them"),
+        (known, _) => format!("did you mean {}?", known.join(", ")),
     }
 }
 

@@ -97,17 +97,3 @@ pub(super) fn absent(
     }
     Ok(Exit::Usage)
 }
-
-/// The source called `name`; says so where there is none.
-pub(super) fn find<'c>(
-    config: &'c Config,
-    name: &str,
-    screen: &mut Screen<'_>,
-) -> io::Result<Option<&'c Source>> {
-    let found = config.sources.get(name).map(AsRef::as_ref);
-    if found.is_none() {
-        let names: Vec<&str> = config.sources.keys().map(String::as_str).collect();
-        writeln!(screen.err, "{}", names::absent(Named::Source, name, &names))?;
-    }
-    Ok(found)
-}

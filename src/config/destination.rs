@@ -174,7 +174,7 @@ fn headers(section: &Section<'_>) -> Vec<(HeaderName, Secret)> {
     let Some(section) = section.section("headers") else { return Vec::new() };
     let read = |(name, item): (&str, Item<'_>)| {
         let name = item.note(header_name(name));
-        let value = item.note(secret::secret(&item).and_then(header_value));
+        let value = item.note(secret::verbatim(&item).and_then(header_value));
         Some((name?, value?))
     };
     section.items().filter_map(read).collect()

@@ -230,6 +230,12 @@ impl<'a> Section<'a> {
         self.pass.warning(ConfigIssue { what: what.into(), remedy: remedy.into(), ..finding });
     }
 
+    /// Notes advice at `key`, or at the section where there is no such key.
+    pub(crate) fn advice(&self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        let finding = self.finding(key, self.locate(key).as_ref());
+        self.pass.advice(ConfigIssue { what: what.into(), remedy: remedy.into(), ..finding });
+    }
+
     /// Notes an error that a sender found in this section.
     pub(crate) fn sender_fault(&self, fault: &DefinitionError) {
         let (what, remedy) = (fault.what.clone(), fault.remedy.clone());
@@ -299,6 +305,11 @@ impl<'a> Item<'a> {
     /// Notes a warning here.
     pub(crate) fn warning(&self, what: impl Into<String>, remedy: impl Into<String>) {
         self.pass.warning(self.finding(what, remedy));
+    }
+
+    /// Notes that the secret here is written in the file itself.
+    pub(crate) fn note_in_clear(&self) {
+        self.pass.note_in_clear(self.finding("", ""));
     }
 
     /// The text, where `wanted` says what it should be: `a duration such as "15s"`.

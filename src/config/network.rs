@@ -81,7 +81,7 @@ pub fn check_origin(url: &str) -> Result<(), String> {
 /// The URL of a list of public keys, which may hold a secret in its path or query.
 pub(super) fn key_set(item: &Item<'_>) -> Read<Secret> {
     let wanted = "a URL such as \"https://keys.example.com/list.json\"";
-    let secret = secret::secret(item)?;
+    let secret = secret::public(item)?;
     let text = std::str::from_utf8(secret.expose()).map_err(|_| not_shown(wanted))?;
     let url = Parts::split(text).ok_or_else(|| not_shown(wanted))?;
     let authority = url.authority()?;

@@ -132,6 +132,8 @@ pub(crate) enum Writer {
     Operator,
     /// A client of an API, for whom nothing of this machine is read.
     Remote,
+    /// The same, long ago: the store has it, and it goes on as it is.
+    Store,
 }
 
 /// Whether a secret may be missing.
@@ -157,6 +159,9 @@ pub(crate) struct Pass<'a> {
     faults: RefCell<Vec<ConfigIssue>>,
     warnings: RefCell<Vec<ConfigIssue>>,
     missing: RefCell<Vec<ConfigIssue>>,
+    advice: RefCell<Vec<ConfigIssue>>,
+    /// The places of secrets that the file itself holds.
+    in_clear: RefCell<Vec<ConfigIssue>>,
 }
 
 /// The result of a pass.
@@ -167,6 +172,7 @@ pub(crate) struct ConfigIssues {
     pub(crate) warnings: Vec<ConfigIssue>,
     /// Secrets that are missing and optional.
     pub(crate) missing: Vec<ConfigIssue>,
+    pub(crate) advice: Vec<ConfigIssue>,
 }
 
 impl<'a> Pass<'a> {
@@ -183,6 +189,8 @@ impl<'a> Pass<'a> {
             faults: RefCell::default(),
             warnings: RefCell::default(),
             missing: RefCell::default(),
+            advice: RefCell::default(),
+            in_clear: RefCell::default(),
         }
     }
 
@@ -191,9 +199,9 @@ impl<'a> Pass<'a> {
         Self { secrets, ..self }
     }
 
-    /// The same, over what came over an API.
-    pub(crate) fn remote(self) -> Self {
-        Self { writer: Writer::Remote, ..self }
+    /// The same, over what another `writer` wrote.
+    pub(crate) fn written_by(self, writer: Writer) -> Self {
+        Self { writer, ..self }
     }
 
     /// Who wrote it.
@@ -267,6 +275,24 @@ impl<'a> Pass<'a> {
         self.warnings.borrow_mut().push(finding);
     }
 
+    /// Records a warning for those who check the file.
+    pub(crate) fn advice(&self, finding: ConfigIssue) {
+        self.advice.borrow_mut().push(finding);
+    }
+
+    /// Records the place of a secret that is written in the file.
+    pub(crate) fn note_in_clear(&self, place: ConfigIssue) {
+        let mut places = self.in_clear.borrow_mut();
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+
+    /// The places of the secrets that are written in the file.
+    pub(crate) fn in_clear(&self) -> Vec<ConfigIssue> {
+        self.in_clear.borrow().clone()
+    }
+
     /// Whether an error was found at `key` or inside it, or a secret is missing there.
     pub(crate) fn is_faulty(&self, key: &str) -> bool {
         let inside = |rest: &str| rest.is_empty() || rest.starts_with(['.', '[']);
@@ -287,6 +313,7 @@ impl<'a> Pass<'a> {
             faults: ordered(self.faults),
             warnings: ordered(self.warnings),
             missing: ordered(self.missing),
+            advice: ordered(self.advice),
         }
     }
 }

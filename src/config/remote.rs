@@ -10,7 +10,7 @@ use toml::de::DeTable;
 
 use super::file::Section;
 use super::keep::StoreKeep;
-use super::pass::Pass;
+use super::pass::{Pass, Writer};
 use super::source::Written;
 use super::{
     Config, ConfigIssue, Destination, Machine, Mode, Origin, Reach, Source, destination,
@@ -78,7 +78,11 @@ fn check_written(
         unverified_body_bytes: config.server.limits.unverified_body_bytes,
         written,
     };
-    let source = check(name, table, |section| {
+    let writer = match written {
+        Written::Now => Writer::Remote,
+        Written::Before => Writer::Store,
+    };
+    let source = check(name, table, writer, |section| {
         for key in OF_THE_FILE.iter().filter(|key| section.has(key)) {
             section.fault(key, "is about other sources", "write it in the configuration file");
         }
@@ -108,7 +112,7 @@ pub fn check_destination(
     table: &Table,
 ) -> Result<Destination, Vec<ConfigIssue>> {
     let keys = &config.egress.signing_keys;
-    let destination = check(name, table, |section| {
+    let destination = check(name, table, Writer::Store, |section| {
         let destination = destination::check(section, keys)?;
         for source in
             config.sources.values().filter(|source| source.destinations.iter().any(|to| to == name))
@@ -128,10 +132,11 @@ pub fn check_destination(
 fn check<T>(
     name: &str,
     table: &Table,
+    writer: Writer,
     read: impl FnOnce(&Section<'_>) -> Option<T>,
 ) -> Result<T, Vec<ConfigIssue>> {
     let written = written(name, table)?;
-    let pass = Pass::new(&Machine, Path::new(""), &written).remote();
+    let pass = Pass::new(&Machine, Path::new(""), &written).written_by(writer);
     let (parsed, _) = DeTable::parse_recoverable(&written);
     let checked = read(&Section::top(&pass, &parsed));
     let mut faults = pass.into_findings().faults;

@@ -9,13 +9,45 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use super::file::{Item, Read, ValueError};
 use super::limits::DELIVERY_SECRET_BYTES_GOOD;
 use super::pass::{Access, Writer};
+use super::slip;
 use crate::sender::Secret;
 
 const WANTED: &str = "a text: \"env:NAME\", \"file:PATH\" or the secret itself";
 const WHSEC: &str = "whsec_";
 
-/// A secret from where the item says it is.
+/// A secret from where the item says it is. One that is written in the configuration file itself is
+/// noted, and so is one that is probably not as its owner issued it.
+///
+/// # Errors
+/// It is missing, a reference that nothing replaces, or begins with a byte order mark.
 pub(crate) fn secret(item: &Item<'_>) -> Read<Secret> {
+    let secret = public(item)?;
+    if !is_public_key(secret.expose()) {
+        note(item);
+    }
+    Ok(secret)
+}
+
+/// A value that is written as secrets are and is none: an id, a public key.
+///
+/// # Errors
+/// As [`secret`].
+pub(crate) fn public(item: &Item<'_>) -> Read<Secret> {
+    let value = verbatim(item)?;
+    if item.pass.writer() != Writer::Store {
+        refuse_mark(value.expose())?;
+    }
+    for what in slip::all(value.expose()) {
+        item.warning(what, "remove them: they count as a part of the value");
+    }
+    Ok(value)
+}
+
+/// A value of which spaces and quotes may be a part: a header.
+///
+/// # Errors
+/// It is missing, or a reference that nothing replaces.
+pub(crate) fn verbatim(item: &Item<'_>) -> Read<Secret> {
     let text = item.text(WANTED)?;
     refuse_reference(item, text)?;
     let bytes = if let Some(name) = text.strip_prefix("env:") {
@@ -24,17 +56,66 @@ pub(crate) fn secret(item: &Item<'_>) -> Read<Secret> {
         from_file(item, path)?
     } else if text.is_empty() {
         return Err(ValueError::new("is empty", format!("write {WANTED}")));
+    } else if slip::is_reference(text.as_bytes()) && item.pass.writer() != Writer::Store {
+        let what = "is written like a variable of another program, and nothing replaces it";
+        let remedy = "write \"env:NAME\" with the name of the variable; a secret that is really \
+                      written so belongs into a variable or a file";
+        return Err(ValueError::new(what, remedy));
     } else {
         text.as_bytes().to_vec()
     };
+    if written_as(item) == Written::Elsewhere && slip::is_reference(&bytes) {
+        let what = "holds what another program should have replaced by a variable's value";
+        item.warning(what, "put the secret itself there");
+    }
     Ok(Secret::new(bytes))
+}
+
+/// Where a secret is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    /// In the operator's configuration file.
+    InClear,
+    /// In a variable, a file, or a request to an API.
+    Elsewhere,
+}
+
+/// Notes the value at `item` where it is written in the configuration file.
+pub(crate) fn note(item: &Item<'_>) {
+    if written_as(item) == Written::InClear {
+        item.note_in_clear();
+    }
+}
+
+fn written_as(item: &Item<'_>) -> Written {
+    let text = item.value.as_str().unwrap_or_default();
+    let elsewhere = text.starts_with("env:") || text.starts_with("file:");
+    match elsewhere || item.pass.writer() != Writer::Operator {
+        true => Written::Elsewhere,
+        false => Written::InClear,
+    }
+}
+
+/// Whether a value is a public key, which anyone may read.
+fn is_public_key(value: &[u8]) -> bool {
+    value.starts_with(b"whpk_") || memchr::memmem::find(value, b" PUBLIC KEY-----").is_some()
+}
+
+fn refuse_mark(value: &[u8]) -> Read<()> {
+    match slip::begins_with_mark(value) {
+        true => Err(ValueError::new(
+            "begins with a byte order mark, as some editors write it",
+            "save it as UTF-8 without one",
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Refuses to read this machine's variables and files for a client of an API, who could have them
 /// sent to a destination.
 fn refuse_reference(item: &Item<'_>, text: &str) -> Read<()> {
     let refers = text.starts_with("env:") || text.starts_with("file:");
-    if refers && item.pass.writer() == Writer::Remote {
+    if refers && item.pass.writer() != Writer::Operator {
         let what = "points at a variable or a file of the gateway, which an API does not read";
         return Err(ValueError::new(what, "send the secret itself"));
     }

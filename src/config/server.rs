@@ -144,7 +144,7 @@ pub(super) fn private_key(item: &Item<'_>) -> Read<PathBuf> {
 
 fn pem<T: PemObject>(item: &Item<'_>, wanted: &str) -> Read<PathBuf> {
     let text = item.text("the path of a PEM file")?;
-    if item.pass.writer() == Writer::Remote {
+    if item.pass.writer() != Writer::Operator {
         let what = "is a file of the gateway, which an API does not read";
         return Err(ValueError::new(what, "write it in the configuration file"));
     }

@@ -114,6 +114,10 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
     refuse_unknown_url(section, &recipe, known.public_url);
     if known.written == Written::Now {
         refuse_repeating_signatures(section, &recipe, &allow);
+        if let Some(unusable) = recipe.unusable_value() {
+            let what = "has a value that the sender never sends: every callback would be rejected";
+            section.fault(unusable.setting, what, unusable.remedy);
+        }
     }
     warn_of_undated_age(section, &recipe);
     let source = Source {
@@ -152,7 +156,7 @@ fn sender_of<'k>(section: &Section<'_>, catalog: &'k Catalog) -> Option<&'k Arc<
             let sender = section.peek("recipe").and_then(senders::name_of);
             let sender = sender.and_then(|name| catalog.get(name));
             // No file was read for a source that came over an API.
-            if sender.is_none() && recipe.pass.writer() == Writer::Remote {
+            if sender.is_none() && recipe.pass.writer() != Writer::Operator {
                 let remedy = "write senders = [\"my-sender.toml\"] in the configuration file, and \
                               its name here: sender = \"my-sender\"";
                 recipe.fault("is a file that the configuration file does not name", remedy);
@@ -172,11 +176,14 @@ fn sender<'k>(item: &Item<'_>, catalog: &'k Catalog) -> Read<&'k Arc<Sender>> {
     let name = item.text("a sender's name such as \"taku\"")?;
     catalog.get(name).ok_or_else(|| {
         let names: Vec<&str> = catalog.iter().map(|sender| sender.name()).collect();
-        let near = nearest(name, &names);
-        let remedy = near.map_or_else(
-            || String::from("`postern senders` lists those there are; senders = [\"…\"] adds one"),
-            |near| format!("did you mean {near}?"),
-        );
+        let also = catalog.also_called(name).map(|sender| {
+            let own = sender.name();
+            format!("write sender = {own:?}: {}", sender.title())
+        });
+        let near = || nearest(name, &names).map(|near| format!("did you mean {near}?"));
+        let remedy = also.or_else(near).unwrap_or_else(|| {
+            String::from("`postern senders` lists those there are; senders = [\"…\"] adds one")
+        });
         ValueError::new(format!("there is no sender {name:?}"), remedy)
     })
 }
@@ -200,7 +207,11 @@ fn refuse_unknown(section: &Section<'_>, sender: Option<&Arc<Sender>>, all: &Cat
 
 fn terms(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Terms {
     let own = sender.map_or(&[][..], |sender| sender.settings());
-    let setting = |name: &str| Some((name.to_owned(), section.take(name, secret::secret)?));
+    let is_open = |name: &str| {
+        name.ends_with("_id") || sender.is_some_and(|one| one.ours().any(|ours| ours == name))
+    };
+    let read = |name: &str| if is_open(name) { secret::public } else { secret::secret };
+    let setting = |name: &str| Some((name.to_owned(), section.take(name, read(name))?));
     let mut settings: BTreeMap<_, _> = own.iter().filter_map(|(name, _)| setting(name)).collect();
     let key_set_url = section.take(Terms::KEY_SET_URL, network::key_set);
     settings.extend(key_set_url.map(|url| (Terms::KEY_SET_URL.to_owned(), url)));
@@ -376,8 +387,8 @@ fn refuse_unprotected(section: &Section<'_>, sender: &Sender, terms: &Terms, all
     let allowed = !allow.is_empty() || section.has("allow");
     if terms.unsigned && !allowed && !secret_path::is_secret_path(&terms.source) {
         let remedy = format!(
-            "write allow = [\"203.0.113.0/24\"], or a name that cannot be guessed: with {} random \
-             hexadecimal digits, or {} of base64url, in one run (openssl rand -hex 16)",
+            "write allow = [\"203.0.113.0/24\"], or a name that cannot be guessed, of 128 random \
+             bits: {} hexadecimal digits, or {} of base64url, in one run (openssl rand -hex 16)",
             secret_path::HEX_DIGITS,
             secret_path::BASE64_DIGITS
         );

@@ -168,13 +168,16 @@ fn misplaced(section: &Section<'_>, keys: &[&str], engine: &str) {
 }
 
 fn postgres_url(item: &Item<'_>) -> Read<Secret> {
-    let url = secret::secret(item)?;
+    let url = secret::public(item)?;
     let remedy = "write postgres://user@host/database";
     let schemes: [&[u8]; 2] = [b"postgres://", b"postgresql://"];
     if !schemes.iter().any(|scheme| url.expose().starts_with(scheme)) {
         return Err(ValueError::new("does not begin with postgres://", remedy));
     }
     let text = std::str::from_utf8(url.expose()).or(Err(ValueError::new("is no text", remedy)))?;
+    if text.split_once('@').is_some_and(|(user, _)| user.matches(':').count() > 1) {
+        secret::note(item); // user:password@
+    }
     match PostgresOptions::check_url(text) {
         Ok(()) => Ok(url),
         Err(what) => Err(ValueError::new(what, remedy)),

@@ -3,6 +3,8 @@
 //! `fixtures/config/*.txt` are what is expected of the files beside them. Where one is to change,
 //! run the test, read the difference and take what the message says.
 
+mod found_early;
+
 use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;

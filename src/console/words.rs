@@ -182,6 +182,15 @@ pub(super) fn mistake(lang: Lang, of: MistakeKind) -> Option<&'static str> {
         MistakeKind::SealingKey => "来源的加密密钥无法解开此消息。请核对加密密钥。",
         MistakeKind::SealedForAnother => "加密消息属于另一个应用，其结尾的标识与来源不符。",
         MistakeKind::ContentType => "请求体的格式与该发送方的约定不同。请核对内容类型。",
+        MistakeKind::SecretQuoted => "密钥两端多了引号或 BOM，请去除后重新设置。",
+        MistakeKind::EndedSecret => "用了已经失效的旧密钥。请让发送方换用当前密钥。",
+        MistakeKind::EncodedTwice => "参数值编码两次后才参与签名。",
+        MistakeKind::OtherParameter => "签名时用了另一个参数的值。",
+        MistakeKind::RenamedParameter => "使用了自定义参数名，而来源的 params 中没有列出。",
+        MistakeKind::OtherUrl => "签名用的地址与实际调用的地址不同，或只签了其中一部分。请核对 server.public_url。",
+        MistakeKind::KeyAsText => "HMAC 的密钥与待签名文本颠倒了。",
+        MistakeKind::MissingParameters => "缺少该发送方必定会带的参数。",
+        MistakeKind::NotListed => "某个值不在来源登记的自有值之列（例如广告位 ID）。",
         MistakeKind::Unknown => {
             "常见错误都无法解释：签名后某个值被改动，或密钥不同。请与发送方后台逐一核对。"
         }

@@ -197,6 +197,9 @@ impl Handler for CallbackHandler {
             Err(Elsewhere::Health) => return Ok(self.0.health(&head.method).await),
             Err(Elsewhere::Nothing(status)) => return Ok(bare(status)),
         };
+        if let Some(answer) = question(&route, &head.method) {
+            return Ok(answer);
+        }
         let reply = {
             let mut received = Received::new(&route, client, head, clock::now_ms());
             received.set_purpose(self.0.test_calls.purpose(peer.0));
@@ -455,6 +458,26 @@ fn wanted_key(received: &Received, keys: Option<&KeySet>) -> Option<Vec<u8>> {
         _ => false,
     };
     lacks_key.then_some(id)
+}
+
+/// The answer to a console or a monitor that asks whether the address is there, before anything is
+/// sent to it. It is no callback, and not counted as one.
+fn question(route: &Route, method: &Method) -> Option<Response> {
+    let methods = route.source.recipe.sender().methods();
+    if methods.contains(method) {
+        return None;
+    }
+    match *method {
+        Method::HEAD => Some(bare(StatusCode::OK)),
+        Method::OPTIONS => {
+            let mut response = bare(StatusCode::NO_CONTENT);
+            let names = methods.iter().map(Method::as_str).chain(["HEAD", "OPTIONS"]);
+            let allow = names.collect::<Vec<_>>().join(", ");
+            response.headers_mut().insert(header::ALLOW, allow.parse().ok()?);
+            Some(response)
+        }
+        _ => None,
+    }
 }
 
 /// The part of the path after `/callback/`, up to the query.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use crate::config::{Config, Source};
-use crate::sender::{Explanation, KeySet, Other, Recipe, Request, Sender, explain_under};
+use crate::sender::{Around, Explanation, KeySet, Other, Recipe, Request, Sender, explain_under};
 
 /// The public keys of a source's sender, where it has some.
 pub(crate) type KeysOf<'k> = dyn Fn(&Recipe) -> Option<Arc<KeySet>> + 'k;
 
 /// Explains a request to `source`, with the other sources of `config` and the other senders of its
-/// catalog to tell apart from.
+/// catalog to tell apart from. As at the gateway, scheme and host are those of
+/// `server.public_url`; what the request says of them is one more address to try.
 pub(crate) fn explained(
     config: &Config,
     source: &Source,
@@ -38,5 +39,10 @@ pub(crate) fn explained(
         }))
         .collect();
     let own = keys(&source.recipe);
-    explain_under(&source.recipe, own.as_deref(), request, at_ms, &others)
+    let seen = request.base;
+    let base = config.server.public_url.as_deref().unwrap_or(seen);
+    let request = Request { base, ..*request };
+    let bases = if seen.is_empty() { &[][..] } else { &[seen][..] };
+    let around = Around { others: &others, bases };
+    explain_under(&source.recipe, own.as_deref(), &request, at_ms, around)
 }

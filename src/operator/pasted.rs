@@ -1,44 +1,278 @@
-//! A captured callback as people paste it: a URL, or a whole request.
+//! A captured callback as people have it: a URL, a request, a curl command, a line of an access log,
+//! a query, or a body.
 
+mod curl;
+mod log_line;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+
+use crate::clock::UnixMillis;
+use crate::config::{Config, Source, nearest};
 use crate::sender::OwnedRequest;
 
-/// Reads a URL, a path with its query, or a request: request line, headers, an empty line, the
-/// body.
-///
-/// # Errors
-/// Why it is neither.
-pub(crate) fn pasted(text: &str) -> Result<OwnedRequest, String> {
-    let text = text.trim_start();
-    let line = text.lines().next().unwrap_or_default();
-    let (method, target) = line.split_once(' ').unwrap_or_default();
-    let is_request = !method.is_empty()
-        && method.bytes().all(|byte| byte.is_ascii_alphabetic())
-        && (target.starts_with('/') || target.contains("://"));
-    let text = match is_request {
-        true => without_version(text),
-        false => format!("GET {}", with_path(text.trim_end())?),
-    };
-    OwnedRequest::parse(&text).map_err(|fault| fault.to_string())
+/// A captured callback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Capture {
+    /// The request. One without a path has an empty target; see [`Capture::to`].
+    request: OwnedRequest,
+    extent: Extent,
+    /// When it came, as an access log says.
+    pub(crate) at_ms: Option<UnixMillis>,
 }
 
-/// The request with line ends as they are written down here, and without its version.
+/// How much of a request was captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// All of it, or all that its log has.
+    Whole,
+    /// The query alone.
+    Query,
+    /// The body alone.
+    Body,
+}
+
+const NOTHING: &str = "cannot be read: give a URL, a path, a request, a curl command, a line of an \
+                       access log, or a query";
+
+/// Bytes of a text that is not understood that are shown again.
+const SHOWN_MAX: usize = 40;
+
+impl Capture {
+    /// Reads what was captured.
+    ///
+    /// # Errors
+    /// Why it is nothing of all that.
+    pub(crate) fn read(text: &str) -> Result<Self, String> {
+        let text = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+        if let Some(arguments) = curl::arguments(text) {
+            return curl::request(arguments).map(Self::whole);
+        }
+        let text = &sent(text);
+        if is_request(text) {
+            let request = OwnedRequest::parse(&without_version(text));
+            return request.map(unpadded).map(Self::whole).map_err(|fault| fault.to_string());
+        }
+        if let Some(line) = log_line::first(text) {
+            let method = Method::from_bytes(line.method.as_bytes()).map_err(|_| "has no method")?;
+            let (base, target) = split(&line.target);
+            let (headers, body) = (HeaderMap::new(), Vec::new());
+            let request = OwnedRequest { method, base, target, headers, body };
+            return Ok(Self { at_ms: line.at_ms, ..Self::whole(request) });
+        }
+        let text = unquoted(text.trim_end());
+        if has_path(text) {
+            let (base, target) = split(text.as_bytes());
+            return Ok(Self::of(Method::GET, base, target));
+        }
+        let first = text.lines().next().unwrap_or_default();
+        if let Some(query) = as_query(text) {
+            let target = query.as_bytes().to_vec();
+            let capture = Self::of(Method::GET, String::new(), target);
+            return Ok(Self { extent: Extent::Query, ..capture });
+        }
+        if text.starts_with(['{', '<']) {
+            let mut capture = Self::of(Method::POST, String::new(), Vec::new());
+            capture.request.body = text.as_bytes().to_vec();
+            return Ok(Self { extent: Extent::Body, ..capture });
+        }
+        let shown: String = first.chars().take(SHOWN_MAX).collect();
+        Err(format!("{shown:?} {NOTHING}"))
+    }
+
+    fn of(method: Method, base: String, target: Vec<u8>) -> Self {
+        let (headers, body) = (HeaderMap::new(), Vec::new());
+        Self::whole(OwnedRequest { method, base, target, headers, body })
+    }
+
+    fn whole(request: OwnedRequest) -> Self {
+        Self { request, extent: Extent::Whole, at_ms: None }
+    }
+
+    /// What was captured of the request.
+    pub(crate) fn request(&self) -> &OwnedRequest {
+        &self.request
+    }
+
+    /// The source that its path names.
+    ///
+    /// # Errors
+    /// It has no path, or the path names no source of `config`.
+    pub(crate) fn source<'c>(&self, config: &'c Config) -> Result<&'c Arc<Source>, String> {
+        match self.extent {
+            Extent::Whole => source_at(config, &self.request.target),
+            Extent::Query | Extent::Body => Err(String::from(
+                "it does not say which source it is for: name the source in front of it",
+            )),
+        }
+    }
+
+    /// The request to `source`: a query or a body alone is completed.
+    pub(crate) fn to(self, source: &Source) -> OwnedRequest {
+        let mut request = self.request;
+        match self.extent {
+            Extent::Whole => {}
+            Extent::Body => request.target = source.path().into_bytes(),
+            Extent::Query if source.recipe.reads_query() => {
+                let query = std::mem::take(&mut request.target);
+                request.target = [source.path().as_bytes(), b"?", &query].concat();
+            }
+            // The pairs of a sender that has no query are its form.
+            Extent::Query => {
+                request.method = Method::POST;
+                request.body = std::mem::replace(&mut request.target, source.path().into_bytes());
+            }
+        }
+        request
+    }
+}
+
+/// Reads a whole request, or a URL.
+#[cfg(test)]
+fn pasted(text: &str) -> Result<OwnedRequest, String> {
+    let capture = Capture::read(text)?;
+    match capture.extent {
+        Extent::Whole => Ok(capture.request),
+        Extent::Query | Extent::Body => Err(String::from("is a part of a request alone")),
+    }
+}
+
+/// The source that the path of `target` names.
+///
+/// # Errors
+/// There is none, with the nearest name.
+pub(crate) fn source_at<'c>(config: &'c Config, target: &[u8]) -> Result<&'c Arc<Source>, String> {
+    const PREFIX: &str = "/callback/";
+    let target = String::from_utf8_lossy(target);
+    let path = target.split('?').next().unwrap_or_default();
+    // A proxy may have put something in front of it.
+    let Some(at) = path.find(PREFIX) else {
+        return Err(format!("the path {path:?} is not /callback/ and the name of a source"));
+    };
+    let name = &path[at + PREFIX.len()..];
+    let known = config.sources.get(name).or_else(|| config.sources.get(name.trim_end_matches('/')));
+    known.ok_or_else(|| {
+        let names: Vec<&str> = config.sources.keys().map(String::as_str).collect();
+        let near = nearest(name, &names).map(|near| format!("; did you mean {near}?"));
+        format!(
+            "the path names the source {name:?}, which does not exist{}",
+            near.unwrap_or_default()
+        )
+    })
+}
+
+/// Scheme and authority of a URL, and path with query. What has no scheme has no base.
+fn split(url: &[u8]) -> (String, Vec<u8>) {
+    let authority = memchr::memmem::find(url, b"://").map_or(0, |at| at + 3);
+    let path = url[authority..].iter().position(|byte| matches!(byte, b'/' | b'?'));
+    let path = path.map_or(url.len(), |at| authority + at);
+    let (base, target) = url.split_at(path);
+    let base = if authority == 0 { &[] } else { base };
+    let root: &[u8] = if target.starts_with(b"/") { b"" } else { b"/" };
+    (String::from_utf8_lossy(base).into_owned(), [root, target].concat())
+}
+
+/// The lines that `curl -v` sent, where `text` is its output.
+fn sent(text: &str) -> String {
+    let is_sent = |line: &str| line == ">" || line.starts_with("> ");
+    if !text.starts_with("> ") {
+        return text.to_owned();
+    }
+    let lines = text.lines().take_while(|line| is_sent(line));
+    lines.map(|line| line.get(2..).unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether `text` begins with a request line.
+fn is_request(text: &str) -> bool {
+    let line = text.lines().next().unwrap_or_default();
+    let (method, target) = line.split_once(' ').unwrap_or_default();
+    !method.is_empty()
+        && method.bytes().all(|byte| byte.is_ascii_alphabetic())
+        && (target.starts_with('/')
+            || target.starts_with("http://")
+            || target.starts_with("https://"))
+}
+
+/// The request with line ends as they are written down here, and without its version or what a log
+/// has behind it.
 fn without_version(text: &str) -> String {
     let text = text.replace("\r\n", "\n");
     let (line, rest) = text.split_once('\n').unwrap_or((&text, ""));
-    let line = ["/1.1", "/1.0", "/2", "/3"]
+    let line = ["/1.1", "/1.0", "/2.0", "/2", "/3"]
         .iter()
         .find_map(|version| line.trim_end().strip_suffix(version)?.strip_suffix(" HTTP"))
         .unwrap_or(line);
-    format!("{line}\n{rest}")
+    format!("{}\n{rest}", without_status(line, rest))
 }
 
-/// A URL that has a path, or a path.
-fn with_path(url: &str) -> Result<&str, String> {
-    let has_path = match url.split_once("://") {
-        Some((_, rest)) => rest.contains('/'),
-        None => url.starts_with('/'),
-    };
-    if has_path { Ok(url) } else { Err(format!("{url:?} is no URL and no path")) }
+/// `GET /callback/a?b=c` of `GET /callback/a?b=c 403 5.2 ms - 12`.
+fn without_status<'l>(line: &'l str, rest: &str) -> &'l str {
+    let mut words = line.split(' ');
+    let kept = words.next().map_or(0, str::len) + 1 + words.next().map_or(0, str::len);
+    let is_status = |word: &str| word.len() == 3 && word.bytes().all(|b| b.is_ascii_digit());
+    let is_log = rest.trim().is_empty()
+        && words.next().is_some_and(is_status)
+        && line.ends_with(|last: char| last.is_ascii_digit() || last == 's' || last == '-');
+    if is_log && words.next().is_some() { &line[..kept] } else { line }
+}
+
+/// Without the line end that an editor put behind the body.
+fn unpadded(mut request: OwnedRequest) -> OwnedRequest {
+    let length = request.headers.get(http::header::CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if let Some(length) = length.filter(|length| *length < request.body.len())
+        && request.body[length..].iter().all(u8::is_ascii_whitespace)
+    {
+        request.body.truncate(length);
+    }
+    request
+}
+
+/// Without the quotes or brackets that a text had around it.
+fn unquoted(text: &str) -> &str {
+    let pairs = [("\"", "\""), ("'", "'"), ("`", "`"), ("<", ">"), ("“", "”")];
+    let inner = pairs.iter().find_map(|(start, end)| {
+        let inner = text.strip_prefix(start)?.strip_suffix(end)?;
+        (has_path(inner) || as_query(inner).is_some()).then_some(inner)
+    });
+    inner.unwrap_or(text)
+}
+
+/// Whether `text` is a URL or a path: one line, with a path. A host without a scheme needs a dot or
+/// a port.
+fn has_path(text: &str) -> bool {
+    if text.lines().count() > 1 {
+        return false;
+    }
+    match text.split_once("://") {
+        Some((scheme, rest)) if scheme.bytes().all(|byte| byte.is_ascii_alphabetic()) => {
+            rest.contains('/') || rest.contains('?')
+        }
+        _ => match text.split_once('/') {
+            Some(("", _)) => true,
+            Some((host, rest)) => {
+                let is_host = |b: u8| b.is_ascii_alphanumeric() || b".-:[]".contains(&b);
+                host.contains(['.', ':'])
+                    && host.bytes().all(is_host)
+                    && rest.starts_with("callback/")
+            }
+            None => false,
+        },
+    }
+}
+
+/// The pairs of a query, with or without its question mark.
+fn as_query(text: &str) -> Option<&str> {
+    let query = text.strip_prefix('?').unwrap_or(text);
+    let (name, _) = query.split_once('=')?;
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.%[]+:$".contains(&byte);
+    let is_query = !name.is_empty() && name.bytes().all(is_of_name) && query.lines().count() == 1;
+    is_query.then_some(query)
 }
 
 /// The request as [`pasted`] reads it; nothing where no text says it.
@@ -54,48 +288,4 @@ pub(crate) fn as_text(request: &OwnedRequest) -> Option<String> {
     }
     let same = pasted(&text).is_ok_and(|read| read == *request);
     same.then_some(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use http::Method;
-
-    use super::*;
-
-    #[test]
-    fn urls_and_requests_are_told_apart() {
-        for (text, method, target, body) in [
-            (" /callback/a?x=a b \n", "GET", "/callback/a?x=a b", ""),
-            ("https://h:8/callback/a?x=1", "GET", "/callback/a?x=1", ""),
-            (
-                "POST /callback/a HTTP/1.1\r\nHost: h\r\n\r\n{\"a\":\r\n1}",
-                "POST",
-                "/callback/a",
-                "{\"a\":\n1}",
-            ),
-            ("get /callback/a HTTP/2\n", "get", "/callback/a", ""),
-            ("GET /callback/a", "GET", "/callback/a", ""),
-        ] {
-            let read = pasted(text).unwrap();
-            assert_eq!(read.method.as_str(), method, "{text}");
-            assert_eq!(String::from_utf8(read.target).unwrap(), target);
-            assert_eq!(String::from_utf8(read.body).unwrap(), body);
-        }
-        for text in ["", "rubbish", "https://h", "GET", "curl -i 'x'"] {
-            assert!(pasted(text).is_err(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn what_no_text_says_is_not_shown_as_one() {
-        let mut request = pasted("POST /a\nContent-Type: text/xml\n\n<x/>\n").unwrap();
-        let text = as_text(&request).unwrap();
-        assert_eq!(pasted(&text).unwrap(), request);
-        request.body = b"a\r\nb".to_vec();
-        assert_eq!(as_text(&request), None);
-        request.body = vec![0xff];
-        assert_eq!(as_text(&request), None);
-        request = OwnedRequest { method: Method::GET, body: Vec::new(), ..request };
-        assert!(as_text(&request).is_some());
-    }
 }

@@ -1,5 +1,6 @@
 //! One HTTP request as its sender made it, and its reading: parameters, bodies, macros, kind.
 
+pub(super) mod body;
 pub(super) mod callback;
 pub(super) mod content;
 pub(super) mod encoding;

@@ -771,6 +771,7 @@ fn empty_and_absent_optional_parts_make_the_same_key() {
 }
 
 mod authenticity;
+mod forms;
 mod public;
 mod wechat;
 /// The reply to a callback for `outcome`: to an unauthenticated caller where it is rejected.

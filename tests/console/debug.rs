@@ -67,6 +67,18 @@ fn a_callback_is_pasted_and_explained() {
             "explaining recorded nothing"
         );
 
+        // Without a source, the path names it.
+        browser.go("/console/debug");
+        inspect_without_scripts(&browser, &format!("debug-unnamed-{said}"));
+        browser.fill("#field-request", &format!("curl -i -X GET '{verified}'"));
+        browser.leave("button[value=explain]");
+        assert!(browser.has(".badge.verified"), "{}", browser.text("main"));
+        browser.go("/console/debug");
+        browser.fill("#field-request", "/callback/level-edn?a=b");
+        browser.leave("button[value=explain]");
+        assert!(browser.text("main").contains("level-end?"), "{}", browser.text("main"));
+        browser.go("/console/debug?source=level-end");
+
         let forged = taku("t1").replace("reward_amount=10", "reward_amount=11");
         let raw = format!("GET {forged}&evil=%3Cscript%3E%ff HTTP/1.1\nHost: x\nX-Sign: s3cret");
         browser.fill("#field-request", &raw);

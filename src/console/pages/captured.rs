@@ -41,6 +41,7 @@ texts! {
     VARIANT = "Signature variant", "签名方式";
     TEXT = "Signed text (secret masked)", "待签名字符串（密钥已隐藏）";
     MISTAKE = "Possible mistake", "可能的错误";
+    OTHER_MISTAKE = "Or this mistake", "也可能是";
     NOTHING_SIGNED = "This sender has no signed text to show.", "该发送方没有可显示的待签名字符串。";
     NOT_ALL_THERE = "The signed text is incomplete: the parameter {} is missing.", "待签名字符串不完整：缺少参数 {}。";
 }
@@ -145,9 +146,8 @@ pub fn explain(
     at_ms: UnixMillis,
 ) -> Explanation {
     let headers = request.header_map();
-    let base = config.server.public_url.as_deref().unwrap_or_default();
     let keys = |recipe: &Recipe| console.tools.keys.of(recipe)?.now();
-    explained(config, source, &request.as_request(base, &headers), at_ms, &keys)
+    explained(config, source, &request.as_request("", &headers), at_ms, &keys)
 }
 
 /// The result of explain.
@@ -173,9 +173,9 @@ pub fn explanation(lang: Lang, found: &Explanation) -> Markup {
             h2 #signed { (SIGNED.of(lang)) }
             p.hint { (SIGNED_NOTE.of(lang)) }
             (facts(lang, &all))
-            @if let Some(mistake) = &found.mistake {
+            @for (at, mistake) in found.mistake.iter().chain(&found.alternatives).enumerate() {
                 div.notice.plain role="note" {
-                    b { (MISTAKE.of(lang)) } " " code { (mistake.kind.as_str()) }
+                    b { (if at == 0 { MISTAKE } else { OTHER_MISTAKE }.of(lang)) } " " code { (mistake.kind.as_str()) }
                     @if let Some(parameter) = &mistake.parameter { " " (value::short(parameter)) }
                     @if let Some(text) = words::mistake(lang, mistake.kind) { br; (text) }
                     // In Chinese, the English advice adds details; an unknown mistake has none.

@@ -29,12 +29,12 @@ use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::ledger::{EventBody, Rejection};
-use crate::operator::{CallPurpose, Masked, as_text, base_of, curl, explained, pasted, source_of};
+use crate::operator::{CallPurpose, Capture, Masked, as_text, base_of, curl, explained, source_of};
 use crate::registry::Action;
 use crate::sender::{Composing, DefinitionError, Explanation, OwnedRequest, Recipe, Signing};
 
 texts! {
-    INTRODUCTION = "Choose a source. Then fill in a callback, or paste a captured one.", "选择一个来源，然后填写回调，或粘贴抓取到的回调。";
+    INTRODUCTION = "Paste a captured callback, or choose a source and fill one in.", "粘贴抓取到的回调，或选择一个来源并填写回调。";
     SOURCE = "Source", "来源";
     CHOOSE = "Choose source", "选择来源";
     NO_SOURCE = "Source {} does not exist.", "来源 {} 不存在。";
@@ -76,7 +76,12 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     }
     let (lang, config) = (visit.lang, console.config());
     let Some(name) = visit.query.text("source") else {
-        return Ok(page(lang, &html! { (chooser(lang, &config, "")) }));
+        let errors = FormErrors::default();
+        let paste = (!config.sources.is_empty()).then(|| sheet::unnamed(visit, "", &errors));
+        return Ok(page(
+            lang,
+            &html! { (chooser(lang, &config, "")) @if let Some(paste) = paste { (paste) } },
+        ));
     };
     let Some(source) = config.sources.get(name) else {
         let middle = html! {
@@ -103,8 +108,13 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult
         return Err(PageError::Absent);
     }
     let config = console.config();
-    let source = config.sources.get(form.text("source").unwrap_or_default());
-    let source = source.ok_or(PageError::Absent)?;
+    let source = match form.text("source") {
+        Some(name) => config.sources.get(name).ok_or(PageError::Absent)?,
+        None => match named_by_path(&config, form) {
+            Ok(source) => source,
+            Err(errors) => return Ok(unfound(visit, &config, form, &errors)),
+        },
+    };
     let mut sheet = Sheet::typed(source, form);
     let lang = visit.lang;
     let done = match form.text("do") {
@@ -142,6 +152,24 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult
     }
 }
 
+/// The source in the path of the captured callback.
+fn named_by_path<'c>(config: &'c Config, form: &Fields) -> Result<&'c Arc<Source>, FormErrors> {
+    let typed = form.verbatim("request").unwrap_or_default();
+    let found = Capture::read(typed).and_then(|capture| capture.source(config));
+    found.map_err(|why| FormErrors::one("request", why))
+}
+
+/// The forms again, with the reason why no source was found.
+fn unfound(visit: &Visit, config: &Config, form: &Fields, errors: &FormErrors) -> Reply {
+    let typed = form.verbatim("request").unwrap_or_default();
+    let middle = html! {
+        (errors.show(visit.lang))
+        (chooser(visit.lang, config, ""))
+        (sheet::unnamed(visit, typed, errors))
+    };
+    Reply::Invalid(Area::Debug.title().of(visit.lang).to_owned(), middle)
+}
+
 fn page(lang: Lang, middle: &Markup) -> Reply {
     let middle = html! { p { (INTRODUCTION.of(lang)) } (middle) };
     Reply::Page(Area::Debug.title().of(lang).to_owned(), middle)
@@ -171,12 +199,8 @@ fn explaining(
     request: &OwnedRequest,
     at_ms: UnixMillis,
 ) -> Explanation {
-    let mut request = request.borrow();
-    if request.base.is_empty() {
-        request.base = config.server.public_url.as_deref().unwrap_or_default();
-    }
     let keys = |recipe: &Recipe| console.tools.keys.of(recipe)?.now();
-    explained(config, source, &request, at_ms, &keys)
+    explained(config, source, &request.borrow(), at_ms, &keys)
 }
 
 fn explain(
@@ -186,9 +210,11 @@ fn explain(
     source: &Source,
     sheet: &Sheet<'_>,
 ) -> Result<Found, FormErrors> {
-    let request = pasted(&sheet.request).map_err(|why| FormErrors::one("request", why))?;
+    let capture = Capture::read(&sheet.request).map_err(|why| FormErrors::one("request", why))?;
+    let logged = capture.at_ms;
+    let request = capture.to(source);
     let at_ms = match sheet.at.as_str() {
-        "" => now_ms(),
+        "" => logged.unwrap_or_else(now_ms),
         text => fields::time(text).ok_or_else(|| FormErrors::one("at", NO_TIME.of(lang)))?,
     };
     let explanation = explaining(console, config, source, &request, at_ms);
@@ -285,8 +311,8 @@ async fn send(
     purpose: CallPurpose<'_>,
 ) -> Result<Result<Found, FormErrors>, PageError> {
     let (lang, config) = (visit.lang, console.config());
-    let request = match pasted(&sheet.request) {
-        Ok(request) => request,
+    let request = match Capture::read(&sheet.request) {
+        Ok(capture) => capture.to(source),
         Err(why) => return Ok(Err(FormErrors::one("request", why))),
     };
     let path = request.target.split(|byte| *byte == b'?').next().unwrap_or_default();

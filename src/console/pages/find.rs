@@ -1,8 +1,6 @@
 //! The box that takes anything: a user, a transaction, an id, a name, a log line, or a callback as
 //! URL, command or whole request. A callback is explained, and its event found.
 
-use std::sync::Arc;
-
 use maud::{Markup, html};
 
 use super::compare::{self, Claims};
@@ -21,7 +19,7 @@ use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::ledger::{EventId, HeldId, HeldOne, HeldWhy, LogQuery, RawRequest};
-use crate::operator::{Masked, pasted};
+use crate::operator::{Capture, Masked};
 use crate::sender::{OwnedRequest, Role};
 
 texts! {
@@ -135,21 +133,6 @@ fn looks_like_callback(text: &str) -> bool {
         || text.chars().nth(WORD_CHARACTERS_MAX).is_some()
 }
 
-/// The source of a request: the one that is `chosen`, or the one of its path. Behind a proxy, the
-/// path may have more before it.
-fn source_of<'c>(
-    config: &'c Config,
-    request: &OwnedRequest,
-    chosen: Option<&str>,
-) -> Option<&'c Arc<Source>> {
-    if let Some(name) = chosen {
-        return config.sources.get(name);
-    }
-    let path = path_of(request);
-    let all = config.sources.values().filter(|source| path.ends_with(&source.path()));
-    all.max_by_key(|source| source.path().len())
-}
-
 fn path_of(request: &OwnedRequest) -> String {
     let path = request.target.split(|byte| *byte == b'?').next().unwrap_or_default();
     String::from_utf8_lossy(path).into_owned()
@@ -158,8 +141,8 @@ fn path_of(request: &OwnedRequest) -> String {
 async fn page(console: &Console, visit: &Visit, finding: &Finding) -> PageResult {
     let (lang, config) = (visit.lang, console.config());
     let said = html! { p.hint { (AT.fill(lang, &[&time::second(finding.at_ms)])) } };
-    let request = match pasted(&finding.text) {
-        Ok(request) => request,
+    let capture = match Capture::read(&finding.text) {
+        Ok(capture) => capture,
         Err(why) => {
             let word: String = finding.text.chars().take(WORD_CHARACTERS_MAX).collect();
             let middle = html! {
@@ -171,10 +154,13 @@ async fn page(console: &Console, visit: &Visit, finding: &Finding) -> PageResult
         }
     };
     let chosen = visit.query.text("source");
-    let source = source_of(&config, &request, chosen);
+    let source = match chosen {
+        Some(name) => config.sources.get(name),
+        None => capture.source(&config).ok(),
+    };
     let about = match source {
-        Some(source) => explained(console, visit, source, &request).await?,
-        None => notice(Tone::Bad, &NO_PATH.fill(lang, &[&path_of(&request)])),
+        Some(source) => explained(console, visit, source, &capture.to(source)).await?,
+        None => notice(Tone::Bad, &NO_PATH.fill(lang, &[&path_of(capture.request())])),
     };
     let middle = html! {
         (said)

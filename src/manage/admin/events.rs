@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::{Admin, query};
 use crate::clock::rfc3339;
 use crate::ledger::{
-    Attempt, Cursor, Delivery, EventBody, EventId, LedgerError, LogQuery, SourceId,
+    Attempt, Cursor, Delivery, EventBody, EventId, LedgerError, LogQuery, Logged, SourceId,
 };
 use crate::manage::http::{Answered, ApiError, Query, json};
 use crate::registry::{Resolution, StoredDocument, Subject};
@@ -59,7 +59,7 @@ impl Admin {
         };
         let page = self.book.query(&wanted, cursor.as_ref(), limit).await;
         let page = page.map_err(|error| ApiError::ledger(&error))?;
-        let events = page.events.iter().filter_map(|logged| as_json(&logged.body)).collect();
+        let events = page.events.iter().filter_map(with_state).collect();
         let next_cursor = page.next.map(|cursor| cursor.to_string());
         Ok(json(&Page { events, next_cursor }))
     }
@@ -149,7 +149,10 @@ fn with_deliveries(
     RawValue::from_string(format!("{members},\"deliveries\":{deliveries}{resolved}}}")).ok()
 }
 
-fn as_json(body: &Bytes) -> Option<Box<RawValue>> {
-    let json = EventBody::json_of(body).ok()?;
-    RawValue::from_string(String::from_utf8(json.to_vec()).ok()?).ok()
+/// An event exactly as it is delivered, followed by the state of its deliveries together.
+fn with_state(logged: &Logged) -> Option<Box<RawValue>> {
+    let event = EventBody::json_of(&logged.body).ok()?;
+    let members = std::str::from_utf8(&event).ok()?.trim_end().strip_suffix('}')?;
+    let state = logged.state.as_str();
+    RawValue::from_string(format!("{members},\"delivery_state\":\"{state}\"}}")).ok()
 }

@@ -8,16 +8,16 @@ use serde::Deserialize;
 
 use super::Admin;
 use crate::clock;
-use crate::ledger::Rejection;
 use crate::manage::http::{Answered, ApiError, json};
-use crate::operator::{explained, source_of};
+use crate::operator::{explained, source_at, source_of};
 use crate::sender::{Recipe, Request};
 
 /// The question: a URL alone, or a whole request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Question {
-    source: String,
+    /// The source's name; the one that the path names unless given.
+    source: Option<String>,
     /// The id of a rejected callback, in place of the request.
     rejection: Option<String>,
     url: Option<String>,
@@ -34,22 +34,25 @@ impl Admin {
         let question: Question = serde_json::from_slice(body)
             .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?;
         let config = self.config();
-        let Some(source) = config.sources.get(&question.source) else {
-            return Err(ApiError::absent(format!("there is no source {:?}", question.source)));
+        let named = match &question.source {
+            None => None,
+            Some(name) => {
+                let absent = || ApiError::absent(format!("there is no source {name:?}"));
+                Some(config.sources.get(name).ok_or_else(absent)?)
+            }
         };
         let keys = |recipe: &Recipe| self.keys.of(recipe)?.now();
-        let own = config.server.public_url.as_deref().unwrap_or_default();
         if let Some(id) = &question.rejection {
             let gone = || ApiError::absent("there is no such rejection of that source (any more)");
             let id = id.parse().map_err(|_| gone())?;
             let kept = self.gate.rejections().get(id).await;
-            let kept = kept.map_err(|error| ApiError::ledger(&error))?;
-            let is_of = |kept: &Rejection| {
-                source_of(kept, &config).is_some_and(|of| of.name == source.name)
-            };
-            let kept = kept.filter(is_of).ok_or_else(gone)?;
+            let kept = kept.map_err(|error| ApiError::ledger(&error))?.ok_or_else(gone)?;
+            let source = source_of(&kept, &config).ok_or_else(gone)?;
+            if named.is_some_and(|named| named.name != source.name) {
+                return Err(gone());
+            }
             let headers = kept.request.header_map();
-            let request = kept.request.as_request(own, &headers);
+            let request = kept.request.as_request("", &headers);
             return Ok(json(&explained(&config, source, &request, kept.at_ms, &keys)));
         }
         let (base, target) = question.target()?;
@@ -58,9 +61,13 @@ impl Admin {
         let request = Request {
             method: &method,
             target: target.as_bytes(),
-            base: if base.is_empty() { own } else { base },
+            base,
             headers: &headers,
             body: question.body.as_bytes(),
+        };
+        let source = match named {
+            Some(source) => source,
+            None => source_at(&config, request.target).map_err(ApiError::absent)?,
         };
         Ok(json(&explained(&config, source, &request, clock::now_ms(), &keys)))
     }

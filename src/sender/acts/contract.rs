@@ -16,7 +16,9 @@ use toml::{Table, Value};
 
 use super::resolved::{Fact, Role};
 use crate::sender::language::definition::{First, Sender};
+use crate::sender::language::modifier::Modifier;
 use crate::sender::language::recipe::Terms;
+use crate::sender::language::text::Spot;
 use coverage::{Coverage, Proof};
 
 /// A contract: parts with rows, for a screen or a page.
@@ -351,7 +353,21 @@ impl Reader<'_> {
                  proxy rewrite path or query.",
             );
         }
+        if self.signs_decoded_query() {
+            cares.push(
+                "A value may hold a query of its own (`type=coins&user_id=7`, escaped): it is one \
+                 value. A callback that could be read in two ways is quarantined as `ambiguous`.",
+            );
+        }
         cares.into_iter().map(|care| vec![Cell::words(care)]).collect()
+    }
+
+    /// Whether a signature covers the query as a whole, decoded.
+    fn signs_decoded_query(&self) -> bool {
+        let spots = self.sender.variants.iter().flat_map(|variant| variant.of.spots());
+        let is_decoded = |spot: &Spot| spot.modifiers.contains(&Modifier::Unpercent);
+        let mut queries = spots.filter(|spot| !spot.came() && spot.key == "query");
+        queries.any(is_decoded)
     }
 
     fn is_set_by_app(&self, role: Role) -> bool {

@@ -122,7 +122,7 @@ impl Callback<'_> {
             (Some(opened), Scope::Message) => {
                 (&opened.parameters, Buffers { query: b"", body: &opened.message })
             }
-            _ => (&self.parameters, Buffers { query: self.query, body: self.request.body }),
+            _ => (&self.parameters, Buffers { query: self.query, body: &self.body }),
         }
     }
 
@@ -310,7 +310,7 @@ impl Callback<'_> {
 
     /// The digest of the message's content: see [`crate::sender::request::content`].
     fn content_digest(&self) -> Option<[u8; 32]> {
-        let message = self.message();
+        let message = self.opened.as_ref().map_or(&*self.body, |opened| &opened.message);
         let first = message.iter().find(|byte| !byte.is_ascii_whitespace())?;
         let place = match first {
             b'<' => Place::Xml,

@@ -2,7 +2,8 @@
 //!
 //! This module splits the signed text into parts, tries the usual mistakes one by one, and reports
 //! the one under which the signature would match: a mistake within the sender's rule before another
-//! sender's rule. The report never contains a secret or a valid signature.
+//! sender's rule. Where several would make the same signature, it reports them all. The report never
+//! contains a secret or a valid signature.
 //!
 //! Not part of the verify path. Bounded by [`DIGESTS_MAX`].
 
@@ -10,20 +11,22 @@ mod case;
 mod draft;
 mod keys;
 mod message;
+mod missing;
+mod mistake;
 mod others;
 mod parts;
 mod public;
 mod record;
+mod renamed;
 mod rewrite;
 mod separators;
 mod shown;
 mod twice;
+mod urls;
 mod values;
 
 #[cfg(test)]
 mod tests;
-
-use std::borrow::Cow;
 
 use serde::{Serialize, Serializer};
 
@@ -36,6 +39,7 @@ use case::{Budget, Case};
 use shown::Scrubber;
 
 pub use case::DIGESTS_MAX;
+pub use mistake::{Mistake, MistakeKind};
 
 /// The diagnosis of a callback.
 #[derive(Clone, Debug, Serialize)]
@@ -58,6 +62,8 @@ pub struct Explanation {
     pub parameters: Vec<Shown>,
     /// The mistake under which the signature would match.
     pub mistake: Option<Mistake>,
+    /// Further mistakes under which it would match just so: nothing here tells which one was made.
+    pub alternatives: Vec<Mistake>,
 }
 
 /// Whether a callback verifies and is acceptable.
@@ -81,120 +87,6 @@ pub struct Shown {
     pub value: String,
 }
 
-/// A mistake in the signing of a callback.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Mistake {
-    /// Its kind.
-    pub kind: MistakeKind,
-    /// The parameter that it is about, where it is one.
-    pub parameter: Option<String>,
-    /// The change to make, and its place.
-    pub advice: Cow<'static, str>,
-}
-
-/// The usual mistakes: a closed set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MistakeKind {
-    /// Values signed encoded, where the sender signs them decoded.
-    RawValues,
-    /// Values signed decoded, where the sender signs them encoded.
-    DecodedValues,
-    /// `+` signed as a space, where it is a plus sign.
-    PlusAsBlank,
-    /// `+` signed as a plus sign, where it is a space.
-    PlusKept,
-    /// White space at an end of the secret.
-    SecretWhitespace,
-    /// Another source's secret.
-    OtherSecret,
-    /// The secret decoded or not, in another case, with its prefix or without.
-    SecretEncoding,
-    /// Empty parameters signed, where the sender omits them.
-    EmptyKept,
-    /// Empty parameters omitted, where the sender signs them.
-    EmptyDropped,
-    /// A parameter signed that the sender does not sign.
-    ExtraParameterSigned,
-    /// A parameter omitted that the sender signs.
-    ParameterNotSigned,
-    /// The parts in another order, the secret on the other side included.
-    Order,
-    /// Other separators, or names where there are none, or the reverse.
-    Separator,
-    /// Another digest.
-    OtherDigest,
-    /// The signature written in another way: hex, base64, cut.
-    OtherEncoding,
-    /// Another sender's rule.
-    OtherSender,
-    /// A number, a JSON text or the case of letters rewritten.
-    ValueReformatted,
-    /// A sealed message that the key of the source does not open.
-    SealingKey,
-    /// A sealed message that ends with another id than the source's.
-    SealedForAnother,
-    /// A body in another format than the sender's file reads.
-    ContentType,
-    /// A changed value or a wrong secret: nothing that was tried matches.
-    Unknown,
-}
-
-impl MistakeKind {
-    /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 21] = [
-        Self::RawValues,
-        Self::DecodedValues,
-        Self::PlusAsBlank,
-        Self::PlusKept,
-        Self::SecretWhitespace,
-        Self::OtherSecret,
-        Self::SecretEncoding,
-        Self::EmptyKept,
-        Self::EmptyDropped,
-        Self::ExtraParameterSigned,
-        Self::ParameterNotSigned,
-        Self::Order,
-        Self::Separator,
-        Self::OtherDigest,
-        Self::OtherEncoding,
-        Self::OtherSender,
-        Self::ValueReformatted,
-        Self::SealingKey,
-        Self::SealedForAnother,
-        Self::ContentType,
-        Self::Unknown,
-    ];
-
-    /// The name in the admin API.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::RawValues => "raw_values",
-            Self::DecodedValues => "decoded_values",
-            Self::PlusAsBlank => "plus_as_blank",
-            Self::PlusKept => "plus_kept",
-            Self::SecretWhitespace => "secret_whitespace",
-            Self::OtherSecret => "other_secret",
-            Self::SecretEncoding => "secret_encoding",
-            Self::EmptyKept => "empty_kept",
-            Self::EmptyDropped => "empty_dropped",
-            Self::ExtraParameterSigned => "extra_parameter_signed",
-            Self::ParameterNotSigned => "parameter_not_signed",
-            Self::Order => "order",
-            Self::Separator => "separator",
-            Self::OtherDigest => "other_digest",
-            Self::OtherEncoding => "other_encoding",
-            Self::OtherSender => "other_sender",
-            Self::ValueReformatted => "value_reformatted",
-            Self::SealingKey => "sealing_key",
-            Self::SealedForAnother => "sealed_for_another",
-            Self::ContentType => "content_type",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
 /// Another source, whose secret or rule may have been used by mistake.
 #[derive(Clone, Copy, Debug)]
 pub struct Other<'o> {
@@ -206,20 +98,14 @@ pub struct Other<'o> {
     pub keys: Option<&'o KeySet>,
 }
 
-impl Mistake {
-    fn new(
-        kind: MistakeKind,
-        parameter: Option<&str>,
-        advice: impl Into<Cow<'static, str>>,
-    ) -> Self {
-        Self { kind, parameter: parameter.map(str::to_owned), advice: advice.into() }
-    }
-
-    fn unknown() -> Self {
-        let advice = "Nothing usual explains it: a value was changed after it was signed, or the \
-                      secret is another one; compare both with the sender's console.";
-        Self::new(MistakeKind::Unknown, None, advice)
-    }
+/// The surroundings of a source: what a callback may have been mistaken for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Around<'o> {
+    /// The other configured sources, and the other senders of the catalog under this source's
+    /// secrets.
+    pub others: &'o [Other<'o>],
+    /// Schemes with authorities that the callback may have been sent to, besides the gateway's.
+    pub bases: &'o [&'o str],
 }
 
 /// Explains what becomes of `request`, which came at `now_ms`, under `recipe`. `others` are the
@@ -231,7 +117,7 @@ pub fn explain(
     now_ms: i64,
     others: &[Other<'_>],
 ) -> Explanation {
-    explain_under(recipe, None, request, now_ms, others)
+    explain_under(recipe, None, request, now_ms, Around { others, bases: &[] })
 }
 
 /// As [`explain`], with the public keys that the sender publishes. Without them, the outcome of a
@@ -242,7 +128,7 @@ pub fn explain_under(
     keys: Option<&KeySet>,
     request: &Request<'_>,
     now_ms: i64,
-    others: &[Other<'_>],
+    around: Around<'_>,
 ) -> Explanation {
     let mut callback = recipe.read(*request, now_ms);
     callback.use_keys(keys);
@@ -256,14 +142,22 @@ pub fn explain_under(
         let _ = outside.read_body();
     }
     let (first, second) = (Case::all(&outside), second(callback));
-    let scrubber = scrubber(callback, others, first.iter().chain(&second));
+    let scrubber = scrubber(callback, around.others, first.iter().chain(&second));
     let cases = if is_about(rejection.as_ref(), &second) { second } else { first };
     let reason = rejection.as_ref().map(|rejection| rejection.reason);
     let rejected = rejection.as_ref();
-    let sealed = rejected.and_then(|rejection| message::sealed_otherwise(rejection, callback));
-    let signed = || mistake(reason?, &outside, &cases, others);
-    let written = || message::written_otherwise(rejected?, callback);
-    let mistake = sealed.or_else(signed).or_else(written);
+    let mut mistakes = rejected.map_or_else(Vec::new, |rejection| {
+        let sealed = message::sealed_otherwise(rejection, callback);
+        let mut found = Vec::from_iter(sealed);
+        if found.is_empty() {
+            found = mistakes(rejection.reason, &outside, &cases, around);
+        }
+        if found.is_empty() {
+            found.extend(message::written_otherwise(rejection, callback));
+        }
+        found.into_iter().map(|mistake| scrubber.mistake(mistake)).collect()
+    });
+    let alternatives = mistakes.split_off(mistakes.len().min(1));
     let used = callback.matched_variant().map(|variant| variant.index);
     let used = cases.iter().find(|case| Some(case.variant.index) == used).or(cases.first());
     let secret = callback.matched.as_ref().and_then(|matched| recipe.secrets.get(matched.secret?));
@@ -282,7 +176,8 @@ pub fn explain_under(
         signed_text: text.map(|text| scrubber.text(&text)),
         reading: why.and_then(|variant| variant.why.clone()),
         parameters: shown::parameters(callback, &scrubber),
-        mistake: mistake.map(|mistake| scrubber.mistake(mistake)),
+        mistake: mistakes.pop(),
+        alternatives,
     }
 }
 
@@ -304,22 +199,31 @@ fn scrubber<'c>(
     scrubber
 }
 
-/// The mistake behind `reason`, if there is one to be named.
-fn mistake(
+/// The mistakes behind `reason`, if there are some to be named.
+fn mistakes(
     reason: Reason,
     outside: &Callback<'_>,
     cases: &[Case<'_>],
-    others: &[Other<'_>],
-) -> Option<Mistake> {
-    let mut budget = Budget::default();
+    around: Around<'_>,
+) -> Vec<Mistake> {
     match scope(reason) {
-        Search::All => search(outside, cases, others, &mut budget),
-        Search::Likely => search(outside, cases, others, &mut budget)
-            .filter(|mistake| mistake.kind != MistakeKind::Unknown),
-        // What lacks more than the signature may be another sender's, if it is not ours.
+        Search::All => search(outside, cases, around),
+        Search::Likely => {
+            let mut found = search(outside, cases, around);
+            found.retain(|mistake| mistake.kind != MistakeKind::Unknown);
+            found
+        }
+        // What lacks more than the signature may have its names from elsewhere, or be another
+        // sender's, if it is not ours.
         Search::OtherSenders => {
-            let ours = cases.iter().any(|case| case.matches(&case.draft, &mut budget));
-            (!ours).then(|| others::sender(outside, others)).flatten()
+            let budget = &mut Budget::default();
+            let ours = cases.iter().any(|case| case.matches(&case.draft, budget));
+            let mut renamed = || renamed::names(outside, budget).map(|found| found.mistake);
+            let found = if ours { None } else { renamed() };
+            found
+                .or_else(|| if ours { None } else { others::sender(outside, around.others) })
+                .into_iter()
+                .collect()
         }
     }
 }
@@ -393,46 +297,73 @@ fn second<'c>(callback: &'c Callback<'c>) -> Vec<Case<'c>> {
 type Family = fn(&Case<'_>, &mut Budget) -> Option<Mistake>;
 
 /// The families of mistakes, in the order in which they are tried: where two of them make the same
-/// bytes, the first one is the more specific.
+/// bytes, the first one is the more usual.
 const FAMILIES: &[Family] = &[
     keys::encoding,
+    values::encoded_twice,
     values::plus,
     values::raw_or_decoded,
     keys::secret_whitespace,
+    keys::secret_quoted,
     values::empties,
     keys::secret_encoding,
     parts::left_out,
     parts::extra,
     parts::order,
     separators::separator,
+    keys::key_as_text,
+    parts::other_parameter,
     parts::several_left_out,
     keys::other_digest,
     values::reformatted,
-    twice::twice,
 ];
 
-/// Finds the mistake; `None` where the signature is right after all.
-fn search(
-    callback: &Callback<'_>,
-    cases: &[Case<'_>],
-    others: &[Other<'_>],
-    budget: &mut Budget,
-) -> Option<Mistake> {
+/// Mistakes that are reported: more than three would say nothing.
+const REPORTED_MAX: usize = 3;
+
+/// Finds the mistakes; none where the signature is right after all.
+fn search(callback: &Callback<'_>, cases: &[Case<'_>], around: Around<'_>) -> Vec<Mistake> {
+    let budget = &mut Budget::default();
     if cases.iter().any(|case| case.matches(&case.draft, budget)) {
-        return None;
+        return Vec::new();
     }
-    // Few digests, and a mistake that no other search can name.
-    let secret = cases.iter().find_map(|case| others::secret(case, others, budget));
-    let own = || {
-        FAMILIES.iter().find_map(|family| {
-            cases.iter().find_map(|case| {
-                let more = !budget.is_spent();
-                more.then(|| family(case, budget)).flatten()
-            })
-        })
-    };
-    let own = secret.or_else(own);
-    own.or_else(|| others::sender(callback, others)).or_else(|| Some(Mistake::unknown()))
+    let mut found = Vec::new();
+    // Few digests, and mistakes that no other search can name.
+    let renamed = renamed::names(callback, budget);
+    match renamed {
+        Some(renamed) if renamed.certainty == renamed::Certainty::Needed => {
+            return vec![renamed.mistake];
+        }
+        renamed => found.extend(renamed.map(|renamed| renamed.mistake)),
+    }
+    for case in cases {
+        let secret = others::secret(case, around.others, budget);
+        found.extend(secret.or_else(|| others::ended(case, budget)));
+        found.extend(urls::other(case, around.bases, budget));
+    }
+    for family in FAMILIES {
+        let first = cases.iter().find_map(|case| {
+            let more = !budget.is_spent();
+            more.then(|| family(case, budget)).flatten()
+        });
+        found.extend(first);
+    }
+    if found.is_empty() {
+        found.extend(cases.iter().find_map(|case| twice::twice(case, budget)));
+    }
+    if found.is_empty() {
+        let other = others::sender(callback, around.others);
+        let other = other.or_else(|| missing::parameters(callback));
+        found.push(other.unwrap_or_else(Mistake::unknown));
+    }
+    let mut kinds = Vec::new();
+    found.retain(|mistake| {
+        let is_new = !kinds.contains(&mistake.kind);
+        kinds.push(mistake.kind);
+        is_new
+    });
+    found.truncate(REPORTED_MAX);
+    found
 }
 
 fn word<S: Serializer>(outcome: &Outcome, serializer: S) -> Result<S::Ok, S::Error> {

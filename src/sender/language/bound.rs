@@ -6,7 +6,7 @@ use http::HeaderName;
 
 use super::condition::{Condition, Subject};
 use super::definition::{
-    EffectRule, Formerly, Identity, Repeats, RoleText, Roles, Sender, Uncovered,
+    EffectRule, Formerly, Identity, Reads, Repeats, RoleText, Roles, Sender, Uncovered,
 };
 use super::definition_error::DefinitionError;
 use super::modifier::Modifier;
@@ -159,6 +159,16 @@ pub(in crate::sender) struct Binder<'s> {
     pub(in crate::sender) terms: &'s Terms,
     pub(in crate::sender) names: Names,
     pub(in crate::sender) renames: BTreeMap<String, String>,
+    dots: Dots,
+}
+
+/// The meaning of a dot in a name on the wire that the source gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dots {
+    /// A step into a member of the body: `data.user`.
+    Steps,
+    /// A part of the name, as in queries and forms.
+    Plain,
 }
 
 impl<'s> Binder<'s> {
@@ -188,7 +198,7 @@ impl<'s> Binder<'s> {
                 ));
             }
         }
-        let binder = Self { sender, terms, names: Names::default(), renames };
+        let binder = Self { sender, terms, names: Names::default(), renames, dots: Dots::Steps };
         if faults.is_empty() { Ok(binder) } else { Err(faults) }
     }
 
@@ -207,6 +217,46 @@ impl<'s> Binder<'s> {
     /// The slot of what the file calls `name`.
     pub(in crate::sender) fn slot(&mut self, name: &str) -> Result<Slot, DefinitionError> {
         let wire = self.wire(name).to_owned();
+        if self.steps_into(&wire) {
+            return Err(DefinitionError::new(
+                "",
+                format!("`params` looks for `{name}` inside `{wire}`, where this cannot be read"),
+                "name a member of the top level, or write a sender file of your own",
+            ));
+        }
+        self.slot_of(&wire)
+    }
+
+    /// Whether a name on the wire is a path into a body: `data.user`.
+    fn steps_into(&self, wire: &str) -> bool {
+        let reads = |place| self.sender.reads.contains(&place);
+        (reads(Reads::Json) || reads(Reads::Xml))
+            && wire.split('.').nth(1).is_some()
+            && wire.split('.').all(|step| !step.is_empty())
+    }
+
+    /// Whether a name with a dot may also be the plain name of a parameter.
+    fn may_be_plain(&self) -> bool {
+        self.sender.reads.iter().any(|place| matches!(place, Reads::Query | Reads::Form))
+    }
+
+    /// Gives a name of the file a slot, and each meaning of it.
+    ///
+    /// # Errors
+    /// The source reads too many names.
+    pub(in crate::sender) fn reserve(&mut self, name: &str) -> Result<(), DefinitionError> {
+        let wire = self.wire(name).to_owned();
+        let member = wire.split('.').next().unwrap_or_default();
+        if !self.steps_into(&wire) {
+            return self.slot_of(&wire).map(drop);
+        }
+        if self.may_be_plain() {
+            self.slot_of(&wire)?;
+        }
+        self.slot_of(member).map(drop)
+    }
+
+    fn slot_of(&mut self, wire: &str) -> Result<Slot, DefinitionError> {
         self.names.intern(wire.as_bytes()).ok_or_else(|| {
             DefinitionError::new("", "reads too many parameters", "at most 250 names in one source")
         })
@@ -319,15 +369,38 @@ impl<'s> Binder<'s> {
     ) -> Result<Vec<RoleText<Bound>>, DefinitionError> {
         let mut bound = Vec::new();
         for text in texts {
-            let under = |fault: DefinitionError| fault.under(&format!("roles.{name}"));
-            let of = self.text(&text.of, Use::Fact).map_err(under)?;
-            match self.gate(&text.when).map_err(under)? {
-                Gate::Always => bound.push(RoleText { of, when: Vec::new() }),
-                Gate::Any(when) => bound.push(RoleText { of, when }),
-                Gate::Never => {}
+            if self.has_dots(&text.of) {
+                self.dots = Dots::Plain;
+                let plain = self.role_text(text, name);
+                self.dots = Dots::Steps;
+                bound.extend(plain?);
             }
+            bound.extend(self.role_text(text, name)?);
         }
         Ok(bound)
+    }
+
+    /// Whether `text` reads a name in which a dot may mean two things.
+    fn has_dots(&self, text: &Text) -> bool {
+        self.may_be_plain()
+            && text.spots().any(|spot| {
+                let wire = self.renames.get(spot.steps().0);
+                spot.came() && wire.is_some_and(|wire| self.steps_into(wire))
+            })
+    }
+
+    fn role_text(
+        &mut self,
+        text: &RoleText,
+        name: &str,
+    ) -> Result<Option<RoleText<Bound>>, DefinitionError> {
+        let under = |fault: DefinitionError| fault.under(&format!("roles.{name}"));
+        let of = self.text(&text.of, Use::Fact).map_err(under)?;
+        Ok(match self.gate(&text.when).map_err(under)? {
+            Gate::Always => Some(RoleText { of, when: Vec::new() }),
+            Gate::Any(when) => Some(RoleText { of, when }),
+            Gate::Never => None,
+        })
     }
 
     fn came(&mut self, spot: &Spot) -> Result<Input, DefinitionError> {
@@ -339,8 +412,17 @@ impl<'s> Binder<'s> {
         let outer = first == "outer" && self.sender.open.is_some();
         let scope = if outer { Scope::Outer } else { Scope::Message };
         let first = if outer { rest.next().unwrap_or_default() } else { first };
-        let slot = self.slot(first)?;
-        Ok(Input::Parameter { slot, steps: rest.map(Box::from).collect(), scope })
+        let wire = self.wire(first).to_owned();
+        let steps = self.dots == Dots::Steps && self.renames.contains_key(first);
+        if !steps || !self.steps_into(&wire) {
+            let slot = self.slot_of(&wire)?;
+            return Ok(Input::Parameter { slot, steps: rest.map(Box::from).collect(), scope });
+        }
+        let (member, inner) = wire.split_once('.').unwrap_or((&wire, ""));
+        let slot = self.slot_of(member)?;
+        let mut steps: Vec<Box<str>> = inner.split('.').map(Box::from).collect();
+        steps.extend(rest.map(Box::from));
+        Ok(Input::Parameter { slot, steps: steps.into(), scope })
     }
 
     fn has_setting(&self, name: &str) -> bool {

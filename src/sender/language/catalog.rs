@@ -44,8 +44,66 @@ impl Catalog {
         self.0.get(name)
     }
 
+    /// The sender that people also call `name`: one of the `aliases` of its file, whatever its case.
+    #[must_use]
+    pub fn also_called(&self, name: &str) -> Option<&Arc<Sender>> {
+        let name = name.to_lowercase().replace([' ', '_'], "-");
+        let is_it = |sender: &&Arc<Sender>| sender.aliases().contains(&name);
+        self.get(&name).or_else(|| self.iter().find(is_it))
+    }
+
+    /// The senders in whose name, title or `aliases` `word` stands, whatever its case.
+    pub fn mentioning<'c>(&'c self, word: &str) -> impl Iterator<Item = &'c Arc<Sender>> {
+        let word = word.to_lowercase();
+        let has = move |text: &str| !word.is_empty() && text.to_lowercase().contains(&word);
+        self.iter().filter(move |sender| {
+            has(sender.name()) || has(sender.title()) || sender.aliases().iter().any(|one| has(one))
+        })
+    }
+
     /// All senders, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Sender>> {
         self.0.values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn senders_are_found_by_what_people_call_them() {
+        let catalog = Catalog::embedded().unwrap();
+        for (called, name) in [
+            ("topon", "taku"),
+            ("TopOn", "taku"),
+            ("ironsource", "levelplay"),
+            ("unity", "unity-ads"),
+            ("max", "applovin"),
+            ("csj", "pangle"),
+            ("穿山甲", "pangle"),
+            ("google", "admob"),
+            ("offertoro", "torox"),
+            ("Unity Ads", "unity-ads"),
+        ] {
+            assert_eq!(catalog.also_called(called).unwrap().name(), name, "{called}");
+        }
+        assert!(catalog.also_called("unheard-of").is_none());
+        let names = |word| catalog.mentioning(word).map(|one| one.name()).collect::<Vec<_>>();
+        assert_eq!(names("OfferToro"), ["torox"]);
+        assert!(names("ironsource").contains(&"levelplay"));
+        assert_eq!(names(""), [""; 0]);
+    }
+
+    #[test]
+    fn no_two_senders_are_called_the_same() {
+        let catalog = Catalog::embedded().unwrap();
+        let mut seen = std::collections::BTreeSet::new();
+        for sender in catalog.iter() {
+            for name in std::iter::once(sender.name()).chain(sender.aliases().iter().map(|a| &**a))
+            {
+                assert!(seen.insert(name.to_owned()), "{name} is called twice");
+            }
+        }
     }
 }

@@ -209,6 +209,18 @@ impl Signed {
         self.values.iter().any(|value| matches!(value.input, SignedInput::Body))
     }
 
+    /// Whether the text reads parameters whatever they are called.
+    pub(in crate::sender) fn reads_any_name(&self) -> bool {
+        self.values.iter().any(|value| {
+            matches!(
+                value.input,
+                SignedInput::Query
+                    | SignedInput::Body
+                    | SignedInput::Pairs { gathered: Some(_), .. }
+            )
+        })
+    }
+
     /// Whether the value of `spot` is read somewhere, so that it may be covered.
     pub(in crate::sender) fn may_cover(&self, spot: &Bound, recipe: &Recipe) -> bool {
         self.values.iter().any(|value| value.loss == Loss::None && value.input.may_be(spot, recipe))

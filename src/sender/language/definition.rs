@@ -33,6 +33,7 @@ pub use routing::{Precedence, SenderRouting};
 pub struct Sender {
     pub(in crate::sender) name: String,
     pub(in crate::sender) title: String,
+    pub(in crate::sender) aliases: Vec<String>,
     pub(in crate::sender) docs: Vec<String>,
     pub(in crate::sender) basis: Option<Basis>,
     pub(in crate::sender) unconfirmed: Vec<String>,

@@ -39,6 +39,8 @@ impl<T: Clone> Many<T> {
 pub(in crate::sender) struct File {
     pub(in crate::sender) title: String,
     #[serde(default)]
+    pub(in crate::sender) aliases: Many<String>,
+    #[serde(default)]
     pub(in crate::sender) docs: Many<String>,
     pub(in crate::sender) basis: Option<String>,
     #[serde(default)]

@@ -32,6 +32,7 @@ use crate::sender::request::unreplaced::Macros;
 use compile::Compiler;
 use keys::Ours;
 
+pub use keys::UnusableValue;
 pub use terms::{LiveSecret, MaxAge, Replay, Terms};
 
 /// The largest difference between two clocks: of the sender and of gateways.
@@ -330,6 +331,12 @@ impl Recipe {
     pub fn reads_body(&self) -> bool {
         self.sender.reads.iter().any(|place| *place != Reads::Query)
             || self.variants.iter().any(|variant| variant.signed.reads_body())
+    }
+
+    /// Whether parameters are read from the query.
+    #[must_use]
+    pub fn reads_query(&self) -> bool {
+        self.sender.reads.contains(&Reads::Query)
     }
 
     /// Whether a signature covers scheme and authority, as the sender sees them.

@@ -11,6 +11,7 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
+use super::body;
 use super::encoding::Plus;
 use super::names::Slot;
 use super::parameters::{ParameterError, Parameters, Place};
@@ -39,6 +40,8 @@ pub struct Callback<'a> {
     pub(in crate::sender) now_ms: i64,
     pub(in crate::sender) keys: Option<&'a KeySet>,
     pub(in crate::sender) query: &'a [u8],
+    /// The body as its parameters are read from it.
+    pub(in crate::sender) body: Cow<'a, [u8]>,
     pub(in crate::sender) parameters: Parameters,
     pub(in crate::sender) unreadable: Option<ParameterError>,
     pub(in crate::sender) opened: Option<Box<Opened>>,
@@ -191,6 +194,7 @@ impl<'a> Callback<'a> {
             now_ms,
             keys: recipe.known_keys.as_ref(),
             query,
+            body: Cow::Borrowed(request.body),
             parameters: Parameters::new(),
             unreadable: None,
             opened: None,
@@ -227,7 +231,8 @@ impl<'a> Callback<'a> {
 
     pub(in crate::sender) fn read_body(&mut self) -> Result<(), ParameterError> {
         let reads = &self.recipe.sender.reads;
-        read_body(self.recipe, reads, self.request.body, &mut self.parameters)
+        self.body = body::readable(self.request.headers, self.request.body, reads)?;
+        read_body(self.recipe, reads, &self.body, &mut self.parameters)
     }
 
     /// Verifies the callback: guards, freshness, signature, decryption.
@@ -301,7 +306,7 @@ impl<'a> Callback<'a> {
         if self.recipe.time.is_some() {
             self.fresh()?;
         }
-        self.match_signature()?;
+        self.match_signature().map_err(|rejection| self.or_unreadable(rejection))?;
         self.time_is_proven()?;
         if self.recipe.body == WhenBody::AfterVerification && !self.recipe.kinds.is_empty() {
             self.read_body()?;
@@ -318,6 +323,17 @@ impl<'a> Callback<'a> {
             Some(Also::Signature(variant)) => self.also(variant),
             Some(Also::Lacking) => Err(CallbackError::new(Reason::BadSignature)),
             Some(Also::None) | None => Ok(()),
+        }
+    }
+
+    /// A compressed body is what is wrong, where the signature of a body does not match.
+    #[cold]
+    fn or_unreadable(&self, rejection: CallbackError) -> CallbackError {
+        let is_about = matches!(rejection.reason, Reason::BadSignature | Reason::MissingParameter);
+        let coding = || body::coding(self.request.headers).filter(|_| self.recipe.reads_body());
+        match coding().filter(|_| is_about && !self.request.body.is_empty()) {
+            Some(coding) => CallbackError::of(Reason::BadBody, &coding),
+            None => rejection,
         }
     }
 

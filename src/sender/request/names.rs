@@ -8,6 +8,18 @@ pub(in crate::sender) struct Names {
     entries: Vec<Entry>,
     /// For each bucket the first slot plus one; 0 is an empty bucket.
     buckets: [u8; BUCKETS],
+    /// Names that have no slot.
+    pub(in crate::sender) strangers: Strangers,
+}
+
+/// Whether a name that no text reads may repeat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::sender) enum Strangers {
+    /// No: a signature covers every name.
+    #[default]
+    Once,
+    /// Yes, in a query or a form: nothing depends on it.
+    Repeated,
 }
 
 #[derive(Clone, Debug)]
@@ -32,7 +44,7 @@ pub(in crate::sender) type Slot = u8;
 
 impl Default for Names {
     fn default() -> Self {
-        Self { entries: Vec::new(), buckets: [0; BUCKETS] }
+        Self { entries: Vec::new(), buckets: [0; BUCKETS], strangers: Strangers::Once }
     }
 }
 

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::encoding::{self, EncodingError, Plus};
 use super::marks;
-use super::names::{Names, Slot};
+use super::names::{Names, Slot, Strangers};
 use super::{json, xml};
 use crate::sender::acts::outcome::Reason;
 
@@ -122,6 +122,17 @@ pub(in crate::sender) struct Parameters {
     values: Values,
     /// Pairs whose names no text reads.
     strangers: u8,
+    /// Whether a name that no text reads repeats in the query or a form.
+    pub(in crate::sender) repeats: Repeats,
+}
+
+/// Whether a name occurs twice in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sender) enum Repeats {
+    /// None does.
+    None,
+    /// One does that no text reads.
+    Some,
 }
 
 /// The characters in the values of query and form, the hardest last.
@@ -167,6 +178,7 @@ impl Parameters {
             plus: false,
             values: Values::Plain,
             strangers: 0,
+            repeats: Repeats::None,
         }
     }
 
@@ -202,7 +214,13 @@ impl Parameters {
         }
         self.take_spans(PairSpans::of(start, equals, end), place, buffer, names)?;
         self.plus |= !self.is_plain() && memchr::memchr(b'+', buffer).is_some();
-        self.reject_repeats(from, Buffers { query: buffer, body: buffer })
+        match self.reject_repeats(from, Buffers { query: buffer, body: buffer }) {
+            Err(_) if names.strangers == Strangers::Repeated => {
+                self.repeats = Repeats::Some;
+                Ok(())
+            }
+            once => once,
+        }
     }
 
     /// Takes the members of the JSON object in `buffer`.
@@ -313,8 +331,8 @@ impl Parameters {
         Ok(())
     }
 
-    /// Names that no text reads must not repeat within their place either: parsers behind us
-    /// disagree on which one counts.
+    /// Names that no text reads must not repeat within their place either, where a signature covers
+    /// them: parsers behind us disagree on which one counts.
     fn reject_repeats(&self, from: usize, buffers: Buffers<'_>) -> Result<(), ParameterError> {
         if self.strangers < 2 {
             return Ok(());
@@ -407,6 +425,11 @@ impl Parameters {
             let slot = Some(pair.slot).filter(|slot| *slot != UNKNOWN_SLOT);
             (slot, self.parameter(pair, buffers))
         })
+    }
+
+    /// The place of each parameter.
+    pub(in crate::sender) fn iter_places(&self) -> impl Iterator<Item = Place> {
+        self.pairs.iter().map(|pair| pair.place)
     }
 
     /// How many there are.

@@ -24,10 +24,12 @@ texts! {
         "每行一个，格式为“名称=值”；header.名称 设置请求头，body 设置整个请求体。";
     SIGN = "Sign callback", "签名回调";
     PASTE = "Explain a callback", "诊断回调";
-    REQUEST = "URL or request", "URL 或请求";
-    REQUEST_HINT = "A request consists of the request line, headers, an empty line and the body.", "请求由请求行、请求头、空行和请求体组成。";
+    REQUEST = "URL, request, curl command or log line", "URL、请求、curl 命令或日志行";
+    REQUEST_HINT = "A request consists of the request line, headers, an empty line and the body. A query alone is enough for a GET.",
+        "请求由请求行、请求头、空行和请求体组成。GET 回调只需查询字符串。";
+    UNNAMED_HINT = "Its path names the source.", "路径中包含来源名称。";
     AT = "Received (UTC)", "接收时间（UTC）";
-    AT_HINT = "If empty, the current time.", "留空表示当前时间。";
+    AT_HINT = "If empty, the time of the log line, or the current time.", "留空表示日志行中的时间，没有则为当前时间。";
     EXPLAIN = "Explain callback", "诊断回调";
     SEND = "Send as a test", "作为测试发送";
     SEND_HINT = "Recorded and delivered with \"test\": true and without effect: a backend must not grant it. The transaction stays free for a real callback.",
@@ -181,6 +183,23 @@ impl<'s> Sheet<'s> {
 
     fn name(&self) -> Markup {
         html! { input type="hidden" name="source" value=(self.source.name); }
+    }
+}
+
+/// The form for a captured callback whose path names its source.
+pub fn unnamed(visit: &Visit, typed: &str, errors: &FormErrors) -> Markup {
+    let lang = visit.lang;
+    html! {
+        section aria-labelledby="paste" {
+            h2 #paste { (PASTE.of(lang)) }
+            (forms::to(visit, PATH, &html! {
+                (Field {
+                    value: typed, hint: Some(UNNAMED_HINT), error: errors.of("request"),
+                    ..Field::new("request", REQUEST)
+                }.show_area(lang, 6))
+                button type="submit" name="do" value="explain" { (EXPLAIN.of(lang)) }
+            }))
+        }
     }
 }
 

@@ -122,6 +122,8 @@ phrases! {
         = "请勿信任数量：请由后端决定数量。";
     "The signature covers the whole URL as called: set `server.public_url`, and let no proxy rewrite path or query."
         = "签名覆盖发送方请求的完整 URL：必须设置 `server.public_url`，且代理不得改写路径或查询。";
+    "A value may hold a query of its own (`type=coins&user_id=7`, escaped): it is one value. A callback that could be read in two ways is quarantined as `ambiguous`."
+        = "取值中可包含转义后的查询字符串（`type=coins&user_id=7`），它仍是一个值。可作两种解读的回调以 `ambiguous` 隔离。";
 }
 
 #[cfg(test)]

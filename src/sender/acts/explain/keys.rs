@@ -153,7 +153,6 @@ pub(super) fn secret_whitespace(case: &Case<'_>, budget: &mut Budget) -> Option<
             variants.push(variant([blank.as_bytes(), own].concat(), SIGNED));
         }
         variants.push(variant([b" ", own, b" "].concat(), SIGNED));
-        variants.push(variant(["\u{feff}".as_bytes(), own].concat(), SIGNED));
         for one in variants {
             if one.secret != own && case.matches_under(&case.draft, &one.secret, budget) {
                 return Some(Mistake::new(MistakeKind::SecretWhitespace, None, one.advice));
@@ -161,6 +160,58 @@ pub(super) fn secret_whitespace(case: &Case<'_>, budget: &mut Budget) -> Option<
         }
     }
     None
+}
+
+/// Quotes or a byte order mark around the secret.
+pub(super) fn secret_quoted(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    if case.variant.public.is_some() {
+        return None; // likewise
+    }
+    const SIGNED: &str = "The secret was used with quotes or a byte order mark around it: remove \
+                          them where the callback is signed.";
+    const OURS: &str = "The configured secret has quotes or a byte order mark around it: remove \
+                        them where it is configured.";
+    for material in &case.materials {
+        let own: &[u8] = material;
+        let core = core(own);
+        let mut variants = Vec::new();
+        if core != own.trim_ascii() {
+            variants.push(variant(core, OURS));
+        }
+        for (start, end) in QUOTES {
+            variants.push(variant([start.as_bytes(), own, end.as_bytes()].concat(), SIGNED));
+        }
+        variants.push(variant([MARK, own].concat(), SIGNED));
+        for one in variants {
+            if one.secret != own && case.matches_under(&case.draft, &one.secret, budget) {
+                return Some(Mistake::new(MistakeKind::SecretQuoted, None, one.advice));
+            }
+        }
+    }
+    None
+}
+
+/// Quotes that are copied along with a secret.
+const QUOTES: [(&str, &str); 5] = [("\"", "\""), ("'", "'"), ("`", "`"), ("“", "”"), ("<", ">")];
+
+/// The byte order mark of UTF-8.
+const MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// `secret` without the spaces, quotes and marks around it.
+pub(super) fn core(secret: &[u8]) -> &[u8] {
+    let mut core = secret;
+    loop {
+        let unmarked = core.strip_prefix(MARK).unwrap_or(core);
+        let bare = unmarked.strip_suffix(MARK).unwrap_or(unmarked).trim_ascii();
+        let unquoted = QUOTES.iter().find_map(|(start, end)| {
+            bare.strip_prefix(start.as_bytes())?.strip_suffix(end.as_bytes())
+        });
+        let next = unquoted.unwrap_or(bare);
+        if next.len() == core.len() {
+            return core;
+        }
+        core = next;
+    }
 }
 
 /// The secret decoded where it is not, or the reverse; in another case; with its prefix or without.
@@ -210,7 +261,6 @@ fn encodings(secret: &[u8]) -> Vec<Variant> {
         variant(const_hex::encode_upper(secret), WRITTEN),
         variant(encoding::base64(secret), WRITTEN),
         variant(encoding::base64url(secret), WRITTEN),
-        variant([b"\"", secret, b"\""].concat(), "The secret was used with quotes around it."),
         variant(encoding::unpercented(secret, Plus::Kept).into_owned(), PERCENT),
         variant(encoding::unpercented(secret, Plus::Space).into_owned(), PERCENT),
     ];
@@ -237,6 +287,36 @@ fn encodings(secret: &[u8]) -> Vec<Variant> {
 
 /// Texts of which digests of digests are tried too.
 const CHAINED_MAX: usize = 2;
+
+/// The key of an HMAC and its text exchanged.
+pub(super) fn key_as_text(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    if case.variant.public.is_some() || !case.is_keyed() {
+        return None;
+    }
+    for material in &case.materials {
+        let (Some(text), Some(key)) = (case.draft.written(material), case.key(material)) else {
+            continue;
+        };
+        for secret in [key.as_slice(), material] {
+            for algorithm in Algorithm::ALL {
+                let chain = Chain { first: First::Keyed(algorithm), ..case.variant.with.clone() };
+                let Some(output) = case.output(&chain, secret, &text, budget) else { continue };
+                let mut supplied = case.supplied_signatures.iter();
+                if supplied.any(|one| {
+                    case.variant.matches(&output, one) || plainly(&output, one).is_some()
+                }) {
+                    let advice = format!(
+                        "The key and the text of the HMAC were exchanged: the secret is the key, and \
+                         what is signed is the text, with {}.",
+                        named(&case.variant.with)
+                    );
+                    return Some(Mistake::new(MistakeKind::KeyAsText, None, advice));
+                }
+            }
+        }
+    }
+    None
+}
 
 /// Another digest over the same parts.
 pub(super) fn other_digest(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {

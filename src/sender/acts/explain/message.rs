@@ -34,8 +34,22 @@ pub(super) fn sealed_otherwise(
             );
             Some(Mistake::new(MistakeKind::SealedForAnother, Some(&name), advice))
         }
+        (Reason::NotOurs, _) => not_listed(rejection.parameter.as_deref()?, callback),
         _ => None,
     }
+}
+
+/// A value that the source does not list as its own.
+fn not_listed(name: &str, callback: &Callback<'_>) -> Option<Mistake> {
+    let mut all = callback.recipe.ours.iter();
+    let ours = all.find(|ours| ours.of.spots().any(|spot| &*spot.name == name))?;
+    let setting = &ours.setting;
+    let value = callback.parameter(name).map_or_else(String::new, |value| format!(", `{value}`"));
+    let advice = format!(
+        "The signature is valid, and its `{name}`{value} is not listed in `{setting}` of the \
+         source: add it there if it is yours."
+    );
+    Some(Mistake::new(MistakeKind::NotListed, Some(name), advice))
 }
 
 /// The mistake of a sender that is configured to send forms where its file reads none.

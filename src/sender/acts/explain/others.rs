@@ -34,6 +34,27 @@ pub(super) fn secret(
     None
 }
 
+/// A secret of this source that has ended.
+pub(super) fn ended(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    let now_ms = case.callback.now_ms;
+    for secret in &case.callback.recipe.secrets {
+        let Some(until_ms) = secret.until_ms.filter(|until| *until <= now_ms) else { continue };
+        let value = secret.value.expose();
+        if case.materials.contains(&value) || !case.matches_under(&case.draft, value, budget) {
+            continue;
+        }
+        let since = jiff::Timestamp::from_millisecond(until_ms)
+            .map_or_else(|_| String::from("before it came"), |since| format!("at {since}"));
+        let advice = format!(
+            "It was signed with the secret `{}`, which ended {since}: set the new one in the \
+             sender's console, or give this one a later `until`.",
+            secret.id
+        );
+        return Some(Mistake::new(MistakeKind::EndedSecret, None, advice));
+    }
+    None
+}
+
 /// Another sender's rule, under its own secrets or under those of this source.
 pub(super) fn sender(callback: &Callback<'_>, others: &[Other<'_>]) -> Option<Mistake> {
     let (recipe, now_ms) = (callback.recipe, callback.now_ms);

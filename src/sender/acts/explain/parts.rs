@@ -9,6 +9,7 @@ use crate::sender::acts::explain::record::encoded;
 use crate::sender::acts::explain::{Mistake, MistakeKind};
 use crate::sender::acts::signature::Pairs;
 use crate::sender::language::bound::Scope;
+use crate::sender::language::definition::Each;
 
 /// Texts of so few parts are tried in every order: 120 of five.
 const PERMUTED_MAX: usize = 5;
@@ -207,6 +208,62 @@ pub(super) fn order(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     resorted(case, budget)
         .or_else(|| bare_secret(case, budget))
         .or_else(|| permuted(case, &places, budget))
+}
+
+/// Values that are tried in the places of others.
+const EXCHANGED_MAX: usize = 400;
+
+/// Another parameter was signed in the place of one.
+pub(super) fn other_parameter(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    let draft = &case.draft;
+    let (parameters, buffers) = case.callback.side(Scope::Outer);
+    let supplied = &case.callback.recipe.supplied_signatures;
+    let others: Vec<_> = parameters
+        .iter_known(buffers)
+        .filter(|(slot, _)| slot.is_none_or(|slot| !supplied.contains(&slot)))
+        .filter_map(|(_, other)| {
+            let name = String::from_utf8_lossy(other.name).into_owned();
+            Some((name, Field::parameter(other, Each::Decoded, case.variant.plus)?))
+        })
+        .collect();
+    let mut left = EXCHANGED_MAX;
+    for index in draft.places() {
+        let item = &draft.items[index];
+        // A whole query or body is not a parameter.
+        let Some(field) = item.field().filter(|field| field.place.is_some()) else { continue };
+        for (name, other) in others.iter().filter(|(name, _)| *name != item.name) {
+            let texts = texts_of(draft, field, name, other);
+            for text in texts.into_iter().filter(|text| *text != field.text) {
+                left = left.saturating_sub(1);
+                if left > 0 && case.matches(&draft.with(index, item.saying(text)), budget) {
+                    let own = &item.name;
+                    let advice = format!(
+                        "`{name}` was signed in the place of `{own}`: sign the value of `{own}` \
+                         there."
+                    );
+                    return Some(Mistake::new(MistakeKind::OtherParameter, Some(own), advice));
+                }
+            }
+        }
+    }
+    None
+}
+
+/// The texts of the parameter called `name` in the place of `field`: under the rule of that place,
+/// as it is, and as the rule signs it elsewhere.
+fn texts_of(draft: &Draft, field: &Field, name: &str, other: &Field) -> Vec<Vec<u8>> {
+    if field.is_raw() {
+        return vec![other.raw.clone()];
+    }
+    let elsewhere = draft.items.iter().filter(|item| item.name == name);
+    let elsewhere = elsewhere.filter_map(|item| item.field()).map(|field| field.text.clone());
+    let mut texts: Vec<Vec<u8>> = field.rewritten(&other.decoded).into_iter().collect();
+    for text in elsewhere.chain([other.decoded.clone()]) {
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    texts
 }
 
 fn in_order(draft: &Draft) -> String {

@@ -324,7 +324,8 @@ pub(super) fn lower_escapes(text: &[u8]) -> Vec<u8> {
     out
 }
 
-fn swapped(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+/// `text` with `to` in place of each `from`.
+pub(super) fn swapped(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut at = 0;
     for found in memchr::memmem::find_iter(text, from) {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::sender::acts::explain::{Mistake, Shown};
+use crate::sender::acts::explain::{Mistake, Shown, keys};
 use crate::sender::language::bound::{Input, Scope};
 use crate::sender::language::recipe::Recipe;
 use crate::sender::language::text::Text;
@@ -35,7 +35,8 @@ impl Scrubber {
     pub(super) fn new(recipe: &Recipe) -> Self {
         let mut scrubber = Self { hidden: Vec::new() };
         let secrets = recipe.secrets.iter().map(|secret| secret.value.expose());
-        scrubber.take(secrets.map(<[u8]>::to_vec));
+        scrubber.take(secrets.clone().map(<[u8]>::to_vec));
+        scrubber.take(secrets.map(|secret| keys::core(secret).to_vec()));
         scrubber.take(
             recipe
                 .secrets

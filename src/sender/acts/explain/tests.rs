@@ -1,6 +1,7 @@
 //! All usual mistakes, made by independent code, for every sender: each must be named.
 
 mod own;
+mod real;
 mod scene;
 mod slips;
 
@@ -18,29 +19,36 @@ struct Tally {
     right: usize,
     all: usize,
     wrong: Vec<String>,
+    /// Mistakes that were named and not made.
+    invented: Vec<String>,
 }
 
 impl Tally {
-    /// Takes what is said of a slip; `true` where it is right.
-    fn take(&mut self, scene: &scene::Scene, slip: &scene::Slip, said: Option<&Mistake>) {
+    /// Takes what is said of a slip.
+    fn take(&mut self, scene: &scene::Scene, slip: &scene::Slip, said: &Explanation) {
         self.all += 1;
-        let Some(mistake) = said else {
-            self.wrong.push(format!("{}: nothing is said", slip.about));
-            return;
+        let named: Vec<&Mistake> = said.mistake.iter().chain(&said.alternatives).collect();
+        let is_right = |mistake: &&&Mistake| {
+            let same = mistake.kind == slip.kind;
+            let kind = same || slip.or.contains(&mistake.kind);
+            let parameter = slip.parameter.is_none()
+                || mistake.parameter == slip.parameter
+                || !same
+                // Under two variants several values can differ where under one it is a single one.
+                || (scene.has_twins() && mistake.parameter.is_none());
+            kind && parameter
         };
-        let same = mistake.kind == slip.kind;
-        let kind = same || slip.or.contains(&mistake.kind);
-        let named = slip.parameter.is_none()
-            || mistake.parameter == slip.parameter
-            || !same
-            // Under two variants several values can differ where under one it is a single one.
-            || (scene.has_twins() && mistake.parameter.is_none());
-        if kind && named {
+        if named.iter().any(|mistake| is_right(&mistake)) {
             self.right += 1;
+            return;
+        }
+        let expected = (slip.kind, &slip.parameter);
+        let said: Vec<_> = named.iter().map(|one| (one.kind, &one.parameter)).collect();
+        let line = format!("{}: {expected:?}, said {said:?}", slip.about);
+        if named.iter().any(|mistake| mistake.kind != MistakeKind::Unknown) {
+            self.invented.push(line);
         } else {
-            let expected = (slip.kind, &slip.parameter);
-            let said = (mistake.kind, &mistake.parameter);
-            self.wrong.push(format!("{}: {expected:?}, said {said:?}", slip.about));
+            self.wrong.push(line);
         }
     }
 }
@@ -54,7 +62,9 @@ fn the_usual_mistakes_of_every_sender_are_named() {
         let another = slips::another(&scene);
         let others = [Other { source: "another", recipe: &another, keys: None }];
         let tally = tallies.entry(scene.sender.name().to_owned()).or_default();
-        for slip in slips::all(&scene, &mut seen) {
+        let is_first = !seen.contains(&(scene.sender.name().to_owned(), scene.variant));
+        let real = if is_first { real::all(&scene) } else { Vec::new() };
+        for slip in slips::all(&scene, &mut seen).into_iter().chain(real) {
             let recipe = Recipe::compile(&scene.sender, &slip.terms).unwrap();
             let explanation = explain(&recipe, &slip.request.borrow(), scene.now_ms, &others);
             nothing_is_told(&explanation, &scene.secret, &slip);
@@ -66,17 +76,21 @@ fn the_usual_mistakes_of_every_sender_are_named() {
                 continue; // the reason says enough
             }
             *kinds.entry(slip.kind.as_str()).or_default() += 1;
-            tally.take(&scene, &slip, explanation.mistake.as_ref());
+            tally.take(&scene, &slip, &explanation);
         }
     }
-    let (mut right, mut total) = (0, 0);
+    let (mut right, mut total, mut invented) = (0, 0, Vec::new());
     for (sender, tally) in &tallies {
         println!("explained {} of {}: {sender}", tally.right, tally.all);
-        tally.wrong.iter().for_each(|wrong| println!("    {wrong}"));
+        tally.wrong.iter().for_each(|wrong| println!("    not found: {wrong}"));
+        tally.invented.iter().for_each(|wrong| println!("    invented: {wrong}"));
         (right, total) = (right + tally.right, total + tally.all);
+        invented.extend(&tally.invented);
         assert!(tally.right * 100 >= tally.all * 95, "{sender}: {} of {}", tally.right, tally.all);
     }
-    println!("explained {right} of {total}; by kind {kinds:?}");
+    let share = (right * 1000 / total) as f64 / 10.0;
+    println!("explained {right} of {total}, {share} %; by kind {kinds:?}");
+    println!("named and not made: {}", invented.len());
     let signing = Catalog::embedded().unwrap();
     // Private keys have their own tests: nothing here can sign with one.
     let signing = signing
@@ -86,8 +100,9 @@ fn the_usual_mistakes_of_every_sender_are_named() {
         assert!(tallies.contains_key(sender.name()), "{} is not tried", sender.name());
     }
     assert!(right * 100 >= total * 98, "explained {right} of {total}");
+    assert!(invented.is_empty(), "{invented:#?}");
     // `other_sender` and what is wrong with a message have tests of their own.
-    assert_eq!(kinds.len(), MistakeKind::ALL.len() - 4, "{kinds:?}");
+    assert_eq!(kinds.len(), MistakeKind::ALL.len() - 6, "{kinds:?}");
 }
 
 /// No output holds the secret, or the signature that would have been right.
@@ -133,7 +148,7 @@ fn it_is_the_json_of_the_interface() {
         shown(right),
         serde_json::json!({
             "verdict": "verified", "outcome": "accepted", "reason": null, "parameter": null,
-            "signed_text": "***:tx-1", "reading": null, "mistake": null,
+            "signed_text": "***:tx-1", "reading": null, "mistake": null, "alternatives": [],
             "parameters": [
                 { "name": "user", "in": "query", "value": "u1" },
                 { "name": "txid", "in": "query", "value": "tx-1" },
@@ -349,7 +364,7 @@ fn a_large_callback_is_explained_within_bounds() {
     assert!(explanation.signed_text.unwrap().chars().count() <= 4097);
     let recipe = source("unity-ads", "xyzKEY");
     let many: String = (0..150).map(|index| format!("p{index:03}=v{index}%20+&")).collect();
-    let explanation = said(&recipe, &format!("GET /?oid=1&{many}hmac=00"), &[]);
+    let explanation = said(&recipe, &format!("GET /?oid=1&sid=s&{many}hmac=00"), &[]);
     assert_eq!(kind(&explanation), Some(MistakeKind::Unknown));
 }
 

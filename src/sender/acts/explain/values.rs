@@ -6,6 +6,7 @@ use crate::sender::acts::explain::case::{Budget, Case};
 use crate::sender::acts::explain::draft::{Content, Draft, Field, Item, Presence};
 use crate::sender::acts::explain::rewrite;
 use crate::sender::acts::explain::{Mistake, MistakeKind};
+use crate::sender::language::modifier::Modifier;
 use crate::sender::request::encoding::{self, Plus};
 use crate::sender::request::parameters::Place;
 
@@ -66,8 +67,28 @@ pub(super) fn plus(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     }
     // `%2B`, decoded twice.
     let twice = |field: &Field| field.rewritten(&replaced(&field.decoded, b'+', b' '));
-    let found = changed(case, budget, &twice, &same_label)?;
-    Some(plus_mistake(Plus::Space, &found))
+    if let Some(found) = changed(case, budget, &twice, &same_label) {
+        return Some(plus_mistake(Plus::Space, &found));
+    }
+    on_the_way(case, budget)
+}
+
+/// `+` signed, and a space received: something on the way took the one for the other.
+fn on_the_way(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    let restored = |field: &Field| {
+        if field.is_raw() {
+            return Some(rewrite::swapped(&field.raw, b"%20", b"+"));
+        }
+        field.rewritten(&replaced(&field.decoded, b' ', b'+'))
+    };
+    let found = changed(case, budget, &restored, &same_label)?;
+    let advice = format!(
+        "{} {} signed with `+` where a space came: a proxy on the way took the plus sign for a \
+         space. Have it pass on the query as it comes.",
+        found.subject(),
+        found.verb()
+    );
+    Some(Mistake::new(MistakeKind::PlusAsBlank, found.parameter(), advice))
 }
 
 fn plus_mistake(signed_as: Plus, found: &Found) -> Mistake {
@@ -144,12 +165,55 @@ pub(super) fn raw_or_decoded(case: &Case<'_>, budget: &mut Budget) -> Option<Mis
     None
 }
 
+/// Values encoded twice before they were signed.
+pub(super) fn encoded_twice(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    type Encode = fn(&[u8], &mut Vec<u8>);
+    let ways: [[Encode; 2]; 4] = [
+        [encoding::form, encoding::form],
+        [encoding::percent, encoding::percent],
+        [encoding::percent, encoding::form],
+        [encoding::form, encoding::percent],
+    ];
+    for [first, second] in ways {
+        let twice = |field: &Field| {
+            field.place?;
+            let mut once = Vec::new();
+            first(&field.decoded, &mut once);
+            // What has nothing to encode is the same as ever.
+            if once == field.decoded {
+                return None;
+            }
+            let mut out = Vec::new();
+            second(&once, &mut out);
+            Some(out)
+        };
+        if let Some(found) = changed(case, budget, &twice, &same_label) {
+            let advice = format!(
+                "{} {} signed encoded twice: encode {} once at most, as the sender does.",
+                found.subject(),
+                found.verb(),
+                found.object()
+            );
+            return Some(Mistake::new(MistakeKind::EncodedTwice, found.parameter(), advice));
+        }
+    }
+    None
+}
+
 /// Whether the rule signs the value encoded in some way, so that decoding is the mistake.
 fn is_encoded(field: &Field) -> bool {
     field.is_raw() || field.text != field.decoded
 }
 
+/// Whether the rule signs only a part of the value, or another form of it.
+fn is_reduced(field: &Field) -> bool {
+    field.modifiers.iter().any(Modifier::is_lossy)
+}
+
 fn raw(field: &Field) -> Option<Vec<u8>> {
+    if is_reduced(field) && field.raw == field.decoded {
+        return None;
+    }
     match (field.place?, field.raw.as_slice()) {
         (Place::Json, [b'"', inner @ .., b'"']) => Some(inner.to_vec()),
         (_, raw) => Some(raw.to_vec()),
@@ -183,6 +247,9 @@ fn encoded(field: &Field, encode: fn(&[u8], &mut Vec<u8>)) -> Option<Vec<u8>> {
 }
 
 fn decoded(field: &Field) -> Option<Vec<u8>> {
+    if is_reduced(field) {
+        return None;
+    }
     match field.place {
         // A whole query or URL: it holds escapes that may be signed decoded.
         None => Some(encoding::unpercented(&field.text, Plus::Kept).into_owned()),
@@ -191,7 +258,8 @@ fn decoded(field: &Field) -> Option<Vec<u8>> {
 }
 
 fn decoded_twice(field: &Field) -> Option<Vec<u8>> {
-    Some(encoding::unpercented(&field.decoded, Plus::Kept).into_owned())
+    let twice = encoding::unpercented(&field.decoded, Plus::Kept).into_owned();
+    (twice != field.decoded).then_some(twice)
 }
 
 fn rewritten_twice(field: &Field) -> Option<Vec<u8>> {
@@ -339,6 +407,16 @@ fn some_of(
 
 /// A number, a JSON text or the case of letters, rewritten.
 pub(super) fn reformatted(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    let whole = |field: &Field| is_reduced(field).then(|| field.decoded.clone());
+    if let Some(found) = changed(case, budget, &whole, &same_label) {
+        let advice = format!(
+            "{} {} signed whole, and the sender signs {} rewritten: see its page for how.",
+            found.subject(),
+            found.verb(),
+            found.object()
+        );
+        return Some(Mistake::new(MistakeKind::ValueReformatted, found.parameter(), advice));
+    }
     for rewriting in rewrite::ALL {
         let value = |field: &Field| rewriting.of(field);
         if let Some(found) = changed(case, budget, &value, &same_label) {

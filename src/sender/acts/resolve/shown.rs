@@ -14,7 +14,7 @@ use crate::sender::language::recipe::Also;
 use crate::sender::request::callback::Callback;
 use crate::sender::request::encoding::Plus;
 use crate::sender::request::names::Slot;
-use crate::sender::request::parameters::{Buffers, Parameter, Parameters, Place, Value};
+use crate::sender::request::parameters::{Buffers, Parameter, Parameters, Place, Repeats, Value};
 
 /// Masking of parameters that the sender's file does not read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,8 @@ impl Callback<'_> {
             } else if parameter.place == Place::Json {
                 let json = self.without_inner_secrets(slot, parameter.raw);
                 out.extend_from_slice(str::from_utf8(&json).unwrap_or("null").as_bytes());
+            } else if slot.is_none() && parameters.repeats == Repeats::Some {
+                self.put_repeated(&parameter, plus, out);
             } else {
                 put_json_text(out, &text);
             }
@@ -80,6 +82,8 @@ impl Callback<'_> {
         let of_body = parameters.iter(buffers).map(|one| one.place);
         let body = match of_body.into_iter().find(|place| *place != Place::Query) {
             _ if self.opened.is_some() => return self.literal_params(),
+            _ if parameters.repeats == Repeats::Some => return self.literal_params(),
+            _ if self.is_body_rewritten() => return self.literal_params(),
             Some(Place::Xml) => return self.literal_params(),
             Some(Place::Json) => BodySection::Json,
             Some(Place::Form) => BodySection::Form,
@@ -105,6 +109,11 @@ impl Callback<'_> {
         form
     }
 
+    /// Whether the body is read in another form than it was received in.
+    fn is_body_rewritten(&self) -> bool {
+        matches!(self.body, Cow::Owned(_)) || self.body.len() != self.request.body.len()
+    }
+
     /// The parameters of a message that the request does not show as it is.
     #[cold]
     fn literal_params(&self) -> ParamsForm {
@@ -123,7 +132,9 @@ impl Callback<'_> {
         index: usize,
         parameter: &Parameter<'_>,
     ) -> bool {
-        let once = self.unreadable.is_none() && parameter.place == Place::Query;
+        let once = self.unreadable.is_none()
+            && parameter.place == Place::Query
+            && parameters.repeats == Repeats::None;
         let mut earlier = parameters.iter(buffers).take(index);
         !once && earlier.any(|other| other.name == parameter.name)
     }
@@ -142,6 +153,23 @@ impl Callback<'_> {
     fn without_inner_secrets<'r>(&self, slot: Option<Slot>, raw: &'r [u8]) -> Cow<'r, [u8]> {
         let json = self.without_inner_signature(slot, raw);
         self.without_inner_masked(slot, json)
+    }
+
+    /// The text of a parameter that nothing reads, or the list of all that have its name.
+    fn put_repeated(&self, parameter: &Parameter<'_>, plus: Plus, out: &mut Vec<u8>) {
+        let (parameters, buffers) = self.side(Scope::Message);
+        let same = parameters
+            .iter(buffers)
+            .filter(|other| other.name == parameter.name && other.place == parameter.place);
+        let texts: Vec<_> = same.map(|other| self.shown_text(parameters, &other, plus)).collect();
+        if let [text] = texts.as_slice() {
+            return put_json_text(out, text);
+        }
+        for (at, text) in texts.iter().enumerate() {
+            out.push(if at == 0 { b'[' } else { b',' });
+            put_json_text(out, text);
+        }
+        out.push(b']');
     }
 
     /// The decoded text of `parameter`; what cannot be decoded is empty.

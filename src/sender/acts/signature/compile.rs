@@ -203,7 +203,9 @@ fn compile_pairs(
             listed(&names, add, pairs, binder)?
         }
         ListedParameters::Query => gathered(&[Place::Query], except, add, pairs.order),
-        ListedParameters::All => gathered(&[Place::Query, Place::Form], except, add, pairs.order),
+        ListedParameters::All => {
+            gathered(&[Place::Query, Place::Form, Place::Json], except, add, pairs.order)
+        }
     };
     Ok(Pairs { plan, shape: pairs.shape.clone(), each: pairs.each, empty: pairs.empty, added })
 }

@@ -43,6 +43,7 @@ impl Reader {
         let sender = Sender {
             name: name.to_owned(),
             title: file.title,
+            aliases: file.aliases.into_vec(),
             docs: file.docs.into_vec(),
             basis: file.basis.and_then(|basis| self.basis(&basis)),
             unconfirmed: file.unconfirmed.into_vec(),
@@ -102,6 +103,12 @@ impl Reader {
                 self.fault("key_set", "is read by no signature", "write key = \"[public_key]\"");
             }
             _ => {}
+        }
+        for alias in &sender.aliases {
+            if alias.is_empty() || *alias == sender.name || *alias != alias.to_lowercase() {
+                let what = format!("has {alias:?}");
+                self.fault("aliases", &what, "list other names than the file's, in small letters");
+            }
         }
         for (name, _) in &sender.ours {
             if !sender.settings.iter().any(|(setting, _)| setting == name) {

@@ -43,6 +43,12 @@ impl Sender {
         &self.title
     }
 
+    /// Other names that people know it by, in small letters.
+    #[must_use]
+    pub fn aliases(&self) -> &[String] {
+        &self.aliases
+    }
+
     /// Links to its documentation.
     #[must_use]
     pub fn docs(&self) -> &[String] {

@@ -21,7 +21,7 @@ use crate::sender::language::definition::{
 };
 use crate::sender::language::definition_error::DefinitionError;
 use crate::sender::language::text::{Piece, Strictness, Text, is_key};
-use crate::sender::request::names::Slot;
+use crate::sender::request::names::{Slot, Strangers};
 use crate::sender::request::unreplaced::Macros;
 
 /// A compiler of one recipe. Collects the errors of its source.
@@ -103,6 +103,7 @@ impl Compiler {
             names: std::mem::take(&mut binder.names),
         };
         recipe.body = when_body(&recipe);
+        recipe.names.strangers = strangers(&recipe);
         self.check_coverage(&mut recipe);
         Some(recipe)
     }
@@ -110,8 +111,8 @@ impl Compiler {
     /// Gives every name that the file reads a slot.
     fn file_names(&mut self, sender: &Sender, binder: &mut Binder<'_>) {
         for name in file_names(sender) {
-            let slot = binder.slot(&name);
-            self.take(slot, "params");
+            let reserved = binder.reserve(&name);
+            self.take(reserved, "params");
         }
     }
 
@@ -501,6 +502,18 @@ fn keys_of(key: &Text<Bound>, terms: &Terms) -> Option<Vec<Zeroizing<[u8; 32]>>>
 
 fn setting_in(text: &Text) -> String {
     text.spots().next().map_or_else(|| "open".to_owned(), |spot| spot.key.clone())
+}
+
+/// Whether a name that no text reads may repeat: no signature covers it.
+fn strangers(recipe: &Recipe) -> Strangers {
+    let also = recipe.kinds.iter().filter_map(|kind| match &kind.also {
+        Also::Signature(variant) => Some(&**variant),
+        Also::None | Also::Lacking => None,
+    });
+    match recipe.variants.iter().chain(also).any(|variant| variant.signed.reads_any_name()) {
+        true => Strangers::Once,
+        false => Strangers::Repeated,
+    }
 }
 
 /// Whether verification may read a parameter of the body.

@@ -1,13 +1,14 @@
 //! Public keys of one source's sender: their list, those that are known, and what is the source's
 //! own.
 
-use super::Terms;
 use super::compile::Compiler;
+use super::{Recipe, Terms};
 use crate::sender::crypto::key_set::{self, KeyList, KeySet, UrlOrigin};
 use crate::sender::crypto::secret::Secret;
 use crate::sender::language::bound::{Binder, Bound, Input, Use};
 use crate::sender::language::definition::{KeySet as KeySetRule, Sender};
-use crate::sender::language::text::Text;
+use crate::sender::language::text::{Piece, Text};
+use crate::sender::language::value_shape::ValueShape;
 use crate::sender::request::names::Slot;
 
 /// Something that a callback names and that has to be the source's own.
@@ -18,6 +19,17 @@ pub(in crate::sender) struct Ours {
     pub(in crate::sender) of: Text<Bound>,
     /// The values, separated by spaces or commas.
     pub(in crate::sender) own: Secret,
+    /// The values that the provider can send, where the file says so.
+    shape: Option<ValueShape>,
+}
+
+/// A setting with a value that no callback can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnusableValue<'r> {
+    /// The setting.
+    pub setting: &'r str,
+    /// The change that makes it usable.
+    pub remedy: &'static str,
 }
 
 impl Ours {
@@ -27,10 +39,31 @@ impl Ours {
         self.own.expose().split(split).filter(|value| !value.is_empty())
     }
 
+    /// Its first value that no callback can hold.
+    fn unusable(&self) -> Option<UnusableValue<'_>> {
+        let shape = self.shape.as_ref()?;
+        let value = self.values().find(|value| !shape.fits(value))?;
+        let behind = value.rsplit(|byte| *byte == b'/').next().filter(|last| shape.fits(last));
+        let remedy = match behind {
+            Some(_) => "write only the part after the slash",
+            None => "compare it with the sender's callbacks: they hold no such value",
+        };
+        Some(UnusableValue { setting: &self.setting, remedy })
+    }
+
     /// Whether nothing is both its own and that of `other`.
     pub(super) fn excludes(&self, other: &Self) -> bool {
         self.setting == other.setting
             && !self.values().any(|own| other.values().any(|their| own == their))
+    }
+}
+
+impl Recipe {
+    /// A setting of the source with a value that no callback can hold: every callback would be
+    /// rejected as not the source's own.
+    #[must_use]
+    pub fn unusable_value(&self) -> Option<UnusableValue<'_>> {
+        self.ours.iter().find_map(Ours::unusable)
     }
 }
 
@@ -41,7 +74,8 @@ impl Compiler {
             let Some(own) = binder.terms.settings.get(name).cloned() else { continue };
             let of = self.take(binder.text(text, Use::Fact), "ours");
             let setting = name.clone();
-            all.extend(of.map(|of| Ours { setting, of, own }));
+            let shape = parameter(text).and_then(|name| sender.shapes.of.get(name)).cloned();
+            all.extend(of.map(|of| Ours { setting, of, own, shape }));
         }
         all
     }
@@ -99,6 +133,14 @@ impl Compiler {
         for spot in text.spots().filter(|spot| matches!(spot.input, Input::Absent)) {
             self.fault(&*spot.name, "is missing: the sender's keys cannot be fetched", "set it");
         }
+    }
+}
+
+/// The parameter that `text` is, if it is just that.
+fn parameter(text: &Text) -> Option<&str> {
+    match text.pieces.as_slice() {
+        [Piece::Value(spot)] if spot.came() && spot.modifiers.is_empty() => Some(&spot.key),
+        _ => None,
     }
 }
 

@@ -1,0 +1,200 @@
+//! Checks that find now whatever would be rejected later.
+
+use super::*;
+
+fn source(sender: &str, keys: &str) -> String {
+    format!("[[source]]\nname = \"s\"\nsender = {sender:?}\n{keys}\n")
+}
+
+fn secret(written: &str) -> String {
+    source("taku", &format!("secrets = {}", toml::Value::from(written)))
+}
+
+#[test]
+fn a_variable_of_another_program_is_no_secret() {
+    let expected = "4 source[s].secrets: is written like a variable of another program, and nothing \
+                    replaces it";
+    for written in ["${TAKU_KEY}", "$TAKU_KEY", "{$TAKU_KEY}", "{env.TAKU_KEY}", "ENV:TAKU_KEY"] {
+        let faults = paper().load(&secret(written)).map(|_| ()).unwrap_err();
+        assert_eq!(paper().mistakes(&secret(written)), [expected], "{written}");
+        assert!(faults.to_string().contains("env:NAME") && !faults.to_string().contains(written));
+    }
+    // One that is really written so can be given in another way; what looks wrong is said.
+    let paper = paper().variable("A", "${TAKU_KEY}").file("a", "$TAKU_KEY\n");
+    let expected = "source[s].secrets: holds what another program should have replaced by a \
+                    variable's value";
+    for written in ["env:A", "file:a"] {
+        assert_eq!(paper.warnings(&secret(written)), [expected], "{written}");
+    }
+}
+
+#[test]
+fn what_was_copied_along_with_a_secret_is_named() {
+    let quoted = "source[s].secrets: has quotes around it";
+    let blank = "source[s].secrets: has spaces or line ends around it";
+    let paper = paper()
+        .variable("QUOTED", "\"tapjoy-vc-secret\"")
+        .file("blank", "tapjoy-vc-secret \n")
+        .file("mark", "\u{feff}tapjoy-vc-secret\n")
+        .file("right", "tapjoy-vc-secret\n");
+    assert_eq!(paper.warnings(&secret("env:QUOTED")), [quoted]);
+    assert_eq!(paper.warnings(&secret("\"tapjoy-vc-secret\"")), [quoted]);
+    assert_eq!(paper.warnings(&secret("file:blank")), [blank]);
+    assert_eq!(paper.warnings(&secret("' x '")), [quoted]);
+    assert!(paper.warnings(&secret("file:right")).is_empty());
+    for marked in ["file:mark", "\u{feff}tapjoy-vc-secret"] {
+        let mistakes = paper.mistakes(&secret(marked));
+        assert!(mistakes[0].contains("begins with a byte order mark"), "{mistakes:?}");
+    }
+    let header = "[[destination]]\nname = \"d\"\nurl = \"http://h/\"\nformat = \"forward\"\n\
+                  headers = { If-Match = '\"x\"' }";
+    assert!(paper.warnings(header).is_empty(), "quotes belong to this header");
+}
+
+#[test]
+fn units_that_no_callback_can_hold_are_refused() {
+    let units = |units: &str| source("admob", &format!("ad_units = {units:?}"));
+    let whole = units("1234567890, ca-app-pub-3940256099942544/1234567891");
+    let faults = paper().load(&whole).map(|_| ()).unwrap_err().faults;
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert_eq!(faults[0].key, "source[s].ad_units");
+    assert_eq!(faults[0].remedy, "write only the part after the slash");
+    assert!(paper().warnings(&units("1234567890,1234567891")).is_empty());
+}
+
+#[test]
+fn senders_have_other_names() {
+    let remedy = |name: &str| {
+        let faults = paper().load(&source(name, "")).map(|_| ()).unwrap_err().faults;
+        assert_eq!(faults[0].what, format!("there is no sender {name:?}"));
+        faults[0].remedy.clone()
+    };
+    for (name, own) in [
+        ("topon", "taku"),
+        ("ironSource", "levelplay"),
+        ("unity", "unity-ads"),
+        ("max", "applovin"),
+        ("csj", "pangle"),
+        ("穿山甲", "pangle"),
+    ] {
+        let remedy = remedy(name);
+        assert!(remedy.starts_with(&format!("write sender = {own:?}: ")), "{name}: {remedy}");
+    }
+    assert_eq!(remedy("takoo"), "did you mean taku?");
+}
+
+#[test]
+fn a_name_with_dots_steps_into_a_body_and_is_refused_where_it_cannot() {
+    let config = paper().config(&source(
+        "unsigned",
+        "unsigned = true\nallow = \"127.0.0.1\"\nparams = { transaction = \"data.id\", user = \"data.user.id\" }",
+    ));
+    let event = |text: &str| {
+        let request = crate::sender::OwnedRequest::parse(text).unwrap();
+        let mut callback = config.sources["s"].recipe.read(request.borrow(), NOW_MS);
+        let crate::sender::Judgement::Verified(mut verified) = callback.verify() else {
+            panic!("{text}")
+        };
+        match verified.resolve("evt") {
+            crate::sender::Resolution::Event(event) => {
+                let role = |role| event.role(role).map(str::to_owned);
+                (role(crate::sender::Role::Transaction), role(crate::sender::Role::User))
+            }
+            other => panic!("{text}: {other:?}"),
+        }
+    };
+    let both = (Some(String::from("t-1")), Some(String::from("u1")));
+    assert_eq!(event("POST /\n\n{\"data\":{\"id\":\"t-1\",\"user\":{\"id\":\"u1\"}}}"), both);
+    // In a query a dot is a part of the name.
+    assert_eq!(event("GET /?data.id=t-1&data.user.id=u1"), both);
+
+    let listed = source(
+        "huawei",
+        "developer_id = \"1\"\nkey = \"aaaa\"\nparams = { userId = \"data.user\" }",
+    );
+    let mistakes = paper().mistakes(&listed).join("\n");
+    assert!(mistakes.contains("`params` looks for `userId` inside `data.user`"), "{mistakes}");
+}
+
+fn advice(paper: &Paper, text: &str) -> Vec<String> {
+    let loaded = paper.load(text).unwrap_or_else(|faults| panic!("{faults}"));
+    loaded.advice.iter().map(|one| format!("{}: {}", one.key, one.what)).collect()
+}
+
+#[test]
+fn who_checks_a_configuration_gets_advice() {
+    let none = "source: is missing: nothing is received, unless a source was created over the API";
+    assert_eq!(advice(&paper(), ""), [none]);
+
+    let clear = source("taku", "secrets = [\"aa1\", \"env:K\", { value = \"bb2\" }]");
+    let expected =
+        "source[s].secrets[0]: is a secret in clear, and so are source[s].secrets[2].value";
+    assert_eq!(advice(&paper().variable("K", "k"), &clear), [expected]);
+    assert_eq!(
+        advice(&paper().variable("K", "k"), &source("taku", "secrets = \"env:K\"")),
+        [""; 0]
+    );
+    assert_eq!(
+        advice(&paper(), &source("admob", "ad_units = \"1\"")),
+        [""; 0],
+        "ids are not secret"
+    );
+
+    let paper = paper().variable("K", "k");
+    let template = |to: &str, rest: &str| {
+        let source =
+            source("taku", &format!("secrets = \"env:K\"\ntemplate = \"who={{user_id}}\"\n{to}"));
+        advice(&paper, &(source + rest))
+    };
+    let nowhere = template("", "");
+    assert!(nowhere[0].starts_with("source[s].template: is resolved and recorded, and delivered"));
+    let forward = "[[destination]]\nname = \"d\"\nurl = \"http://h/\"\nformat = \"forward\"\n";
+    let forwarded = template("destinations = \"d\"", forward);
+    assert!(forwarded[0].contains("passes on the callback as it came"), "{forwarded:?}");
+    let event =
+        "[[destination]]\nname = \"d\"\nurl = \"http://h/\"\nheaders = { X-Key = \"env:K\" }\n";
+    assert_eq!(template("destinations = \"d\"", event), [""; 0]);
+}
+
+#[test]
+fn deliveries_that_no_backend_can_verify_are_named() {
+    let paper = paper().variable("K", "k").variable("S", WHSEC);
+    let to = |sender: &str, keys: &str, format: &str| {
+        let source = source(sender, &format!("secrets = \"env:K\"\ndestinations = \"d\"\n{keys}"));
+        let url = if format.contains("template") { "http://h/?u={user}" } else { "http://h/" };
+        let server = "[server]\npublic_url = \"https://cb.example.com\"\n";
+        let text =
+            format!("{server}{source}[[destination]]\nname = \"d\"\nurl = {url:?}\n{format}\n");
+        advice(&paper, &text)
+    };
+    let template = to("taku", "", "format = \"template\"");
+    assert!(
+        template[0].starts_with("destination[d].secret: is missing: nothing signs"),
+        "{template:?}"
+    );
+    let forward = to("bitlabs", "", "format = \"forward\"");
+    assert!(forward[0].contains("its sender signs the URL that it calls"), "{forward:?}");
+    assert_eq!(to("taku", "", "format = \"forward\""), [""; 0], "its own signature is passed on");
+    assert_eq!(to("bitlabs", "", "format = \"forward\"\nsecret = \"env:S\""), [""; 0]);
+    assert_eq!(to("taku", "", "format = \"template\"\nsecret = \"env:S\""), [""; 0]);
+}
+
+#[test]
+fn a_path_that_protects_a_source_has_128_random_bits() {
+    let open = "[[source]]\nname = \"survey-7f9c2e41d8b3a650c4e1\"\nsender = \"unsigned\"\nunsigned = true\n";
+    let faults = paper().load(open).map(|_| ()).unwrap_err().faults;
+    assert!(faults[0].remedy.contains("128 random bits"), "{}", faults[0].remedy);
+}
+
+#[test]
+fn a_source_that_the_store_has_goes_on_as_it_is() {
+    let config = paper().config("");
+    for (sender, key, value) in [("taku", "secrets", "$TAKU_KEY"), ("admob", "ad_units", "a/1")] {
+        let mut table = Table::new();
+        table.insert("sender".into(), sender.into());
+        table.insert(key.into(), value.into());
+        assert!(check_source(&config, "s", &table).is_ok(), "{sender}");
+        let faults = check_new_source(&config, "s", "s", &table).unwrap_err();
+        assert_eq!(faults[0].key, key);
+    }
+}
