@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod alert;
 mod audit;
 mod check;
 mod client;
@@ -107,6 +108,7 @@ enum Command {
     Check(check::Check),
     Listen(listen::Listen),
     Demo(demo::Demo),
+    Alert(alert::Alert),
     Senders(senders::Senders),
     Url(url::Url),
     Sign(sign::Sign),
@@ -155,6 +157,7 @@ impl Command {
             Self::Demo(command) => command.run(screen),
             Self::Check(command) => command.run(screen),
             Self::Migrate(command) => command.run(screen),
+            Self::Alert(command) => command.run(screen),
             Self::Senders(command) => command.run(screen),
             Self::Url(command) => command.run(screen),
             Self::Sign(command) => command.run(screen),

@@ -12,6 +12,7 @@
 
 mod admin;
 mod advice;
+mod alert;
 mod checked;
 mod destination;
 mod environment;
@@ -57,6 +58,9 @@ use crate::partners::callback_addresses::settings as callback_addresses;
 use crate::partners::push_configuration::settings as push_configuration;
 use crate::partners::settings as manage;
 
+pub use alert::{
+    Alert, AlertChannel, AlertCondition, AlertLanguage, Hook, MailSecurity, MailServer,
+};
 pub use checked::*;
 pub use environment::Environment;
 pub use file::nearest;
@@ -219,6 +223,7 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
     admin.token_file = store::token_file(pass, store.as_ref());
     let egress = store::check_egress(&part("egress", store::EGRESS_KEYS));
     let manage = manage::check(&part("manage", manage::KEYS));
+    let alerts = alert::all(&top.sections("alert"));
     let catalog = senders::check(&top);
     let sections = top.sections("destination");
     let (names, destinations) = destinations(&sections, &egress.signing_keys);
@@ -252,6 +257,7 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
         catalog: Arc::new(catalog?),
         sources: sources?,
         destinations: destinations.into_iter().map(|(name, d)| (name, Arc::new(d))).collect(),
+        alerts: alerts.into_iter().map(Arc::new).collect(),
         manage,
     })
 }

@@ -24,6 +24,7 @@ mod control;
 mod destination_state;
 mod destination_table;
 mod dispatcher;
+mod failure_log;
 mod forward;
 mod last_attempts;
 mod message;
@@ -45,3 +46,4 @@ pub use pauses::{Pause, PauseReason};
 pub use replay::{
     ReplayFilter, ReplayMode, ReplayOrderError, ReplayProgress, ReplayState, Replays,
 };
+pub use signature::SignedMessage;

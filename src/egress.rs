@@ -2,10 +2,12 @@
 //!
 //! Deliveries, key set fetches and URL probes go through here. Nothing else connects outwards.
 
+mod address;
 mod client;
 mod guard;
 mod probe;
 
-pub use client::{Client, ClientError, Trusted, error_text};
+pub use address::resolve;
+pub use client::{Client, ClientError, Trusted, error_text, has_system_roots};
 pub use guard::{EgressError, Guard, Scheme, Trust, is_public};
 pub use probe::{Probe, ProbeError};

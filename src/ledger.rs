@@ -36,6 +36,7 @@ mod erasure;
 mod error;
 mod event;
 mod fault_code;
+mod gateway;
 mod held;
 mod holdings;
 mod id;
@@ -69,6 +70,7 @@ pub use erasure::{EarlyExpiry, Erased, Erasure};
 pub use error::LedgerError;
 pub use event::{Event, EventJson, Incoming, Release};
 pub use fault_code::FaultCode;
+pub use gateway::{GatewayRecord, GatewayReport, GatewaySlot, RECORD_BYTES_MAX};
 pub use held::{
     Decided, Decision, HeldBounds, HeldList, HeldMark, HeldOne, HeldOrder, HeldPage, HeldQuery,
     HeldStats, HeldWhy, HoldOutcome, Holding, NewHeld, REJECTED_MAX, VARIANTS_MAX,
@@ -325,6 +327,21 @@ pub trait Ledger: Send + Sync {
         after: Revision,
         wait: Duration,
     ) -> impl Future<Output = Result<Revision, LedgerError>> + Send;
+
+    /// Takes the record of a gateway that has ended, or a new one, for `who`, which counts as alive
+    /// for `ttl`. Two gateways never have one record.
+    fn join(
+        &self,
+        who: &NodeId,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<GatewayRecord, LedgerError>> + Send;
+
+    /// Writes the record of a gateway, and returns those of all others, by slot; `None` if another
+    /// gateway has taken the slot. Survives the process; a crash of the machine may lose it.
+    fn report(
+        &self,
+        report: &GatewayReport,
+    ) -> impl Future<Output = Result<Option<Vec<GatewayRecord>>, LedgerError>> + Send;
 
     /// Deletes data that `policy` no longer keeps, about `budget` events per call.
     ///

@@ -31,6 +31,7 @@
 //!
 //! Only the ledger makes a [`ledger::Recorded`].
 
+pub mod alert;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -6,7 +6,9 @@
 mod admin_router;
 mod certificates;
 mod late;
+mod notify;
 mod opening;
+mod recorder;
 mod serve_error;
 mod upkeep;
 
@@ -23,8 +25,10 @@ use self::admin_router::AdminRouter;
 use self::certificates::Certificates;
 use self::late::Late;
 pub use self::opening::Store;
+use self::recorder::Recorder;
 pub use self::serve_error::ServeError;
 use self::upkeep::Upkeep;
+use crate::alert::Alerts;
 use crate::clock::Occasional;
 use crate::config::limits::ADMIN_CONNECTIONS;
 use crate::config::{self, Config, Limits, ProxyProtocol};
@@ -406,6 +410,8 @@ struct Running {
     registry: Registry,
     dispatcher: Dispatcher,
     upkeep: Upkeep,
+    alerts: Alerts,
+    recorder: Recorder,
     workers: Vec<Worker>,
     sides: Vec<Side>,
     follower: tokio::task::JoinHandle<()>,
@@ -462,6 +468,7 @@ impl Running {
         gate.apply(&plan);
         gate.open(book);
         follow_changes(&registry, &doors, &metrics, &dispatcher, &upkeep);
+        let (alerts, recorder) = notify::start(&registry, &metrics, &doors);
         let follower = tokio::spawn(async move {
             let (registry, gate) = following;
             tokio::join!(registry.follow(), gate.follow_older_keys());
@@ -482,7 +489,18 @@ impl Running {
         doors.admin.set(AdminRouter { admin, console, partners });
         life.ready();
         let Doors { life, workers, sides, .. } = doors;
-        Ok(Self { life, metrics, registry, dispatcher, upkeep, workers, sides, follower })
+        Ok(Self {
+            life,
+            metrics,
+            registry,
+            dispatcher,
+            upkeep,
+            alerts,
+            recorder,
+            workers,
+            sides,
+            follower,
+        })
     }
 
     /// Applies every new configuration until the gateway has to stop.
@@ -530,7 +548,12 @@ impl Running {
         let workers = self.workers;
         let joined = tokio::task::spawn_blocking(|| workers.into_iter().for_each(Worker::join));
         let mut ended = std::pin::pin!(async {
-            let _ = tokio::join!(joined, self.dispatcher.ended(), self.upkeep.ended());
+            let _ = tokio::join!(
+                joined,
+                self.dispatcher.ended(),
+                self.upkeep.ended(),
+                self.alerts.ended()
+            );
         });
         let drained = tokio::select! {
             () = &mut ended => true,
@@ -542,6 +565,7 @@ impl Running {
             tracing::warn!("drain time exceeded, closing the requests in flight");
             ended.await;
         }
+        self.recorder.end().await;
         self.follower.abort();
         for side in self.sides {
             side.end().await;

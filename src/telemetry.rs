@@ -5,14 +5,20 @@
 //! or a signed text.
 
 mod delivery;
+mod destination_health;
+mod gateway_record;
 mod history;
 mod lines;
 mod log;
 mod metrics;
+mod observed;
 mod program;
+mod rejections;
 
 pub use delivery::{DeliveryMetrics, DeliveryOutcome, VerdictOutcome};
-pub use history::{Histories, History, Span, Start, Took};
+pub use destination_health::{DestinationHealth, DestinationHealths, HealthView};
+pub use gateway_record::{GatewayNotes, Peers};
+pub use history::{Histories, History, Span, Start, Took, is_verified};
 pub use lines::{LineWriter, Lines, LinesGuard};
 pub use log::{LogFormat, init, subscriber};
 pub use metrics::{Metrics, SourceMetrics};

@@ -4,6 +4,7 @@
 
 mod it {
     mod admin;
+    mod alerts;
     mod answers;
     mod architecture;
     mod attacks;
@@ -14,6 +15,7 @@ mod it {
     mod callback_address;
     mod commands;
     mod console;
+    mod counters;
     mod crowd;
     mod deliver;
     mod deliver_tls;

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{ConfigFile, Exit, Screen, columns};
-use crate::config::{AdminRight, Config, Destination, Mode, Source, StoreEngine, show};
+use crate::config::{
+    AdminRight, Alert, AlertCondition, Config, Destination, Mode, Source, StoreEngine, show,
+};
 
 /// Check a configuration and say what it would run
 #[derive(Args, Debug)]
@@ -65,11 +67,12 @@ impl Check {
 type Rows = Vec<Vec<String>>;
 
 /// A summary of what a configuration would run, table by table.
-fn summary(config: &Config) -> [(&'static str, Rows); 4] {
+fn summary(config: &Config) -> [(&'static str, Rows); 5] {
     [
         ("Listeners", listeners(config)),
         ("Sources", config.sources.values().map(|s| source(config, s)).collect()),
         ("Destinations", config.destinations.values().map(|d| destination(d)).collect()),
+        ("Alerts", config.alerts.iter().map(|one| alert(one)).collect()),
         ("Store", vec![store(config)]),
     ]
 }
@@ -142,6 +145,14 @@ fn destination(destination: &Destination) -> Vec<String> {
     };
     let Destination { name, url, .. } = destination;
     vec![name.clone(), destination.format.as_str().to_owned(), url.clone(), mode.to_owned()]
+}
+
+fn alert(alert: &Alert) -> Vec<String> {
+    let on = match alert.on.len() == AlertCondition::all().count() {
+        true => String::from("all conditions"),
+        false => alert.on.iter().map(|on| on.as_str()).collect::<Vec<_>>().join(", "),
+    };
+    vec![alert.name.clone(), alert.channel.as_str().to_owned(), on]
 }
 
 fn store(config: &Config) -> Vec<String> {

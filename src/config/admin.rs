@@ -7,9 +7,9 @@ use toml::de::DeValue;
 
 use super::file::{Item, Section};
 use super::limits::TOKEN_BYTES_GOOD;
-use super::{Admin, AdminRight, AdminToken, secret, unit};
+use super::{Admin, AdminRight, AdminToken, network, secret, unit};
 
-pub(super) const KEYS: &[&str] = &["token", "open_metrics"];
+pub(super) const KEYS: &[&str] = &["token", "open_metrics", "public_url"];
 pub(super) const TOKEN_KEYS: &[&str] = &["name", "value", "right"];
 
 const RIGHTS: &[(&str, AdminRight)] =
@@ -24,7 +24,8 @@ pub(super) fn check(section: &Section<'_>, server: &Section<'_>, address: Socket
         server.fault("admin", what, format!("{MAKE_ONE}, or listen on 127.0.0.1"));
     }
     let open_metrics = section.take_or("open_metrics", false, unit::switch);
-    Admin { tokens: tokens.unwrap_or_default(), open_metrics, ..Admin::default() }
+    let public_url = section.take("public_url", network::origin);
+    Admin { tokens: tokens.unwrap_or_default(), open_metrics, public_url, ..Admin::default() }
 }
 
 fn tokens(item: Item<'_>, address: SocketAddr) -> Vec<AdminToken> {

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::keep::Keep;
 use super::quarantine::Quarantine;
 use super::route::RouteRule;
-use super::{SigningKey, secret_path};
+use super::{Alert, SigningKey, secret_path};
 use crate::ledger::ScrubShare;
 use crate::partners::push_configuration::grant::PushGrant;
 use crate::partners::settings::Manage;
@@ -35,6 +35,8 @@ pub struct Config {
     pub sources: BTreeMap<String, Arc<Source>>,
     /// The destinations, by name.
     pub destinations: BTreeMap<String, Arc<Destination>>,
+    /// Where operators are notified of problems, in the order of the file.
+    pub alerts: Vec<Arc<Alert>>,
     /// The management APIs and who may use them.
     pub manage: Manage,
 }
@@ -128,6 +130,8 @@ pub struct Admin {
     pub token_file: PathBuf,
     /// Whether `/metrics` is served to callers without a token off loopback too.
     pub open_metrics: bool,
+    /// Scheme and authority at which operators reach the console; `None`: the listener's address.
+    pub public_url: Option<String>,
 }
 
 /// A bearer token of the admin listener.

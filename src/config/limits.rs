@@ -142,6 +142,14 @@ pub const DELIVERY_CONCURRENCY_BOUND: RangeInclusive<usize> = 1..=10_000;
 /// Bytes under which a delivery secret gets a warning: Standard Webhooks asks for 24 to 64.
 pub const DELIVERY_SECRET_BYTES_GOOD: usize = 24;
 
+// ---- [[alert]] ----
+
+/// The interval of reminders: twice in a working day, and once in a night's sleep.
+pub const ALERT_REMIND: Duration = Duration::from_secs(4 * 60 * 60);
+/// Allowed intervals of reminders.
+pub const ALERT_REMIND_BOUND: RangeInclusive<Duration> =
+    SECOND..=Duration::from_secs(30 * 24 * 60 * 60);
+
 const _: () = assert!(BODY_BYTES <= UNVERIFIED_BODY_BYTES, "one body fits into all bodies");
 const _: () = assert!(HELD <= CONNECTIONS, "each held request is a connection");
 

@@ -102,6 +102,21 @@ pub(super) fn key_set(item: &Item<'_>) -> Read<Secret> {
     Ok(secret)
 }
 
+/// The URL that an alert is posted to, which holds a secret or is one.
+pub(super) fn hook(item: &Item<'_>) -> Read<Secret> {
+    let wanted = "a URL such as \"https://hooks.example.com/…\"";
+    let secret = secret::secret(item)?;
+    let text = std::str::from_utf8(secret.expose()).map_err(|_| not_shown(wanted))?;
+    let url = Parts::split(text).ok_or_else(|| not_shown(wanted))?;
+    refuse_forbidden(&url.authority()?)?;
+    let target = if url.rest.starts_with('/') { url.rest } else { "/" };
+    if url.rest.contains('#') || PathAndQuery::try_from(target).is_err() {
+        let what = "has a path or query that is not a plain URL";
+        return Err(ValueError::new(what, "percent-encode it"));
+    }
+    Ok(secret)
+}
+
 fn not(text: &str, wanted: &str) -> ValueError {
     ValueError::new(format!("{text:?} cannot be read"), format!("write {wanted}"))
 }

@@ -114,6 +114,9 @@ fn surroundings() -> Paper {
         .variable("PUBLISHER_KEY", "publisher")
         .variable("WECHAT_APP_SECRET", "app")
         .variable("COMPANY_TOKEN", "company")
+        .variable("ALERT_URL", "https://hooks.example.com/secret-of-the-hook")
+        .variable("ALERT_SECRET", "secret-of-the-bot")
+        .variable("ALERT_SMTP_URL", "smtp://me%40example.com:secret-of-mail@mail.example.com")
         .file("secrets/dashboards", "fedcba9876543210fedcba9876543210\n")
         .file("secrets/taku-old", "old-key\r\n")
         .file("secrets/aes-key", AES_KEY)
@@ -128,7 +131,8 @@ fn a_complete_file_is_read_to_the_last_key() {
     let loaded = surroundings().load(&fixture("complete.toml"));
     let loaded = loaded.unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(loaded.warnings, []);
-    let Config { server, admin, store, egress, sources, destinations, manage, .. } = &loaded.config;
+    let Config { server, admin, store, egress, sources, destinations, alerts, manage, .. } =
+        &loaded.config;
     let mut text = format!("{server:#?}\n{admin:#?}\n{store:#?}\n{egress:#?}\n");
     for source in sources.values() {
         let Source { name, id, enabled, destinations, allow, rate, body_bytes, .. } = &**source;
@@ -138,7 +142,7 @@ fn a_complete_file_is_read_to_the_last_key() {
         let _ = writeln!(text, "    secrets {ids:?} to {destinations:?} allow {allow:?}");
         let _ = writeln!(text, "    rate {rate:?} body {body_bytes} {:?}", source.superseded);
     }
-    let _ = writeln!(text, "{destinations:#?}\n{manage:#?}");
+    let _ = writeln!(text, "{destinations:#?}\n{alerts:#?}\n{manage:#?}");
     assert_golden("complete.txt", &text);
 }
 
@@ -163,7 +167,9 @@ fn no_finding_shows_a_secret() {
     assert!(!format!("{unended:?}").contains("plain-secret"));
     let loaded = surroundings().load(&fixture("complete.toml")).unwrap();
     let shown = format!("{:?}", loaded.config);
-    for secret in ["token-of-the", "new-key", "old-key", "written-here", AES_KEY, WHSK, "Bearer"] {
+    for secret in
+        ["token-of-the", "new-key", "old-key", "written-here", AES_KEY, WHSK, "Bearer", "secret-of"]
+    {
         let bytes = format!("{:?}", secret.as_bytes());
         assert!(
             !shown.contains(secret) && !shown.contains(bytes.trim_end_matches(']')),

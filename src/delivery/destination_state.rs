@@ -6,13 +6,15 @@ use std::time::Instant;
 use super::attempt::DestinationClient;
 use super::attempt_result::AttemptResult;
 use super::breaker::{Breaker, BreakerState, Change, HealthSignal};
+use super::failure_log::FailureLog;
 use super::forward::ReadFields;
 use super::last_attempts::LastAttempts;
 use super::outbound_request::PayloadFormat;
 use super::pauses::{Pause, PauseReason};
-use crate::clock::instant;
+use crate::clock::{instant, now_ms};
 use crate::config::{Destination, Reach};
 use crate::egress::{Client, Guard, Trust, Trusted};
+use crate::ledger::{Attempt, Verdict};
 use crate::rate_limiter::RateLimiter;
 use crate::telemetry::{DeliveryMetrics, Metrics};
 
@@ -21,6 +23,7 @@ use crate::telemetry::{DeliveryMetrics, Metrics};
 pub(super) struct DestinationState {
     pub(super) client: Arc<DestinationClient>,
     pub(super) metrics: DeliveryMetrics,
+    pub(super) log: FailureLog,
     /// Set while the destination is paused.
     pub(super) paused: Option<Arc<Pause>>,
     /// Whether one attempt is allowed to a backend that answered 410.
@@ -62,6 +65,7 @@ impl DestinationState {
         Self {
             client: Arc::new(client(destination, fields)),
             metrics: metrics.destination(&destination.name),
+            log: FailureLog::new(),
             paused: None,
             trial: false,
             timer: None,
@@ -120,6 +124,31 @@ impl DestinationState {
             return None;
         }
         self.breaker.opens_at().max(self.paced_until)
+    }
+
+    /// Notes in health and log what came of an attempt. What cannot be written in the destination's
+    /// format says nothing about the destination.
+    pub(super) fn note(&self, result: AttemptResult, attempt: &Attempt, verdict: Verdict) {
+        let (name, health) = (self.client.destination.name.as_str(), &self.metrics.health);
+        let now_ms = now_ms();
+        match verdict {
+            _ if result == AttemptResult::InvalidPayload => {}
+            Verdict::Done | Verdict::Decided => {
+                if let Some(since_ms) = health.view().failing_ms {
+                    self.log.delivered(name, since_ms, now_ms);
+                }
+                health.delivered(now_ms);
+            }
+            Verdict::Retry { after } => {
+                health.failed(now_ms, attempt.status);
+                self.log.failed(name, attempt, Some(after));
+            }
+            Verdict::Dead => {
+                health.failed(now_ms, attempt.status);
+                self.log.failed(name, attempt, None);
+            }
+            Verdict::Postpone { .. } => {}
+        }
     }
 
     /// Records that an attempt begins.

@@ -17,7 +17,7 @@ use super::destination_table::DestinationTable;
 use super::pauses::Pause;
 use super::settler::Settler;
 use super::verdict_recorder::{self, VerdictRecorder};
-use crate::clock::instant;
+use crate::clock::{instant, now_ms};
 use crate::config::{Config, Destination, Mode};
 use crate::ledger::{
     Attempt, BatchedLedger, Due, EventId, Lease, LeaseAsk, LeaseBatch, LedgerError, NodeId,
@@ -444,7 +444,7 @@ impl DispatchLoop {
         let report = ended.map(|(_, report)| report);
         let result = report.as_ref().ok().map(|report| report.result);
         if let Some(change) = self.table.end(&flight.target, result, instant()) {
-            log_breaker_change(&flight.target, change);
+            self.note_breaker(&flight.target, change);
         }
         match report {
             Ok(report) => self.settle(flight, report),
@@ -453,6 +453,16 @@ impl DispatchLoop {
                 tracing::error!(event = %flight.event, %error, "an attempt stopped unexpectedly");
             }
         }
+    }
+
+    fn note_breaker(&self, target: &TargetId, change: Change) {
+        if let Some(state) = self.table.get(target) {
+            match change {
+                Change::Opened(_) => state.metrics.health.breaker_opened(now_ms()),
+                Change::Closed => state.metrics.health.breaker_closed(),
+            }
+        }
+        log_breaker_change(target, change);
     }
 
     fn settle(&mut self, flight: InFlight, mut report: AttemptReport) {
@@ -464,6 +474,7 @@ impl DispatchLoop {
         if let Some(state) = state {
             let took = Duration::from_millis(u64::from(report.attempt.latency_ms));
             state.metrics.count(outcome, instant(), took);
+            state.note(report.result, &report.attempt, verdict);
         }
         let recorded = self.recorder.record(flight.event, &flight.destination, &mut report);
         if let Some(recorded) = recorded {

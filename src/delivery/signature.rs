@@ -62,8 +62,32 @@ pub(super) fn hmac(secret: &Secret, parts: &[&[u8]]) -> Option<[u8; 32]> {
 
 /// Adds id and time, and the signatures of `body` if there are keys.
 pub(super) fn put(headers: &mut HeaderMap, attempt: Attempt, keys: Keys<'_>, body: &[u8]) {
-    let id = attempt.event.to_string();
-    let stamp = attempt.seconds().to_string();
+    put_as(headers, attempt.event.to_string(), attempt.seconds(), keys, body);
+}
+
+/// A message that is signed as events are, and is not an event.
+#[derive(Clone, Copy, Debug)]
+pub struct SignedMessage<'m> {
+    /// Its id, the same on every attempt.
+    pub id: &'m str,
+    /// The time of this attempt.
+    pub at_ms: UnixMillis,
+    /// The shared secrets, the newest first.
+    pub secrets: &'m [Secret],
+    /// The body.
+    pub body: &'m [u8],
+}
+
+impl SignedMessage<'_> {
+    /// Adds id and time, and the signatures if there are secrets.
+    pub fn put(&self, headers: &mut HeaderMap) {
+        let keys = Keys { secrets: self.secrets, pairs: &[] };
+        put_as(headers, self.id.to_owned(), self.at_ms.div_euclid(1000), keys, self.body);
+    }
+}
+
+fn put_as(headers: &mut HeaderMap, id: String, seconds: i64, keys: Keys<'_>, body: &[u8]) {
+    let stamp = seconds.to_string();
     let signed = signatures(&id, &stamp, keys, body);
     for (name, text) in [(ID, id), (TIMESTAMP, stamp), (SIGNATURE, signed)] {
         // Ids, numbers and base64 are always valid header values.

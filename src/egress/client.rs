@@ -230,6 +230,12 @@ fn roots(ca: Option<&Path>) -> Result<Arc<RootCertStore>, ClientError> {
     Ok(Arc::new(store))
 }
 
+/// Whether the system has certificate authorities: a bare image has none.
+#[must_use]
+pub fn has_system_roots() -> bool {
+    !rustls_native_certs::load_native_certs().certs.is_empty()
+}
+
 /// The authorities that the system trusts. A bare image has none: there Mozilla's list of the build
 /// is used.
 fn system_roots() -> RootCertStore {

@@ -163,12 +163,6 @@ impl CallbackHandler {
         &self.0.desk.recent
     }
 
-    /// Callbacks of a source that were rejected for `reason`, since the start.
-    #[must_use]
-    pub fn refused(&self, source: &str, reason: Reason) -> u64 {
-        self.0.view.load().route(source).map_or(0, |route| route.counters.refused(reason))
-    }
-
     /// The id of each secret of a source with its last use on this gateway, since its start.
     #[must_use]
     pub fn secret_uses(&self, source: &str) -> Vec<(String, Option<UnixMillis>)> {

@@ -93,6 +93,14 @@ impl Keys {
         }
     }
 
+    /// The senders with a stale key set, and its age.
+    #[must_use]
+    pub fn stale(&self) -> Vec<(String, Duration)> {
+        let lists = self.lists();
+        let stale = lists.values().filter(|cached| cached.state.is_stale());
+        stale.map(|cached| (cached.sender.clone(), cached.state.age())).collect()
+    }
+
     fn lists(&self) -> MutexGuard<'_, HashMap<[u8; 32], CachedKeySet>> {
         // No holder of the lock can panic in between.
         self.0.lists.lock().unwrap_or_else(PoisonError::into_inner)

@@ -14,6 +14,9 @@ use crate::sender::KeySet;
 /// made-up keys delay no other callback. The others are decided at once.
 const WAITING_MAX: usize = 64;
 
+/// The time in which the first fetch should succeed: a few retries.
+const FIRST_FETCH_TIME: Duration = Duration::from_secs(60);
+
 /// The keys of one set.
 #[derive(Debug)]
 pub struct KeySetState {
@@ -31,6 +34,7 @@ pub struct KeySetState {
 struct FetchedKeys {
     keys: Arc<KeySet>,
     at: Instant,
+    lifetime: Duration,
 }
 
 impl KeySetState {
@@ -58,6 +62,13 @@ impl KeySetState {
     pub fn age(&self) -> Duration {
         let since = self.there.load().as_ref().map_or(self.began, |there| there.at);
         clock::instant().saturating_duration_since(since)
+    }
+
+    /// Whether the keys are older than their server said they may be, or were never fetched.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        let lifetime = self.there.load().as_ref().map_or(FIRST_FETCH_TIME, |there| there.lifetime);
+        self.age() > lifetime
     }
 
     /// Waits, at most for `time`, for a fetch because of the unknown key `id`; returns at once
@@ -97,10 +108,10 @@ impl KeySetState {
         self.unknown_keys().begin();
     }
 
-    /// Records the end of a fetch, with keys or without.
-    pub(super) fn end(&self, keys: Option<KeySet>) {
-        if let Some(keys) = keys {
-            let there = FetchedKeys { keys: Arc::new(keys), at: clock::instant() };
+    /// Records the end of a fetch, with keys and their lifetime or without.
+    pub(super) fn end(&self, keys: Option<(KeySet, Duration)>) {
+        if let Some((keys, lifetime)) = keys {
+            let there = FetchedKeys { keys: Arc::new(keys), at: clock::instant(), lifetime };
             self.there.store(Some(Arc::new(there)));
         }
         self.unknown_keys().end();

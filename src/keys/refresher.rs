@@ -38,7 +38,7 @@ where
                     lifetime_seconds = lifetime.as_secs(),
                     "public keys fetched"
                 );
-                state.end(Some(keys));
+                state.end(Some((keys, lifetime)));
                 pause = PAUSE_FIRST;
                 lifetime / 2
             }

@@ -27,10 +27,11 @@ use self::queue::BatchQueues;
 pub use self::recorded::{DedupResult, Recorded};
 use super::{
     Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, EarlyExpiry,
-    Engine, Erased, Erasure, EventDetail, EventId, ExportPage, Health, HeldBounds, HeldId, HeldOne,
-    HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding, Kind, LeaseAsk, LeaseBatch, Ledger,
-    LedgerError, LogPage, LogQuery, NewEvent, NewHeld, NodeId, Nonce, NonceUse, ReplayOrder,
-    ReplayPage, Retention, Revision, Settled, Settlement, SourceId, Stats, Swept,
+    Engine, Erased, Erasure, EventDetail, EventId, ExportPage, GatewayRecord, GatewayReport,
+    Health, HeldBounds, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding,
+    Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NewHeld, NodeId,
+    Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement, SourceId,
+    Stats, Swept,
 };
 use crate::sender::Reason;
 
@@ -356,6 +357,19 @@ impl BatchedLedger {
     /// See [`Ledger::changed`].
     pub async fn changed(&self, after: Revision, wait: Duration) -> Result<Revision, LedgerError> {
         self.shared.engine.changed(after, wait).await
+    }
+
+    /// See [`Ledger::join`].
+    pub async fn join(&self, who: &NodeId, ttl: Duration) -> Result<GatewayRecord, LedgerError> {
+        self.shared.engine.join(who, ttl).await
+    }
+
+    /// See [`Ledger::report`].
+    pub async fn report(
+        &self,
+        report: &GatewayReport,
+    ) -> Result<Option<Vec<GatewayRecord>>, LedgerError> {
+        self.shared.engine.report(report).await
     }
 
     /// See [`Ledger::sweep`].

@@ -87,6 +87,7 @@ pub async fn all<L: Ledger>(make: impl Fn(StoreClock) -> L) {
         keeping::a_sweep_keeps_what_it_must,
         keeping::keys_that_duplicates_brought_are_kept_as_long,
         keeping::a_healthy_ledger_says_so,
+        keeping::a_record_is_one_gateways_and_outlives_it,
         holding::a_variant_is_held_once_and_few_of_one_anchor,
         holding::a_source_has_bounds,
         holding::held_callbacks_are_listed_newest_first,

@@ -36,6 +36,7 @@ mod erase;
 mod export;
 pub(in crate::ledger) mod files;
 mod frame;
+mod gateway;
 mod held;
 mod index;
 mod indexer;
@@ -67,7 +68,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, oneshot};
 
-use self::call::{Answer, Call, ImportCall, ReplayCall, SettleCall};
+use self::call::{Answer, Call, ImportCall, ReplayCall, SettleCall, import_batches};
 use self::committer::Committer;
 use self::core::Core;
 use self::deliveries::Handed;
@@ -80,11 +81,11 @@ use self::run::Run;
 pub use self::tools::{Missing, Survey};
 use super::{
     Accepted, BatchSource, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange,
-    Documents, Durability, EarlyExpiry, Erased, Erasure, EventDetail, EventId, ExportPage, Health,
-    HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Keyring,
-    Kind, Lease, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId,
-    Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement,
-    SourceId, Stats, StoreClock, Swept,
+    Documents, Durability, EarlyExpiry, Erased, Erasure, EventDetail, EventId, ExportPage,
+    GatewayRecord, GatewayReport, Health, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery,
+    HoldOutcome, Holding, Imported, Item, Keyring, Kind, Lease, LeaseAsk, LeaseBatch, Ledger,
+    LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage,
+    Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats, StoreClock, Swept,
 };
 use crate::sender::Reason;
 
@@ -483,6 +484,18 @@ impl Ledger for Embedded {
         Ok(*self.core().revision.borrow())
     }
 
+    async fn join(&self, _: &NodeId, _: Duration) -> Result<GatewayRecord, LedgerError> {
+        self.read(|core| gateway::read(&core.options.path)).await
+    }
+
+    async fn report(
+        &self,
+        report: &GatewayReport,
+    ) -> Result<Option<Vec<GatewayRecord>>, LedgerError> {
+        let body = report.body.clone();
+        self.read(move |core| gateway::write(&core.options.path, &body)).await.map(Some)
+    }
+
     async fn sweep(&self, policy: &Retention, budget: usize) -> Result<Swept, LedgerError> {
         self.core().poison.check()?;
         let _turn = self.shared.turns.lock().await;
@@ -546,27 +559,6 @@ impl Ledger for Embedded {
         })
         .await
     }
-}
-
-/// Splits items into batches that each fit into a segment.
-fn import_batches(items: Vec<Item>, max: usize) -> Result<Vec<Vec<Item>>, LedgerError> {
-    let mut batches: Vec<Vec<Item>> = Vec::new();
-    let mut filled = usize::MAX;
-    for item in items {
-        let size = item.stored_size();
-        if size > max {
-            return Err(LedgerError::TooLarge { size, max });
-        }
-        filled = filled.saturating_add(size);
-        match batches.last_mut().filter(|_| filled <= max) {
-            Some(batch) => batch.push(item),
-            None => {
-                filled = size;
-                batches.push(vec![item]);
-            }
-        }
-    }
-    Ok(batches)
 }
 
 /// Adds the bodies that are not in memory. A delivery with an unreadable body stays leased, is

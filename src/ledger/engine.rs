@@ -7,11 +7,11 @@ use crate::sender::Reason;
 
 use super::{
     Accepted, BatchSource, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange,
-    Documents, EarlyExpiry, Embedded, Erased, Erasure, EventDetail, EventId, ExportPage, Health,
-    HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Kind,
-    LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, Memory, NewEvent, NodeId, Nonce,
-    NonceUse, Postgres, ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled,
-    Settlement, SourceId, Stats, Swept,
+    Documents, EarlyExpiry, Embedded, Erased, Erasure, EventDetail, EventId, ExportPage,
+    GatewayRecord, GatewayReport, Health, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery,
+    HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
+    LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, Postgres, ReplayOrder, ReplayPage,
+    Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats, Swept,
 };
 
 /// How often a gateway looks for deliveries that another one made and did not attempt. Rarely
@@ -221,6 +221,17 @@ impl Ledger for Engine {
 
     async fn changed(&self, after: Revision, wait: Duration) -> Result<Revision, LedgerError> {
         each!(self, engine => engine.changed(after, wait))
+    }
+
+    async fn join(&self, who: &NodeId, ttl: Duration) -> Result<GatewayRecord, LedgerError> {
+        each!(self, engine => engine.join(who, ttl))
+    }
+
+    async fn report(
+        &self,
+        report: &GatewayReport,
+    ) -> Result<Option<Vec<GatewayRecord>>, LedgerError> {
+        each!(self, engine => engine.report(report))
     }
 
     async fn sweep(&self, policy: &Retention, budget: usize) -> Result<Swept, LedgerError> {

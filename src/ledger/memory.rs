@@ -14,11 +14,11 @@ use tokio::sync::watch;
 use self::model::Model;
 use super::{
     Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
-    Durability, EarlyExpiry, Erased, Erasure, EventDetail, EventId, ExportPage, Health, HeldId,
-    HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk,
-    LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse,
-    ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement, SourceId, Stats, StoreClock,
-    Swept,
+    Durability, EarlyExpiry, Erased, Erasure, EventDetail, EventId, ExportPage, GatewayRecord,
+    GatewayReport, Health, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding,
+    Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent,
+    NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement,
+    SourceId, Stats, StoreClock, Swept,
 };
 use crate::sender::Reason;
 
@@ -187,6 +187,17 @@ impl Ledger for Memory {
         // A timeout is not an error: the caller gets the current revision.
         let _ = tokio::time::timeout(wait, newer).await;
         Ok(*self.revision.borrow())
+    }
+
+    async fn join(&self, who: &NodeId, ttl: Duration) -> Result<GatewayRecord, LedgerError> {
+        Ok(self.model().join(who, ttl))
+    }
+
+    async fn report(
+        &self,
+        report: &GatewayReport,
+    ) -> Result<Option<Vec<GatewayRecord>>, LedgerError> {
+        Ok(self.model().report(report))
     }
 
     async fn sweep(&self, policy: &Retention, budget: usize) -> Result<Swept, LedgerError> {

@@ -30,6 +30,7 @@ mod erase;
 mod expiry;
 mod faults;
 mod figures;
+mod gateway;
 mod health;
 mod held;
 mod hosts;
@@ -70,11 +71,11 @@ use self::queue::Queue;
 use self::row_cipher::{RowCipher, Used};
 use super::{
     Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
-    EarlyExpiry, Erased, Erasure, EventDetail, EventId, ExportPage, Health, HeldId, HeldOne,
-    HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk,
-    LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse,
-    ReplayOrder, ReplayPage, Retention, Revision, ServerHealth, Settled, Settlement, SourceId,
-    Stats, StoreClock, Swept,
+    EarlyExpiry, Erased, Erasure, EventDetail, EventId, ExportPage, GatewayRecord, GatewayReport,
+    Health, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item,
+    Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce,
+    NonceUse, ReplayOrder, ReplayPage, Retention, Revision, ServerHealth, Settled, Settlement,
+    SourceId, Stats, StoreClock, Swept,
 };
 use crate::clock::instant;
 use crate::sender::Reason;
@@ -549,6 +550,21 @@ impl Ledger for Postgres {
         drop(newer);
         let revision = *revisions.borrow();
         Ok(revision)
+    }
+
+    async fn join(&self, who: &NodeId, ttl: Duration) -> Result<GatewayRecord, LedgerError> {
+        let core = &self.core;
+        change!(core, lazy within CHANGE_TIME, Repeat::No, held => core.join_on(&held, who, ttl))
+    }
+
+    async fn report(
+        &self,
+        report: &GatewayReport,
+    ) -> Result<Option<Vec<GatewayRecord>>, LedgerError> {
+        let core = &self.core;
+        change!(core, lazy within CHANGE_TIME, Repeat::Harmless, held => {
+            core.report_on(&held, report)
+        })
     }
 
     async fn sweep(&self, policy: &Retention, budget: usize) -> Result<Swept, LedgerError> {

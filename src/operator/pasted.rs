@@ -286,6 +286,6 @@ pub(crate) fn as_text(request: &OwnedRequest) -> Option<String> {
         text.push('\n');
         text.push_str(std::str::from_utf8(&request.body).ok()?);
     }
-    let same = pasted(&text).is_ok_and(|read| read == *request);
+    let same = Capture::read(&text).is_ok_and(|read| read.request == *request);
     same.then_some(text)
 }

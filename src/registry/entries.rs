@@ -63,8 +63,18 @@ pub struct Written {
 }
 
 /// Members that are shown and cannot be set. Requests may contain them.
-const READ_ONLY: [&str; 7] =
-    ["origin", "version", "changed_at", "changed_by", "path", "callback_url", "push_refused"];
+const READ_ONLY: [&str; 10] = [
+    "origin",
+    "version",
+    "changed_at",
+    "changed_by",
+    "path",
+    "callback_url",
+    "push_refused",
+    "last_callback_at",
+    "counts",
+    "rejections",
+];
 
 impl Managed {
     /// The word for one.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use prometheus::{IntCounter, IntCounterVec};
 
+use super::DestinationHealth;
 use super::history::History;
 use crate::sender::Outcome;
 
@@ -79,20 +80,24 @@ pub struct DeliveryMetrics {
     outcomes: Vec<IntCounter>,
     verdicts: Vec<IntCounter>,
     history: Arc<History>,
+    /// How the destination is.
+    pub health: Arc<DestinationHealth>,
 }
 
 impl DeliveryMetrics {
     pub(super) fn new(
         outcomes: &IntCounterVec,
         verdicts: &IntCounterVec,
-        history: Arc<History>,
         name: &str,
+        history: Arc<History>,
+        health: Arc<DestinationHealth>,
     ) -> Self {
         let counter = |family: &IntCounterVec, of| family.with_label_values(&[name, of]);
         Self {
             outcomes: DeliveryOutcome::ALL.map(|of| counter(outcomes, of.as_str())).into(),
             verdicts: VerdictOutcome::ALL.map(|of| counter(verdicts, of.as_str())).into(),
             history,
+            health,
         }
     }
 
@@ -102,7 +107,7 @@ impl DeliveryMetrics {
             DeliveryOutcome::Done => Outcome::Accepted,
             _ => Outcome::Unavailable,
         };
-        self.history.count(result, now, took);
+        self.history.count((result, None), now, took);
         if let Some(counter) = self.outcomes.get(outcome as usize) {
             counter.inc();
         }

@@ -1,7 +1,7 @@
 //! Callbacks of each source over time, by outcome and latency: for the console's charts.
 //!
-//! Each gateway counts for itself, since its start, in memory of a fixed size: minutes for an hour,
-//! hours for three days. A cell holds the number of its period and its count in one atomic word.
+//! Each gateway counts for itself, in memory of a fixed size: minutes for an hour, hours for three
+//! days. What it counted is kept in the ledger (`gateway_record`) and outlives it. A cell holds the number of its period and its count in one atomic word.
 //! Counting never waits, and a reused cell starts at zero.
 
 use std::collections::BTreeMap;
@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
+
 use crate::clock::{UnixMillis, instant, now_ms};
-use crate::sender::Outcome;
+use crate::sender::{Outcome, Reason};
 
 /// Minutes that are kept.
 pub const MINUTES: usize = 60;
@@ -19,29 +21,47 @@ pub const MINUTES: usize = 60;
 pub const HOURS: usize = 72;
 
 /// Periods of ten minutes for latencies: together they are the last hour.
-const TIMES: usize = 6;
+pub(super) const TIMES: usize = 6;
 
 /// Steps of a latency from 16 us on, two per doubling: the last one begins at 11 s, longer than any
 /// known sender waits.
-const STEPS: usize = 40;
+pub(super) const STEPS: usize = 40;
 
 /// The start of the first step, in microseconds.
 const FIRST_STEP_US: f64 = 16.0;
 
 /// The callbacks of one source. An outcome takes 1 kB once it has occurred, the latencies take 2
 /// kB: 4 kB for an active source, nothing for one that is never called.
+///
+/// What this gateway counted, and its predecessors in its slot of the ledger, is in `own`. What the
+/// other gateways counted is read every few seconds. Readers get the sum of both.
 #[derive(Debug)]
 pub struct History {
     start: Start,
-    outcomes: Vec<OnceLock<Box<Series>>>,
-    times: OnceLock<Box<[[Cell; STEPS]; TIMES]>>,
-    last_ms: AtomicI64,
+    own: Counted,
+    others: ArcSwapOption<Counted>,
+}
+
+/// The counts of one or several gateways for one source.
+#[derive(Debug)]
+pub(super) struct Counted {
+    pub(super) outcomes: Vec<OnceLock<Box<Series>>>,
+    pub(super) times: OnceLock<Box<[[Cell; STEPS]; TIMES]>>,
+    /// Callbacks by outcome since counting began.
+    pub(super) totals: Vec<AtomicU64>,
+    /// Rejected callbacks by reason since counting began.
+    pub(super) reasons: Vec<AtomicU64>,
+    pub(super) last_ms: AtomicI64,
+    /// The last callback that verified.
+    pub(super) verified_ms: AtomicI64,
 }
 
 /// The histories of all sources.
 #[derive(Debug, Default)]
 pub struct Histories {
     start: Start,
+    /// When the oldest of the counts began, on any gateway; zero: at the start.
+    since_ms: AtomicI64,
     kept: Mutex<BTreeMap<String, Arc<History>>>,
 }
 
@@ -55,14 +75,14 @@ pub struct Start {
 
 /// The layout of the counts of one outcome.
 #[derive(Debug)]
-struct Series {
-    minutes: [Cell; MINUTES],
-    hours: [Cell; HOURS],
+pub(super) struct Series {
+    pub(super) minutes: [Cell; MINUTES],
+    pub(super) hours: [Cell; HOURS],
 }
 
 /// A count in the low half, and the number of its period in the high half.
 #[derive(Debug, Default)]
-struct Cell(AtomicU64);
+pub(super) struct Cell(AtomicU64);
 
 /// The time range of a chart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +145,25 @@ impl Cell {
         });
     }
 
+    /// The period, and its count.
+    pub(super) fn get(&self) -> (u32, u32) {
+        let word = self.0.load(Ordering::Relaxed);
+        (of(word), u32::try_from(word & u64::from(u32::MAX)).unwrap_or(u32::MAX))
+    }
+
+    /// Adds a count of a period, unless a later period has the cell.
+    pub(super) fn add(&self, period: u32, count: u32) {
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+            let before = match of(word).cmp(&period) {
+                std::cmp::Ordering::Less => 0,
+                std::cmp::Ordering::Equal => word & u64::from(u32::MAX),
+                std::cmp::Ordering::Greater => return None,
+            };
+            let sum = (before + u64::from(count)).min(u64::from(u32::MAX));
+            Some(u64::from(period) << 32 | sum)
+        });
+    }
+
     fn read(&self, period: u32) -> u64 {
         let word = self.0.load(Ordering::Relaxed);
         if of(word) == period { word & u64::from(u32::MAX) } else { 0 }
@@ -164,6 +203,27 @@ impl Histories {
         self.start
     }
 
+    /// When counting began, on any gateway, as far as is known.
+    #[must_use]
+    pub fn since_ms(&self) -> UnixMillis {
+        match self.since_ms.load(Ordering::Relaxed) {
+            0 => self.start.ms,
+            since_ms => since_ms.min(self.start.ms),
+        }
+    }
+
+    /// Notes that counts reach back to `since_ms`.
+    pub(super) fn reach_back_to(&self, since_ms: UnixMillis) {
+        let earlier = |known: i64| (known == 0 || since_ms < known).then_some(since_ms);
+        let _ = self.since_ms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earlier);
+    }
+
+    /// Every source with a history.
+    #[must_use]
+    pub fn all(&self) -> Vec<(String, Arc<History>)> {
+        self.kept().iter().map(|(name, history)| (name.clone(), Arc::clone(history))).collect()
+    }
+
     /// The history of a source; created if missing.
     pub(super) fn of(&self, source: &str) -> Arc<History> {
         let mut kept = self.kept();
@@ -192,34 +252,62 @@ impl Histories {
 
 impl History {
     fn new(start: Start) -> Self {
-        Self {
-            start,
-            outcomes: Outcome::ALL.iter().map(|_| OnceLock::new()).collect(),
-            times: OnceLock::new(),
-            last_ms: AtomicI64::new(0),
-        }
+        Self { start, own: Counted::new(), others: ArcSwapOption::empty() }
     }
 
-    /// Counts a callback that came at `now`, with this outcome and latency.
-    pub fn count(&self, outcome: Outcome, now: Instant, took: Duration) {
-        let at_ms = self.start.at_ms(now);
-        if let Some(series) = self.outcomes.get(outcome as usize) {
-            let series = series.get_or_init(|| Box::new(Series::new()));
-            count_in(&series.minutes, at_ms, Span::Hour.period_ms());
-            count_in(&series.hours, at_ms, Span::Days.period_ms());
-        }
-        let times = self.times.get_or_init(|| Box::new([const { cells() }; TIMES]));
-        let (period, index) = place(at_ms, TIME_MS, TIMES);
-        if let Some(cell) = times.get(index).and_then(|steps| steps.get(step(took))) {
-            cell.count(period);
-        }
-        self.last_ms.fetch_max(at_ms, Ordering::Relaxed);
+    /// Counts a callback that came at `now`, with this outcome, reason and latency.
+    pub fn count(&self, of: (Outcome, Option<Reason>), now: Instant, took: Duration) {
+        self.own.count(of, self.start.at_ms(now), took);
+    }
+
+    /// The counts of this gateway.
+    pub(super) fn own(&self) -> &Counted {
+        &self.own
+    }
+
+    /// Replaces what the other gateways counted.
+    pub(super) fn set_others(&self, others: Option<Counted>) {
+        self.others.store(others.map(Arc::new));
+    }
+
+    /// Both parts.
+    fn parts<T>(&self, read: impl Fn(&Counted) -> T) -> (T, Option<T>) {
+        (read(&self.own), self.others.load().as_deref().map(&read))
     }
 
     /// The time of the last callback, if there was one.
     #[must_use]
     pub fn last_ms(&self) -> Option<UnixMillis> {
-        Some(self.last_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0)
+        self.latest(|part| &part.last_ms)
+    }
+
+    /// The time of the last callback that verified, if there was one.
+    #[must_use]
+    pub fn verified_ms(&self) -> Option<UnixMillis> {
+        self.latest(|part| &part.verified_ms)
+    }
+
+    fn latest(&self, of: impl Fn(&Counted) -> &AtomicI64) -> Option<UnixMillis> {
+        let (own, others) = self.parts(|part| of(part).load(Ordering::Relaxed));
+        Some(own.max(others.unwrap_or(0))).filter(|ms| *ms > 0)
+    }
+
+    /// The number of callbacks with this outcome since counting began.
+    #[must_use]
+    pub fn total(&self, outcome: Outcome) -> u64 {
+        self.sum(|part| part.totals.get(outcome as usize))
+    }
+
+    /// The number of callbacks rejected for this reason since counting began.
+    #[must_use]
+    pub fn rejected(&self, reason: Reason) -> u64 {
+        self.sum(|part| part.reasons.get(reason as usize))
+    }
+
+    fn sum(&self, of: impl Fn(&Counted) -> Option<&AtomicU64>) -> u64 {
+        let count = |part: &Counted| of(part).map_or(0, |count| count.load(Ordering::Relaxed));
+        let (own, others) = self.parts(count);
+        own + others.unwrap_or(0)
     }
 
     /// The number of callbacks with this outcome, by period, the oldest first; the last period is
@@ -233,17 +321,10 @@ impl History {
 
     /// Adds the same numbers to the `sums` of several sources.
     pub fn add_to(&self, sums: &mut [u64], outcome: Outcome, span: Span, now: Instant) {
-        let series = self.outcomes.get(outcome as usize).and_then(OnceLock::get);
-        let Some(series) = series else { return };
-        let cells = match span {
-            Span::Hour => &series.minutes[..],
-            Span::Days => &series.hours[..],
-        };
-        let last = self.start.at_ms(now).div_euclid(span.period_ms());
-        let ages = (0..i64::try_from(cells.len()).unwrap_or(0)).rev();
-        for (sum, age) in sums.iter_mut().zip(ages) {
-            let (period, index) = place(last - age, 1, cells.len());
-            *sum += cells.get(index).map_or(0, |cell| cell.read(period));
+        let now_ms = self.start.at_ms(now);
+        self.own.add_to(sums, outcome, span, now_ms);
+        if let Some(others) = self.others.load().as_deref() {
+            others.add_to(sums, outcome, span, now_ms);
         }
     }
 
@@ -255,19 +336,103 @@ impl History {
 
     /// Adds the latencies of the last hour to `steps`.
     fn add_steps(&self, steps: &mut [u64; STEPS], now: Instant) {
+        let now_ms = self.start.at_ms(now);
+        self.own.add_steps(steps, now_ms);
+        if let Some(others) = self.others.load().as_deref() {
+            others.add_steps(steps, now_ms);
+        }
+    }
+}
+
+impl Counted {
+    pub(super) fn new() -> Self {
+        let zeros = |count| (0..count).map(|_| AtomicU64::new(0)).collect();
+        Self {
+            outcomes: Outcome::ALL.iter().map(|_| OnceLock::new()).collect(),
+            times: OnceLock::new(),
+            totals: zeros(Outcome::ALL.len()),
+            reasons: zeros(Reason::ALL.len()),
+            last_ms: AtomicI64::new(0),
+            verified_ms: AtomicI64::new(0),
+        }
+    }
+
+    fn count(&self, (outcome, reason): (Outcome, Option<Reason>), at_ms: i64, took: Duration) {
+        if let Some(series) = self.series(outcome) {
+            count_in(&series.minutes, at_ms, Span::Hour.period_ms());
+            count_in(&series.hours, at_ms, Span::Days.period_ms());
+        }
+        let add = |count: &AtomicU64| count.fetch_add(1, Ordering::Relaxed);
+        self.totals.get(outcome as usize).map(add);
+        reason.and_then(|reason| self.reasons.get(reason as usize)).map(add);
+        let (period, index) = place(at_ms, TIME_MS, TIMES);
+        if let Some(cell) = self.latencies().get(index).and_then(|steps| steps.get(step(took))) {
+            cell.count(period);
+        }
+        self.last_ms.fetch_max(at_ms, Ordering::Relaxed);
+        if is_verified(outcome) {
+            self.verified_ms.fetch_max(at_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// The periods of an outcome; created if missing.
+    pub(super) fn series(&self, outcome: Outcome) -> Option<&Series> {
+        let series = self.outcomes.get(outcome as usize)?;
+        Some(series.get_or_init(|| Box::new(Series::new())))
+    }
+
+    /// The latencies; created if missing.
+    pub(super) fn latencies(&self) -> &[[Cell; STEPS]; TIMES] {
+        self.times.get_or_init(|| Box::new([const { cells() }; TIMES]))
+    }
+
+    fn add_to(&self, sums: &mut [u64], outcome: Outcome, span: Span, now_ms: UnixMillis) {
+        let series = self.outcomes.get(outcome as usize).and_then(OnceLock::get);
+        let Some(series) = series else { return };
+        let cells = match span {
+            Span::Hour => &series.minutes[..],
+            Span::Days => &series.hours[..],
+        };
+        let last = now_ms.div_euclid(span.period_ms());
+        let ages = (0..i64::try_from(cells.len()).unwrap_or(0)).rev();
+        for (sum, age) in sums.iter_mut().zip(ages) {
+            let (period, index) = place(last - age, 1, cells.len());
+            *sum += cells.get(index).map_or(0, |cell| cell.read(period));
+        }
+    }
+
+    fn add_steps(&self, sums: &mut [u64; STEPS], now_ms: UnixMillis) {
         let Some(times) = self.times.get() else { return };
-        let last = self.start.at_ms(now).div_euclid(TIME_MS);
+        let last = now_ms.div_euclid(TIME_MS);
         for age in 0..i64::try_from(TIMES).unwrap_or(0) {
             let (period, index) = place(last - age, 1, TIMES);
-            for (sum, cell) in steps.iter_mut().zip(times.get(index).into_iter().flatten()) {
+            let Some(cells) = times.get(index) else { continue };
+            for (sum, cell) in sums.iter_mut().zip(cells) {
                 *sum += cell.read(period);
             }
         }
     }
 }
 
+/// Whether a callback with this outcome verified, and so came from its sender.
+#[must_use]
+pub const fn is_verified(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Accepted
+        | Outcome::Duplicate
+        | Outcome::Conflict
+        | Outcome::Ambiguous
+        | Outcome::Superseded => true,
+        Outcome::Test
+        | Outcome::Challenge
+        | Outcome::Disabled
+        | Outcome::Rejected
+        | Outcome::Unavailable => false,
+    }
+}
+
 /// Milliseconds of one latency period.
-const TIME_MS: i64 = 600_000;
+pub(super) const TIME_MS: i64 = 600_000;
 
 impl Series {
     fn new() -> Self {
@@ -287,7 +452,7 @@ fn count_in(cells: &[Cell], at_ms: UnixMillis, period_ms: i64) {
 }
 
 /// The number of the period at that time, and its cell among `count` cells.
-fn place(at_ms: i64, period_ms: i64, count: usize) -> (u32, usize) {
+pub(super) fn place(at_ms: i64, period_ms: i64, count: usize) -> (u32, usize) {
     let period = u32::try_from(at_ms.div_euclid(period_ms)).unwrap_or(0);
     (period, usize::try_from(period).unwrap_or(0) % count)
 }
@@ -322,6 +487,8 @@ fn quantile(steps: &[u64; STEPS], all: u64, share: f64) -> Duration {
 mod tests {
     use super::*;
 
+    const ACCEPTED: (Outcome, Option<Reason>) = (Outcome::Accepted, None);
+
     fn after(history: &History, seconds: u64) -> Instant {
         history.start.instant + Duration::from_secs(seconds)
     }
@@ -331,10 +498,10 @@ mod tests {
         let history = History::new(Start::default());
         let ms = Duration::from_millis(1);
         for _ in 0..3 {
-            history.count(Outcome::Accepted, after(&history, 0), ms);
+            history.count(ACCEPTED, after(&history, 0), ms);
         }
-        history.count(Outcome::Accepted, after(&history, 120), ms);
-        history.count(Outcome::Duplicate, after(&history, 120), ms);
+        history.count(ACCEPTED, after(&history, 120), ms);
+        history.count((Outcome::Duplicate, None), after(&history, 120), ms);
         let accepted = history.counts(Outcome::Accepted, Span::Hour, after(&history, 120));
         assert_eq!(accepted.len(), MINUTES);
         assert_eq!(accepted[MINUTES - 3..], [3, 0, 1]);
@@ -348,7 +515,7 @@ mod tests {
         );
         let later = history.counts(Outcome::Accepted, Span::Hour, after(&history, 3600));
         assert_eq!(later.iter().sum::<u64>(), 1, "the first minute has come round");
-        history.count(Outcome::Accepted, after(&history, 3600), ms);
+        history.count(ACCEPTED, after(&history, 3600), ms);
         let later = history.counts(Outcome::Accepted, Span::Hour, after(&history, 3600));
         assert_eq!(later[MINUTES - 1], 1, "and starts at zero");
         assert_eq!(history.counts(Outcome::Test, Span::Hour, after(&history, 0)), vec![0; MINUTES]);
@@ -359,17 +526,17 @@ mod tests {
         let history = History::new(Start::default());
         assert_eq!(history.took(after(&history, 0)), None);
         for _ in 0..98 {
-            history.count(Outcome::Accepted, after(&history, 0), Duration::from_micros(200));
+            history.count(ACCEPTED, after(&history, 0), Duration::from_micros(200));
         }
         for _ in 0..2 {
-            history.count(Outcome::Accepted, after(&history, 0), Duration::from_millis(50));
+            history.count(ACCEPTED, after(&history, 0), Duration::from_millis(50));
         }
         let Took { p50, p99 } = history.took(after(&history, 0)).unwrap();
         assert!((181..=256).contains(&p50.as_micros()), "{p50:?}");
         assert!((46..=66).contains(&p99.as_millis()), "{p99:?}");
         assert_eq!(history.took(after(&history, 2 * 3600)), None);
-        history.count(Outcome::Accepted, after(&history, 0), Duration::ZERO);
-        history.count(Outcome::Accepted, after(&history, 0), Duration::from_secs(100));
+        history.count(ACCEPTED, after(&history, 0), Duration::ZERO);
+        history.count(ACCEPTED, after(&history, 0), Duration::from_secs(100));
     }
 
     #[test]
@@ -380,7 +547,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..1000 {
-                        history.count(Outcome::Accepted, now, Duration::from_micros(100));
+                        history.count(ACCEPTED, now, Duration::from_micros(100));
                     }
                 });
             }

@@ -9,7 +9,12 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use super::{DeliveryMetrics, DeliveryOutcome, Histories, History, ProgramMetrics, VerdictOutcome};
+use super::observed::ObservedMetrics;
+use super::rejections::RejectionMetrics;
+use super::{
+    DeliveryMetrics, DeliveryOutcome, DestinationHealths, Histories, History, ProgramMetrics,
+    VerdictOutcome,
+};
 use crate::ledger::{Durability, FaultCode};
 use crate::sender::{Outcome, Reason};
 
@@ -59,39 +64,13 @@ pub struct Metrics {
     pub ready: IntGauge,
     /// The program itself.
     pub program: ProgramMetrics,
-    /// Callbacks of each source over time, for the console.
+    /// Callbacks over time, for the console and for alerts.
     pub histories: Histories,
     /// Attempts of each destination over time: `accepted` and `unavailable`.
     pub attempts: Histories,
-}
-
-/// Counts of rejected callbacks, and of releases.
-#[derive(Debug)]
-struct RejectionMetrics {
-    by_reason: IntCounterVec,
-    unknown_paths: IntCounter,
-    released: IntCounterVec,
-}
-
-impl RejectionMetrics {
-    fn new(family: &Family) -> Result<Self, prometheus::Error> {
-        Ok(Self {
-            by_reason: family.counters(
-                "postern_rejections_total",
-                "Callbacks that were refused, by reason",
-                &["source", "reason"],
-            )?,
-            unknown_paths: family.counter(
-                "postern_unknown_paths_total",
-                "Requests to a path that belongs to no source",
-            )?,
-            released: family.counters(
-                "postern_released_total",
-                "Events that were released from quarantine",
-                &["source"],
-            )?,
-        })
-    }
+    /// How each destination is.
+    pub destination_health: DestinationHealths,
+    pub(super) observed: ObservedMetrics,
 }
 
 impl Metrics {
@@ -165,6 +144,8 @@ impl Metrics {
             program: ProgramMetrics::new(&family.0)?,
             histories: Histories::default(),
             attempts: Histories::default(),
+            destination_health: DestinationHealths::default(),
+            observed: ObservedMetrics::new(&family)?,
             registry: family.0,
         })
     }
@@ -211,6 +192,7 @@ impl Metrics {
         for (parameter, _) in &of.misfits {
             self.forget_shaped(name, parameter);
         }
+        let _ = self.observed.last_callback_seconds.remove_label_values(&[name]);
         self.histories.forget(name);
     }
 
@@ -227,7 +209,8 @@ impl Metrics {
     /// The counters of one destination, each at zero from the start.
     #[must_use]
     pub fn destination(&self, name: &str) -> DeliveryMetrics {
-        DeliveryMetrics::new(&self.deliveries, &self.verdicts, self.attempts.of(name), name)
+        let (history, health) = (self.attempts.of(name), self.destination_health.of(name));
+        DeliveryMetrics::new(&self.deliveries, &self.verdicts, name, history, health)
     }
 
     /// Removes the series of a destination when the destination is removed.
@@ -240,6 +223,7 @@ impl Metrics {
             let _ = self.verdicts.remove_label_values(&[name, outcome.as_str()]);
         }
         let _ = self.delivery_backlog.remove_label_values(&[name]);
+        self.destination_health.forget(name);
     }
 
     /// The page for the scraper, and its content type.
@@ -409,7 +393,7 @@ pub struct SourceMetrics {
 impl SourceMetrics {
     /// Counts a callback that began then and took that long.
     pub fn count(&self, outcome: Outcome, reason: Option<Reason>, began: Instant, took: Duration) {
-        self.history.count(outcome, began, took);
+        self.history.count((outcome, reason), began, took);
         if let Some(counter) = self.outcomes.get(outcome as usize) {
             counter.inc();
         }
@@ -479,7 +463,7 @@ fn callback_counters(family: &Family) -> Result<[IntCounterVec; 3], prometheus::
 }
 
 /// Registers the metrics that it creates.
-struct Family(Registry);
+pub(super) struct Family(Registry);
 
 impl Family {
     fn add<M>(&self, made: Result<M, prometheus::Error>) -> Result<M, prometheus::Error>
@@ -491,7 +475,7 @@ impl Family {
         Ok(made)
     }
 
-    fn counters(
+    pub(super) fn counters(
         &self,
         name: &str,
         help: &str,
@@ -500,11 +484,11 @@ impl Family {
         self.add(IntCounterVec::new(Opts::new(name, help), labels))
     }
 
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    pub(super) fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
         self.add(IntCounter::with_opts(Opts::new(name, help)))
     }
 
-    fn gauges(
+    pub(super) fn gauges(
         &self,
         name: &str,
         help: &str,
@@ -513,7 +497,12 @@ impl Family {
         self.add(IntGaugeVec::new(Opts::new(name, help), labels))
     }
 
-    fn ages(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
+    pub(super) fn ages(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<GaugeVec, prometheus::Error> {
         self.add(GaugeVec::new(Opts::new(name, help), labels))
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use prometheus::core::Collector;
@@ -27,6 +28,8 @@ pub struct ProgramMetrics {
     threads: Gauge,
     /// When the certificate of a listener ends, in milliseconds since 1970.
     certificates: Mutex<BTreeMap<&'static str, UnixMillis>>,
+    /// Since when the configuration that was read last is not applied; zero: it is.
+    reload_failed_ms: AtomicI64,
 }
 
 impl ProgramMetrics {
@@ -77,6 +80,7 @@ impl ProgramMetrics {
             resident_bytes: gauge("process_resident_memory_bytes", "Resident memory, in bytes")?,
             threads: gauge("process_threads", "Threads of the process")?,
             certificates: Mutex::default(),
+            reload_failed_ms: AtomicI64::new(0),
         };
         metrics.reloaded();
         Ok(metrics)
@@ -85,12 +89,33 @@ impl ProgramMetrics {
     /// A configuration was applied.
     pub fn reloaded(&self) {
         self.reload_success.set(1.0);
+        self.reload_failed_ms.store(0, Ordering::Relaxed);
         self.reload_timestamp_seconds.set(seconds(now_ms()));
     }
 
     /// A configuration was read and not applied.
     pub fn reload_failed(&self) {
         self.reload_success.set(0.0);
+        // The first failure counts until a configuration is applied.
+        let _ = self.reload_failed_ms.compare_exchange(
+            0,
+            now_ms(),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Since when the configuration that was read last is not applied.
+    #[must_use]
+    pub fn reload_failed_ms(&self) -> Option<UnixMillis> {
+        Some(self.reload_failed_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0)
+    }
+
+    /// When the certificate of each listener expires.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<(&'static str, UnixMillis)> {
+        let certificates = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        certificates.iter().map(|(listener, expires_ms)| (*listener, *expires_ms)).collect()
     }
 
     /// Notes when the certificate of a listener expires.

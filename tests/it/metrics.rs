@@ -13,6 +13,7 @@ fn series(gateway: &Gateway) -> Vec<String> {
 #[test]
 fn random_input_makes_no_series() {
     let gateway = Gateway::start(PLAIN);
+    get(gateway.at.callbacks, &taku("m0"));
     let before = series(&gateway);
     for outcome in ["accepted", "rejected", "unavailable"] {
         assert!(before.iter().any(|name| name.contains(&format!("\"{outcome}\""))), "{outcome}");
@@ -57,6 +58,7 @@ fn the_names_are_those_that_dashboards_know() {
         "postern_oldest_due_seconds",
         "postern_store_bytes",
         "postern_ready",
+        "postern_last_callback_seconds{source=\"level-end\"}",
     ] {
         assert!(all.contains(name), "{name}");
     }

@@ -1,7 +1,10 @@
 //! Several gateways on one server, and what becomes of callbacks when one or the other dies.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::cluster::{Cluster, ask, is_there, schema, shared};
@@ -218,7 +221,7 @@ fn a_start_without_tables_is_refused_and_a_migration_may_be_repeated() {
         }
     });
     let again = setup.run("migrate");
-    assert_eq!(String::from_utf8(again.stdout).unwrap(), "the tables are at version 5\n");
+    assert_eq!(String::from_utf8(again.stdout).unwrap(), "the tables are at version 6\n");
     drop(Gateway::start(&setup));
     // A later version that this gateway works with, and one that it does not work with.
     let schema = &setup.schema;
@@ -227,8 +230,91 @@ fn a_start_without_tables_is_refused_and_a_migration_may_be_repeated() {
     cluster.ask(&format!("update {schema}.meta set v = 8 where k = 'oldest'"));
     let refused = setup.run("serve");
     let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(said.contains("of version 9 and this gateway knows version 5"), "{said}");
+    assert!(said.contains("of version 9 and this gateway knows version 6"), "{said}");
     cluster.ask(&format!("update {schema}.meta set v = 0 where k = 'version'"));
     let said = String::from_utf8(setup.run("serve").stderr).unwrap();
-    assert!(said.contains("needs version 5: run `postern migrate --config FILE`"), "{said}");
+    assert!(said.contains("needs version 6: run `postern migrate --config FILE`"), "{said}");
+}
+
+#[test]
+fn counts_are_the_sum_of_all_gateways_and_outlive_a_kill() {
+    let Some(cluster) = shared() else { return };
+    let setup = setup(cluster, None);
+    setup.migrate();
+    let counts = |gateway: &Gateway| -> serde_json::Value {
+        let (_, body) = get(gateway.admin, "/admin/v1/sources/level-end");
+        let source: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(source["last_callback_at"].is_null(), source["counts"] == serde_json::json!({}));
+        source["counts"]["accepted"].clone()
+    };
+    let (mut dies, lives) = (Gateway::start(&setup), Gateway::start(&setup));
+    for (number, gateway) in [&dies, &dies, &dies, &lives].into_iter().enumerate() {
+        let answer = Caller::new(gateway.callbacks).call(&target(&format!("sum-{number}")));
+        assert_eq!(answer.map(|(status, _)| status), Some(200));
+    }
+    eventually("each knows what the other counted", || counts(&dies) == 4 && counts(&lives) == 4);
+    dies.kill();
+    let next = Gateway::start(&setup);
+    eventually("the next one knows both", || counts(&next) == 4 && counts(&lives) == 4);
+    let rows = cluster.ask(&format!("select count(*) from {}.gateway", setup.schema));
+    assert!(["2", "3"].contains(&rows.as_str()), "the slot of the dead one is taken over in time");
+    let answer = Caller::new(next.callbacks).call(&target("sum-9"));
+    assert_eq!(answer.map(|(status, _)| status), Some(200));
+    eventually("the sum goes on", || counts(&next) == 5 && counts(&lives) == 5);
+}
+
+/// A server that takes alerts: the bodies so far.
+fn operators() -> (std::net::SocketAddr, Arc<Mutex<Vec<serde_json::Value>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (at, got) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+    let own = Arc::clone(&got);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.unwrap());
+            let (mut line, mut length) = (String::new(), 0);
+            while reader.read_line(&mut line).unwrap() > 2 {
+                let head = line.to_ascii_lowercase();
+                if let Some(value) = head.strip_prefix("content-length: ") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            own.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+            reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        }
+    });
+    (at, got)
+}
+
+/// 1. Both gateways deliver to a backend that is not there: one of them sends one alert.
+/// 2. The one that sends is killed: the other goes on, and knows that it was sent.
+#[test]
+fn one_of_several_gateways_sends_an_alert() {
+    let Some(cluster) = shared() else { return };
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let setup = Setup { url: cluster.url(), schema: schema(), backend: Some(backend), more: "" };
+    setup.migrate();
+    let (at, got) = operators();
+    let edit = |text: &str| {
+        format!("{text}[[alert]]\nname = \"ops\"\nurl = \"http://{at}/\"\non = \"failing\"\n")
+    };
+    let mut first = Gateway::start_edited(&setup, &edit);
+    let open = "postern_alerts_open{alert=\"failing\"}";
+    let slots = format!("select count(*) from {}.gateway", setup.schema);
+    eventually("the first one leads", || cluster.ask(&slots) == "1");
+    let second = Gateway::start_edited(&setup, &edit);
+    for number in 0..20 {
+        let to = if number % 2 == 0 { first.callbacks } else { second.callbacks };
+        let answer = Caller::new(to).call(&target(&format!("alert-{number}")));
+        assert_eq!(answer.map(|(status, _)| status), Some(200));
+    }
+    eventually("an alert is sent", || !got.lock().unwrap().is_empty());
+    eventually("it is counted", || first.metric(open) == 1.0);
+    first.kill();
+    eventually("the second one leads", || second.metric(open) == 1.0);
+    let got = got.lock().unwrap();
+    assert_eq!(got.len(), 1, "{got:?}");
+    assert_eq!((&got[0]["state"], &got[0]["destination"]), (&"open".into(), &"game".into()));
 }

@@ -47,7 +47,7 @@ texts! {
     DAYS = "last three days, by hour", "最近三天，按小时";
     SHOW = "Apply filter", "筛选";
     CHART = "Callbacks by outcome", "按结果统计的回调";
-    OWN = "Counts and latencies are those of this gateway since its start on {} UTC.", "计数与耗时仅为本网关自 {} UTC 启动以来的数据。";
+    OWN = "Counts and latencies are those of all gateways since {} UTC. Those of other gateways are up to 10 s old.", "计数与耗时为所有网关自 {} UTC 以来的数据，其他网关的数据最多有 10 秒延迟。";
 }
 
 /// Sources and time range of the overview.
@@ -75,6 +75,15 @@ impl<'c> Scope<'c> {
         let wanted = self.source;
         let all = self.config.sources.keys().map(String::as_str);
         all.filter(move |name| wanted.is_none_or(|wanted| wanted == *name))
+    }
+
+    /// The histories of the sources.
+    fn histories<'a>(&'a self, console: &'a Console) -> impl Iterator<Item = Arc<History>> + 'a {
+        let kept = &console.tools.metrics.histories;
+        self.names().filter_map(move |name| {
+            let label = self.config.sources.get(name)?.label();
+            kept.find(&label)
+        })
     }
 
     /// The callbacks of `histories` by outcome.
@@ -134,8 +143,8 @@ fn choose(visit: &Visit, scope: &Scope<'_>) -> Markup {
 
 /// The part that the script refreshes.
 async fn part(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
-    let (lang, histories) = (visit.lang, &console.tools.metrics.histories);
-    let since = time::second(histories.start().ms());
+    let lang = visit.lang;
+    let since = time::second(console.tools.metrics.histories.since_ms());
     let stats = console.ledger().stats().await;
     html! {
         (attention::section(console, visit, &stats).await)

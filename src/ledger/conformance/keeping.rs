@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::{Checked, START_MS, accept, duplicate_of, event, key, lease, repeat, settle};
 use crate::ledger::{
-    Accepted, DocumentChange, Expect, Kind, Ledger, LedgerError, LogQuery, NewEvent, Retention,
-    Revision, SourceId, StoreClock, Verdict,
+    Accepted, DocumentChange, Expect, GatewayReport, GatewaySlot, Kind, Ledger, LedgerError,
+    LogQuery, NewEvent, NodeId, Retention, Revision, SourceId, StoreClock, Verdict,
 };
 
 const RULE: Kind = Kind::new("rule");
@@ -205,5 +205,43 @@ pub(super) async fn a_healthy_ledger_says_so<L: Ledger>(ledger: &L, _: &StoreClo
     let health = ledger.health().await?;
     assert!(health.is_writable());
     assert_eq!(health.mended, [""; 0]);
+    Ok(())
+}
+
+pub(super) async fn a_record_is_one_gateways_and_outlives_it<L: Ledger>(
+    ledger: &L,
+    clock: &StoreClock,
+) -> Checked {
+    let ttl = Duration::from_secs(30);
+    let report = |slot, who: &str, ttl, body: &'static str| GatewayReport {
+        slot,
+        who: NodeId::from(who),
+        ttl,
+        body: Bytes::from_static(body.as_bytes()),
+    };
+    let one = ledger.join(&NodeId::from("one"), ttl).await?;
+    assert_eq!((one.slot, one.is_live, one.body.len()), (GatewaySlot(0), false, 0));
+    assert_eq!(ledger.report(&report(one.slot, "one", ttl, "1")).await?, Some(vec![]));
+    let two = ledger.join(&NodeId::from("two"), ttl).await?;
+    if two.slot == one.slot {
+        // An engine of one process: the next one takes over.
+        assert_eq!(two.body, "1");
+        return Ok(());
+    }
+    let Some(others) = ledger.report(&report(two.slot, "two", ttl, "2")).await? else {
+        return Err(LedgerError::Corrupt("the slot is taken".into()));
+    };
+    let seen: Vec<_> = others.iter().map(|other| (other.is_live, &other.body[..])).collect();
+    assert_eq!(seen, [(true, &b"1"[..])]);
+    // The first one ends at once, the second one is not heard of any more.
+    ledger.report(&report(one.slot, "one", Duration::ZERO, "1 at the end")).await?;
+    let three = ledger.join(&NodeId::from("three"), ttl).await?;
+    assert_eq!((three.slot, &three.body[..]), (one.slot, &b"1 at the end"[..]));
+    assert_eq!(ledger.report(&report(one.slot, "one", ttl, "late")).await?, None);
+    clock.advance(30_000);
+    let four = ledger.join(&NodeId::from("four"), ttl).await?;
+    assert_eq!(four.slot, three.slot);
+    let five = ledger.join(&NodeId::from("five"), ttl).await?;
+    assert_eq!((five.slot, &five.body[..]), (two.slot, &b"2"[..]));
     Ok(())
 }

@@ -172,3 +172,27 @@ impl EventImport {
         Self { deliveries: deliveries.collect(), event }
     }
 }
+
+/// Splits items into batches that each fit into a segment.
+pub(super) fn import_batches(
+    items: Vec<portable::Item>,
+    max: usize,
+) -> Result<Vec<Vec<portable::Item>>, LedgerError> {
+    let mut batches: Vec<Vec<portable::Item>> = Vec::new();
+    let mut filled = usize::MAX;
+    for item in items {
+        let size = item.stored_size();
+        if size > max {
+            return Err(LedgerError::TooLarge { size, max });
+        }
+        filled = filled.saturating_add(size);
+        match batches.last_mut().filter(|_| filled <= max) {
+            Some(batch) => batch.push(item),
+            None => {
+                filled = size;
+                batches.push(vec![item]);
+            }
+        }
+    }
+    Ok(batches)
+}

@@ -17,6 +17,7 @@ use crate::ledger::{
     TargetStats, Verdict,
 };
 
+mod gateway;
 mod held;
 mod transfer;
 
@@ -31,6 +32,7 @@ pub(super) struct Model {
     nonces: HashMap<DedupeKey, UnixMillis>,
     documents: BTreeMap<(String, String), Document>,
     held: Holdings<NewHeld>,
+    gateways: Vec<gateway::Kept>,
     revision: Revision,
     last_token: u64,
     /// Whether there was an import: keys of an older form may exist.
@@ -88,6 +90,7 @@ impl Model {
             nonces: HashMap::new(),
             documents: BTreeMap::new(),
             held: Holdings::default(),
+            gateways: Vec::new(),
             revision: Revision(0),
             last_token: 0,
             imported: false,

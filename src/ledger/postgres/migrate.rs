@@ -25,7 +25,7 @@ struct Step {
 pub(super) const OLDER_KEYS: &str =
     "insert into meta (k, v) values ('older_keys', 1) on conflict (k) do nothing";
 
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     Step {
         version: 1,
         name: "the ledger's tables",
@@ -63,6 +63,14 @@ const STEPS: [Step; 5] = [
         version: 5,
         name: "rejected callbacks",
         sql: include_str!("migrations/0005_rejections.sql"),
+        upgrade: "",
+        index: None,
+        oldest: 3,
+    },
+    Step {
+        version: 6,
+        name: "what each gateway counted",
+        sql: include_str!("migrations/0006_gateways.sql"),
         upgrade: "",
         index: None,
         oldest: 3,

@@ -3,6 +3,7 @@
 use http::{HeaderValue, StatusCode};
 
 use super::Admin;
+use crate::clock::now_ms;
 use crate::config::concealed;
 use crate::ledger::{Health, Stats};
 use crate::lifecycle::{Unready, unready};
@@ -18,6 +19,7 @@ impl Admin {
     pub(super) async fn metrics(&self) -> Answered {
         self.metrics.ready.set(i64::from(self.unready().await.is_none()));
         self.keys.observe();
+        self.metrics.observe_callbacks(now_ms());
         self.observe_health(self.book.health().await.as_ref().ok());
         self.observe_stats(self.book.stats().await.as_ref().ok());
         let scrubbed = self.scrubber.complete_ms().map(|ms| ms as f64 / 1000.0);

@@ -6,22 +6,29 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value};
 
 use super::Admin;
+use crate::clock::rfc3339;
 use crate::config::Origin;
 use crate::manage::http::{Answered, ApiError, FieldError, json};
 use crate::registry::{Actor, ChangeError, DocumentError, Managed, Precondition, RunningConfig};
+use crate::sender::{Outcome, Reason};
+use crate::telemetry::History;
 use crate::wire::Response;
 
 impl Admin {
     pub(super) fn list(&self, managed: Managed) -> Answered {
         let state = self.registry.in_force();
         let name = format!("{}s", managed.as_str());
-        let page = [(name, Value::Array(state.list(managed))), cursor()];
+        let mut list = state.list(managed);
+        for one in &mut list {
+            self.add_counts(&state, managed, one);
+        }
+        let page = [(name, Value::Array(list)), cursor()];
         Ok(json(&Map::from_iter(page)))
     }
 
     pub(super) fn show(&self, managed: Managed, name: &str) -> Answered {
         let state = self.registry.in_force();
-        shown(&state, managed, name)
+        self.shown(&state, managed, name)
             .ok_or_else(|| ApiError::absent(format!("there is no {} {name}", managed.as_str())))
     }
 
@@ -39,7 +46,8 @@ impl Admin {
         let written = self.registry.put(who, managed, name, &table, &precondition).await;
         let written = written.map_err(|failed| told(managed, name, failed))?;
         let state = self.registry.in_force();
-        let mut answer = shown(&state, managed, &written.name)
+        let mut answer = self
+            .shown(&state, managed, &written.name)
             .ok_or_else(|| ApiError::absent("it was taken away again"))?;
         if written.created {
             *answer.status_mut() = StatusCode::CREATED;
@@ -67,17 +75,41 @@ impl Admin {
     }
 }
 
+impl Admin {
+    fn shown(&self, state: &RunningConfig, managed: Managed, name: &str) -> Option<Response> {
+        let mut one = state.show(managed, name)?;
+        self.add_counts(state, managed, &mut one);
+        let mut answer = json(&one);
+        if let Some(version) = state.version(managed, name) {
+            put_header(&mut answer, header::ETAG, &format!("\"{}\"", version.0));
+        }
+        Some(answer)
+    }
+
+    /// Adds what is known of the callbacks of a source, on all gateways.
+    fn add_counts(&self, state: &RunningConfig, managed: Managed, one: &mut Value) {
+        let name = one.get("name").and_then(Value::as_str).unwrap_or_default();
+        let Some(source) = state.config.sources.get(name) else { return };
+        let (Managed::Source, Value::Object(table)) = (managed, one) else { return };
+        let history = self.metrics.histories.find(&source.label());
+        let history = history.as_deref();
+        let last = history.and_then(History::last_ms).map(rfc3339);
+        let some = |name: &'static str, count: u64| (count > 0).then(|| (name, Value::from(count)));
+        let counts = Outcome::ALL.iter().filter_map(|outcome| {
+            some(outcome.as_str(), history.map_or(0, |history| history.total(*outcome)))
+        });
+        let rejections = Reason::ALL.iter().filter_map(|reason| {
+            some(reason.as_str(), history.map_or(0, |history| history.rejected(*reason)))
+        });
+        table.insert(String::from("last_callback_at"), last.into());
+        table.insert(String::from("counts"), counts.collect());
+        table.insert(String::from("rejections"), rejections.collect());
+    }
+}
+
 /// Lists are pages, also those that are all on one.
 fn cursor() -> (String, Value) {
     (String::from("next_cursor"), Value::Null)
-}
-
-fn shown(state: &RunningConfig, managed: Managed, name: &str) -> Option<Response> {
-    let mut answer = json(&state.show(managed, name)?);
-    if let Some(version) = state.version(managed, name) {
-        put_header(&mut answer, header::ETAG, &format!("\"{}\"", version.0));
-    }
-    Some(answer)
 }
 
 fn put_header(answer: &mut Response, name: HeaderName, value: &str) {

@@ -326,8 +326,7 @@ fn rejects(console: &Console, lang: Lang, name: &str, history: &History) -> Opti
     }
     let share = rejected * 100 / all.max(1);
     let what = REJECTS.fill(lang, &[&name, &value::count(rejected), &value::count(all), &share]);
-    let counted =
-        Reason::ALL.iter().map(|reason| (console.tools.gate.refused(name, *reason), *reason));
+    let counted = Reason::ALL.iter().map(|reason| (history.rejected(*reason), *reason));
     let most = counted.max_by_key(|(count, _)| *count).filter(|(count, _)| *count > 0);
     let mostly = most
         .map(|(_, reason)| MOSTLY.fill(lang, &[&crate::console::words::reason(reason).of(lang)]));

@@ -1,11 +1,11 @@
-//! Rejected callbacks by reason, since the start.
+//! Rejected callbacks by reason, since counting began.
 
 use maud::{Markup, html};
 
 use super::Scope;
 use crate::console::app::Console;
 use crate::console::area::Area;
-use crate::console::components::{badge, table, value};
+use crate::console::components::{badge, table, time, value};
 use crate::console::fields::query;
 use crate::console::lang::Lang;
 use crate::console::text::texts;
@@ -13,7 +13,7 @@ use crate::sender::Reason;
 
 texts! {
     TITLE = "Rejections by reason", "按原因统计的拒绝";
-    CAPTION = "Since the start of this gateway", "自本网关启动以来";
+    CAPTION = "On all gateways, since {} UTC", "所有网关，自 {} UTC 起";
     EMPTY = "No callback was rejected.", "没有被拒绝的回调。";
     REASON = "Reason", "原因";
     COUNT = "Callbacks", "回调";
@@ -21,8 +21,10 @@ texts! {
 
 /// The section about rejected callbacks.
 pub fn section(console: &Console, lang: Lang, scope: &Scope<'_>) -> Markup {
-    let gate = &console.tools.gate;
-    let count = |reason| scope.names().map(|name| gate.refused(name, reason)).sum::<u64>();
+    let histories: Vec<_> = scope.histories(console).collect();
+    let count = |reason| histories.iter().map(|history| history.rejected(reason)).sum::<u64>();
+    let since = time::second(console.tools.metrics.histories.since_ms());
+    let caption = CAPTION.fill(lang, &[&since]);
     let mut all: Vec<(u64, Reason)> = Reason::ALL
         .iter()
         .map(|reason| (count(*reason), *reason))
@@ -39,7 +41,7 @@ pub fn section(console: &Console, lang: Lang, scope: &Scope<'_>) -> Markup {
     html! {
         section aria-labelledby="rejections" {
             h2 #rejections { (TITLE.of(lang)) }
-            (table::table(lang, CAPTION.of(lang), &[REASON, COUNT], &rows, EMPTY))
+            (table::table(lang, &caption, &[REASON, COUNT], &rows, EMPTY))
         }
     }
 }

@@ -1,0 +1,388 @@
+//! Open alerts, and which channel was notified of what. A value that is written to the ledger: it
+//! outlives the gateway, and the next one that leads goes on with it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::incident::{Detail, Incident, Key};
+use crate::clock::UnixMillis;
+use crate::config::{Alert, AlertCondition};
+
+/// Problems that are tracked: more at once have one cause. 1,000 take about 300 kB.
+const ENTRIES_MAX: usize = 1_000;
+
+/// How long a problem must be absent before its alert closes. Doubles each time it comes back.
+const CLOSE_AFTER: Duration = Duration::from_secs(10);
+/// The number of doublings: about an hour.
+const DOUBLINGS_MAX: u32 = 8;
+/// How long a closed alert is remembered, so that one that comes back closes later.
+const REMEMBER: Duration = Duration::from_secs(3600);
+
+/// The first pause after a notice could not be sent. It doubles up to the last.
+const AGAIN_FIRST: Duration = Duration::from_secs(10);
+const AGAIN_DOUBLINGS: u32 = 6;
+
+/// All alerts that are open or closed lately.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Board {
+    entries: BTreeMap<Key, Entry>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Entry {
+    problem: Incident,
+    /// Since when the problem is absent, while the alert is open.
+    #[serde(default)]
+    absent_ms: Option<UnixMillis>,
+    #[serde(default)]
+    closed_ms: Option<UnixMillis>,
+    /// How often it came back within the time that a closed alert is remembered.
+    #[serde(default)]
+    returns: u32,
+    /// By the name of the channel.
+    #[serde(default)]
+    told: BTreeMap<String, Told>,
+}
+
+/// The state of one channel.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Told {
+    /// When it was last notified that the problem is open; `None`: it knows of no problem.
+    open_ms: Option<UnixMillis>,
+    /// Notices that failed in a row.
+    #[serde(default)]
+    failures: u32,
+    /// When a failed notice is sent again.
+    #[serde(default)]
+    again_ms: UnixMillis,
+}
+
+/// A notice to be sent.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Notice {
+    pub(super) key: Key,
+    pub(super) kind: NoticeKind,
+    pub(super) since_ms: UnixMillis,
+    pub(super) detail: Detail,
+    /// The same for each try, another for each notice.
+    pub(super) id: String,
+}
+
+/// The content of a notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoticeKind {
+    Opened,
+    /// Still open.
+    Reminder,
+    Closed,
+}
+
+/// Whether a notice was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    Yes,
+    No,
+}
+
+impl Board {
+    /// The board as it was written; `None`: it cannot be read.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let entries: Vec<Entry> = serde_json::from_slice(bytes).ok()?;
+        let keyed = entries.into_iter().map(|entry| (entry.problem.key.clone(), entry));
+        Some(Self { entries: keyed.collect() })
+    }
+
+    /// The form that is written.
+    pub(super) fn write(&self) -> Vec<u8> {
+        let entries: Vec<&Entry> = self.entries.values().collect();
+        // Texts and numbers are always JSON.
+        serde_json::to_vec(&entries).unwrap_or_default()
+    }
+
+    /// Whether the same alerts are open, and the same channels were notified. Numbers that change
+    /// all the time are not worth a write.
+    pub(super) fn is_same_state(&self, other: &Self) -> bool {
+        let state = |entry: &Entry| (entry.closed_ms, entry.returns, entry.told.clone());
+        let states = |board: &Self| -> Vec<_> {
+            board.entries.iter().map(|(key, entry)| (key.clone(), state(entry))).collect()
+        };
+        states(self) == states(other)
+    }
+
+    /// Since when an alert is open; `None`: it is not.
+    pub(super) fn open_since(&self, key: &Key) -> Option<UnixMillis> {
+        let entry = self.entries.get(key).filter(|entry| entry.closed_ms.is_none())?;
+        Some(entry.problem.since_ms)
+    }
+
+    /// The open alerts that only the store could tell about.
+    pub(super) fn unseen(&self) -> Vec<Incident> {
+        let open = self.entries.values().filter(|entry| entry.closed_ms.is_none());
+        let of_store = |key: &Key| {
+            use AlertCondition::{Dead, Overdue, Quarantine, Refusals, Silent};
+            matches!(key.condition, Dead | Overdue | Quarantine | Refusals | Silent)
+        };
+        let open = open.filter(|entry| of_store(&entry.problem.key));
+        open.map(|entry| entry.problem.clone()).collect()
+    }
+
+    /// The number of open alerts of a condition.
+    pub(super) fn count(&self, condition: AlertCondition) -> usize {
+        let open = self.entries.values().filter(|entry| entry.closed_ms.is_none());
+        open.filter(|entry| entry.problem.key.condition == condition).count()
+    }
+
+    /// Opens, updates and closes alerts. Returns the number of problems that have no place.
+    pub(super) fn update(&mut self, problems: Vec<Incident>, now_ms: UnixMillis) -> usize {
+        let (mut left_out, mut present) = (0, BTreeMap::new());
+        for problem in problems {
+            // Of two gateways with the same problem the first one counts.
+            present.entry(problem.key.clone()).or_insert(problem);
+        }
+        for (key, entry) in &mut self.entries {
+            match present.remove(key) {
+                Some(problem) => entry.seen(problem),
+                None => entry.absent(now_ms),
+            }
+        }
+        self.entries.retain(|_, entry| !entry.is_over(now_ms));
+        for (key, problem) in present {
+            if self.entries.len() >= ENTRIES_MAX {
+                left_out += 1;
+                continue;
+            }
+            let entry = Entry {
+                problem,
+                absent_ms: None,
+                closed_ms: None,
+                returns: 0,
+                told: BTreeMap::new(),
+            };
+            self.entries.insert(key, entry);
+        }
+        left_out
+    }
+
+    /// The notices that `alert` is due.
+    pub(super) fn notices(&self, alert: &Alert, now_ms: UnixMillis) -> Vec<Notice> {
+        let wanted = self.entries.iter().filter(|(key, _)| alert.on.contains(&key.condition));
+        wanted.filter_map(|(key, entry)| entry.notice(key, alert, now_ms)).collect()
+    }
+
+    /// Notes whether a notice was sent.
+    pub(super) fn note(&mut self, alert: &Alert, notice: &Notice, sent: Sent, now_ms: UnixMillis) {
+        let Some(entry) = self.entries.get_mut(&notice.key) else { return };
+        let told = entry.told.entry(alert.name.clone()).or_default();
+        match (sent, notice.kind) {
+            (Sent::Yes, NoticeKind::Opened | NoticeKind::Reminder) => {
+                *told = Told { open_ms: Some(now_ms), ..Told::default() };
+            }
+            (Sent::Yes, NoticeKind::Closed) => *told = Told::default(),
+            (Sent::No, _) => {
+                let pause = AGAIN_FIRST * 2_u32.pow(told.failures.min(AGAIN_DOUBLINGS));
+                told.failures = told.failures.saturating_add(1);
+                told.again_ms = now_ms.saturating_add(millis(pause));
+            }
+        }
+    }
+
+    /// Forgets channels that are not configured any more.
+    pub(super) fn keep_channels(&mut self, alerts: &[Arc<Alert>]) {
+        for entry in self.entries.values_mut() {
+            entry.told.retain(|name, _| alerts.iter().any(|alert| alert.name == *name));
+        }
+    }
+}
+
+impl Notice {
+    /// The state that webhooks and logs show.
+    pub(super) fn state(&self) -> &'static str {
+        match self.kind {
+            NoticeKind::Opened | NoticeKind::Reminder => "open",
+            NoticeKind::Closed => "closed",
+        }
+    }
+}
+
+impl Entry {
+    fn seen(&mut self, problem: Incident) {
+        self.absent_ms = None;
+        if self.closed_ms.take().is_some() {
+            self.returns = self.returns.saturating_add(1);
+            self.problem = problem;
+            return;
+        }
+        // The time at which it opened stays.
+        self.problem.detail = problem.detail;
+        self.problem.since_ms = self.problem.since_ms.min(problem.since_ms);
+    }
+
+    fn absent(&mut self, now_ms: UnixMillis) {
+        if self.closed_ms.is_some() {
+            return;
+        }
+        let since = *self.absent_ms.get_or_insert(now_ms);
+        let after = CLOSE_AFTER * 2_u32.pow(self.returns.min(DOUBLINGS_MAX));
+        if now_ms.saturating_sub(since) >= millis(after) {
+            self.closed_ms = Some(now_ms);
+        }
+    }
+
+    /// Whether the entry can be forgotten.
+    fn is_over(&self, now_ms: UnixMillis) -> bool {
+        let is_told = self.told.values().any(|told| told.open_ms.is_some());
+        self.closed_ms
+            .is_some_and(|closed| !is_told && now_ms.saturating_sub(closed) >= millis(REMEMBER))
+    }
+
+    fn notice(&self, key: &Key, alert: &Alert, now_ms: UnixMillis) -> Option<Notice> {
+        let nothing = Told::default();
+        let told = self.told.get(&alert.name).unwrap_or(&nothing);
+        if told.again_ms > now_ms {
+            return None;
+        }
+        let kind = match (self.closed_ms, told.open_ms) {
+            (None, None) => NoticeKind::Opened,
+            (None, Some(at)) if now_ms.saturating_sub(at) >= millis(alert.remind) => {
+                NoticeKind::Reminder
+            }
+            (Some(_), Some(_)) => NoticeKind::Closed,
+            (None, Some(_)) | (Some(_), None) => return None,
+        };
+        let id = self.id_of(kind, told);
+        let (since_ms, detail) = (self.problem.since_ms, self.problem.detail.clone());
+        Some(Notice { key: key.clone(), kind, since_ms, detail, id })
+    }
+
+    /// A text that is the same for each try of one notice.
+    fn id_of(&self, kind: NoticeKind, told: &Told) -> String {
+        let (since, at) = (self.problem.since_ms, told.open_ms.unwrap_or(0));
+        let what = match kind {
+            NoticeKind::Opened => "open",
+            NoticeKind::Reminder => "remind",
+            NoticeKind::Closed => "close",
+        };
+        let text = format!("{:?} {since} {} {what} {at}", self.problem.key, self.returns);
+        let digest = <sha2::Sha256 as sha2::Digest>::digest(text);
+        format!("alt_{}", const_hex::encode(&digest[..16]))
+    }
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::incident::Subject;
+    use super::*;
+    use crate::config::{AlertChannel, AlertLanguage, Hook};
+    use crate::sender::Secret;
+
+    const SECOND: i64 = 1000;
+
+    fn alert(name: &str) -> Alert {
+        let hook = Hook { url: Secret::new(*b"http://h/"), secrets: Vec::new() };
+        Alert {
+            name: name.to_owned(),
+            channel: AlertChannel::Webhook(hook),
+            on: vec![AlertCondition::Dead],
+            language: AlertLanguage::English,
+            remind: Duration::from_secs(3600),
+        }
+    }
+
+    fn dead(count: u64) -> Incident {
+        let subject = Subject::Destination(String::from("game"));
+        Incident::new(AlertCondition::Dead, subject, 0, Detail::Dead { count })
+    }
+
+    fn kinds(board: &mut Board, alert: &Alert, now: i64) -> Vec<NoticeKind> {
+        let notices = board.notices(alert, now);
+        notices.iter().for_each(|notice| board.note(alert, notice, Sent::Yes, now));
+        notices.iter().map(|notice| notice.kind).collect()
+    }
+
+    #[test]
+    fn an_alert_opens_once_reminds_and_closes_once() {
+        let (mut board, channel) = (Board::default(), alert("a"));
+        let mut heard = Vec::new();
+        for second in (0..=7300).step_by(5) {
+            board.update(vec![dead(3)], second * SECOND);
+            let kinds = kinds(&mut board, &channel, second * SECOND);
+            heard.extend(kinds.into_iter().map(|kind| (second, kind)));
+            // It is written and read again at any time.
+            board = Board::read(&board.write()).unwrap();
+        }
+        assert_eq!(board.count(AlertCondition::Dead), 1);
+        for second in (7305..20_000).step_by(5) {
+            board.update(vec![], second * SECOND);
+            let kinds = kinds(&mut board, &channel, second * SECOND);
+            heard.extend(kinds.into_iter().map(|kind| (second, kind)));
+        }
+        let expected = [
+            (0, NoticeKind::Opened),
+            (3600, NoticeKind::Reminder),
+            (7200, NoticeKind::Reminder),
+            (7315, NoticeKind::Closed),
+        ];
+        assert_eq!(heard, expected);
+        assert_eq!(board, Board::default(), "and it is forgotten");
+    }
+
+    #[test]
+    fn one_that_comes_and_goes_is_not_a_flood() {
+        let (mut board, channel) = (Board::default(), alert("a"));
+        let mut count = 0;
+        for second in 0..86_400 {
+            let flaps = second % 40 < 20;
+            board.update(if flaps { vec![dead(1)] } else { vec![] }, second * SECOND);
+            count += kinds(&mut board, &channel, second * SECOND).len();
+        }
+        assert!(count < 30, "{count} notices in a day");
+    }
+
+    #[test]
+    fn a_notice_that_fails_is_sent_again_and_the_others_are_not() {
+        let (mut board, good, bad) = (Board::default(), alert("good"), alert("bad"));
+        board.update(vec![dead(1)], 0);
+        assert_eq!(kinds(&mut board, &good, 0), [NoticeKind::Opened]);
+        let first = board.notices(&bad, 0);
+        board.note(&bad, &first[0], Sent::No, 0);
+        assert_eq!((board.notices(&bad, 9999).len(), board.notices(&good, 9999).len()), (0, 0));
+        assert_eq!(board.notices(&bad, 10_000), first, "under the same id");
+        board.note(&bad, &first[0], Sent::No, 10_000);
+        assert_eq!(board.notices(&bad, 20_000), []);
+        assert_eq!(board.notices(&bad, 30_000).len(), 1);
+        // One that is over before it could be told is not told.
+        board.update(vec![], 31_000);
+        board.update(vec![], 61_000);
+        assert_eq!(board.notices(&bad, 100_000), []);
+        assert_eq!(kinds(&mut board, &good, 100_000), [NoticeKind::Closed]);
+    }
+
+    #[test]
+    fn numbers_alone_are_not_written() {
+        let (mut board, channel) = (Board::default(), alert("a"));
+        board.update(vec![dead(1)], 0);
+        let before = board.clone();
+        board.update(vec![dead(2)], 5000);
+        assert!(board.is_same_state(&before) && board != before);
+        kinds(&mut board, &channel, 5000);
+        assert!(!board.is_same_state(&before));
+    }
+
+    #[test]
+    fn there_is_a_bound() {
+        let mut board = Board::default();
+        let many = (0..ENTRIES_MAX + 7).map(|n| {
+            let subject = Subject::Destination(format!("d{n}"));
+            Incident::new(AlertCondition::Failing, subject, 0, Detail::Breaker)
+        });
+        assert_eq!(board.update(many.collect(), 0), 7);
+        assert!(board.write().len() < 400_000, "{}", board.write().len());
+    }
+}

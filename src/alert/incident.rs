@@ -1,0 +1,144 @@
+//! An incident: a condition, its subject, since when it holds, and the numbers that the text shows.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::UnixMillis;
+use crate::config::AlertCondition;
+
+/// A condition that holds now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Incident {
+    pub(super) key: Key,
+    pub(super) since_ms: UnixMillis,
+    pub(super) detail: Detail,
+}
+
+/// The identity of a problem: it is open once.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Key {
+    #[serde(with = "named")]
+    pub(super) condition: AlertCondition,
+    pub(super) subject: Subject,
+}
+
+/// The subject of a problem.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Subject {
+    Gateway,
+    Source(String),
+    Destination(String),
+    Sender(String),
+    Listener(String),
+}
+
+/// The facts behind a problem.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Detail {
+    /// Of `all` callbacks `rejected` were rejected.
+    Refusals {
+        rejected: u64,
+        all: u64,
+        usual_percent: u64,
+    },
+    /// The longest usual gap.
+    Silent {
+        usual_seconds: u64,
+    },
+    /// The status of the last attempt; `None`: no response. `Never`: nothing was ever delivered.
+    Failing {
+        status: Option<u16>,
+        past: Past,
+    },
+    Breaker,
+    Dead {
+        count: u64,
+    },
+    Overdue {
+        seconds: u64,
+        pending: u64,
+    },
+    Quarantine {
+        count: u64,
+    },
+    StoreNearlyFull {
+        free_mib: u64,
+        reserve_mib: u64,
+    },
+    StoreDamaged {
+        places: u64,
+    },
+    StoreStopped {
+        why: String,
+    },
+    Keys {
+        seconds: u64,
+    },
+    Certificate {
+        expires_ms: UnixMillis,
+    },
+    Reload,
+    /// Not a problem: a test of the channel.
+    Test,
+}
+
+/// Whether a destination ever took a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Past {
+    Never,
+    Delivered,
+}
+
+impl Incident {
+    pub(super) fn new(
+        condition: AlertCondition,
+        subject: Subject,
+        since_ms: UnixMillis,
+        detail: Detail,
+    ) -> Self {
+        Self { key: Key { condition, subject }, since_ms, detail }
+    }
+}
+
+impl Key {
+    /// The source, if the problem is about one.
+    pub(super) fn source(&self) -> Option<&str> {
+        match &self.subject {
+            Subject::Source(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The destination, if the problem is about one.
+    pub(super) fn destination(&self) -> Option<&str> {
+        match &self.subject {
+            Subject::Destination(name) => Some(name),
+            _ => None,
+        }
+    }
+}
+
+/// A condition by its name.
+mod named {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use crate::config::AlertCondition;
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    pub(super) fn serialize<S: Serializer>(
+        condition: &AlertCondition,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.serialize_str(condition.as_str())
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(
+        from: D,
+    ) -> Result<AlertCondition, D::Error> {
+        let name = String::deserialize(from)?;
+        AlertCondition::from_name(&name).ok_or_else(|| D::Error::custom("an unknown condition"))
+    }
+}

@@ -1,0 +1,58 @@
+//! Links to the console page that helps.
+
+use std::net::SocketAddr;
+
+use super::incident::{Key, Subject};
+use crate::config::{AlertCondition, Config};
+
+/// Where the console is: as configured, or at the admin listener.
+#[must_use]
+pub fn console_at(config: &Config, admin: SocketAddr) -> String {
+    if let Some(url) = &config.admin.public_url {
+        return url.clone();
+    }
+    if admin.ip().is_unspecified() {
+        // A listener on all addresses is reached by the name of its machine.
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let name = Some(name.trim()).filter(|name| !name.is_empty()).unwrap_or("localhost");
+        return format!("http://{name}:{}", admin.port());
+    }
+    format!("http://{admin}")
+}
+
+/// The page about a problem.
+pub(super) fn link(console: &str, key: &Key) -> String {
+    let path = match (key.condition, &key.subject) {
+        (AlertCondition::Refusals, Subject::Source(name)) => {
+            format!("callbacks?source={}&outcome=rejected", escaped(name))
+        }
+        (AlertCondition::Quarantine, Subject::Source(name)) => {
+            format!("held?source={}", escaped(name))
+        }
+        (AlertCondition::Dead, Subject::Destination(name)) => {
+            format!("dead-letters?destination={}", escaped(name))
+        }
+        (_, Subject::Source(name)) => format!("callbacks?source={}", escaped(name)),
+        (_, Subject::Destination(name)) => format!("destinations/{}", escaped(name)),
+        (_, Subject::Sender(name)) => format!("senders/{}", escaped(name)),
+        (_, Subject::Gateway | Subject::Listener(_)) => String::from("overview"),
+    };
+    format!("{console}/console/{path}")
+}
+
+/// A name in a URL: names of the management APIs have a slash in them.
+fn escaped(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                text.push(char::from(byte));
+            }
+            _ => {
+                text.push('%');
+                text.push_str(&const_hex::encode_upper([byte]));
+            }
+        }
+    }
+    text
+}

@@ -1,0 +1,213 @@
+//! The texts of alerts, in both languages side by side.
+
+use std::time::Duration;
+
+use super::board::{Notice, NoticeKind};
+use super::incident::{Detail, Key, Past, Subject};
+use crate::clock::{UnixMillis, rfc3339};
+use crate::config::{AlertLanguage, show};
+
+/// One sentence about a notice, without the link.
+pub(super) fn sentence(notice: &Notice, language: AlertLanguage) -> String {
+    let subject = subject(&notice.key, language);
+    let since = stamp(notice.since_ms);
+    match (language, notice.kind) {
+        (AlertLanguage::English, NoticeKind::Closed) => {
+            format!("Resolved: {}{}", subject, topic_en(&notice.detail))
+        }
+        (AlertLanguage::Chinese, NoticeKind::Closed) => {
+            format!("已恢复：{}{}", subject, topic_zh(&notice.detail))
+        }
+        (AlertLanguage::English, kind) => {
+            let still = if kind == NoticeKind::Reminder { "Still open: " } else { "" };
+            format!("{still}{subject}{} (since {since} UTC)", facts_en(&notice.detail))
+        }
+        (AlertLanguage::Chinese, kind) => {
+            let still = if kind == NoticeKind::Reminder { "仍未恢复：" } else { "" };
+            format!("{still}{subject}{}（自 {since} UTC 起）", facts_zh(&notice.detail))
+        }
+    }
+}
+
+/// The subject of an e-mail about these notices.
+#[cfg(feature = "email")]
+pub(super) fn title(notices: &[Notice], language: AlertLanguage) -> String {
+    match (notices, language) {
+        ([one], _) => format!("[Postern] {}", sentence(one, language)),
+        (many, AlertLanguage::English) => format!("[Postern] {} alerts", many.len()),
+        (many, AlertLanguage::Chinese) => format!("[Postern] {} 条告警", many.len()),
+    }
+}
+
+/// A line about notices that are left out.
+pub(super) fn more(count: usize, language: AlertLanguage) -> String {
+    match language {
+        AlertLanguage::English => format!("and {count} more"),
+        AlertLanguage::Chinese => format!("另有 {count} 条"),
+    }
+}
+
+fn subject(key: &Key, language: AlertLanguage) -> String {
+    let english = language == AlertLanguage::English;
+    match &key.subject {
+        Subject::Gateway if english => String::from("Postern"),
+        Subject::Gateway => String::from("Postern "),
+        Subject::Source(name) if english => format!("Source {name}"),
+        Subject::Source(name) => format!("来源 {name} "),
+        Subject::Destination(name) if english => format!("Destination {name}"),
+        Subject::Destination(name) => format!("投递目标 {name} "),
+        Subject::Sender(name) if english => format!("Sender {name}"),
+        Subject::Sender(name) => format!("发送方 {name} "),
+        Subject::Listener(name) if english => format!("Listener {name}"),
+        Subject::Listener(name) => format!("监听器 {name} "),
+    }
+}
+
+/// The problem, with its numbers.
+fn facts_en(detail: &Detail) -> String {
+    match detail {
+        Detail::Refusals { rejected, all, usual_percent } => format!(
+            " rejected {rejected} of {all} callbacks; usual are {usual_percent} %. Check its secrets and its sender file"
+        ),
+        Detail::Silent { usual_seconds } => format!(
+            " has had no callback for longer than usual; its usual gap is {}",
+            span(*usual_seconds)
+        ),
+        Detail::Failing { status, past } => {
+            let answer = match status {
+                Some(status) => format!("status {status}"),
+                None => String::from("no response"),
+            };
+            match past {
+                Past::Never => format!(" fails and has never taken a delivery: {answer}"),
+                Past::Delivered => format!(" fails: {answer}"),
+            }
+        }
+        Detail::Breaker => String::from(": its circuit breaker is open, deliveries wait"),
+        Detail::Dead { count } => format!(" has {count} dead letters"),
+        Detail::Overdue { seconds, pending } => {
+            format!(": the oldest of {pending} pending deliveries is overdue by {}", span(*seconds))
+        }
+        Detail::Quarantine { count } => {
+            format!(" has {count} callbacks in quarantine that wait for a decision")
+        }
+        Detail::StoreNearlyFull { free_mib, reserve_mib } => format!(
+            ": the disk of the store is nearly full: {free_mib} MiB are free, below {reserve_mib} MiB it accepts no callbacks"
+        ),
+        Detail::StoreDamaged { places } => {
+            format!(
+                ": the store is damaged in {places} places; see the runbook, PosternStoreDamaged"
+            )
+        }
+        Detail::StoreStopped { why } => format!(": the store accepts no callbacks: {why}"),
+        Detail::Keys { seconds } => format!(
+            ": its public keys could not be fetched for {}; callbacks with new keys are not accepted",
+            span(*seconds)
+        ),
+        Detail::Certificate { expires_ms } => {
+            format!(": its certificate expires at {} UTC", stamp(*expires_ms))
+        }
+        Detail::Reload => {
+            String::from(" did not apply the changed configuration; the log has the reason")
+        }
+        Detail::Test => String::from(" can send alerts to this channel: this is a test"),
+    }
+}
+
+fn facts_zh(detail: &Detail) -> String {
+    match detail {
+        Detail::Refusals { rejected, all, usual_percent } => format!(
+            "在 {all} 次回调中拒绝了 {rejected} 次，平时为 {usual_percent} %。请检查密钥和发送方文件"
+        ),
+        Detail::Silent { usual_seconds } => {
+            format!("超过平时的间隔没有收到回调，平时的间隔为 {}", span(*usual_seconds))
+        }
+        Detail::Failing { status, past } => {
+            let answer = match status {
+                Some(status) => format!("状态码 {status}"),
+                None => String::from("没有响应"),
+            };
+            match past {
+                Past::Never => format!("投递失败，且从未投递成功：{answer}"),
+                Past::Delivered => format!("投递失败：{answer}"),
+            }
+        }
+        Detail::Breaker => String::from("的熔断器已打开，投递正在等待"),
+        Detail::Dead { count } => format!("有 {count} 条死信"),
+        Detail::Overdue { seconds, pending } => {
+            format!("有 {pending} 条待投递，最早的已逾期 {}", span(*seconds))
+        }
+        Detail::Quarantine { count } => format!("有 {count} 条被隔离的回调等待处理"),
+        Detail::StoreNearlyFull { free_mib, reserve_mib } => format!(
+            "的存储磁盘即将写满：剩余 {free_mib} MiB，低于 {reserve_mib} MiB 时不再接收回调"
+        ),
+        Detail::StoreDamaged { places } => {
+            format!("的存储有 {places} 处损坏，请参阅运维手册 PosternStoreDamaged")
+        }
+        Detail::StoreStopped { why } => format!("的存储无法接收回调：{why}"),
+        Detail::Keys { seconds } => {
+            format!("的公钥集已有 {} 未能更新，使用新公钥的回调不会被接收", span(*seconds))
+        }
+        Detail::Certificate { expires_ms } => {
+            format!("的证书将于 {} UTC 到期", stamp(*expires_ms))
+        }
+        Detail::Reload => String::from("未能应用修改后的配置，原因见日志"),
+        Detail::Test => String::from("可以向此通道发送告警：这是一条测试消息"),
+    }
+}
+
+/// The end of the problem.
+fn topic_en(detail: &Detail) -> &'static str {
+    match detail {
+        Detail::Refusals { .. } => " rejects no more callbacks than usual",
+        Detail::Silent { .. } => " has had a callback again",
+        Detail::Failing { .. } => " takes deliveries again",
+        Detail::Breaker => ": its circuit breaker is closed",
+        Detail::Dead { .. } => " has no dead letters",
+        Detail::Overdue { .. } => " has no overdue deliveries",
+        Detail::Quarantine { .. } => " has nothing in quarantine",
+        Detail::StoreNearlyFull { .. } => ": the store has space again",
+        Detail::StoreDamaged { .. } => ": the store is not damaged any more",
+        Detail::StoreStopped { .. } => ": the store accepts callbacks again",
+        Detail::Keys { .. } => ": its public keys are up to date",
+        Detail::Certificate { .. } => ": its certificate was renewed",
+        Detail::Reload => " applied the configuration",
+        Detail::Test => ": the test is over",
+    }
+}
+
+fn topic_zh(detail: &Detail) -> &'static str {
+    match detail {
+        Detail::Refusals { .. } => "的拒绝比例恢复正常",
+        Detail::Silent { .. } => "重新收到回调",
+        Detail::Failing { .. } => "恢复投递",
+        Detail::Breaker => "的熔断器已关闭",
+        Detail::Dead { .. } => "已没有死信",
+        Detail::Overdue { .. } => "已没有逾期的投递",
+        Detail::Quarantine { .. } => "已没有被隔离的回调",
+        Detail::StoreNearlyFull { .. } => "的存储空间恢复正常",
+        Detail::StoreDamaged { .. } => "的存储不再损坏",
+        Detail::StoreStopped { .. } => "的存储恢复接收回调",
+        Detail::Keys { .. } => "的公钥集已更新",
+        Detail::Certificate { .. } => "的证书已更新",
+        Detail::Reload => "已应用配置",
+        Detail::Test => "的测试已结束",
+    }
+}
+
+/// A duration in its two largest units.
+fn span(seconds: u64) -> String {
+    let coarse = match seconds {
+        0..=119 => seconds,
+        120..=7199 => seconds / 60 * 60,
+        7200..=172_799 => seconds / 3600 * 3600,
+        _ => seconds / 86_400 * 86_400,
+    };
+    show(Duration::from_secs(coarse))
+}
+
+/// `2026-01-02 03:04:05`.
+fn stamp(ms: UnixMillis) -> String {
+    let text = rfc3339(ms);
+    text.get(..19).unwrap_or(&text).replace('T', " ")
+}

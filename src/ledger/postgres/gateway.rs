@@ -1,0 +1,75 @@
+//! The records of the gateways that share the tables. Times are those of the server's clock.
+
+use bytes::Bytes;
+
+use super::Core;
+use super::link::Session;
+use super::query_error::QueryError;
+use super::sql::NOW;
+use crate::ledger::upkeep::millis;
+use crate::ledger::{GatewayRecord, GatewayReport, GatewaySlot, LedgerError, NodeId};
+
+/// Tries to take a slot while others take theirs.
+const TRIES: usize = 16;
+
+impl Core {
+    /// Takes the lowest slot without a live gateway.
+    pub(super) async fn join_on(
+        &self,
+        session: &Session,
+        who: &NodeId,
+        ttl: std::time::Duration,
+    ) -> Result<GatewayRecord, QueryError> {
+        let (clock, who, ttl) = (self.clock.fixed(), who.as_str(), millis(ttl));
+        let take = format!(
+            "with free as (select slot from gateway where until_ms <= {NOW}
+                order by slot limit 1 for update skip locked)
+             update gateway g set node = $2, until_ms = {NOW} + $3 from free
+                where g.slot = free.slot returning g.slot, g.body"
+        );
+        let add = format!(
+            "insert into gateway (slot, node, until_ms, body)
+             select coalesce(max(slot) + 1, 0), $2, {NOW} + $3, '' from gateway
+             on conflict (slot) do nothing returning slot, body"
+        );
+        for _ in 0..TRIES {
+            for sql in [&take, &add] {
+                if let Some(row) = session.rows(sql, &[&clock, &who, &ttl]).await?.first() {
+                    let body: &[u8] = row.get(1);
+                    return Ok(record(row.get(0), false, body));
+                }
+            }
+        }
+        Err(LedgerError::Unavailable("the table gateway is busy".into()).into())
+    }
+
+    /// Writes a record, and returns those of the others; `None` if the slot has another gateway.
+    pub(super) async fn report_on(
+        &self,
+        session: &Session,
+        report: &GatewayReport,
+    ) -> Result<Option<Vec<GatewayRecord>>, QueryError> {
+        let slot = i32::try_from(report.slot.0).unwrap_or(i32::MAX);
+        let (clock, who, ttl) = (self.clock.fixed(), report.who.as_str(), millis(report.ttl));
+        let body: &[u8] = &report.body;
+        let sql = format!(
+            "update gateway set until_ms = {NOW} + $3, body = $4
+             where slot = $5 and node = $2 returning slot"
+        );
+        let own = session.rows(&sql, &[&clock, &who, &ttl, &body, &slot]).await?;
+        if own.is_empty() {
+            return Ok(None);
+        }
+        let sql = format!(
+            "select slot, until_ms > {NOW}, body from gateway where slot <> $2 order by slot"
+        );
+        let rows = session.rows(&sql, &[&clock, &slot]).await?;
+        let others = rows.iter().map(|row| record(row.get(0), row.get(1), row.get(2)));
+        Ok(Some(others.collect()))
+    }
+}
+
+fn record(slot: i32, is_live: bool, body: &[u8]) -> GatewayRecord {
+    let slot = GatewaySlot(u32::try_from(slot).unwrap_or(u32::MAX));
+    GatewayRecord { slot, is_live, body: Bytes::copy_from_slice(body) }
+}
