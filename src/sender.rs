@@ -47,7 +47,7 @@ pub use language::catalog::Catalog;
 pub use language::definition::{Basis, Precedence, Sender, SenderRetries, SenderRouting};
 pub use language::definition_error::DefinitionError;
 pub use language::event_condition::{EventCondition, Operand};
-pub use language::recipe::{LiveSecret, MaxAge, Recipe, Replay, Terms, UnusableValue};
+pub use language::recipe::{LiveSecret, MaxAge, Recipe, Replay, Terms, UnusableValue, Weak};
 pub use language::url::{Bracket, DotSegment, MacroUrl, Placeholder, UrlTemplate, Written};
 pub use language::vector::OwnedRequest;
 pub use request::Request;

@@ -15,7 +15,7 @@ use super::secret;
 use super::senders::{self, CUSTOM};
 use super::{Origin, Source, Superseded, limits, network, quarantine, secret_path, shown, unit};
 use crate::clock;
-use crate::sender::{Catalog, LiveSecret, Recipe, RepeatingSignature, Replay, Sender, Terms};
+use crate::sender::{Catalog, LiveSecret, Recipe, RepeatingSignature, Replay, Sender, Terms, Weak};
 
 pub(super) const KEYS: &[&str] = &[
     "name",
@@ -38,6 +38,7 @@ pub(super) const KEYS: &[&str] = &[
     "key_set_url",
     "confirmed",
     "replayable",
+    "weak",
     "quarantine",
     "route",
     "keep_events",
@@ -227,6 +228,10 @@ fn terms(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Terms {
         unsigned: section.take_or("unsigned", false, unit::switch),
         reply: section.take("reply", table).unwrap_or_default(),
         rewards: section.map("rewards", amount),
+        weak: match section.take_or("weak", false, unit::switch) {
+            true => Weak::Accepted,
+            false => Weak::Rejected,
+        },
         replayable: match section.take_or("replayable", false, unit::switch) {
             true => Replay::Accepted,
             false => Replay::Rejected,

@@ -140,6 +140,9 @@ fn example(sender: &Sender) -> String {
         let variable = setting.to_ascii_uppercase();
         lines.push(format!("{setting:<7} = \"env:{upper}_{variable}\""));
     }
+    if sender.weak.is_some() {
+        lines.push(String::from("weak    = true"));
+    }
     lines.join("\n")
 }
 
@@ -174,10 +177,14 @@ impl Reader<'_> {
         let methods: Vec<&str> = self.sender.methods.iter().map(http::Method::as_str).collect();
         let reads = strings(self.file.get("reads"));
         let reads = if reads.is_empty() { String::from("query") } else { reads.join(", ") };
-        vec![
+        let aliases = self.sender.aliases.join(", ");
+        let aliases =
+            (!aliases.is_empty()).then(|| vec![Cell::words("also known as"), Cell::words(aliases)]);
+        let rows = [
             vec![Cell::words("method"), Cell::code(methods.join(" or "))],
             vec![Cell::words("parameters in"), Cell::words(reads)],
-        ]
+        ];
+        rows.into_iter().chain(aliases).collect()
     }
 
     fn keys(&self) -> Rows {
@@ -196,6 +203,9 @@ impl Reader<'_> {
         };
         let settings = self.sender.settings.iter();
         let settings = settings.map(|(name, what)| vec![Cell::code(name), Cell::words(what)]);
+        let weak = self.sender.weak.iter();
+        let settings =
+            settings.chain(weak.map(|why| vec![Cell::code("weak = true"), Cell::words(why)]));
         std::iter::once(secrets).chain(settings).chain(self.key_set()).collect()
     }
 
@@ -274,6 +284,9 @@ impl Reader<'_> {
     }
 
     fn variants(&self) -> Rows {
+        if let Some(jws) = self.file.get("jws").and_then(as_table) {
+            return vec![token_row(&jws)];
+        }
         let base = table(self.file, "signature");
         let others = base.get("or").and_then(Value::as_array).cloned().unwrap_or_default();
         let mut rows: Rows = Vec::new();
@@ -322,6 +335,9 @@ impl Reader<'_> {
                 "Keep the source name secret, or accept callbacks only from known addresses \
                  (`allow`).",
             );
+        }
+        if self.sender.weak.is_some() {
+            cares.push("The signature is weak: set `weak = true`, and do not rely on it alone.");
         }
         if self.sender.variants.iter().any(|variant| variant.with.first == First::Equal) {
             cares.push("Accept callbacks only over HTTPS: they contain the secret itself.");
@@ -385,6 +401,8 @@ impl Reader<'_> {
             row("with", "cipher"),
             row("key", "key"),
             row("iv", "initialisation vector in"),
+            row("nonce", "nonce"),
+            row("aad", "authenticated beside it"),
             row("frame", "ends with"),
             row("reads", "format"),
             row("when", "condition"),
@@ -474,11 +492,34 @@ impl Reader<'_> {
     }
 }
 
+/// The row of a token.
+fn token_row(jws: &Table) -> Vec<Cell> {
+    let say = |key: &str| strings(jws.get(key)).join(" or ");
+    let of = say("of");
+    let key = match say("key").as_str() {
+        "x5c" => String::from("certificates in its header that lead to a pinned root"),
+        "list" => String::from("a key of the sender's list"),
+        key => key.to_owned(),
+    };
+    let mut why = vec![format!("key: {key}")];
+    for (name, claim) in table(jws, "claims") {
+        why.push(format!("{name} is {}", strings(Some(&claim)).join(" or ")));
+    }
+    vec![
+        Cell::words("1"),
+        Cell::code(format!("{of}, a JSON Web Signature")),
+        Cell::words(say("alg")),
+        Cell::code(of),
+        Cell::words(why.join("; ")),
+    ]
+}
+
 /// The parameters that are signed as a list, in brief.
 fn pairs_of(pairs: &Table) -> String {
     let which = strings(pairs.get("which"));
     let which = match which.as_slice() {
         [one] if one == "query" => String::from("all of the query"),
+        [one] if one == "form" => String::from("all of the form"),
         [one] if one == "all" => String::from("all of query and form"),
         [one] if one == "pasted" => String::from("the pasted parameters"),
         names => names.join(" "),

@@ -491,6 +491,7 @@ impl Callback<'_> {
             Gateway::Url => {
                 Some(Cow::Owned([self.request.base.as_bytes(), self.request.target].concat()))
             }
+            Gateway::Path => Some(self.path()),
             Gateway::Method => text(self.request.method.as_str()),
             Gateway::Now => Some(Cow::Owned(self.now(spot, context).into_bytes())),
             Gateway::Signed => {
@@ -513,6 +514,20 @@ impl Callback<'_> {
                 self.put_spot(&plain, context, &mut out).ok()?;
                 Some(Cow::Owned(out))
             }
+        }
+    }
+
+    /// The path as the sender sees it: that of `public_url`, if it has one, and that of the target.
+    fn path(&self) -> Cow<'_, [u8]> {
+        let authority = self.request.base.find("://").map_or(0, |at| at + 3);
+        let front = self.request.base[authority..]
+            .find('/')
+            .map_or("", |at| self.request.base[authority + at..].trim_end_matches('/'));
+        let target = self.request.target;
+        let path = &target[..memchr::memchr(b'?', target).unwrap_or(target.len())];
+        match front {
+            "" => Cow::Borrowed(path),
+            front => Cow::Owned([front.as_bytes(), path].concat()),
         }
     }
 

@@ -97,15 +97,17 @@ impl Effect {
 pub enum AmountUnit {
     /// 0.01 yuan.
     Fen,
-    /// 0.01 dollar, euro or similar.
+    /// The smallest unit of the currency: 0.01 dollar or euro, one yen.
     Cent,
+    /// A thousandth of a unit.
+    Milli,
     /// A millionth of a unit.
     Micro,
 }
 
 impl AmountUnit {
     /// Every unit.
-    pub const ALL: [Self; 3] = [Self::Fen, Self::Cent, Self::Micro];
+    pub const ALL: [Self; 4] = [Self::Fen, Self::Cent, Self::Milli, Self::Micro];
 
     /// The word in sender files and events.
     #[must_use]
@@ -113,6 +115,7 @@ impl AmountUnit {
         match self {
             Self::Fen => "fen",
             Self::Cent => "cent",
+            Self::Milli => "milli",
             Self::Micro => "micro",
         }
     }

@@ -2,7 +2,9 @@
 
 mod compile;
 
+use crate::sender::crypto::certificate::ChainRule;
 use crate::sender::crypto::digest::{self, Algorithm, Hasher, Output, Start};
+use crate::sender::crypto::jws::JwsAlgorithm;
 use crate::sender::crypto::public_key::{PublicKey, Scheme};
 use crate::sender::language::bound::{Bound, Gate, Gateway, Input};
 use crate::sender::language::coverage::Signed;
@@ -30,6 +32,8 @@ pub(in crate::sender) struct SignatureVariant {
     pub(in crate::sender) with: Chain,
     /// Where a private key signs what the chain makes.
     pub(in crate::sender) public: Option<Public>,
+    /// The algorithm that the header of a token has to name.
+    pub(in crate::sender) token: Option<JwsAlgorithm>,
     /// The key, to rebuild it.
     pub(in crate::sender) key: Text<Bound>,
     /// For each secret the keyed state, where the chain starts with an HMAC.
@@ -77,7 +81,7 @@ pub(in crate::sender) const SORTED_PART_BYTES_MAX: usize = 32;
 pub(in crate::sender) enum PartSize {
     /// A nonce or a time.
     Bounded,
-    /// The secret, or a sealed message.
+    /// The secret, a sealed message, or a JSON object.
     Any,
 }
 
@@ -96,6 +100,8 @@ pub(in crate::sender) enum Keys {
     List,
     /// One for each secret; `None` where the secret is none of these keys.
     Secrets(Vec<Option<PublicKey>>),
+    /// That of the certificates in the header of a token.
+    Certificates(ChainRule),
 }
 
 /// Bytes of a signature: that of an RSA key of 8192 bits.
@@ -211,9 +217,9 @@ impl Public {
         variant.is_signature(self.scheme, key, message, supplied)
     }
 
-    /// Whether its key is one of the sender's list.
+    /// Whether its key is the sender's own, of a list or of certificates, and no secret.
     pub(in crate::sender) fn is_listed(&self) -> bool {
-        matches!(self.keys, Keys::List)
+        matches!(self.keys, Keys::List | Keys::Certificates(_))
     }
 }
 
@@ -239,7 +245,7 @@ impl SignatureVariant {
     /// Whether the secret at `index` can be used with it.
     pub(in crate::sender) fn can_use(&self, index: usize) -> bool {
         match self.public.as_ref().map(|public| &public.keys) {
-            Some(Keys::List) => return true,
+            Some(Keys::List | Keys::Certificates(_)) => return true,
             Some(Keys::Secrets(keys)) => return keys.get(index).is_some_and(Option::is_some),
             None => {}
         }

@@ -42,6 +42,8 @@ pub enum KeySetError {
     Repeated,
     /// No usable key.
     NoKey,
+    /// A private key, or a secret one: nothing that such a list has can be trusted.
+    Private,
 }
 
 impl fmt::Display for KeySetError {
@@ -51,6 +53,7 @@ impl fmt::Display for KeySetError {
             Self::TooMany => "the answer has more than 64 keys",
             Self::Repeated => "the answer has two keys under one id",
             Self::NoKey => "the answer has no key that can be used",
+            Self::Private => "the answer has a private or secret key",
         })
     }
 }
@@ -104,13 +107,21 @@ pub struct KeyList {
     pub(in crate::sender) url: Uri,
     pub(in crate::sender) origin: UrlOrigin,
     pub(in crate::sender) headers: Vec<(HeaderName, Text<Bound>)>,
-    pub(in crate::sender) entries: String,
-    pub(in crate::sender) id: String,
-    pub(in crate::sender) key: String,
+    pub(in crate::sender) form: KeyListForm,
     pub(in crate::sender) keep: Duration,
     pub(in crate::sender) pick: Bound,
     pub(in crate::sender) kinds: SmallVec<[super::public_key::KeyKind; 2]>,
     pub(in crate::sender) identity: [u8; 32],
+}
+
+/// How a list is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::sender) enum KeyListForm {
+    /// A list of objects: the member of the answer that is the list, and those of an entry that are
+    /// its id and its key.
+    Members { entries: String, id: String, key: String },
+    /// A JSON Web Key Set (RFC 7517), and the algorithms that its keys may be for.
+    Jwks { algorithms: Vec<&'static str> },
 }
 
 /// Who wrote the URL of a list.
@@ -177,10 +188,17 @@ impl KeyList {
     /// keys of kinds that they do not sign with yet.
     pub fn read(&self, answer: &[u8]) -> Result<KeySet, KeySetError> {
         let answer: Value = serde_json::from_slice(answer).map_err(|_| KeySetError::NoList)?;
-        let list = answer.get(&self.entries).and_then(Value::as_array);
+        let entries = match &self.form {
+            KeyListForm::Members { entries, .. } => entries,
+            KeyListForm::Jwks { .. } => "keys",
+        };
+        let list = answer.get(entries).and_then(Value::as_array);
         let list = list.ok_or(KeySetError::NoList)?;
         if list.len() > KEYS_MAX {
             return Err(KeySetError::TooMany);
+        }
+        if matches!(self.form, KeyListForm::Jwks { .. }) && list.iter().any(is_private) {
+            return Err(KeySetError::Private);
         }
         let mut set = KeySet::default();
         for entry in list {
@@ -197,15 +215,31 @@ impl KeyList {
     }
 
     fn entry(&self, entry: &Value) -> Option<(String, PublicKey)> {
-        let id = match entry.get(&self.id)? {
-            Value::String(text) => text.clone(),
-            Value::Number(number) if number.is_u64() => number.to_string(),
-            _ => return None,
+        let (id, key) = match &self.form {
+            KeyListForm::Members { id, key, .. } => {
+                let id = match entry.get(id)? {
+                    Value::String(text) => text.clone(),
+                    Value::Number(number) if number.is_u64() => number.to_string(),
+                    _ => return None,
+                };
+                (id, PublicKey::read(entry.get(key)?.as_str()?.as_bytes())?)
+            }
+            KeyListForm::Jwks { algorithms } => {
+                let word = |name: &str| entry.get(name).map(|value| value.as_str().unwrap_or(""));
+                let is_for = word("use").is_none_or(|word| word == "sig")
+                    && word("alg").is_none_or(|word| algorithms.contains(&word));
+                let key = PublicKey::of_jwk(entry).filter(|_| is_for)?;
+                (entry.get("kid")?.as_str()?.to_owned(), key)
+            }
         };
-        let key = PublicKey::read(entry.get(&self.key)?.as_str()?.as_bytes())?;
         let sound = !id.is_empty() && id.len() <= KEY_ID_MAX && self.kinds.contains(&key.kind());
         sound.then_some((id, key))
     }
+}
+
+/// Whether an entry of a JSON Web Key Set is more than public.
+fn is_private(entry: &Value) -> bool {
+    entry.get("d").is_some() || entry.get("k").is_some() || entry.get("kty") == Some(&"oct".into())
 }
 
 /// The identity of a list.

@@ -6,32 +6,49 @@
 
 use std::borrow::Cow;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::signature::{
-    ECDSA_P256_SHA256_ASN1, ED25519, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256,
-    UnparsedPublicKey, VerificationAlgorithm,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519,
+    RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PSS_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm,
 };
-use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 
+use super::der::{Der, SEQUENCE, element, integer};
 use crate::sender::request::encoding;
 
-/// The scheme of a signature with a private key. Each hashes the text with SHA-256, except
-/// Ed25519, which has a digest of its own.
+/// The scheme of a signature with a private key. Each hashes the text with SHA-256, except the one
+/// on P-384, which takes SHA-384, and Ed25519, which has a digest of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Scheme {
     /// ECDSA on P-256; the signature is DER.
     EcdsaP256,
+    /// ECDSA on P-256; the signature is two numbers of 32 bytes.
+    EcdsaP256Raw,
+    /// ECDSA on P-384; the signature is two numbers of 48 bytes.
+    EcdsaP384Raw,
     /// RSA-PSS; the salt is as long as the digest.
     RsaPss,
     /// RSA with the padding of PKCS #1 v1.5.
     RsaPkcs1,
+    /// RSA with the padding of PKCS #1 v1.5 and SHA-1, also with keys of 1024 bits: weak.
+    RsaPkcs1Sha1,
     /// Ed25519.
     Ed25519,
 }
 
 impl Scheme {
-    pub(in crate::sender) const ALL: [Self; 4] =
-        [Self::EcdsaP256, Self::RsaPss, Self::RsaPkcs1, Self::Ed25519];
+    pub(in crate::sender) const ALL: [Self; 7] = [
+        Self::EcdsaP256,
+        Self::EcdsaP256Raw,
+        Self::EcdsaP384Raw,
+        Self::RsaPss,
+        Self::RsaPkcs1,
+        Self::RsaPkcs1Sha1,
+        Self::Ed25519,
+    ];
 
     /// The scheme called `name` in a sender file.
     pub(in crate::sender) fn from_name(name: &str) -> Option<Self> {
@@ -42,8 +59,11 @@ impl Scheme {
     pub(in crate::sender) fn name(self) -> &'static str {
         match self {
             Self::EcdsaP256 => "ecdsa_p256",
+            Self::EcdsaP256Raw => "ecdsa_p256_raw",
+            Self::EcdsaP384Raw => "ecdsa_p384_raw",
             Self::RsaPss => "rsa_pss",
             Self::RsaPkcs1 => "rsa_pkcs1",
+            Self::RsaPkcs1Sha1 => "rsa_pkcs1_sha1",
             Self::Ed25519 => "ed25519",
         }
     }
@@ -51,17 +71,31 @@ impl Scheme {
     /// The kind of key that it takes.
     pub(in crate::sender) fn kind(self) -> KeyKind {
         match self {
-            Self::EcdsaP256 => KeyKind::P256,
-            Self::RsaPss | Self::RsaPkcs1 => KeyKind::Rsa,
+            Self::EcdsaP256 | Self::EcdsaP256Raw => KeyKind::P256,
+            Self::EcdsaP384Raw => KeyKind::P384,
+            Self::RsaPss | Self::RsaPkcs1 | Self::RsaPkcs1Sha1 => KeyKind::Rsa,
             Self::Ed25519 => KeyKind::Ed25519,
         }
+    }
+
+    /// Whether it takes keys of that kind.
+    pub(in crate::sender) fn takes(self, kind: KeyKind) -> bool {
+        kind == self.kind() || (self.is_weak() && kind == KeyKind::WeakRsa)
+    }
+
+    /// Whether forging it is within reach: only a source that says `weak = true` accepts it.
+    pub(in crate::sender) fn is_weak(self) -> bool {
+        self == Self::RsaPkcs1Sha1
     }
 
     fn algorithm(self) -> &'static dyn VerificationAlgorithm {
         match self {
             Self::EcdsaP256 => &ECDSA_P256_SHA256_ASN1,
+            Self::EcdsaP256Raw => &ECDSA_P256_SHA256_FIXED,
+            Self::EcdsaP384Raw => &ECDSA_P384_SHA384_FIXED,
             Self::RsaPss => &RSA_PSS_2048_8192_SHA256,
             Self::RsaPkcs1 => &RSA_PKCS1_2048_8192_SHA256,
+            Self::RsaPkcs1Sha1 => &RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY,
             Self::Ed25519 => &ED25519,
         }
     }
@@ -73,7 +107,7 @@ impl Scheme {
         message: &[u8],
         signature: &[u8],
     ) -> bool {
-        let fits = key.kind == self.kind();
+        let fits = self.takes(key.kind);
         fits && UnparsedPublicKey::new(self.algorithm(), &key.bytes)
             .verify(message, signature)
             .is_ok()
@@ -85,8 +119,12 @@ impl Scheme {
 pub(in crate::sender) enum KeyKind {
     /// A point of P-256.
     P256,
+    /// A point of P-384.
+    P384,
     /// An RSA key of 2048 to 8192 bits.
     Rsa,
+    /// An RSA key of 1024 to 2047 bits.
+    WeakRsa,
     /// A key of Ed25519.
     Ed25519,
 }
@@ -106,9 +144,11 @@ const LAYERS_MAX: usize = 2;
 const WRITTEN_MAX: usize = 8 * 1024;
 
 const PEM_HEAD: &[u8] = b"-----BEGIN ";
+const CERTIFICATE_HEAD: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 impl PublicKey {
-    /// Reads a `SubjectPublicKeyInfo`: DER, PEM, or either in base64.
+    /// Reads a `SubjectPublicKeyInfo`: DER, PEM, or either in base64; or a certificate in PEM or its
+    /// base64, of which only the key counts: a key that somebody has pinned does not end.
     pub(in crate::sender) fn read(written: &[u8]) -> Option<Self> {
         let mut text = Cow::Borrowed(written);
         for _ in 0..=LAYERS_MAX {
@@ -119,6 +159,9 @@ impl PublicKey {
                 return Some(key);
             }
             let trimmed = text.trim_ascii();
+            if trimmed.starts_with(CERTIFICATE_HEAD) {
+                return Self::of_certificate(&CertificateDer::from_pem_slice(trimmed).ok()?);
+            }
             if trimmed.starts_with(PEM_HEAD) {
                 let der = SubjectPublicKeyInfoDer::from_pem_slice(trimmed).ok()?;
                 return Self::from_spki(&der);
@@ -137,7 +180,12 @@ impl PublicKey {
         if bare {
             return Some(Self { kind: KeyKind::Ed25519, bytes: written.into() });
         }
-        Self::read(written).filter(|key| key.kind == scheme.kind())
+        Self::read(written).filter(|key| scheme.takes(key.kind))
+    }
+
+    fn of_certificate(der: &CertificateDer<'_>) -> Option<Self> {
+        let certificate = webpki::EndEntityCert::try_from(der).ok()?;
+        Self::from_spki(&certificate.subject_public_key_info())
     }
 
     /// Reads the DER of a `SubjectPublicKeyInfo`, whole.
@@ -152,12 +200,40 @@ impl PublicKey {
             return None;
         }
         let (kind, sound) = match algorithm {
-            P256 => (KeyKind::P256, bytes.len() == POINT_LEN && bytes[0] == UNCOMPRESSED),
-            RSA => (KeyKind::Rsa, is_rsa(bytes)),
+            P256 => (KeyKind::P256, is_point(bytes, P256_BYTES)),
+            P384 => (KeyKind::P384, is_point(bytes, P384_BYTES)),
+            RSA if is_rsa(bytes, WEAK_MODULUS) => (KeyKind::WeakRsa, true),
+            RSA => (KeyKind::Rsa, is_rsa(bytes, MODULUS)),
             ED25519_ID => (KeyKind::Ed25519, bytes.len() == ED25519_LEN),
             _ => return None,
         };
         sound.then(|| Self { kind, bytes: bytes.into() })
+    }
+
+    /// Reads an entry of a JSON Web Key Set (RFC 7517): `kty` EC, RSA or OKP.
+    pub(in crate::sender) fn of_jwk(entry: &serde_json::Value) -> Option<Self> {
+        let text = |name: &str| entry.get(name).and_then(serde_json::Value::as_str);
+        let bytes = |name: &str| URL_SAFE_NO_PAD.decode(text(name)?).ok();
+        let point = |len: usize| {
+            let point = [vec![UNCOMPRESSED], bytes("x")?, bytes("y")?].concat();
+            let has_len = |name| bytes(name).is_some_and(|one| one.len() == len);
+            (has_len("x") && has_len("y")).then(|| point.into_boxed_slice())
+        };
+        let (kind, bytes) = match (text("kty")?, text("crv")) {
+            ("EC", Some("P-256")) => (KeyKind::P256, point(P256_BYTES)?),
+            ("EC", Some("P-384")) => (KeyKind::P384, point(P384_BYTES)?),
+            ("OKP", Some("Ed25519")) => {
+                let key = bytes("x").filter(|key| key.len() == ED25519_LEN)?;
+                (KeyKind::Ed25519, key.into())
+            }
+            ("RSA", _) => {
+                let der =
+                    element(SEQUENCE, &[integer(&bytes("n")?)?, integer(&bytes("e")?)?].concat())?;
+                (KeyKind::Rsa, Some(der).filter(|der| is_rsa(der, MODULUS))?.into())
+            }
+            _ => return None,
+        };
+        Some(Self { kind, bytes })
     }
 
     /// Its kind.
@@ -168,13 +244,14 @@ impl PublicKey {
 
 // === DER ===
 
-const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
-const SEQUENCE: u8 = 0x30;
 
 /// The whole `AlgorithmIdentifier` of `id-ecPublicKey` on `prime256v1`: another curve is another
 /// algorithm.
 const P256: &[u8] = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
+
+/// The same on `secp384r1`.
+const P384: &[u8] = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22";
 
 /// The identifier of `rsaEncryption`, whose parameters are NULL.
 const RSA: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
@@ -182,58 +259,34 @@ const RSA: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
 /// The identifier of `id-Ed25519`, which has no parameters.
 const ED25519_ID: &[u8] = b"\x06\x03\x2b\x65\x70";
 
-/// Bytes of a point that is not compressed, its mark included.
-const POINT_LEN: usize = 65;
+/// Bytes of a coordinate.
+const P256_BYTES: usize = 32;
+const P384_BYTES: usize = 48;
 const UNCOMPRESSED: u8 = 0x04;
 const ED25519_LEN: usize = 32;
 
 /// Bytes of the modulus of an RSA key: 2048 to 8192 bits.
 const MODULUS: std::ops::RangeInclusive<usize> = 256..=1024;
 
-/// Whether `der` is an `RSAPublicKey`, whole, of a size that is taken.
-fn is_rsa(der: &[u8]) -> bool {
+/// The same of a weak key: 1024 to 2047 bits.
+const WEAK_MODULUS: std::ops::RangeInclusive<usize> = 128..=255;
+
+/// Whether `bytes` are an uncompressed point with coordinates of `len` bytes.
+fn is_point(bytes: &[u8], len: usize) -> bool {
+    bytes.len() == 2 * len + 1 && bytes[0] == UNCOMPRESSED
+}
+
+/// Whether `der` is an `RSAPublicKey`, whole, with a modulus of so many bytes.
+fn is_rsa(der: &[u8], modulus_bytes: std::ops::RangeInclusive<usize>) -> bool {
     let read = || {
         let mut outer = Der(der);
         let mut pair = Der(outer.take(SEQUENCE)?);
         let modulus = pair.take_positive()?;
         let exponent = pair.take_positive()?;
         let whole = outer.0.is_empty() && pair.0.is_empty();
-        Some(whole && MODULUS.contains(&modulus.len()) && exponent.len() <= 4)
+        Some(whole && modulus_bytes.contains(&modulus.len()) && exponent.len() <= 4)
     };
     read().unwrap_or(false)
-}
-
-/// The rest of a DER text.
-struct Der<'d>(&'d [u8]);
-
-impl<'d> Der<'d> {
-    /// The content of the next element, which has to be a `tag` of a definite length in its
-    /// shortest form.
-    fn take(&mut self, tag: u8) -> Option<&'d [u8]> {
-        let (head, rest) = self.0.split_first_chunk::<2>()?;
-        let (len, rest) = match (head[1], rest) {
-            _ if head[0] != tag => return None,
-            (len @ 0..=0x7f, rest) => (usize::from(len), rest),
-            (0x81, [len @ 0x80..=0xff, rest @ ..]) => (usize::from(*len), rest),
-            (0x82, [high @ 1..=0xff, low, rest @ ..]) => {
-                (usize::from(u16::from_be_bytes([*high, *low])), rest)
-            }
-            _ => return None,
-        };
-        let (content, rest) = rest.split_at_checked(len)?;
-        self.0 = rest;
-        Some(content)
-    }
-
-    /// The bytes of the next element, an INTEGER over zero in its shortest form, without the zero
-    /// that keeps it positive.
-    fn take_positive(&mut self) -> Option<&'d [u8]> {
-        match self.take(INTEGER)? {
-            [0, rest @ ..] if rest.first().is_some_and(|first| *first >= 0x80) => Some(rest),
-            bytes @ [0x01..=0x7f, ..] => Some(bytes),
-            _ => None,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -246,6 +299,9 @@ pub(in crate::sender) mod tests {
         let pkcs1 = rsa_pair().public_key().as_ref().to_vec();
         spki(RSA, &pkcs1)
     }
+
+    /// Bytes of a point of P-256, its mark included.
+    const POINT_LEN: usize = 2 * P256_BYTES + 1;
 
     pub(in crate::sender) fn rsa_pair() -> ring::signature::RsaKeyPair {
         let pk8 = include_bytes!("../../../fixtures/keys/test-rsa-2048.pk8");
@@ -335,11 +391,58 @@ pub(in crate::sender) mod tests {
             let is_edwards = scheme == Scheme::Ed25519;
             assert_eq!(PublicKey::read_for(scheme, &bare).is_some(), is_edwards);
             let point = PublicKey::read_for(scheme, &der(POINT));
-            assert_eq!(point.is_some(), scheme == Scheme::EcdsaP256);
+            assert_eq!(point.is_some(), scheme.kind() == KeyKind::P256);
             let rsa = PublicKey::read_for(scheme, &rsa_spki());
             assert_eq!(rsa.is_some(), scheme.kind() == KeyKind::Rsa);
             let key = PublicKey::read(&der(POINT)).unwrap();
             assert!(!scheme.verifies(&key, b"message", b""), "{scheme:?}");
+        }
+    }
+
+    /// The leaf of the test data of Apple's libraries.
+    #[test]
+    fn the_key_of_a_certificate_is_read() {
+        let leaf = "MIIBoDCCAUagAwIBAgIBCzAKBggqhkjOPQQDAjBNMQswCQYDVQQGEwJVUzETMBEGA1UECAwKQ2FsaWZvcm5pYTESMBAGA1UEBwwJQ3VwZXJ0aW5vMRUwEwYDVQQKDAxJbnRlcm1lZGlhdGUwHhcNMjMwMTA0MTYzNzMxWhcNMzIxMjMxMTYzNzMxWjBFMQswCQYDVQQGEwJVUzETMBEGA1UECAwKQ2FsaWZvcm5pYTESMBAGA1UEBwwJQ3VwZXJ0aW5vMQ0wCwYDVQQKDARMZWFmMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE4rWBxGmFbnPIPQI0zsBKzLxsj8pD2vqbr0yPISUx2WQyxmrNql9fhK8YEEyYFV7++p5i4YUSR/o9uQIgCPIhrKMfMB0wCQYDVR0TBAIwADAQBgoqhkiG92NkBgsBBAITADAKBggqhkjOPQQDAgNIADBFAiEAkiEZkoFMkj4gXn+Q9jXQZMjZ2gnjZ3aM8NYrgfTUivQCIDJYZ0FaLe7nSIU2LWLTk5tXTCc4E8GJSYf/sYRxEFie";
+        let pem = format!("-----BEGIN CERTIFICATE-----\n{leaf}\n-----END CERTIFICATE-----\n");
+        assert_eq!(PublicKey::read(pem.as_bytes()).unwrap().kind(), KeyKind::P256);
+        let packed = encoding::base64(pem.as_bytes());
+        assert_eq!(PublicKey::read(packed.as_bytes()), PublicKey::read(pem.as_bytes()));
+        assert_eq!(PublicKey::read(pem.replace("MIIB", "MIIC").as_bytes()), None);
+    }
+
+    #[test]
+    fn keys_of_a_set_are_built_from_their_numbers() {
+        let rsa = PublicKey::read(&rsa_spki()).unwrap();
+        let mut pair = Der(&rsa.bytes);
+        let mut numbers = Der(pair.take(SEQUENCE).unwrap());
+        let mut number = || URL_SAFE_NO_PAD.encode(numbers.take_positive().unwrap());
+        let (n, e) = (number(), number());
+        let jwk = |n: &str| PublicKey::of_jwk(&serde_json::json!({"kty": "RSA", "n": n, "e": e}));
+        assert_eq!(jwk(&n), Some(rsa));
+        for wrong in ["", "AQAB", &n[4..n.len() / 2], "not base64!"] {
+            assert_eq!(jwk(wrong), None, "{wrong}");
+        }
+        let edwards = URL_SAFE_NO_PAD.encode([7; ED25519_LEN]);
+        let okp = serde_json::json!({"kty": "OKP", "crv": "Ed25519", "x": edwards});
+        assert_eq!(PublicKey::of_jwk(&okp).unwrap().kind(), KeyKind::Ed25519);
+        for other in [
+            serde_json::json!({"kty": "oct", "k": "AA"}),
+            serde_json::json!({"kty": "EC", "crv": "P-521", "x": "AA", "y": "AA"}),
+            serde_json::json!({"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}),
+            serde_json::json!({"kty": 1}),
+            serde_json::json!([]),
+        ] {
+            assert_eq!(PublicKey::of_jwk(&other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_weak_key_is_for_the_weak_scheme_alone() {
+        let weak = "MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQCmreYIkPwVovKR8rLHWlFVw7YDfm9uQOJKL89Smt6ypXGVdrAKKl0wNYc3/jecAoPi2ylChfa2iRu5gunJyNmpWZzlCNRIau55fxGW0XEu553IiprOZcaw5OuYGlf60ga8QT6qToP0/dpiL/ZbmNUO9kUhosIjEu22uFgR+5cYyQIDAQAB";
+        assert_eq!(PublicKey::read(weak.as_bytes()).unwrap().kind(), KeyKind::WeakRsa);
+        for scheme in Scheme::ALL {
+            let is_taken = PublicKey::read_for(scheme, weak.as_bytes()).is_some();
+            assert_eq!(is_taken, scheme == Scheme::RsaPkcs1Sha1, "{scheme:?}");
         }
     }
 
@@ -399,7 +502,7 @@ pub(in crate::sender) mod tests {
         fn any_bytes_are_a_key_or_none(bytes: Vec<u8>) {
             let _ = PublicKey::read(&bytes);
             let _ = PublicKey::from_spki(&element(SEQUENCE, &bytes));
-            let _ = is_rsa(&element(SEQUENCE, &bytes));
+            let _ = is_rsa(&element(SEQUENCE, &bytes), MODULUS);
         }
 
         #[test]

@@ -44,12 +44,15 @@ impl Catalog {
         self.0.get(name)
     }
 
-    /// The sender that people also call `name`: one of the `aliases` of its file, whatever its case.
+    /// The sender that people also call `name`: one of the `aliases` of its file. Case and
+    /// signs do not count: `IronSource`, `iron-source` and `iron_source` are one word.
     #[must_use]
     pub fn also_called(&self, name: &str) -> Option<&Arc<Sender>> {
-        let name = name.to_lowercase().replace([' ', '_'], "-");
-        let is_it = |sender: &&Arc<Sender>| sender.aliases().contains(&name);
-        self.get(&name).or_else(|| self.iter().find(is_it))
+        let name = plain(name);
+        let named = self.iter().find(|sender| plain(sender.name()) == name);
+        let is_it =
+            |sender: &&Arc<Sender>| sender.aliases().iter().any(|alias| plain(alias) == name);
+        named.or_else(|| self.iter().find(is_it))
     }
 
     /// The senders in whose name, title or `aliases` `word` stands, whatever its case.
@@ -65,6 +68,11 @@ impl Catalog {
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Sender>> {
         self.0.values()
     }
+}
+
+/// A name as people may write it: letters and digits in lower case.
+fn plain(word: &str) -> String {
+    word.chars().filter(|char| char.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
 #[cfg(test)]
@@ -102,7 +110,7 @@ mod tests {
         for sender in catalog.iter() {
             for name in std::iter::once(sender.name()).chain(sender.aliases().iter().map(|a| &**a))
             {
-                assert!(seen.insert(name.to_owned()), "{name} is called twice");
+                assert!(seen.insert(plain(name)), "{name} is called twice");
             }
         }
     }

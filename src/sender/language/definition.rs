@@ -1,9 +1,11 @@
 //! A sender file, checked: every text read, every name known, nothing bound to a source yet.
 
+mod cipher;
 mod public;
 mod reader;
 mod routing;
 mod sender;
+mod token;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,30 +18,37 @@ use super::recut::chains::NameOrder;
 use super::shape::Shape;
 use super::text::{Origin, Spot, Text};
 use super::time::Stamp;
-use super::value_shape::ValueShape;
+use super::value_shape::{ByteSet, ValueShape};
 use super::vector::Vector;
 use crate::sender::acts::reply::Rows;
 use crate::sender::acts::resolved::{AmountUnit, ByRole, Effect, Role};
 use crate::sender::crypto::digest::Algorithm;
+use crate::sender::crypto::jws::JwsAlgorithm;
 use crate::sender::request::encoding::Plus;
 
 use self::reader::Reader;
 
+pub(in crate::sender) use cipher::{AesKey, Cipher, Iv, Open};
 pub(in crate::sender) use public::{KeySet, Public, Signs};
 pub use routing::{Precedence, SenderRouting};
+pub(in crate::sender) use token::{Claim, TokenKey, TokenRule};
 
 /// A sender: one file of the catalog, checked.
 #[derive(Debug)]
 pub struct Sender {
     pub(in crate::sender) name: String,
     pub(in crate::sender) title: String,
+    /// Other names that people know it by.
     pub(in crate::sender) aliases: Vec<String>,
     pub(in crate::sender) docs: Vec<String>,
     pub(in crate::sender) basis: Option<Basis>,
     pub(in crate::sender) unconfirmed: Vec<String>,
     pub(in crate::sender) secret: Option<String>,
+    /// Why its signatures are weak.
+    pub(in crate::sender) weak: Option<String>,
     pub(in crate::sender) methods: Vec<Method>,
     pub(in crate::sender) reads: Vec<Reads>,
+    pub(in crate::sender) root: Root,
     pub(in crate::sender) paste: Vec<Pasted>,
     pub(in crate::sender) unsigned: bool,
     pub(in crate::sender) from_client: Vec<Role>,
@@ -64,6 +73,7 @@ pub struct Sender {
     pub(in crate::sender) kinds: Vec<Kind>,
     pub(in crate::sender) events: Option<EventTable>,
     pub(in crate::sender) open: Option<Open>,
+    pub(in crate::sender) token: Option<TokenRule>,
     pub(in crate::sender) key_set: Option<KeySet>,
     pub(in crate::sender) countersign: Option<Countersign>,
     pub(in crate::sender) retries: SenderRetries,
@@ -112,6 +122,17 @@ pub(in crate::sender) enum Reads {
     Xml,
 }
 
+/// The form of a JSON body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::sender) enum Root {
+    /// An object, whose members are parameters.
+    #[default]
+    Object,
+    /// A list of objects. It has no parameters; the callback is one event, identified by its
+    /// content.
+    List,
+}
+
 /// One pair of the query to paste: our name and the sender's macro.
 #[derive(Clone, Debug)]
 pub(in crate::sender) struct Pasted {
@@ -134,7 +155,7 @@ pub(in crate::sender) struct Roles<K = Spot> {
     pub(in crate::sender) texts: ByRole<Vec<RoleText<K>>>,
     /// Effects of an event on a balance: the first rule that applies.
     pub(in crate::sender) effects: Vec<EffectRule<K>>,
-    /// The unit of the amount, where the provider counts in parts: `fen`, `cent`, `micro`.
+    /// The unit of the amount, where the provider counts in parts: `fen`, `cent`, `milli`, `micro`.
     pub(in crate::sender) amount_unit: Option<AmountUnit>,
 }
 
@@ -333,28 +354,6 @@ pub(in crate::sender) enum KindUse {
     ForTests,
 }
 
-/// How a sealed message is opened.
-#[derive(Debug)]
-pub(in crate::sender) struct Open {
-    pub(in crate::sender) of: Vec<Text>,
-    pub(in crate::sender) key: Text,
-    pub(in crate::sender) iv: Iv,
-    pub(in crate::sender) pad: u8,
-    pub(in crate::sender) frame: Option<Text>,
-    pub(in crate::sender) when: Vec<Condition>,
-    /// The formats of the message inside; by default those of `reads` other than the query.
-    pub(in crate::sender) reads: Vec<Reads>,
-}
-
-/// Where the initialisation vector of a sealed message is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::sender) enum Iv {
-    /// The first 16 bytes of the text.
-    Prefix,
-    /// The first 16 bytes of the key.
-    Key,
-}
-
 /// A signature of ours.
 #[derive(Debug)]
 pub(in crate::sender) struct Countersign {
@@ -418,6 +417,8 @@ pub(in crate::sender) struct SignatureVariant {
     pub(in crate::sender) roles: Roles,
     pub(in crate::sender) sorted: Vec<Text>,
     pub(in crate::sender) pairs: Option<Pairs>,
+    /// The algorithm that the header of the token has to name, where a token is verified.
+    pub(in crate::sender) token: Option<JwsAlgorithm>,
 }
 
 /// The parameters that a variant signs as a list.
@@ -439,6 +440,8 @@ pub(in crate::sender) enum ListedParameters {
     Names(Vec<String>),
     /// All of the query.
     Query,
+    /// All of the form.
+    Form,
     /// All of query and form.
     All,
     /// The names in `paste`.
@@ -469,6 +472,8 @@ pub(in crate::sender) enum Each {
     Form,
     /// Percent-encoded.
     Percent,
+    /// Percent-encoded, but for these bytes.
+    Escaped(ByteSet),
 }
 
 /// Handling of empty values.
@@ -517,7 +522,7 @@ impl SignatureVariant {
 impl Spot {
     /// The first step of its key, and the rest.
     pub(in crate::sender) fn steps(&self) -> (&str, impl Iterator<Item = &str>) {
-        let mut steps = self.key.split('.');
+        let mut steps = self.steps.iter().map(|step| &**step);
         (steps.next().unwrap_or_default(), steps)
     }
 

@@ -46,10 +46,12 @@ pub(in crate::sender) struct File {
     #[serde(default)]
     pub(in crate::sender) unconfirmed: Many<String>,
     pub(in crate::sender) secret: Option<String>,
+    pub(in crate::sender) weak: Option<String>,
     #[serde(default)]
     pub(in crate::sender) method: Many<String>,
     #[serde(default)]
     pub(in crate::sender) reads: Many<String>,
+    pub(in crate::sender) root: Option<String>,
     pub(in crate::sender) paste: Option<String>,
     #[serde(default)]
     pub(in crate::sender) unsigned: bool,
@@ -85,6 +87,7 @@ pub(in crate::sender) struct File {
     #[serde(default)]
     pub(in crate::sender) event: Vec<EventRow>,
     pub(in crate::sender) open: Option<Open>,
+    pub(in crate::sender) jws: Option<Jws>,
     pub(in crate::sender) key_set: Option<KeySet>,
     pub(in crate::sender) countersign: Option<Countersign>,
     #[serde(default)]
@@ -240,14 +243,36 @@ pub(in crate::sender) struct FormerKind {
 pub(in crate::sender) struct Open {
     pub(in crate::sender) of: Many<String>,
     pub(in crate::sender) with: String,
-    pub(in crate::sender) key: String,
-    pub(in crate::sender) iv: String,
+    pub(in crate::sender) key: Option<String>,
+    pub(in crate::sender) iv: Option<String>,
+    pub(in crate::sender) nonce: Option<String>,
+    pub(in crate::sender) aad: Option<String>,
     pub(in crate::sender) pad: Option<u8>,
     pub(in crate::sender) frame: Option<String>,
     #[serde(default)]
     pub(in crate::sender) when: Many<String>,
     #[serde(default)]
     pub(in crate::sender) reads: Many<String>,
+}
+
+/// `[jws]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::sender) struct Jws {
+    pub(in crate::sender) of: String,
+    pub(in crate::sender) alg: Many<String>,
+    pub(in crate::sender) key: String,
+    pub(in crate::sender) r#as: String,
+    pub(in crate::sender) typ: Option<String>,
+    pub(in crate::sender) chain: Option<usize>,
+    #[serde(default)]
+    pub(in crate::sender) roots: Many<String>,
+    #[serde(default)]
+    pub(in crate::sender) oids: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(in crate::sender) also: Many<String>,
+    #[serde(default)]
+    pub(in crate::sender) claims: toml::Table,
 }
 
 /// `[key_set]`.
@@ -257,11 +282,12 @@ pub(in crate::sender) struct KeySet {
     pub(in crate::sender) url: String,
     #[serde(default)]
     pub(in crate::sender) headers: BTreeMap<String, String>,
-    pub(in crate::sender) entries: String,
-    pub(in crate::sender) id: String,
-    pub(in crate::sender) key: String,
+    pub(in crate::sender) form: Option<String>,
+    pub(in crate::sender) entries: Option<String>,
+    pub(in crate::sender) id: Option<String>,
+    pub(in crate::sender) key: Option<String>,
     pub(in crate::sender) keep: Option<String>,
-    pub(in crate::sender) pick: String,
+    pub(in crate::sender) pick: Option<String>,
 }
 
 /// `[countersign]`.

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use super::definition_error::DefinitionError;
 use super::time::Stamp;
+use super::value_shape::ByteSet;
 use crate::sender::crypto::digest::Algorithm;
+use crate::sender::crypto::jws::TokenPart;
 use crate::sender::request::encoding::{self, EncodingError, Plus};
 
 /// One modifier.
@@ -20,6 +22,8 @@ pub(in crate::sender) enum Modifier {
     Unbase64,
     /// Percent-encoded.
     Percent,
+    /// Percent-encoded, but for letters, digits and these bytes.
+    PercentBut(ByteSet),
     /// Encoded as PHP does.
     Form,
     /// In lower-case hex.
@@ -38,10 +42,16 @@ pub(in crate::sender) enum Modifier {
     Without(String),
     /// The text that follows the prefix; the prefix is required.
     After(String),
+    /// Its CRC-32, as a decimal number. It protects nothing against intent.
+    Crc32,
+    /// Its first bytes; it must not have fewer.
+    First(usize),
     /// One word for another; other words are unchanged.
     Map(Vec<(String, String)>),
     /// Its digest, as bytes.
     Digest(Algorithm),
+    /// A part of a token. Only `[jws]` makes one.
+    Token(TokenPart),
     /// Of `[now]`: how it is written.
     Time(Stamp),
 }
@@ -68,10 +78,13 @@ impl Modifier {
             ("lower", None) => Ok(Self::Lower),
             ("upper", None) => Ok(Self::Upper),
             ("int", None) => Ok(Self::Int),
+            ("crc32", None) => Ok(Self::Crc32),
             ("before", Some(name)) if !name.is_empty() => Ok(Self::Before(name.to_owned())),
             ("without", Some(name)) if !name.is_empty() => Ok(Self::Without(name.to_owned())),
             ("after", Some(prefix)) if !prefix.is_empty() => Ok(Self::After(prefix.to_owned())),
             ("map", Some(pairs)) => words(pairs),
+            ("first", Some(count)) => first(count),
+            ("percent", Some(kept)) => Ok(Self::PercentBut(unescaped(kept)?)),
             (name, None) => {
                 let digest = Algorithm::from_name(name).map(Self::Digest);
                 let time = || Stamp::parse(name).map(Self::Time);
@@ -83,7 +96,15 @@ impl Modifier {
 
     /// Whether two values can come out as one.
     pub(in crate::sender) fn is_lossy(&self) -> bool {
-        matches!(self, Self::Lower | Self::Upper | Self::Int | Self::Map(_))
+        matches!(
+            self,
+            Self::Lower | Self::Upper | Self::Int | Self::Map(_) | Self::First(_) | Self::Crc32
+        )
+    }
+
+    /// Whether the value can be read back, whatever it is.
+    pub(in crate::sender) fn is_reversible(&self) -> bool {
+        matches!(self, Self::Percent | Self::PercentBut(_) | Self::Form | Self::Hex | Self::Base64)
     }
 
     /// `value`, modified.
@@ -100,12 +121,22 @@ impl Modifier {
             Self::Unhex => Cow::Owned(encoding::unhex(&value)?),
             Self::Unbase64 => Cow::Owned(encoding::unbase64(&value)?),
             Self::Percent => encoded(&value, encoding::percent),
+            Self::PercentBut(kept) => encoded(&value, |value, out| {
+                encoding::percent_where(value, |byte| kept.contains(byte), out);
+            }),
+            Self::First(count) => {
+                if value.len() < *count {
+                    return Err(EncodingError);
+                }
+                cut(value, 0, *count)
+            }
             Self::Form => encoded(&value, encoding::form),
             Self::Hex => Cow::Owned(const_hex::encode(&value).into_bytes()),
             Self::Base64 => Cow::Owned(encoding::base64(&value).into_bytes()),
             Self::Lower => Cow::Owned(value.to_ascii_lowercase()),
             Self::Upper => Cow::Owned(value.to_ascii_uppercase()),
             Self::Int => integer(value)?,
+            Self::Crc32 => Cow::Owned(crc32fast::hash(&value).to_string().into_bytes()),
             Self::Before(_) | Self::Without(_) => {
                 let whole = CutText { start: query_start(&value), text: &value };
                 match self.cut(whole) {
@@ -119,6 +150,7 @@ impl Modifier {
             }
             Self::After(prefix) => after(value, prefix)?,
             Self::Map(words) => mapped(value, words),
+            Self::Token(part) => Cow::Owned(part.of(&value)?),
             Self::Digest(algorithm) => Cow::Owned(algorithm.of(&value).bytes().to_vec()),
         })
     }
@@ -129,7 +161,7 @@ fn unknown(text: &str) -> DefinitionError {
         "",
         format!("`{text}` is not a modifier"),
         "use raw, unpercent, unhex, unbase64, percent, form, hex, base64, lower, upper, int, \
-         before:NAME, without:NAME, after:PREFIX, map:a=b,c=d, md5, sha1, sha256, sha512, or for \
+         before:NAME, without:NAME, after:PREFIX, first:N, percent:SIGNS, crc32, map:a=b,c=d, md5, sha1, sha256, sha512, or for \
          [now] s, ms or a pattern",
     )
 }
@@ -145,7 +177,32 @@ fn words(pairs: &str) -> Result<Modifier, DefinitionError> {
         })
 }
 
-fn encoded<'v>(value: &[u8], encode: fn(&[u8], &mut Vec<u8>)) -> Cow<'v, [u8]> {
+/// Bytes that `first` can keep: a digest of SHA-512 in hex has 128.
+const FIRST_MAX: usize = 128;
+
+fn first(count: &str) -> Result<Modifier, DefinitionError> {
+    let count = count.parse().ok().filter(|count| (1..=FIRST_MAX).contains(count));
+    count.map(Modifier::First).ok_or_else(|| {
+        DefinitionError::new("", "`first` is not a number from 1 to 128", "write first:16")
+    })
+}
+
+/// Letters, digits and the bytes of `kept`: those that an escape of the sender's own leaves alone.
+///
+/// # Errors
+/// A [`DefinitionError`] if `kept` holds a `%`, a letter, a digit, or no visible ASCII.
+pub(in crate::sender) fn unescaped(kept: &str) -> Result<ByteSet, DefinitionError> {
+    let is_sign = |byte: u8| byte.is_ascii_punctuation() && byte != b'%';
+    if kept.is_empty() || !kept.bytes().all(is_sign) {
+        let remedy = "name the signs that stay as they are: percent:!*()";
+        return Err(DefinitionError::new("", "`percent:` keeps something else than signs", remedy));
+    }
+    let mut set = ByteSet::of_text(kept.as_bytes());
+    (0..=u8::MAX).filter(u8::is_ascii_alphanumeric).for_each(|byte| set.insert(byte));
+    Ok(set)
+}
+
+fn encoded<'v>(value: &[u8], encode: impl Fn(&[u8], &mut Vec<u8>)) -> Cow<'v, [u8]> {
     let mut out = Vec::with_capacity(value.len() + 16);
     encode(value, &mut out);
     Cow::Owned(out)
@@ -303,6 +360,24 @@ mod tests {
         assert!(applied("int", "ten").is_err());
         assert_eq!(applied("after:whsec_", "whsec_x").unwrap(), "x");
         assert!(applied("after:whsec_", "x").is_err());
+    }
+
+    #[test]
+    fn a_senders_own_escapes_spare_only_its_signs() {
+        assert_eq!(applied("percent:!*()", "a-b_c.*!~ (1)").unwrap(), "a%2Db%5Fc%2E*!%7E%20(1)");
+        for text in ["percent:", "percent:%", "percent:a!", "percent:é", "percent:! "] {
+            assert!(Modifier::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_cut_to_its_first_bytes() {
+        assert_eq!(applied("first:3", "abcd").unwrap(), "abc");
+        assert_eq!(applied("first:3", "abc").unwrap(), "abc");
+        assert!(applied("first:3", "ab").is_err());
+        for text in ["first", "first:", "first:0", "first:129", "first:x"] {
+            assert!(Modifier::parse(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -15,7 +15,8 @@ use zeroize::Zeroizing;
 use super::bound::{Binder, Bound, Gate, Gateway, Input};
 use super::coverage;
 use super::definition::{
-    Chain, FormerKind, Identity, Iv, KindUse, Reads, RoleText, Roles, Sender, Uncovered, Writing,
+    Chain, Cipher, Claim, FormerKind, Identity, KindUse, Reads, RoleText, Roles, Sender, Uncovered,
+    Writing,
 };
 use super::definition_error::DefinitionError;
 use super::text::Text;
@@ -33,7 +34,7 @@ use compile::Compiler;
 use keys::Ours;
 
 pub use keys::UnusableValue;
-pub use terms::{LiveSecret, MaxAge, Replay, Terms};
+pub use terms::{LiveSecret, MaxAge, Replay, Terms, Weak};
 
 /// The largest difference between two clocks: of the sender and of gateways.
 const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
@@ -61,6 +62,8 @@ pub struct Recipe {
     pub(in crate::sender) require: Vec<Slot>,
     pub(in crate::sender) body: WhenBody,
     pub(in crate::sender) open: Option<Opener>,
+    /// What is asked of a token beside its signature.
+    pub(in crate::sender) token: Option<Token>,
     pub(in crate::sender) challenge: Gate,
     /// A cipher text that is opened before the challenge's condition is asked.
     pub(in crate::sender) challenge_open: Option<Text<Bound>>,
@@ -122,16 +125,25 @@ pub(in crate::sender) struct Freshness {
 #[derive(Debug)]
 pub(in crate::sender) struct Opener {
     pub(in crate::sender) of: Vec<Text<Bound>>,
-    /// One, or one for each secret where the key depends on the secret.
-    pub(in crate::sender) keys: Vec<Zeroizing<[u8; 32]>>,
-    pub(in crate::sender) iv: Iv,
-    pub(in crate::sender) pad: u8,
+    pub(in crate::sender) with: Cipher<Bound>,
+    /// One, or one for each secret where the key depends on the secret; an empty one where there
+    /// is no cipher.
+    pub(in crate::sender) keys: Vec<Zeroizing<Vec<u8>>>,
     /// The ids that a message may end with, the usual one first; empty: messages have no frame.
     pub(in crate::sender) frame: Vec<Vec<u8>>,
     /// The slot of the usual cipher text, where it is one parameter.
     pub(in crate::sender) slot: Option<Slot>,
     /// The writings of the message inside.
     pub(in crate::sender) reads: Vec<Reads>,
+}
+
+/// What is asked of a token beside its signature.
+#[derive(Debug)]
+pub(in crate::sender) struct Token {
+    /// Its payload.
+    pub(in crate::sender) payload: Text<Bound>,
+    /// What its claims have to be; a setting by its value.
+    pub(in crate::sender) claims: Vec<(String, Claim)>,
 }
 
 /// The provider's table of events.

@@ -1,5 +1,7 @@
 //! How a list is written, shown by example: `k=v&k=v`, `kvkv`, `vv`, `k,v k,v`.
 
+use crate::sender::request::encoding::{self, Sink};
+
 /// The separators of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::sender) struct Shape {
@@ -33,6 +35,18 @@ impl Shape {
     /// the whole.
     pub(in crate::sender) fn is_seamless(&self) -> bool {
         self.between.is_empty() || self.within.as_deref() == Some(b"")
+    }
+
+    /// The bytes that separate names and values.
+    pub(in crate::sender) fn separators(&self) -> impl Iterator<Item = u8> {
+        let within = self.within.as_deref().unwrap_or_default();
+        within.iter().chain(&*self.between).copied()
+    }
+
+    /// Writes `name` so that it holds no separator.
+    pub(in crate::sender) fn put_name(&self, name: &[u8], sink: &mut impl Sink) {
+        let stays = |byte| byte != b'%' && self.separators().all(|separator| separator != byte);
+        encoding::percent_where(name, stays, sink);
     }
 
     /// The values of `name` in a list written so, at most `most`.

@@ -2,7 +2,8 @@
 //!
 //! `{key}` and `<key>` came with the callback, `[key]` is known here. Only a key in brackets is a
 //! placeholder; any other bracket is an ordinary character, and a fault where a slip costs most.
-//! A key in doubled brackets is the plain text. `(…)?` with a placeholder in it is an optional
+//! A key in doubled brackets is the plain text. A step in quotes is one name, whatever is in it:
+//! `{"data.id"}`, `{a."b.c"}`. `(…)?` with a placeholder in it is an optional
 //! part.
 
 use super::definition_error::DefinitionError;
@@ -31,8 +32,10 @@ pub(in crate::sender) enum Piece<K = Spot> {
 pub(in crate::sender) struct Spot {
     /// Where its value comes from.
     pub(in crate::sender) origin: Origin,
-    /// The key between the brackets.
+    /// The key between the brackets, without quotes.
     pub(in crate::sender) key: String,
+    /// Its steps: the name, and the members below it. A quoted step may hold a dot.
+    pub(in crate::sender) steps: Box<[Box<str>]>,
     /// The modifiers after the bars.
     pub(in crate::sender) modifiers: Vec<Modifier>,
     /// The column in the text, from 1.
@@ -137,6 +140,37 @@ pub(in crate::sender) fn is_key(key: &str) -> bool {
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
 }
 
+/// Bytes of a quoted step: names on the wire are short.
+const QUOTED_MAX: usize = 64;
+
+/// The steps of a key: `a.b`, `"hub.mode"`, `a."b.c"`; `None` if it is no key. A step in quotes is
+/// one name, and may hold anything but quotes and brackets.
+fn steps_of(key: &str) -> Option<Vec<Box<str>>> {
+    if !key.contains('"') {
+        return is_key(key).then(|| key.split('.').map(Box::from).collect());
+    }
+    let mut steps = Vec::new();
+    let mut rest = key;
+    loop {
+        let step;
+        (step, rest) = match rest.strip_prefix('"') {
+            Some(quoted) => {
+                let (name, rest) = quoted.split_once('"')?;
+                (Some(name).filter(|name| !name.is_empty() && name.len() <= QUOTED_MAX)?, rest)
+            }
+            None => {
+                let (name, rest) = rest.split_at(rest.find('.').unwrap_or(rest.len()));
+                (Some(name).filter(|name| !name.contains('"') && is_key(name))?, rest)
+            }
+        };
+        steps.push(Box::from(step));
+        match rest.strip_prefix('.') {
+            Some(further) => rest = further,
+            None => return rest.is_empty().then_some(steps),
+        }
+    }
+}
+
 struct Reader<'t> {
     text: &'t str,
     at: usize,
@@ -201,9 +235,7 @@ impl Reader<'_> {
         let Some(end) = rest.find(char::from(closing(open))) else { return Ok(None) };
         let mut parts = rest[..end].split('|');
         let key = parts.next().unwrap_or_default();
-        if !is_key(key) {
-            return Ok(None);
-        }
+        let Some(steps) = steps_of(key) else { return Ok(None) };
         let mut modifiers = Vec::new();
         for part in parts {
             let modifier = Modifier::parse(part).map_err(|fault| fault.at(self.column()))?;
@@ -218,7 +250,8 @@ impl Reader<'_> {
             modifiers.push(modifier);
         }
         let origin = if open == b'[' { Origin::Known } else { Origin::Callback };
-        let spot = Spot { origin, key: key.to_owned(), modifiers, column: self.column() };
+        let (key, steps) = (steps.join("."), steps.into_boxed_slice());
+        let spot = Spot { origin, key, steps, modifiers, column: self.column() };
         Ok(Some((spot, self.at + 1 + end + 1)))
     }
 
@@ -356,6 +389,22 @@ mod tests {
     fn both_spellings_of_what_came_are_the_same() {
         assert_eq!(shown("{a}<b>[c]", Strictness::Strict), "‹a›‹b›‹known c›");
         assert_eq!(shown("{a}<b>[c]", Strictness::Markup), "‹a›<b>‹known c›");
+    }
+
+    #[test]
+    fn a_step_in_quotes_is_one_name() {
+        let steps = |text: &str| {
+            let text = Text::parse(text, Strictness::Strict).ok()?;
+            let spot = text.spots().next()?.clone();
+            Some(spot.steps.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let words = |list: &[&str]| Some(list.iter().map(|word| (*word).to_owned()).collect());
+        assert_eq!(steps(r#"{"data.id"}"#), words(&["data.id"]));
+        assert_eq!(steps(r#"{a."b.c".d|lower}"#), words(&["a", "b.c", "d"]));
+        assert_eq!(steps("{a.b}"), words(&["a", "b"]));
+        for text in [r#"{""}"#, r#"{"a}"#, r#"{"a"b}"#, r#"{a."b".}"#, r#"{a"b"}"#] {
+            assert_eq!(steps(text), None, "{text}");
+        }
     }
 
     #[test]

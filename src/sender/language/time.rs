@@ -12,6 +12,8 @@ pub(in crate::sender) enum Stamp {
     Seconds,
     /// Unix milliseconds.
     Millis,
+    /// ISO 8601 with a zone: `2015-05-18T15:45:13Z`, perhaps with a fraction, `+02:00` or `+0200`.
+    Iso,
     /// A pattern of `yyyyMMddHHmmss` and other characters.
     Pattern(Vec<Field>),
 }
@@ -56,11 +58,12 @@ impl Field {
 }
 
 impl Stamp {
-    /// Reads `s`, `ms` or a pattern that has at least the day; `None` when it is none of them.
+    /// Reads `s`, `ms`, `iso8601` or a pattern that has at least the day; `None` when it is none of them.
     pub(in crate::sender) fn parse(text: &str) -> Option<Self> {
         match text {
             "s" => return Some(Self::Seconds),
             "ms" => return Some(Self::Millis),
+            "iso8601" => return Some(Self::Iso),
             _ => {}
         }
         let mut fields = Vec::new();
@@ -85,6 +88,7 @@ impl Stamp {
         match self {
             Self::Seconds => number(text)?.checked_mul(1000),
             Self::Millis => number(text),
+            Self::Iso => read_iso(text, zone),
             Self::Pattern(fields) => read_fields(fields, text, zone),
         }
     }
@@ -99,7 +103,7 @@ impl Stamp {
     pub(in crate::sender) fn width(&self) -> Option<usize> {
         match self {
             Self::Pattern(fields) => Some(fields.iter().map(|field| field.width()).sum()),
-            Self::Seconds | Self::Millis => None,
+            Self::Seconds | Self::Millis | Self::Iso => None,
         }
     }
 
@@ -108,6 +112,8 @@ impl Stamp {
         match self {
             Self::Seconds => unix_ms.div_euclid(1000).to_string(),
             Self::Millis => unix_ms.to_string(),
+            Self::Iso => jiff::Timestamp::from_millisecond(unix_ms)
+                .map_or_else(|_| String::new(), |stamp| stamp.to_string()),
             Self::Pattern(fields) => write_fields(fields, unix_ms, zone),
         }
     }
@@ -123,6 +129,56 @@ fn number(text: &[u8]) -> Option<i64> {
         digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0'))
     })?;
     Some(if digits.len() < text.len() { -number } else { number })
+}
+
+/// Digits of a fraction of a second that are read.
+const FRACTION_MAX: usize = 9;
+
+/// `yyyy-MM-ddTHH:mm:ss`, perhaps a fraction, then `Z`, `+hh:mm` or `+hhmm`; without a zone, it is
+/// in `zone`. A leap second counts as the one before.
+fn read_iso(text: &[u8], zone: Offset) -> Option<i64> {
+    let (head, rest) = text.split_at_checked("yyyy-MM-ddTHH:mm:ss".len())?;
+    let at = |from: usize, to: usize| {
+        let digits = &head[from..to];
+        digits.iter().all(u8::is_ascii_digit).then(|| number(digits)).flatten()
+    };
+    let small = |from: usize| i8::try_from(at(from, from + 2)?).ok();
+    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+    if marks.iter().any(|(place, mark)| head[*place] != *mark) {
+        return None;
+    }
+    let year = i16::try_from(at(0, 4)?).ok()?;
+    let second = small(17).map(|second| if second == 60 { 59 } else { second })?;
+    let date = DateTime::new(year, small(5)?, small(8)?, small(11)?, small(14)?, second, 0).ok()?;
+    let (fraction_ms, rest) = match rest.strip_prefix(b".") {
+        None => (0, rest),
+        Some(rest) => {
+            let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            if !(1..=FRACTION_MAX).contains(&digits) {
+                return None;
+            }
+            let (digits, rest) = rest.split_at(digits);
+            let mut millis = digits.iter().copied().chain(std::iter::repeat(b'0')).take(3);
+            (millis.try_fold(0, |sum, digit| Some(sum * 10 + i64::from(digit - b'0')))?, rest)
+        }
+    };
+    let zone = match rest {
+        [] => zone,
+        b"Z" => Offset::UTC,
+        [sign, h1, h2, b':', m1, m2] | [sign, h1, h2, m1, m2] => {
+            let two = |high: &u8, low: &u8| number(&[*high, *low]).filter(|_| *high != b'-');
+            let minutes = two(m1, m2).filter(|minutes| *minutes < 60)?;
+            let seconds = i32::try_from(two(h1, h2)? * 3600 + minutes * 60).ok()?;
+            match sign {
+                b'+' => Offset::from_seconds(seconds).ok()?,
+                b'-' => Offset::from_seconds(-seconds).ok()?,
+                _ => return None,
+            }
+        }
+        _ => return None,
+    };
+    let zoned = date.to_zoned(TimeZone::fixed(zone)).ok()?;
+    Some(zoned.timestamp().as_millisecond() + fraction_ms)
 }
 
 fn read_fields(fields: &[Field], text: &[u8], zone: Offset) -> Option<i64> {
@@ -228,6 +284,35 @@ mod tests {
         assert_eq!(stamp.write(1_699_971_200_999, zone), "20231114221320");
         for text in ["2023111422132", "202311142213200", "20231314221320", "2023111422132x"] {
             assert_eq!(stamp.read(text.as_bytes(), zone), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn iso_8601_with_its_zone() {
+        let zone = offset("+08:00").unwrap();
+        let read = |text: &str| Stamp::Iso.read(text.as_bytes(), zone);
+        assert_eq!(read("2015-05-18T15:45:13Z"), Some(1_431_963_913_000));
+        assert_eq!(read("2015-05-18T15:45:13.4019Z"), Some(1_431_963_913_401));
+        assert_eq!(read("2015-05-18T23:45:13+08:00"), read("2015-05-18T15:45:13Z"));
+        assert_eq!(read("2015-05-18T12:45:13-0300"), read("2015-05-18T15:45:13Z"));
+        assert_eq!(read("2015-05-18T23:45:13"), read("2015-05-18T15:45:13Z"));
+        assert_eq!(read("2016-12-31T23:59:60Z"), read("2016-12-31T23:59:59Z"));
+        assert_eq!(Stamp::Iso.write(1_431_963_913_000, zone), "2015-05-18T15:45:13Z");
+        for text in [
+            "",
+            "2015-05-18",
+            "2015-05-18 15:45:13Z",
+            "2015-05-18T15:45:13.Z",
+            "2015-05-18T15:45:13.1234567890Z",
+            "2015-05-18T15:45:13z",
+            "2015-05-18T15:45:13+8:00",
+            "2015-05-18T15:45:13+08:60",
+            "2015-05-18T15:45:13+-8:00",
+            "2015-02-30T15:45:13Z",
+            "2015-05-18T15:45:13Z ",
+            "+015-05-18T15:45:13Z",
+        ] {
+            assert_eq!(read(text), None, "{text}");
         }
     }
 

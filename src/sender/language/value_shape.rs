@@ -98,13 +98,15 @@ enum Form {
     Integer,
     /// One of these words.
     Words(Box<[Box<[u8]>]>),
+    /// A JSON object: from `{` to `}`.
+    Object,
     /// Nothing, or some of the bytes: all that is asked of it is where it ends.
     OrEmpty,
     /// Any bytes, none included.
     Free,
 }
 
-const SHAPES: &str = "use digits, hex, word or letters (each with :N for a fixed width), uuid, decimal, base64, is:a,b, token or free, \
+const SHAPES: &str = "use digits, hex, word or letters (each with :N for a fixed width), uuid, decimal, base64, is:a,b, token, url, object or free, \
      then `?` if it may be absent, then `, unconfirmed` if it is not confirmed";
 
 /// Bytes of a UUID in text.
@@ -119,6 +121,18 @@ impl ValueShape {
     /// Any value, always there.
     pub(in crate::sender) fn required() -> Self {
         Self { presence: Presence::Required, ..Self::free() }
+    }
+
+    /// The path of a URL: no query follows in it.
+    pub(in crate::sender) fn path() -> Self {
+        let is_in = |byte: u8| is_of_url(&byte) && !b"?#".contains(&byte);
+        Self::new(Form::Run, ByteSet::of(is_in))
+    }
+
+    /// What percent encoding makes.
+    pub(in crate::sender) fn escaped() -> Self {
+        let is_in = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~%".contains(&byte);
+        Self::new(Form::Run, ByteSet::of(is_in))
     }
 
     fn new(form: Form, bytes: ByteSet) -> Self {
@@ -166,6 +180,8 @@ impl ValueShape {
             ("word", _) => run(u8::is_ascii_alphanumeric),
             ("letters", _) => run(u8::is_ascii_alphabetic),
             ("base64", None) => run(is_base64),
+            ("url", None) => run(is_of_url),
+            ("object", None) => Some(Self::new(Form::Object, ByteSet::ALL)),
             ("uuid", None) => Some(Self {
                 width: Some(UUID_BYTES),
                 ..Self::new(
@@ -203,6 +219,10 @@ impl ValueShape {
         match stamp {
             Stamp::Seconds => digits(SECONDS_DIGITS),
             Stamp::Millis => digits(MILLIS_DIGITS),
+            Stamp::Iso => {
+                let is_in = |byte: u8| byte.is_ascii_digit() || b"-:.TZ+".contains(&byte);
+                Self::new(Form::Run, ByteSet::of(is_in))
+            }
             Stamp::Pattern(fields) => {
                 let width = stamp.width();
                 let others = fields.iter().filter_map(|field| field.other());
@@ -249,6 +269,22 @@ impl ValueShape {
         self.form == Form::OrEmpty
     }
 
+    /// Whether its values are JSON objects.
+    pub(in crate::sender) fn is_object(&self) -> bool {
+        self.form == Form::Object
+    }
+
+    /// Whether no value holds a bracket of a JSON object, or a byte behind it in order: sorted as
+    /// bytes, every value precedes every object, and no object begins in one.
+    pub(in crate::sender) fn precedes_objects(&self) -> bool {
+        self.basis == ShapeBasis::Confirmed && (b'{'..=u8::MAX).all(|b| !self.bytes.contains(b))
+    }
+
+    /// The bytes that a value can begin with.
+    fn first_bytes(&self) -> ByteSet {
+        if self.is_object() { ByteSet::of_text(b"{") } else { self.bytes }
+    }
+
     /// Whether any value at all is one.
     pub(in crate::sender) fn is_free(&self) -> bool {
         self.form == Form::Free
@@ -268,6 +304,7 @@ impl ValueShape {
             Form::Integer => is_integer(value),
             Form::OrEmpty => in_bytes(),
             Form::Words(words) => words.iter().any(|word| **word == *value),
+            Form::Object => value.starts_with(b"{") && value.ends_with(b"}"),
         }
     }
 
@@ -303,15 +340,22 @@ impl ValueShape {
 
     /// Whether a value followed by `next` delimits its own end.
     pub(in crate::sender) fn ends_before(&self, next: &Neighbour<'_>) -> bool {
-        self.stops_at(next, <[u8]>::starts_with)
+        let first = |other: &Self| self.bytes.is_disjoint(other.first_bytes());
+        self.stops_at(next, <[u8]>::starts_with, first)
     }
 
     /// Whether a value after `previous` delimits its own start.
     pub(in crate::sender) fn starts_after(&self, previous: &Neighbour<'_>) -> bool {
-        self.stops_at(previous, <[u8]>::ends_with)
+        let last = |other: &Self| self.bytes.is_disjoint(other.bytes);
+        self.stops_at(previous, <[u8]>::ends_with, last)
     }
 
-    fn stops_at(&self, neighbour: &Neighbour<'_>, holds: fn(&[u8], &[u8]) -> bool) -> bool {
+    fn stops_at(
+        &self,
+        neighbour: &Neighbour<'_>,
+        holds: fn(&[u8], &[u8]) -> bool,
+        is_apart: impl Fn(&Self) -> bool,
+    ) -> bool {
         let own_words = match &self.form {
             Form::Words(words) => !words
                 .iter()
@@ -323,9 +367,7 @@ impl ValueShape {
             || match neighbour {
                 Neighbour::Edge => true,
                 Neighbour::Byte(byte) => !self.bytes.contains(*byte),
-                Neighbour::Value(other) => {
-                    !other.is_free() && !self.is_free() && self.bytes.is_disjoint(other.bytes)
-                }
+                Neighbour::Value(other) => !other.is_free() && !self.is_free() && is_apart(other),
                 Neighbour::Unknown => false,
             }
     }
@@ -361,6 +403,11 @@ const MILLIS_DIGITS: usize = 13;
 
 fn is_base64(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"+/-_=".contains(byte)
+}
+
+/// The characters of a URL, RFC 3986.
+fn is_of_url(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(byte)
 }
 
 fn is_uuid(value: &[u8]) -> bool {
@@ -407,6 +454,8 @@ mod tests {
             ("base64", &["ab+/=-_"], &["a b", ""]),
             ("is:coin,gem", &["coin", "gem"], &["coins", ""]),
             ("token", &["a.b!"], &["a b", "é", ""]),
+            ("url", &["https://h/p?a=%20"], &["https://h/{", "a b", ""]),
+            ("object", &["{}", "{\"a\":1}"], &["[]", "{", "x{}", "{} ", ""]),
             ("free", &["", "anything at all"], &[]),
         ];
         for (text, fits, misfits) in table {

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::definition_error::DefinitionError;
 use super::file;
-use super::recipe::{LiveSecret, MaxAge, Replay, Terms};
+use super::recipe::{LiveSecret, MaxAge, Replay, Terms, Weak};
 use super::time;
 use crate::sender::crypto::secret::Secret;
 use crate::sender::request::Request;
@@ -147,6 +147,7 @@ impl Vector {
                         list.iter().filter_map(|name| Some(name.as_str()?.to_owned())).collect();
                 }
                 ("replayable", toml::Value::Boolean(true)) => terms.replayable = Replay::Accepted,
+                ("weak", toml::Value::Boolean(true)) => terms.weak = Weak::Accepted,
                 ("reply", toml::Value::Table(reply)) => terms.reply = reply.clone(),
                 ("unsigned", toml::Value::Boolean(true)) => terms.unsigned = true,
                 ("template", toml::Value::String(text)) => terms.template = Some(text.clone()),

@@ -5,6 +5,7 @@ mod challenge;
 mod matching;
 mod opening;
 mod public;
+mod token;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,6 +14,7 @@ use smallvec::SmallVec;
 
 use super::body;
 use super::encoding::Plus;
+use super::json;
 use super::names::Slot;
 use super::parameters::{ParameterError, Parameters, Place};
 use super::unreplaced;
@@ -25,7 +27,7 @@ use crate::sender::crypto::digest::Output;
 use crate::sender::crypto::key_set::KeySet;
 use crate::sender::language::bound::{Bound, Scope};
 use crate::sender::language::coverage::Coverage;
-use crate::sender::language::definition::{Probes, Reads};
+use crate::sender::language::definition::{Probes, Reads, Root};
 use crate::sender::language::recipe::{Also, EventRow, Events, Kind, Protection, Recipe, WhenBody};
 use crate::sender::request::Request;
 
@@ -300,6 +302,10 @@ impl<'a> Callback<'a> {
         if !self.recipe.sender.methods.contains(self.request.method) {
             return Err(CallbackError::new(Reason::WrongMethod));
         }
+        // A HEAD can be a probe, and never an event.
+        if self.request.method == http::Method::HEAD {
+            return Err(CallbackError::new(Reason::WrongMethod));
+        }
         if !self.recipe.require.is_empty() {
             self.required()?;
         }
@@ -307,6 +313,9 @@ impl<'a> Callback<'a> {
             self.fresh()?;
         }
         self.match_signature().map_err(|rejection| self.or_unreadable(rejection))?;
+        if self.recipe.token.is_some() {
+            self.claims_hold()?;
+        }
         self.time_is_proven()?;
         if self.recipe.body == WhenBody::AfterVerification && !self.recipe.kinds.is_empty() {
             self.read_body()?;
@@ -480,6 +489,12 @@ pub(in crate::sender) fn read_body(
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     let Some(first) = first else { return Ok(()) };
     match first {
+        b'[' if recipe.sender.root == Root::List => {
+            let items = json::items(body).ok_or(ParameterError::new(Reason::BadBody))?;
+            let all = items.iter().all(|item| json::members(item).is_some());
+            if all { Ok(()) } else { Err(ParameterError::new(Reason::BadBody)) }
+        }
+        b'{' if recipe.sender.root == Root::List => Err(ParameterError::new(Reason::BadBody)),
         b'<' if reads(Reads::Xml) => parameters.read_xml(body, &recipe.names),
         b'{' | b'[' if reads(Reads::Json) => parameters.read_json(body, &recipe.names),
         _ if reads(Reads::Form) => parameters.read_pairs(Place::Form, body, &recipe.names),

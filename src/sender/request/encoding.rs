@@ -115,6 +115,17 @@ pub(in crate::sender) fn percent(bytes: &[u8], sink: &mut impl Sink) {
     }
 }
 
+/// Encodes all bytes but those for which `stays` holds.
+pub(in crate::sender) fn percent_where(
+    bytes: &[u8],
+    stays: impl Fn(u8) -> bool,
+    sink: &mut impl Sink,
+) {
+    for &byte in bytes {
+        if stays(byte) { sink.put(&[byte]) } else { escape(byte, sink) }
+    }
+}
+
 /// Encodes as PHP's `urlencode` does: a space is `+`, and `~` is escaped.
 pub(in crate::sender) fn form(bytes: &[u8], sink: &mut impl Sink) {
     for &byte in bytes {

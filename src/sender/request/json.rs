@@ -72,6 +72,27 @@ pub(in crate::sender) fn member<'j>(
     if found.next().is_some() { Err(parameters::repeated(name)) } else { Ok(first) }
 }
 
+/// The highest number of an item that a text can name: real lists have a few.
+const INDEX_MAX: usize = 99;
+
+/// The member `name` of an object, or the item `name`, a number from 0, of a list.
+///
+/// # Errors
+/// `repeated_parameter` when there are two such members.
+pub(in crate::sender) fn inner<'j>(
+    text: &'j [u8],
+    name: &str,
+) -> Result<Option<&'j [u8]>, ParameterError> {
+    if text.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'[') {
+        return member(text, name);
+    }
+    let is_plain = name == "0" || !name.starts_with('0');
+    let digits = name.bytes().all(|byte| byte.is_ascii_digit());
+    let index = name.parse::<usize>().ok().filter(|index| *index <= INDEX_MAX);
+    let Some(index) = index.filter(|_| is_plain && digits) else { return Ok(None) };
+    Ok(items(text).and_then(|items| items.get(index).copied()))
+}
+
 /// The position of `part`, a slice of `whole`.
 pub(in crate::sender) fn span(whole: &[u8], part: &[u8]) -> Span {
     let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);

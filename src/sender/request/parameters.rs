@@ -504,7 +504,8 @@ impl<'v> Value<'v> {
         }
     }
 
-    /// The member `name` of a JSON object, of a text that is JSON, or of an XML element.
+    /// The member `name` of a JSON object, of a text that is JSON, or of an XML element; of a JSON
+    /// list, the item of that number.
     ///
     /// # Errors
     /// `repeated_parameter` when there are two.
@@ -519,13 +520,13 @@ impl<'v> Value<'v> {
             }
         }
         let object = match self.place {
-            Place::Json if self.raw.first() == Some(&b'{') => Some(self.raw),
+            Place::Json if matches!(self.raw.first(), Some(b'{' | b'[')) => Some(self.raw),
             _ => self.into_text(Plus::Space).ok().flatten(),
         };
         let raw = match object {
-            Some(Cow::Borrowed(object)) => json::member(object, name)?.map(Cow::Borrowed),
+            Some(Cow::Borrowed(object)) => json::inner(object, name)?.map(Cow::Borrowed),
             Some(Cow::Owned(object)) => {
-                json::member(&object, name)?.map(|raw| Cow::Owned(raw.to_vec()))
+                json::inner(&object, name)?.map(|raw| Cow::Owned(raw.to_vec()))
             }
             None => None,
         };
@@ -604,6 +605,25 @@ mod tests {
     fn the_number_of_parameters_is_bounded() {
         let text: String = (0..=PARAMETERS_MAX).map(|i| format!("p{i}=1&")).collect();
         assert_eq!(query(&text, &[]).unwrap_err().reason, Reason::TooLarge);
+    }
+
+    #[test]
+    fn a_number_steps_into_a_list() {
+        let value =
+            || Value { place: Place::Json, raw: Cow::Borrowed(br#"[{"a":"x"},["y"],"[7]"]"#) };
+        let text = |steps: &[&str]| {
+            let mut value = value();
+            for step in steps {
+                value = value.step(step).unwrap()?;
+            }
+            value.text(Plus::Space).unwrap().map(|text| String::from_utf8_lossy(&text).into_owned())
+        };
+        assert_eq!(text(&["0", "a"]).as_deref(), Some("x"));
+        assert_eq!(text(&["1", "0"]).as_deref(), Some("y"));
+        assert_eq!(text(&["2", "0"]).as_deref(), Some("7"), "a text that is a list");
+        for steps in [&["3"][..], &["00"], &["-1"], &["+1"], &["a"], &["100"], &["0", "0"]] {
+            assert_eq!(text(steps), None, "{steps:?}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod repetition;
 mod sets;
 mod shapes;
 mod tokenizer;
+mod twin;
 mod unsigned;
 mod verdict;
 mod world;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::sender::crypto::cipher::Sealed;
 
 const NOW: i64 = 1_700_000_000_000;
 
@@ -232,7 +233,10 @@ fn the_check_of_a_suite_gets_its_random_text_back() {
         let sealed = json["encrypt"].as_str().unwrap();
         let sealed = crate::sender::request::encoding::unbase64(sealed.as_bytes()).unwrap();
         let opener = recipe.open.as_ref().unwrap();
-        assert_eq!(opener.open(&sealed, 0).unwrap(), b"LPIdSnlF");
+        assert_eq!(
+            opener.open(&Sealed { text: &sealed, ..Sealed::default() }, 0).unwrap(),
+            b"LPIdSnlF"
+        );
     }
 }
 

@@ -296,7 +296,7 @@ async fn callbacks(console: &Console, lang: Lang, config: &Config) -> Vec<Findin
     for source in enabled {
         let history = console.tools.metrics.histories.find(&source.label());
         if let Some(history) = &history {
-            needs.extend(rejects(console, lang, &source.name, history));
+            needs.extend(rejects(lang, &source.name, history));
         }
         let id = SourceId::from(source.id.as_str());
         let Ok(pulse) = console.pulses().of(console.ledger(), &id).await else { continue };
@@ -316,7 +316,7 @@ async fn callbacks(console: &Console, lang: Lang, config: &Config) -> Vec<Findin
 }
 
 /// A source that rejects more than a tenth of its callbacks.
-fn rejects(console: &Console, lang: Lang, name: &str, history: &History) -> Option<Finding> {
+fn rejects(lang: Lang, name: &str, history: &History) -> Option<Finding> {
     let now = crate::clock::instant();
     let count = |outcome| history.counts(outcome, Span::Hour, now).iter().sum::<u64>();
     let rejected = count(Outcome::Rejected);

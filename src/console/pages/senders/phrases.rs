@@ -89,6 +89,9 @@ phrases! {
     "no: not signed; set by the app" = "否：未签名；由应用设置";
     "cipher text" = "密文";
     "cipher" = "加密算法";
+    "nonce" = "随机数（nonce）";
+    "authenticated beside it" = "附加认证数据";
+    "also known as" = "别名";
     "initialisation vector in" = "初始向量位置";
     "ends with" = "结尾为";
     "format" = "格式";
@@ -110,6 +113,8 @@ phrases! {
     // Cautions.
     "Keep the source name secret, or accept callbacks only from known addresses (`allow`)."
         = "请对来源名称保密，或只接受来自已知地址的回调（`allow`）。";
+    "The signature is weak: set `weak = true`, and do not rely on it alone."
+        = "签名强度不足：请设置 `weak = true`，且不要只依赖签名。";
     "Accept callbacks only over HTTPS: they contain the secret itself."
         = "请只通过 HTTPS 接受回调：回调中包含密钥本身。";
     "Accept callbacks only from the sender's addresses (`allow`), or set `replayable = true` if that is not possible."

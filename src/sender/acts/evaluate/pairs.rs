@@ -12,6 +12,7 @@ use crate::sender::language::bound::{Bound, Input, Scope};
 use crate::sender::language::definition::{Each, Empty, Order};
 use crate::sender::language::recut::chains::ReceivedPair;
 use crate::sender::language::text::Text;
+use crate::sender::language::value_shape::ByteSet;
 use crate::sender::request::callback::Callback;
 use crate::sender::request::encoding::{self, Sink};
 use crate::sender::request::parameters::{Parameter, ParameterError, Place};
@@ -45,6 +46,18 @@ struct PercentSink<'s, S>(&'s mut S);
 impl<S: Sink> Sink for PercentSink<'_, S> {
     fn put(&mut self, bytes: &[u8]) {
         encoding::percent(bytes, self.0);
+    }
+}
+
+/// Writes what it takes percent-encoded, but for some bytes.
+struct EscapedSink<'s, S> {
+    stays: ByteSet,
+    to: &'s mut S,
+}
+
+impl<S: Sink> Sink for EscapedSink<'_, S> {
+    fn put(&mut self, bytes: &[u8]) {
+        encoding::percent_where(bytes, |byte| self.stays.contains(byte), self.to);
     }
 }
 
@@ -129,6 +142,10 @@ impl Callback<'_> {
             }
             Each::Percent => {
                 self.put_parameter(parameters, parameter, context, &mut PercentSink(sink))?;
+            }
+            Each::Escaped(stays) => {
+                let mut sink = EscapedSink { stays, to: sink };
+                self.put_parameter(parameters, parameter, context, &mut sink)?;
             }
         }
         Ok(())
@@ -243,6 +260,8 @@ fn put_name(name: &[u8], pairs: &Pairs, sink: &mut impl Sink) {
         Each::Decoded | Each::Raw => sink.put(name),
         Each::Form => encoding::form(name, sink),
         Each::Percent => encoding::percent(name, sink),
+        // Values are escaped. A name keeps all but what would make it another pair.
+        Each::Escaped(_) => pairs.shape.put_name(name, sink),
     }
     sink.put(within);
 }

@@ -167,6 +167,7 @@ impl<'c> Case<'c> {
     pub(super) fn public_key(&self, public: &Public, key: &[u8]) -> Option<PublicKey> {
         match &public.keys {
             Keys::List => self.callback.listed_key().ok().cloned(),
+            Keys::Certificates(_) => None,
             Keys::Secrets(_) => PublicKey::read_for(public.scheme, key),
         }
     }

@@ -142,6 +142,9 @@ impl Field {
             Each::Decoded | Each::Raw => return Some(value.into_owned()),
             Each::Form => encoding::form(&value, &mut out),
             Each::Percent => encoding::percent(&value, &mut out),
+            Each::Escaped(stays) => {
+                encoding::percent_where(&value, |byte| stays.contains(byte), &mut out);
+            }
         }
         Some(out)
     }

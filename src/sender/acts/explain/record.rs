@@ -183,7 +183,7 @@ impl Drafter<'_, '_> {
     }
 
     fn known(&self, spot: &Bound) -> Option<Field> {
-        let context = self.context();
+        let context = Context { variant: Some(self.variant), ..self.context() };
         let is_setting = matches!(spot.input, Input::Setting(_));
         let bare = Bound { modifiers: Box::default(), ..spot.clone() };
         let raw = self.callback.value(&bare, &context).ok()??.into_owned();
@@ -323,6 +323,7 @@ pub(super) fn encoded(name: &[u8], each: Each) -> Vec<u8> {
         Each::Decoded | Each::Raw => out.extend_from_slice(name),
         Each::Form => encoding::form(name, &mut out),
         Each::Percent => encoding::percent(name, &mut out),
+        Each::Escaped(_) => out.extend_from_slice(name),
     }
     out
 }

@@ -210,7 +210,8 @@ fn another_sender_is_named() {
             continue;
         }
         let Some(other) = recipe.under(theirs) else { continue };
-        let needs_params = !vector.terms().params.is_empty();
+        // A source of the other sender would have its names and settings.
+        let needs_params = !vector.terms().params.is_empty() || !vector.terms().settings.is_empty();
         let now_ms = vector.now_ms.unwrap_or(NOW);
         let others = [Other { source: theirs.name(), recipe: &other, keys: None }];
         let explanation = explain(&recipe, &vector.request.borrow(), now_ms, &others);
@@ -441,8 +442,8 @@ fn a_message_that_does_not_open_is_told_from_one_for_another_app() {
 
 #[test]
 fn a_form_where_json_is_read_names_the_content_type() {
-    let recipe = source("github", "It's a Secret to Everybody");
-    let text = "POST /\nX-GitHub-Delivery: d-1\n\npayload=%7B%22zen%22%3A%22x%22%7D";
+    let recipe = source("shopify", "shpss_1");
+    let text = "POST /\nX-Shopify-Event-Id: d-1\n\npayload=%7B%22zen%22%3A%22x%22%7D";
     let signing = crate::sender::Signing::at(NOW);
     let signed = recipe.sign(&request(text), &signing).unwrap();
     let explanation = explain(&recipe, &signed.borrow(), NOW, &[]);

@@ -29,6 +29,11 @@ impl Recipe {
         signing: &Signing<'_>,
     ) -> Result<(), DefinitionError> {
         let Some(opener) = &self.open else { return Ok(()) };
+        if !opener.with.can_seal() {
+            let what = "is sealed with a cipher that only its sender seals with";
+            let remedy = "sign a captured callback: its sealed message stays as it is";
+            return Err(DefinitionError::new("open", what, remedy));
+        }
         let Some((message, place)) = self.message_of(request)? else { return Ok(()) };
         let slot = opener.slot.ok_or_else(|| unplaceable("open.of"))?;
         let name = String::from_utf8_lossy(self.names.name(slot)).into_owned();

@@ -4,19 +4,21 @@ use super::{
     Escapes, Except, Keys, Listed, ListedValue, Pairs, PartSize, Plan, Public, Redundancy,
     SignatureVariant, TimeCover,
 };
+use crate::sender::crypto::certificate::{ChainRule, read_root};
 use crate::sender::crypto::digest::Hasher;
 use crate::sender::crypto::key_set;
 use crate::sender::crypto::public_key::PublicKey;
 use crate::sender::language::bound::{Binder, Bound, Gate, Gateway, Input, Use};
 use crate::sender::language::coverage::{Always, Shaping, Signed, SignedTexts};
 use crate::sender::language::definition::{
-    self, Chain, Each, First, ListedParameters, Order, Sender,
+    self, Chain, Each, First, ListedParameters, Order, Sender, TokenKey, TokenRule,
 };
 use crate::sender::language::definition_error::DefinitionError;
 use crate::sender::language::modifier::Modifier;
-use crate::sender::language::recipe::LiveSecret;
+use crate::sender::language::recipe::{LiveSecret, Terms};
 use crate::sender::language::shape::Shape;
 use crate::sender::language::text::{Piece, Text};
+use crate::sender::language::value_shape::ValueShape;
 use crate::sender::request::encoding;
 use crate::sender::request::names::Slot;
 use crate::sender::request::parameters::Place;
@@ -47,7 +49,12 @@ pub(in crate::sender) fn compile(
     let pairs = pairs.transpose().map_err(|fault| fault.under("pairs"))?;
     let key = binder.text(&variant.key, Use::Key).map_err(|fault| fault.under("key"))?;
     let keyed = keyed(&variant.with, Some(&key), &binder.terms.secrets);
-    let public = variant.public.map(|public| Public::new(public, &key, &binder.terms.secrets));
+    let public = variant.public.map(|public| match (variant.token, &binder.sender.token) {
+        (Some(_), Some(TokenRule { key: TokenKey::Certificates(rule), .. })) => {
+            Public::of_certificates(public, rule, binder.terms)
+        }
+        _ => Public::new(public, &key, &binder.terms.secrets),
+    });
     let lacking = matches!(variant.with.first, First::Keyed(_))
         && keyed.iter().all(Option::is_none)
         && fixed(&key, b"").is_none_or(|key| key.is_empty());
@@ -67,6 +74,7 @@ pub(in crate::sender) fn compile(
         of,
         with: variant.with.clone(),
         public,
+        token: variant.token,
         key,
         keyed,
         supplied,
@@ -120,8 +128,11 @@ pub(in crate::sender) fn relate(
 
 fn part_size(text: &Text<Bound>, sender: &Sender) -> PartSize {
     let sealed = sender.sealed_names();
+    let is_object = |name: &str| sender.shapes.of.get(name).is_some_and(ValueShape::is_object);
     let is_any = text.spots().any(|spot| {
-        matches!(spot.input, Input::Gateway(Gateway::Secret)) || sealed.contains(&&*spot.name)
+        matches!(spot.input, Input::Gateway(Gateway::Secret))
+            || sealed.contains(&&*spot.name)
+            || is_object(&spot.name)
     });
     if is_any { PartSize::Any } else { PartSize::Bounded }
 }
@@ -190,7 +201,7 @@ fn compile_pairs(
             }
             pasted.into_iter().map(|p| p.name).filter(|name| !left_out(name)).collect()
         }
-        ListedParameters::Query | ListedParameters::All => Vec::new(),
+        ListedParameters::Query | ListedParameters::Form | ListedParameters::All => Vec::new(),
     };
     let mut added = Vec::new();
     let mut add = Vec::new();
@@ -203,6 +214,7 @@ fn compile_pairs(
             listed(&names, add, pairs, binder)?
         }
         ListedParameters::Query => gathered(&[Place::Query], except, add, pairs.order),
+        ListedParameters::Form => gathered(&[Place::Form], except, add, pairs.order),
         ListedParameters::All => {
             gathered(&[Place::Query, Place::Form, Place::Json], except, add, pairs.order)
         }
@@ -253,6 +265,7 @@ fn label(name: &str, each: Each) -> Box<[u8]> {
         Each::Decoded | Each::Raw => out.extend_from_slice(name.as_bytes()),
         Each::Form => encoding::form(name.as_bytes(), &mut out),
         Each::Percent => encoding::percent(name.as_bytes(), &mut out),
+        Each::Escaped(_) => out.extend_from_slice(name.as_bytes()),
     }
     out.into()
 }
@@ -339,6 +352,15 @@ pub(in crate::sender) fn supplied_slots(variants: &[SignatureVariant]) -> Vec<Sl
 }
 
 impl Public {
+    /// The key of certificates in a token. A vector has roots of its own.
+    fn of_certificates(rule: definition::Public, chain: &ChainRule, terms: &Terms) -> Self {
+        let mut chain = chain.clone();
+        if !terms.keys.is_empty() {
+            chain.roots = terms.keys.values().filter_map(|key| read_root(key)).collect();
+        }
+        Self { scheme: rule.scheme, signs: rule.signs, keys: Keys::Certificates(chain) }
+    }
+
     fn new(rule: definition::Public, key: &Text<Bound>, secrets: &[LiveSecret]) -> Self {
         let definition::Public { scheme, signs } = rule;
         if key_set::is_from_list(key) {

@@ -113,19 +113,31 @@ impl Signed {
         }
         let mut signed = builder.finish();
         if !texts.sorted.is_empty() {
-            signed.add_sorted(texts.sorted, binder);
+            signed.add_sorted(texts.sorted, binder, shaping);
         }
         signed
     }
 
-    /// Parts that are hashed in the order of their bytes can be exchanged and re-cut. Only what is
-    /// sealed is closed: its length changes by whole blocks, more than the other parts can hold.
-    fn add_sorted(&mut self, sorted: &[Text<Bound>], binder: &Binder<'_>) {
+    /// Parts that are hashed in the order of their bytes can be exchanged and re-cut. Closed is
+    /// what is sealed: its length changes by whole blocks, more than the other parts can hold. And
+    /// a JSON object, where no other part can hold its brackets: it is the last, and begins at the
+    /// first of them.
+    fn add_sorted(&mut self, sorted: &[Text<Bound>], binder: &Binder<'_>, shaping: &Shaping) {
         let sealed = binder.sender.sealed_names();
+        let is_secret = |spot: &&Bound| matches!(spot.input, Input::Gateway(Gateway::Secret));
         let mut closed = ValueSet::default();
+        let is_apart_from_others = |own: &Bound| {
+            let spots = sorted.iter().flat_map(Text::spots).filter(|spot| !is_secret(spot));
+            let mut others = spots.filter(|spot| spot.name != own.name);
+            let shape = shaping.shape(&own.name);
+            shape.is_object()
+                && shape.basis == ShapeBasis::Confirmed
+                && own.modifiers.is_empty()
+                && others.all(|other| shaping.shape(&other.name).precedes_objects())
+        };
         for spot in sorted.iter().flat_map(Text::spots) {
             let Some((input, _)) = signed_input(spot) else { continue };
-            if sealed.contains(&&*spot.name)
+            if (sealed.contains(&&*spot.name) || is_apart_from_others(spot))
                 && let Ok(number) = u8::try_from(self.values.len())
             {
                 closed.insert(number);
@@ -183,6 +195,9 @@ impl Builder<'_, '_> {
 
     fn value_of(&mut self, spot: &Bound) -> usize {
         let (input, shape) = signed_input(spot).unwrap_or((SignedInput::Other, None));
+        // The file may know what its provider takes for the URL or the body.
+        let whole = matches!(spot.input, Input::Gateway(Gateway::Url | Gateway::Body));
+        let shape = shape.filter(|_| !whole || !self.shaping.of.contains_key(&*spot.name));
         let own = || self.shaping.shape(&spot.name).modified(&spot.modifiers);
         let shape = shape.unwrap_or_else(own);
         let decoded = spot.modifiers.contains(&Modifier::Unpercent);
@@ -221,12 +236,12 @@ impl Builder<'_, '_> {
     fn pairs(&mut self, pairs: &Pairs) {
         let within = pairs.shape.within.as_deref().unwrap_or_default();
         let escaped = match pairs.each {
-            Each::Form | Each::Percent => !pairs.shape.is_seamless(),
+            Each::Form | Each::Percent | Each::Escaped(_) => !pairs.shape.is_seamless(),
             // No value of a query or form has its own separators in it.
             Each::Raw => &*pairs.shape.between == b"&" && within == b"=",
             Each::Decoded => false,
         };
-        let encoded = matches!(pairs.each, Each::Form | Each::Percent);
+        let encoded = matches!(pairs.each, Each::Form | Each::Percent | Each::Escaped(_));
         if encoded && !escaped {
             // An encoded list without separators: nothing says where its values end.
             self.whole_list(SignedInput::Other);
@@ -237,6 +252,10 @@ impl Builder<'_, '_> {
             Plan::Listed(list) => {
                 let slots = list.iter().filter_map(slot_of).collect();
                 self.whole_list(SignedInput::Pairs { slots, gathered: None });
+            }
+            // Without separators, nothing says where a name or a value ends.
+            Plan::Gathered { .. } if pairs.shape.is_seamless() => {
+                self.whole_list(SignedInput::Other);
             }
             Plan::Gathered { places, except, order, .. } => {
                 let gathered = Gathered { places, except: except.clone() };
@@ -381,6 +400,17 @@ fn signed_input(spot: &Bound) -> Option<(SignedInput, Option<ValueShape>)> {
         Input::Gateway(Gateway::Query | Gateway::Url) => (SignedInput::Query, any),
         Input::Gateway(Gateway::Body | Gateway::BodySha256) => (SignedInput::Body, any),
         Input::Gateway(Gateway::Secret) => return None,
+        Input::Gateway(Gateway::Method) => (SignedInput::Other, ValueShape::parse("letters").ok()),
+        Input::Gateway(Gateway::Path) => (SignedInput::Other, Some(path_shape(&spot.modifiers))),
         _ => (SignedInput::Other, any),
     })
+}
+
+/// The shape of the path of a request, escaped or as it is.
+fn path_shape(modifiers: &[Modifier]) -> ValueShape {
+    match modifiers {
+        [] => ValueShape::path(),
+        [Modifier::Percent] => ValueShape::escaped(),
+        _ => ValueShape::required(),
+    }
 }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use http::{HeaderName, Uri};
 
+use super::token::TokenRule;
 use super::{Chain, First, Reader};
 use crate::sender::crypto::digest::Algorithm;
+use crate::sender::crypto::key_set::KeyListForm;
 use crate::sender::crypto::public_key::Scheme;
 use crate::sender::language::file;
 use crate::sender::language::text::{Spot, Strictness, Text};
@@ -16,10 +18,7 @@ use crate::sender::language::time;
 pub(in crate::sender) struct KeySet {
     pub(in crate::sender) url: Uri,
     pub(in crate::sender) headers: Vec<(HeaderName, Text)>,
-    /// The member of the answer that is the list, and of its entries those that are id and key.
-    pub(in crate::sender) entries: String,
-    pub(in crate::sender) id: String,
-    pub(in crate::sender) key: String,
+    pub(in crate::sender) form: KeyListForm,
     /// The longest time that it is kept.
     pub(in crate::sender) keep: Duration,
     /// The id that a callback names.
@@ -48,7 +47,11 @@ pub(in crate::sender) enum Signs {
 }
 
 impl Reader {
-    pub(super) fn key_set(&mut self, set: file::KeySet) -> Option<KeySet> {
+    pub(super) fn key_set(
+        &mut self,
+        set: file::KeySet,
+        token: Option<&TokenRule>,
+    ) -> Option<KeySet> {
         let url = set.url.parse::<Uri>().ok();
         let url = url.filter(|url| url.scheme_str() == Some("https") && url.host().is_some());
         if url.is_none() {
@@ -71,13 +74,32 @@ impl Reader {
         if keep.is_none() {
             self.fault("key_set.keep", "is not a duration", "write 24h");
         }
-        let pick = self.text("key_set.pick", &set.pick, Strictness::Strict);
-        let pick = pick.spots().next().filter(|_| pick.pieces.len() == 1).cloned();
-        if pick.is_none() {
-            self.fault("key_set.pick", "is not one placeholder", "say where the key's id stands");
-        }
-        let file::KeySet { entries, id, key, .. } = set;
-        Some(KeySet { url: url?, headers, entries, id, key, keep: keep?, pick: pick? })
+        let written = (set.entries, set.id, set.key);
+        let (form, pick) = match (set.form.as_deref(), written, token) {
+            (Some("jwks"), (None, None, None), Some(token)) => {
+                let algorithms = token.algorithms.iter().map(|one| one.name()).collect();
+                if set.pick.is_some() {
+                    self.fault("key_set.pick", "is not for tokens", "the header of a token picks");
+                }
+                (KeyListForm::Jwks { algorithms }, Some(token.key_id.clone()))
+            }
+            (None, (Some(entries), Some(id), Some(key)), _) => {
+                let pick = set.pick.unwrap_or_default();
+                let pick = self.text("key_set.pick", &pick, Strictness::Strict);
+                let pick = pick.spots().next().filter(|_| pick.pieces.len() == 1).cloned();
+                if pick.is_none() {
+                    let remedy = "say where the key's id stands";
+                    self.fault("key_set.pick", "is not one placeholder", remedy);
+                }
+                (KeyListForm::Members { entries, id, key }, pick)
+            }
+            _ => {
+                let remedy = "write entries, id, key and pick; or form = \"jwks\", for a token";
+                self.fault("key_set.form", "does not say how the list is written", remedy);
+                return None;
+            }
+        };
+        Some(KeySet { url: url?, headers, form, keep: keep?, pick: pick? })
     }
 
     /// A chain that may end in a signature. Where that is over the text itself, the chain says how

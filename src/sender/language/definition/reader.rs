@@ -12,10 +12,12 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 
 use super::{
-    Basis, Challenge, Pasted, Precedence, Probes, Reads, Sender, SenderRetries, SenderRouting, Test,
+    Basis, Challenge, Claim, Pasted, Precedence, Probes, Reads, Root, Sender, SenderRetries,
+    SenderRouting, Test, TokenRule,
 };
 use crate::sender::acts::reply::Rows;
 use crate::sender::acts::resolved::Role;
+use crate::sender::crypto::public_key::Scheme;
 use crate::sender::language::condition::Condition;
 use crate::sender::language::definition_error::DefinitionError;
 use crate::sender::language::file::{self, File, Many};
@@ -31,7 +33,16 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn sender(&mut self, name: &str, text: &str, file: File) -> Sender {
         let paste = file.paste.as_deref().map(|paste| self.paste(paste)).unwrap_or_default();
-        let variants = self.variants(file.signature);
+        let token = file.jws.and_then(|jws| self.token(&jws));
+        if token.is_some() && file.signature.is_some() {
+            self.fault("jws", "stands beside [signature]", "write one of the two");
+        }
+        let mut variants = self.variants(file.signature);
+        variants.extend(token.iter().flat_map(TokenRule::variants));
+        let opening = token.as_ref().and_then(TokenRule::opening);
+        if opening.is_some() && file.open.is_some() {
+            self.fault("open", "stands beside a token that is the message", "take one out");
+        }
         let kinds = self.kinds(file.kind);
         if file.events.is_none() && !file.event.is_empty() {
             self.fault(
@@ -48,8 +59,14 @@ impl Reader {
             basis: file.basis.and_then(|basis| self.basis(&basis)),
             unconfirmed: file.unconfirmed.into_vec(),
             secret: file.secret,
+            weak: file.weak,
             methods: self.methods(file.method),
             reads: self.reads(file.reads),
+            root: self.word(
+                "root",
+                file.root.as_deref(),
+                &[("object", Root::Object), ("list", Root::List)],
+            ),
             paste,
             unsigned: file.unsigned,
             from_client: self.client_roles(file.from_client),
@@ -69,8 +86,9 @@ impl Reader {
             test: file.test.map(|test| self.test(test)).unwrap_or_default(),
             events: file.events.and_then(|events| self.events(&events, file.event, &kinds)),
             kinds,
-            open: file.open.and_then(|open| self.open(&open)),
-            key_set: file.key_set.and_then(|set| self.key_set(set)),
+            open: file.open.and_then(|open| self.open(&open)).or(opening),
+            key_set: file.key_set.and_then(|set| self.key_set(set, token.as_ref())),
+            token,
             countersign: file.countersign.and_then(|sign| self.countersign(sign)),
             retries: self.retries(file.patience),
             routing: self.routing(file.routing),
@@ -87,6 +105,12 @@ impl Reader {
     fn whole(&mut self, sender: &Sender) {
         if !sender.roles.texts.has(Role::Transaction) {
             self.fault("roles.transaction", "is missing", "name what identifies a transaction");
+        }
+        let unsigned = sender.test.probes == Probes::Unsigned;
+        if sender.methods.contains(&Method::HEAD) && !unsigned {
+            let remedy =
+                "a HEAD is only a probe: [test] when = \"[method] is HEAD\", signed = false";
+            self.fault("method", "takes HEAD as a callback", remedy);
         }
         for row in ["accepted", "rejected", "unavailable"] {
             if !sender.replies.has(row) {
@@ -108,6 +132,26 @@ impl Reader {
             if alias.is_empty() || *alias == sender.name || *alias != alias.to_lowercase() {
                 let what = format!("has {alias:?}");
                 self.fault("aliases", &what, "list other names than the file's, in small letters");
+            }
+        }
+        let schemes = sender.variants.iter().filter_map(|variant| variant.public);
+        let is_weak = schemes.map(|public| public.scheme).any(Scheme::is_weak);
+        if is_weak != sender.weak.is_some() {
+            let remedy = "write weak = \"why\" where a signature is weak, and only there";
+            self.fault("weak", "does not fit the signatures", remedy);
+        }
+        if let Some(token) = &sender.token {
+            for (name, claim) in &token.claims {
+                let Claim::Setting(setting) = claim else { continue };
+                if !sender.settings.iter().any(|(known, _)| known == setting) {
+                    let key = format!("jws.claims.{name}");
+                    self.fault(key, "is not a setting", "name it in [settings]");
+                }
+            }
+            if token.is_for_anybody() && sender.ours.is_empty() {
+                let remedy =
+                    "name what belongs to a source in [ours], or a claim that is a setting";
+                self.fault("jws", "verifies for everybody alike", remedy);
             }
         }
         for (name, _) in &sender.ours {
@@ -168,7 +212,13 @@ impl Reader {
                 "GET" => known.push(Method::GET),
                 "POST" => known.push(Method::POST),
                 "PUT" => known.push(Method::PUT),
-                _ => self.fault("method", &format!("`{method}`"), "use GET, POST or PUT"),
+                "PATCH" => known.push(Method::PATCH),
+                "DELETE" => known.push(Method::DELETE),
+                "HEAD" => known.push(Method::HEAD),
+                _ => {
+                    let remedy = "use GET, POST, PUT, PATCH, DELETE, or HEAD for a probe";
+                    self.fault("method", &format!("`{method}`"), remedy);
+                }
             }
         }
         if known.is_empty() { vec![Method::GET] } else { known }
@@ -225,7 +275,7 @@ impl Reader {
     }
 
     /// A text that is one placeholder.
-    fn spot(&mut self, key: &str, text: &str) -> Option<Spot> {
+    pub(super) fn spot(&mut self, key: &str, text: &str) -> Option<Spot> {
         let text = self.text(key, text, Strictness::Strict);
         match text.pieces.as_slice() {
             [Piece::Value(spot)] => Some(spot.clone()),

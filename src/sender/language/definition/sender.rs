@@ -43,7 +43,8 @@ impl Sender {
         &self.title
     }
 
-    /// Other names that people know it by, in small letters.
+    /// Other names that people know it by: of its company, its older products, its mediation. A
+    /// configuration cannot use them; they help to find the sender.
     #[must_use]
     pub fn aliases(&self) -> &[String] {
         &self.aliases
@@ -156,9 +157,7 @@ impl Sender {
     pub(in crate::sender) fn single_parameter(&self, role: Role) -> Option<String> {
         let [text] = self.roles.texts.get(role)?.as_slice() else { return None };
         match text.of.pieces.as_slice() {
-            [Piece::Value(spot)] if spot.came() && !spot.key.contains('.') => {
-                Some(spot.key.clone())
-            }
+            [Piece::Value(spot)] if spot.came() && spot.steps.len() == 1 => Some(spot.key.clone()),
             _ => None,
         }
     }

@@ -8,16 +8,17 @@ use zeroize::Zeroizing;
 use super::keys::{known_keys, pick_slot};
 use super::{
     Also, Countersign, EventRow, Events, Freshness, Kind, LiveSecret, MaxAge, Opener, Protection,
-    Recipe, Terms, WhenBody,
+    Recipe, Terms, Token, Weak, WhenBody,
 };
 use crate::sender::acts::reply::Rows;
 use crate::sender::acts::resolved::Role;
 use crate::sender::acts::signature::{self, SignatureVariant};
+use crate::sender::crypto::jws::TokenPart;
 use crate::sender::language::bound::{Binder, Bound, Gate, Gateway, Input, Use, file_names};
 use crate::sender::language::condition::Condition;
 use crate::sender::language::coverage::Shaping;
 use crate::sender::language::definition::{
-    EventTable, FormerKind, Open, Probes, Reads, RoleText, Roles, Sender,
+    Cipher, Claim, EventTable, FormerKind, Open, Probes, Reads, RoleText, Roles, Sender, TokenRule,
 };
 use crate::sender::language::definition_error::DefinitionError;
 use crate::sender::language::text::{Piece, Strictness, Text, is_key};
@@ -58,7 +59,6 @@ impl Compiler {
         let own_replies = self.own_replies(binder);
         let replies =
             self.take(sender.replies.bind(&mut |spot| binder.spot(spot, Use::Reply)), "reply")?;
-        let echoed = echoed(&own_replies, &replies);
         let supplied_signatures = signature::supplied_slots(&variants);
         let mut recipe = Recipe {
             sender: Arc::clone(sender),
@@ -83,9 +83,10 @@ impl Compiler {
             require: self.require(binder),
             body: WhenBody::AfterVerification,
             open,
+            token: sender.token.as_ref().and_then(|token| self.token(token, binder)),
             challenge,
             challenge_open,
-            echoed,
+            echoed: echoed(&own_replies, &replies),
             test,
             flag,
             kinds,
@@ -172,6 +173,14 @@ impl Compiler {
         if sender.secret.is_none() && !sender.variants.is_empty() && !terms.secrets.is_empty() {
             let what = "do not apply to this sender: it signs with its own private key";
             self.fault("secrets", what, "remove them");
+        }
+        if let (Some(why), Weak::Rejected) = (&sender.weak, terms.weak) {
+            let remedy = "write weak = true, and do not rely on the signature alone";
+            self.fault(
+                "weak",
+                &format!("is missing: this sender's signature is weak ({why})"),
+                remedy,
+            );
         }
         for name in terms.settings.keys() {
             let of_list = name == Terms::KEY_SET_URL && sender.key_set.is_some();
@@ -276,10 +285,14 @@ impl Compiler {
             .collect();
         let of = of?;
         let key = self.take(binder.text(&open.key, Use::Key), "open.key")?;
-        let keys = keys_of(&key, binder.terms);
-        if keys.is_none() {
-            let remedy = "set the sender's EncodingAESKey, 43 characters of base64";
-            self.fault(setting_in(&open.key), "is not a key of 32 bytes", remedy);
+        let keys = keys_of(&key, &open.with, binder.terms);
+        if let (None, Some(bytes)) = (&keys, open.with.key_bytes()) {
+            let what = format!("is not a key of {bytes} bytes");
+            let remedy = match &open.with {
+                Cipher::Gcm { .. } => "copy it from the sender's console again, whole",
+                _ => "set the sender's EncodingAESKey, 43 characters of base64",
+            };
+            self.fault(setting_in(&open.key), &what, remedy);
         }
         let frame = match &open.frame {
             None => Vec::new(),
@@ -290,7 +303,44 @@ impl Compiler {
             [] => binder.sender.reads.clone(),
             reads => reads.to_vec(),
         };
-        Some(Opener { of, keys: keys?, iv: open.iv, pad: open.pad, frame, slot, reads })
+        let with = self.cipher(&open.with, binder)?;
+        Some(Opener { of, with, keys: keys?, frame, slot, reads })
+    }
+
+    fn cipher(&mut self, with: &Cipher, binder: &mut Binder<'_>) -> Option<Cipher<Bound>> {
+        Some(match with {
+            Cipher::Cbc { key, iv, pad } => Cipher::Cbc { key: *key, iv: *iv, pad: *pad },
+            Cipher::Gcm { key, nonce, aad } => Cipher::Gcm {
+                key: *key,
+                nonce: self.take(binder.text(nonce, Use::Signed), "open.nonce")?,
+                aad: self.take(binder.text(aad, Use::Signed), "open.aad")?,
+            },
+            Cipher::None => Cipher::None,
+        })
+    }
+
+    fn token(&mut self, token: &TokenRule, binder: &mut Binder<'_>) -> Option<Token> {
+        let payload = token.part(TokenPart::Payload);
+        let payload = self.take(binder.text(&payload, Use::Signed), "jws.of")?;
+        let mut claims = Vec::new();
+        for (name, claim) in &token.claims {
+            let claim = match claim {
+                Claim::Setting(setting) => match binder.terms.settings.get(setting) {
+                    Some(value) => {
+                        let value = String::from_utf8_lossy(value.expose()).into_owned();
+                        Claim::Words(vec![value])
+                    }
+                    None => {
+                        let remedy = "set it: without it, the tokens of others are accepted";
+                        self.fault(setting, "is missing", remedy);
+                        continue;
+                    }
+                },
+                other => other.clone(),
+            };
+            claims.push((name.clone(), claim));
+        }
+        Some(Token { payload, claims })
     }
 
     /// The ids that a message may end with: an optional one may also be absent.
@@ -489,9 +539,10 @@ fn protection(sender: &Sender, terms: &Terms) -> Protection {
 }
 
 /// The keys that open messages: one, or one for each secret.
-fn keys_of(key: &Text<Bound>, terms: &Terms) -> Option<Vec<Zeroizing<[u8; 32]>>> {
-    let of = |secret: &[u8]| -> Option<Zeroizing<[u8; 32]>> {
-        Some(Zeroizing::new(signature::fixed(key, secret)?.as_slice().try_into().ok()?))
+fn keys_of(key: &Text<Bound>, with: &Cipher, terms: &Terms) -> Option<Vec<Zeroizing<Vec<u8>>>> {
+    let bytes = with.key_bytes().unwrap_or_default();
+    let of = |secret: &[u8]| -> Option<Zeroizing<Vec<u8>>> {
+        Some(Zeroizing::new(signature::fixed(key, secret)?)).filter(|key| key.len() == bytes)
     };
     if signature::reads_secret(key) {
         terms.secrets.iter().map(|secret| of(secret.value.expose())).collect()

@@ -32,6 +32,8 @@ pub struct Terms {
     pub rewards: BTreeMap<String, String>,
     /// The source says `replayable = true`.
     pub replayable: Replay,
+    /// The source says `weak = true`.
+    pub weak: Weak,
     /// Names of the file whose unconfirmed shape the source confirms.
     pub confirmed: Vec<String>,
 }
@@ -53,6 +55,16 @@ pub enum Replay {
     #[default]
     Rejected,
     /// Accepted: something else protects the source, or its callbacks are worth nothing.
+    Accepted,
+}
+
+/// Whether a source accepts signatures that are weak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Weak {
+    /// Rejected: the source is not configured completely.
+    #[default]
+    Rejected,
+    /// Accepted: its sender has nothing better.
     Accepted,
 }
 

@@ -111,6 +111,9 @@ impl<'a> Callback<'a> {
         salt: &dyn Fn() -> [u8; 16],
     ) -> Answer {
         let (Some(_), Some(opener)) = (&self.opened, &self.recipe.open) else { return answer };
+        if !opener.with.can_seal() {
+            return answer;
+        }
         let secret = self.matched.as_ref().and_then(|matched| matched.secret);
         let Some(secret) = secret.and_then(|index| self.recipe.secrets.get(index)) else {
             return answer;

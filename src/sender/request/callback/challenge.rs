@@ -6,7 +6,7 @@ use super::{Callback, CallbackError, CallbackKind, Inside};
 use crate::sender::acts::evaluate::Context;
 use crate::sender::acts::outcome::Reason;
 use crate::sender::crypto::digest::Output;
-use crate::sender::language::definition::Probes;
+use crate::sender::language::definition::{First, Probes};
 
 impl Callback<'_> {
     /// Whether it asks for the address, and its sender signs no such question. One that bears a
@@ -51,7 +51,9 @@ impl Callback<'_> {
     /// proves that the sender asks: the reply only repeats the request.
     #[must_use]
     pub fn check_proof(&self) -> Option<[u8; 32]> {
-        if self.nature != CallbackKind::Challenge {
+        // A bare secret is the same in every check: it cannot be spent.
+        let is_bare = self.matched_variant().is_some_and(|one| one.with.first == First::Equal);
+        if self.nature != CallbackKind::Challenge || is_bare {
             return None;
         }
         let signed = self.matched.as_ref().and_then(|matched| matched.output.as_ref());

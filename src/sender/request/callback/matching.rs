@@ -171,6 +171,11 @@ impl Callback<'_> {
         supplied: &SuppliedSignature<'_>,
         output: &mut Output,
     ) -> Result<Option<Under>, EvalError<'r>> {
+        if let Some(algorithm) = variant.token
+            && !self.names_algorithm(variant, algorithm)?
+        {
+            return Ok(None);
+        }
         if let Some(public) = &variant.public {
             return self.try_public(variant, public, output);
         }

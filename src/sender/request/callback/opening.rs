@@ -4,8 +4,9 @@ use super::{Callback, CallbackError, Inside, Opened, read_body};
 use crate::sender::acts::evaluate::{Context, EvalError};
 use crate::sender::acts::outcome::Reason;
 use crate::sender::acts::signature;
-use crate::sender::crypto::cipher::Sealing;
+use crate::sender::crypto::cipher::{Sealed, Sealing};
 use crate::sender::language::bound::Bound;
+use crate::sender::language::definition::Cipher;
 use crate::sender::language::text::Text;
 use crate::sender::request::parameters::Parameters;
 
@@ -16,7 +17,7 @@ impl Callback<'_> {
         for text in opener.of.iter().filter(|text| self.may_open(text)) {
             match self.unsealed(text, Inside::Parameters) {
                 Ok(opened) => {
-                    self.opened = Some(opened);
+                    self.opened = Some(self.with_tokens(opened)?);
                     return Ok(());
                 }
                 // The error of another text is more specific than an invalid cipher text.
@@ -30,7 +31,10 @@ impl Callback<'_> {
     /// Whether the signature that matched reads the cipher text `text`. Another one is not opened:
     /// any caller can have sealed it.
     pub(super) fn may_open(&self, text: &Text<Bound>) -> bool {
+        let is_plain = self.recipe.open.as_ref().is_some_and(|open| !open.with.is_sealed());
         match (self.matched_variant(), signature::only_slot(text)) {
+            // A text without a cipher is only read: it proves nothing.
+            _ if is_plain => true,
             (Some(variant), Some(slot)) => variant.signed.reads_slot(slot),
             _ => true,
         }
@@ -46,11 +50,19 @@ impl Callback<'_> {
         let broken = || CallbackError::new(Reason::BadEncoding);
         let opener = self.recipe.open.as_ref().ok_or_else(broken)?;
         let context = Context { plus: self.plus(), ..Context::default() };
-        let mut sealed = Vec::new();
-        self.put(text, &context, &mut sealed).map_err(|lack| match lack {
-            EvalError::Missing(name) => CallbackError::of(Reason::MissingParameter, name),
-            EvalError::Parameter(_) => broken(),
-        })?;
+        let (mut sealed, mut nonce, mut aad) = (Vec::new(), Vec::new(), Vec::new());
+        let put = |text: &Text<Bound>, to: &mut Vec<u8>| {
+            self.put(text, &context, to).map_err(|lack| match lack {
+                EvalError::Missing(name) => CallbackError::of(Reason::MissingParameter, name),
+                EvalError::Parameter(_) => broken(),
+            })
+        };
+        put(text, &mut sealed)?;
+        if let Cipher::Gcm { nonce: nonce_text, aad: aad_text, .. } = &opener.with {
+            put(nonce_text, &mut nonce)?;
+            put(aad_text, &mut aad)?;
+        }
+        let sealed = Sealed { text: &sealed, nonce: &nonce, aad: &aad };
         let mut rejection = broken();
         let slot = signature::only_slot(text);
         for secret in self.opening_secrets() {

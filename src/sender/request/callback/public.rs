@@ -11,6 +11,7 @@ use crate::sender::acts::evaluate::{Context, EvalError, Nul};
 use crate::sender::acts::outcome::Reason;
 use crate::sender::acts::signature::{self, Keys, Public, SignatureVariant};
 use crate::sender::crypto::digest::{Algorithm, Output};
+use crate::sender::crypto::jws::Header;
 use crate::sender::crypto::key_set::KeySet;
 use crate::sender::crypto::public_key::PublicKey;
 use crate::sender::language::definition::Signs;
@@ -44,6 +45,14 @@ impl<'a> Callback<'a> {
                 let key = self.listed_key()?;
                 let message = self.message_of(variant, public, output)?;
                 let signed = self.is_signed(variant, public, key, &message)?;
+                Ok(signed.then_some(Under::PublicKey))
+            }
+            Keys::Certificates(rule) => {
+                let message = self.message_of(variant, public, output)?;
+                let header = Header::of_signed(&message);
+                let key = header.and_then(|one| rule.key(&one.certificates, self.now_ms));
+                let Some(key) = key else { return Ok(None) };
+                let signed = self.is_signed(variant, public, &key, &message)?;
                 Ok(signed.then_some(Under::PublicKey))
             }
             Keys::Secrets(keys) => {

@@ -29,6 +29,10 @@ impl Shape {
         Self { form: form.to_owned(), width, may_be_absent, confirmed }
     }
 
+    pub(super) fn is_object(&self) -> bool {
+        self.form == "object"
+    }
+
     pub(super) fn is_free(&self) -> bool {
         self.form == "free"
     }
@@ -49,6 +53,10 @@ impl Shape {
             "letters" => all(u8::is_ascii_alphabetic),
             "base64" => all(|byte| byte.is_ascii_alphanumeric() || b"+/-_=".contains(byte)),
             "token" => value.iter().all(|b| b.is_ascii_graphic() && !separators.contains(b)),
+            "url" => all(|byte| {
+                byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(byte)
+            }),
+            "object" => value.starts_with(b"{") && value.ends_with(b"}"),
             "uuid" => {
                 let groups: Vec<&[u8]> = value.split(|byte| *byte == b'-').collect();
                 groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
@@ -77,6 +85,8 @@ impl Shape {
             "word" => b"ab01Zz",
             "letters" => b"abAB",
             "base64" => b"Ab1+/",
+            "url" => b"a/?&=%",
+            "object" => return [b"{\"a\":\"", dice.text(b"ab{}", len).as_slice(), b"\"}"].concat(),
             "token" => b"a1-_.~:&=,|!x2",
             "uuid" => {
                 let of = |dice: &mut Dice, len| dice.text(b"0123456789abcdef", len);

@@ -294,7 +294,7 @@ impl Reader {
     }
 
     fn optional(&mut self, inner: &str, signature: &toml::Table) -> Option<()> {
-        let open = inner.find('{').unwrap();
+        let open = inner.find('{').filter(|_| !inner.contains(['"', '[']))?;
         let close = inner.find('}').unwrap();
         let name = self.wire(inner[open + 1..close].split('|').next().unwrap());
         let found = self.request.values.iter().find(|value| value.1 == name);
@@ -355,7 +355,8 @@ impl Reader {
             let header = of.strip_prefix("[header.")?.strip_suffix(']')?;
             let text = self.request.header(header)?;
             let lead = format!("{item}=");
-            let value = text.split(',').find_map(|pair| pair.trim().strip_prefix(&*lead))?;
+            let between = if string(list, "shape").contains(';') { ';' } else { ',' };
+            let value = text.split(between).find_map(|pair| pair.trim().strip_prefix(&*lead))?;
             return Some((value.into(), value.into()));
         }
         let name = self.wire(name);
@@ -404,6 +405,7 @@ impl Reader {
         let which = strings(pairs.get("which"));
         match which.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             ["query"] => all(&["query"]),
+            ["form"] => all(&["form"]),
             ["all"] => all(&["query", "form"]),
             ["pasted"] => {
                 let pasted = self.paste.split('&').map(|pair| pair.trim().split_once('=').unwrap());
@@ -426,6 +428,7 @@ impl Reader {
         }
         let (label, within, between) = match string(pairs, "shape").as_str() {
             "vv" => (false, "", ""),
+            "v:v" => (false, "", ":"),
             "kvkv" => (true, "", ""),
             "k=v&k=v" => (true, "=", "&"),
             "k=v,k=v" => (true, "=", ","),
@@ -500,11 +503,12 @@ impl Own {
     /// The key that `secret` is.
     pub(super) fn key_of(&self, secret: &[u8]) -> Option<Vec<u8>> {
         use base64::Engine as _;
-        let spelled = self.key.trim_matches(['[', ']']);
+        let spelled = self.key.strip_prefix("[secret")?.strip_suffix(']')?;
         let mut key = secret.to_vec();
         for modifier in spelled.split('|').skip(1) {
             key = match modifier.split_once(':') {
                 Some(("after", prefix)) => key.strip_prefix(prefix.as_bytes())?.to_vec(),
+                None if modifier == "unhex" => const_hex::decode(&key).ok()?,
                 _ => base64::engine::general_purpose::STANDARD.decode(&key).ok()?,
             };
         }
@@ -530,6 +534,10 @@ impl Own {
     pub(super) fn written(&self, digest: &[u8]) -> String {
         let mut text = match self.writing.as_str() {
             "base64" => base64(digest),
+            "base64url" => {
+                let text = base64(digest).replace('+', "-").replace('/', "_");
+                text.trim_end_matches('=').to_owned()
+            }
             "text" => match String::from_utf8(digest.to_vec()) {
                 Ok(text) => return text,
                 Err(_) => hex(digest),

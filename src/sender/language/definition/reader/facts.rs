@@ -45,7 +45,11 @@ impl Reader {
         let r#in = self.text("time.in", &time.r#in, Strictness::Strict);
         let stamp = Stamp::parse(&time.r#as);
         if stamp.is_none() {
-            self.fault("time.as", "is not a time format", "use s, ms or a yyyyMMddHHmmss pattern");
+            self.fault(
+                "time.as",
+                "is not a time format",
+                "use s, ms, iso8601 or a yyyyMMddHHmmss pattern",
+            );
         }
         let zone = time.zone.as_deref().map_or(Some(Offset::UTC), time::offset);
         if zone.is_none() {

@@ -12,7 +12,7 @@ use crate::sender::language::file::{self, Many};
 use crate::sender::language::text::{Spot, Strictness};
 
 const ROLES: &str = "use transaction, user, item, amount, currency, custom or reverses";
-const UNITS: &str = "use fen, cent or micro";
+const UNITS: &str = "use fen, cent, milli or micro";
 
 impl Reader {
     pub(super) fn roles(

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use super::Reader;
 use crate::sender::crypto::digest::Algorithm;
 use crate::sender::language::definition::{
-    CUT_MAX, CUT_MIN, Chain, Countersign, Each, Empty, First, Iv, List, ListedParameters, Open,
-    Order, Pairs, READINGS_MAX, SignatureVariant, Step, Writing, reads,
+    AesKey, CUT_MAX, CUT_MIN, Chain, Cipher, Countersign, Each, Empty, First, Iv, List,
+    ListedParameters, Open, Order, Pairs, READINGS_MAX, SignatureVariant, Step, Writing, reads,
 };
 use crate::sender::language::file::{self, Many};
+use crate::sender::language::modifier;
 use crate::sender::language::shape::Shape;
 use crate::sender::language::text::{Strictness, Text};
 use crate::sender::request::encoding::Plus;
@@ -49,6 +50,7 @@ impl Reader {
             self.fault(at("of"), "is missing", "write the signed text");
         }
         let of = self.text(&at("of"), of, Strictness::Strict);
+        self.listed_encoding(&at("of"), &of);
         let with = signature.with.map(Many::into_vec).unwrap_or_default();
         let (public, with) = self.public(&at("with"), &with);
         let supplied = signature.r#in.as_deref().unwrap_or_default();
@@ -101,12 +103,24 @@ impl Reader {
                 .collect(),
             pairs: signature.pairs.and_then(|pairs| self.pairs(&at("pairs"), pairs)),
             why: signature.why,
+            token: None,
             of,
             with: with?,
             r#in: supplied?,
         };
         self.guarded(&at, &variant);
         Some(variant)
+    }
+
+    /// Checks that a list is only encoded in ways that can be undone.
+    fn listed_encoding(&mut self, key: &str, of: &Text) {
+        let listed = of.spots().filter(|spot| !spot.came() && spot.key == "pairs");
+        for modifier in listed.flat_map(|spot| &spot.modifiers) {
+            if !modifier.is_reversible() {
+                let remedy = "encode a list with percent, form, hex or base64";
+                self.fault(key, "changes a list in another way", remedy);
+            }
+        }
     }
 
     /// A signature has to contain something that only the sender can make.
@@ -122,7 +136,10 @@ impl Reader {
         let signed = std::iter::once(&variant.of).chain(&variant.sorted).chain(added);
         let keyed = matches!(variant.with.first, First::Keyed(_))
             && variant.key.spots().any(|spot| !spot.came());
-        if !keyed && !signed.into_iter().any(|text| reads(text, "secret")) {
+        // A setting that is compared is a secret, such as the token of an address check.
+        let compared =
+            variant.with.first == First::Equal && variant.of.spots().any(|spot| !spot.came());
+        if !keyed && !compared && !signed.into_iter().any(|text| reads(text, "secret")) {
             let remedy = "put [secret] into the text, or use an HMAC";
             self.fault(at("of"), "contains no secret: any caller can make it", remedy);
         }
@@ -132,10 +149,11 @@ impl Reader {
         let at = |name: &str| format!("{key}.{name}");
         let which = match pairs.which.map(Many::into_vec).unwrap_or_default().as_slice() {
             [] => {
-                self.fault(at("which"), "is missing", "use names, query, all or pasted");
+                self.fault(at("which"), "is missing", "use names, query, form, all or pasted");
                 return None;
             }
             [one] if one == "query" => ListedParameters::Query,
+            [one] if one == "form" => ListedParameters::Form,
             [one] if one == "all" => ListedParameters::All,
             [one] if one == "pasted" => ListedParameters::Pasted,
             names => ListedParameters::Names(names.to_vec()),
@@ -149,11 +167,13 @@ impl Reader {
             pairs.order.as_deref(),
             &[("name", Order::Name), ("given", Order::Given), ("macro", Order::Macro)],
         );
-        let each = self.word(
-            &at("each"),
-            pairs.each.as_deref(),
-            &[("raw", Each::Raw), ("form", Each::Form), ("percent", Each::Percent)],
-        );
+        let each = self.each(&at("each"), pairs.each.as_deref());
+        if let (Each::Escaped(stays), Some(shape)) = (each, &shape)
+            && shape.separators().any(|byte| stays.contains(byte))
+        {
+            let remedy = "escape what separates values, or nothing says where one ends";
+            self.fault(at("each"), "keeps a separator of the list", remedy);
+        }
         let empty = self.word(
             &at("empty"),
             pairs.empty.as_deref(),
@@ -169,6 +189,23 @@ impl Reader {
             .collect();
         let except = pairs.except.map(Many::into_vec).unwrap_or_default();
         Some(Pairs { which, except, add, order, shape: shape?, each, empty })
+    }
+
+    fn each(&mut self, key: &str, text: Option<&str>) -> Each {
+        match text.and_then(|text| text.strip_prefix("percent:")) {
+            Some(kept) => match modifier::unescaped(kept) {
+                Ok(stays) => Each::Escaped(stays),
+                Err(fault) => {
+                    self.faults.push(fault.under(key));
+                    Each::default()
+                }
+            },
+            None => self.word(
+                key,
+                text,
+                &[("raw", Each::Raw), ("form", Each::Form), ("percent", Each::Percent)],
+            ),
+        }
     }
 
     pub(super) fn writing(&mut self, key: &str, text: Option<&str>) -> Writing {
@@ -236,32 +273,25 @@ impl Reader {
     }
 
     pub(super) fn open(&mut self, open: &file::Open) -> Option<Open> {
-        if open.with != "aes256_cbc" {
-            self.fault("open.with", &format!("`{}`", open.with), "use aes256_cbc");
-        }
-        let iv = match open.iv.as_str() {
-            "front" => Some(Iv::Prefix),
-            "key" => Some(Iv::Key),
-            _ => None,
-        };
-        if iv.is_none() {
-            self.fault("open.iv", "is neither", "use front or key");
-        }
-        let pad = open.pad.unwrap_or(16);
-        if pad != 16 && pad != 32 {
-            self.fault("open.pad", "is not a block size", "use 16 or 32");
-        }
+        let with = self.cipher(open);
         let of: Vec<Text> = open
             .of
             .to_vec()
             .iter()
             .map(|text| self.text("open.of", text, Strictness::Strict))
             .collect();
+        if open.frame.is_some() && !matches!(with, Some(Cipher::Cbc { .. })) {
+            self.fault("open.frame", "is of AES-CBC alone", "take it out");
+        }
+        if open.key.is_some() == matches!(with, Some(Cipher::None)) {
+            let remedy = "name the key of the cipher; without a cipher, there is none";
+            self.fault("open.key", "does not fit `with`", remedy);
+        }
+        let key = open.key.as_deref().unwrap_or_default();
         Some(Open {
             of,
-            key: self.text("open.key", &open.key, Strictness::Strict),
-            iv: iv?,
-            pad,
+            key: self.text("open.key", key, Strictness::Strict),
+            with: with?,
             frame: open
                 .frame
                 .as_ref()
@@ -272,5 +302,51 @@ impl Reader {
                 _ => self.reads(open.reads.clone()),
             },
         })
+    }
+
+    fn cipher(&mut self, open: &file::Open) -> Option<Cipher> {
+        let key = match open.with.split_once('_') {
+            Some(("aes128", _)) => AesKey::Bits128,
+            _ => AesKey::Bits256,
+        };
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        match open.with.as_str() {
+            "aes256_cbc" | "aes128_cbc" => {
+                let iv = match open.iv.as_deref() {
+                    Some("front") => Some(Iv::Prefix),
+                    Some("key") => Some(Iv::Key),
+                    _ => None,
+                };
+                if iv.is_none() || open.nonce.is_some() || open.aad.is_some() {
+                    self.fault("open.iv", "is neither", "use front or key, without nonce and aad");
+                }
+                let pad = open.pad.unwrap_or(16);
+                if pad != 16 && pad != 32 {
+                    self.fault("open.pad", "is not a block size", "use 16 or 32");
+                }
+                Some(Cipher::Cbc { key, iv: iv?, pad })
+            }
+            "aes256_gcm" | "aes128_gcm" => {
+                if open.nonce.is_none() || open.iv.is_some() || open.pad.is_some() {
+                    let remedy = "say where the nonce is, without iv and pad";
+                    self.fault("open.nonce", "is missing", remedy);
+                }
+                let nonce = self.text("open.nonce", &text(&open.nonce), Strictness::Strict);
+                let aad = self.text("open.aad", &text(&open.aad), Strictness::Strict);
+                Some(Cipher::Gcm { key, nonce, aad })
+            }
+            "none" => {
+                let has_more = [&open.iv, &open.nonce, &open.aad].iter().any(|one| one.is_some());
+                if has_more || open.pad.is_some() {
+                    self.fault("open.with", "is `none`, and has more", "leave of and reads");
+                }
+                Some(Cipher::None)
+            }
+            other => {
+                let remedy = "use aes256_cbc, aes128_cbc, aes256_gcm, aes128_gcm or none";
+                self.fault("open.with", &format!("`{other}`"), remedy);
+                None
+            }
+        }
     }
 }

@@ -49,7 +49,8 @@ impl Reader {
                 Some(ListedParameters::Pasted) => {
                     names.extend(sender.paste.iter().map(|pasted| pasted.name.as_str()));
                 }
-                Some(ListedParameters::Query | ListedParameters::All) | None => {}
+                Some(ListedParameters::Query | ListedParameters::Form | ListedParameters::All)
+                | None => {}
             }
         }
         for name in sender.shapes.of.keys().filter(|name| !names.contains(name.as_str())) {
@@ -95,8 +96,8 @@ impl SignatureVariant {
     fn signs_any_name(&self) -> bool {
         let whole = |spot: &Spot| !spot.came() && matches!(spot.key.as_str(), "query" | "url");
         let gathers = self.pairs.as_ref().map(|pairs| &pairs.which);
-        matches!(gathers, Some(ListedParameters::Query | ListedParameters::All))
-            || self.of.spots().any(whole)
+        let any = [ListedParameters::Query, ListedParameters::Form, ListedParameters::All];
+        gathers.is_some_and(|gathers| any.contains(gathers)) || self.of.spots().any(whole)
     }
 }
 
