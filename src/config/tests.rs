@@ -14,6 +14,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::UnixMillis;
+use crate::sender::Catalog;
 
 /// An environment, files and a clock on paper.
 #[derive(Clone, Debug, Default)]
@@ -194,6 +195,15 @@ fn the_reference_has_every_key() {
 }
 
 // ---- the file as a whole ----
+
+#[test]
+fn a_setting_of_a_sender_has_a_name_of_its_own() {
+    for sender in Catalog::embedded().unwrap().iter() {
+        for (name, _) in sender.settings() {
+            assert!(!source::KEYS.contains(&name.as_str()), "{}: {name}", sender.name());
+        }
+    }
+}
 
 #[test]
 fn an_empty_file_is_a_gateway_without_sources() {

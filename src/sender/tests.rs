@@ -6,6 +6,7 @@ use crate::sender::language::definition::Writing;
 use crate::sender::language::recipe::Protection;
 use crate::sender::language::vector::Vector;
 use crate::sender::request::callback::Judgement;
+use crate::sender::request::parameters::Value;
 
 /// The result of a request.
 #[derive(Debug)]
@@ -95,10 +96,12 @@ fn signature_of(recipe: &Recipe, vector: &Vector) -> Option<Vec<u8>> {
     let variant = callback.matched_variant()?;
     let context = crate::sender::acts::evaluate::Context::default();
     let supplied = match &variant.supplied.input {
-        crate::sender::language::bound::Input::Parameter { slot, .. } => {
+        crate::sender::language::bound::Input::Parameter { slot, steps, .. } => {
             let (parameters, buffers) = callback.side(crate::sender::language::bound::Scope::Outer);
-            let raw = parameters.get(*slot, buffers)?.raw;
-            raw.strip_prefix(b"\"").and_then(|raw| raw.strip_suffix(b"\"")).unwrap_or(raw).to_vec()
+            let whole = parameters.get(*slot, buffers)?;
+            let whole = Value { place: whole.place, raw: whole.raw.into() };
+            let raw = steps.iter().try_fold(whole, |value, step| value.step(step).ok()?)?.raw;
+            raw.strip_prefix(b"\"").and_then(|raw| raw.strip_suffix(b"\"")).unwrap_or(&raw).to_vec()
         }
         crate::sender::language::bound::Input::List { list, item } => {
             let text = callback.list_text(*list, &context).ok()??;

@@ -44,6 +44,8 @@ struct Needs {
     public_url: bool,
     /// Sources of senders whose signatures repeat.
     replayable: BTreeSet<String>,
+    /// Sources of senders whose signatures are weak.
+    weak: BTreeSet<String>,
 }
 
 impl Needs {
@@ -58,6 +60,11 @@ impl Needs {
                     fault.key.strip_prefix("source[").and_then(|k| k.split_once(']'))
             {
                 is_new |= self.replayable.insert(name.to_owned());
+            } else if fault.remedy.contains("weak = true")
+                && let Some((name, _)) =
+                    fault.key.strip_prefix("source[").and_then(|k| k.split_once(']'))
+            {
+                is_new |= self.weak.insert(name.to_owned());
             }
         }
         is_new
@@ -231,6 +238,9 @@ fn source(
             "replayable   = true    # a captured callback can be sent again; better: allow = [\"…\"], \
              the sender's addresses\n",
         );
+    }
+    if needs.weak.contains(&name) {
+        text.push_str("weak         = true    # the signature is within reach of a forger; better: allow = [\"…\"] too\n");
     }
     if is_secret_path {
         text.push_str("unsigned     = true    # nothing is signed: the name is the protection, keep it secret\n");

@@ -100,7 +100,7 @@ pub(in crate::sender) enum Keys {
     List,
     /// One for each secret; `None` where the secret is none of these keys.
     Secrets(Vec<Option<PublicKey>>),
-    /// That of the certificates in the header of a token.
+    /// Keys of the certificates in the header of a token.
     Certificates(ChainRule),
 }
 

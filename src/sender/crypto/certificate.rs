@@ -17,7 +17,7 @@ use super::public_key::PublicKey;
 /// Certificates of a chain: those of app stores have three.
 pub(in crate::sender) const CHAIN_MAX: usize = 8;
 
-/// What a certificate may be signed with: nothing with SHA-1, no RSA key under 2048 bits.
+/// Algorithms that may sign a certificate: nothing with SHA-1, no RSA key under 2048 bits.
 const SIGNED_WITH: &[&dyn SignatureVerificationAlgorithm] = &[
     ECDSA_P256_SHA256,
     ECDSA_P256_SHA384,
@@ -160,8 +160,8 @@ mod tests {
         let sent = chain([LEAF, BETWEEN, "what stands for the root is not read"]);
         assert!(rule().key(&sent, NOW).is_some());
         assert!(rule().key(&sent[..2], NOW).is_none(), "another length");
-        assert!(rule().key(&chain([BETWEEN, BETWEEN, ROOT]), NOW).is_none(), "a CA is no leaf");
-        assert!(rule().key(&chain([ROOT, BETWEEN, ROOT]), NOW).is_none(), "a root is no leaf");
+        assert!(rule().key(&chain([BETWEEN, BETWEEN, ROOT]), NOW).is_none(), "a CA is not a leaf");
+        assert!(rule().key(&chain([ROOT, BETWEEN, ROOT]), NOW).is_none(), "a root is not a leaf");
         assert!(rule().key(&chain([LEAF, LEAF, ROOT]), NOW).is_none(), "a leaf signs none");
         assert!(rule().key(&sent, 1_672_000_000_000).is_none(), "before its time");
         assert!(rule().key(&sent, 1_988_200_000_000).is_none(), "after its time");

@@ -32,7 +32,7 @@ pub(in crate::sender) struct Sealed<'s> {
     pub(in crate::sender) text: &'s [u8],
     /// The nonce; empty in CBC.
     pub(in crate::sender) nonce: &'s [u8],
-    /// What is authenticated and not sealed; empty in CBC.
+    /// Text that is authenticated and not sealed; empty in CBC.
     pub(in crate::sender) aad: &'s [u8],
 }
 
@@ -98,7 +98,7 @@ impl Opener {
 
 /// `text`, decrypted, with its padding.
 fn decrypt(size: AesKey, key: &[u8], iv: &[u8], text: &[u8]) -> Result<Vec<u8>, Sealing> {
-    if text.is_empty() || text.len() % BLOCK != 0 {
+    if text.is_empty() || !text.len().is_multiple_of(BLOCK) {
         return Err(Sealing::Broken);
     }
     let plain = match size {

@@ -89,7 +89,7 @@ impl TokenPart {
     /// The part of `token`.
     ///
     /// # Errors
-    /// [`EncodingError`] if it is no token, or has no such part.
+    /// [`EncodingError`] if it is not a token, or has no such part.
     pub(in crate::sender) fn of(self, token: &[u8]) -> Result<Vec<u8>, EncodingError> {
         let token = Token::read(token).ok_or(EncodingError)?;
         match self {
@@ -161,7 +161,7 @@ fn decoded(text: &[u8]) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
 
-/// What a header says; the rest of it is ignored.
+/// The members of a header that count; others are ignored.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::sender) struct Header {
     algorithm: String,

@@ -148,7 +148,7 @@ const CERTIFICATE_HEAD: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 impl PublicKey {
     /// Reads a `SubjectPublicKeyInfo`: DER, PEM, or either in base64; or a certificate in PEM or its
-    /// base64, of which only the key counts: a key that somebody has pinned does not end.
+    /// base64, of which only the key counts: a key that was pinned does not end.
     pub(in crate::sender) fn read(written: &[u8]) -> Option<Self> {
         let mut text = Cow::Borrowed(written);
         for _ in 0..=LAYERS_MAX {
@@ -372,8 +372,12 @@ pub(in crate::sender) mod tests {
             "MDkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDIgAC6GVBIW2k2FehoPuEUBBDZGDVbivORESuj2B9dnVM+F4=";
         let rsa_1024 = "MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQC7/Bd5FZPVrSeCGI5nW/tp1dg86nQmmSJzaUL0hx0WbyPDkghwrL7op1xdgPLCV4UrQSnCbgRCFRhL65GKZ6vgYCquP8Lmo3/7+V9j7kJmeFDewT4Bq8FrT+V7Hp7HmW7KY+p5dCmvaVB+24mshdgvezdCeHcgib0UIT5ekfZ98QIDAQAB";
         let explicit = "MIIBSzCCAQMGByqGSM49AgEwgfcCAQEwLAYHKoZIzj0BAQIhAP////8AAAABAAAAAAAAAAAAAAAA////////////////MFsEIP////8AAAABAAAAAAAAAAAAAAAA///////////////8BCBaxjXYqjqT57PrvVV2mIa8ZR0GsMxTsPY7zjw+J9JgSwMVAMSdNgiG5wSTamZ44ROdJreBn36QBEEEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9QIhAP////8AAAAA//////////+85vqtpxeehPO5ysL8YyVRAgEBA0IABOhlQSFtpNhXoaD7hFAQQ2Rg1W4rzkREro9gfXZ1TPhed6Eqo02XiMdi9I1/1hTG4MTwbUcA7R5hIwR0fVZ/7Ew=";
-        for other in [secp256k1, compressed, rsa_1024, explicit, "", "AA==", "====", "MA=="] {
+        for other in [secp256k1, compressed, explicit, "", "AA==", "====", "MA=="] {
             assert_eq!(kind(other.as_bytes()), None, "{other}");
+        }
+        assert_eq!(kind(rsa_1024.as_bytes()), Some(KeyKind::WeakRsa));
+        for scheme in [Scheme::RsaPss, Scheme::RsaPkcs1] {
+            assert!(!scheme.takes(KeyKind::WeakRsa), "1024 bits, for what is not called weak");
         }
         let private = pem(&der(POINT)).replace("PUBLIC", "PRIVATE");
         assert_eq!(kind(private.as_bytes()), None);

@@ -62,7 +62,7 @@ pub struct Recipe {
     pub(in crate::sender) require: Vec<Slot>,
     pub(in crate::sender) body: WhenBody,
     pub(in crate::sender) open: Option<Opener>,
-    /// What is asked of a token beside its signature.
+    /// The conditions of a token beside its signature.
     pub(in crate::sender) token: Option<Token>,
     pub(in crate::sender) challenge: Gate,
     /// A cipher text that is opened before the challenge's condition is asked.
@@ -126,8 +126,8 @@ pub(in crate::sender) struct Freshness {
 pub(in crate::sender) struct Opener {
     pub(in crate::sender) of: Vec<Text<Bound>>,
     pub(in crate::sender) with: Cipher<Bound>,
-    /// One, or one for each secret where the key depends on the secret; an empty one where there
-    /// is no cipher.
+    /// One, or one for each secret where the key depends on the secret; an empty one without a
+    /// cipher.
     pub(in crate::sender) keys: Vec<Zeroizing<Vec<u8>>>,
     /// The ids that a message may end with, the usual one first; empty: messages have no frame.
     pub(in crate::sender) frame: Vec<Vec<u8>>,
@@ -137,12 +137,12 @@ pub(in crate::sender) struct Opener {
     pub(in crate::sender) reads: Vec<Reads>,
 }
 
-/// What is asked of a token beside its signature.
+/// The conditions of a token beside its signature.
 #[derive(Debug)]
 pub(in crate::sender) struct Token {
     /// Its payload.
     pub(in crate::sender) payload: Text<Bound>,
-    /// What its claims have to be; a setting by its value.
+    /// Its claims; a setting by its value.
     pub(in crate::sender) claims: Vec<(String, Claim)>,
 }
 

@@ -143,7 +143,7 @@ pub(in crate::sender) fn is_key(key: &str) -> bool {
 /// Bytes of a quoted step: names on the wire are short.
 const QUOTED_MAX: usize = 64;
 
-/// The steps of a key: `a.b`, `"hub.mode"`, `a."b.c"`; `None` if it is no key. A step in quotes is
+/// The steps of a key: `a.b`, `"hub.mode"`, `a."b.c"`; `None` if it is not a key. A step in quotes is
 /// one name, and may hold anything but quotes and brackets.
 fn steps_of(key: &str) -> Option<Vec<Box<str>>> {
     if !key.contains('"') {

@@ -129,7 +129,7 @@ impl ValueShape {
         Self::new(Form::Run, ByteSet::of(is_in))
     }
 
-    /// What percent encoding makes.
+    /// Results of percent encoding.
     pub(in crate::sender) fn escaped() -> Self {
         let is_in = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~%".contains(&byte);
         Self::new(Form::Run, ByteSet::of(is_in))

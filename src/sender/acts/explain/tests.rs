@@ -215,7 +215,10 @@ fn another_sender_is_named() {
         let now_ms = vector.now_ms.unwrap_or(NOW);
         let others = [Other { source: theirs.name(), recipe: &other, keys: None }];
         let explanation = explain(&recipe, &vector.request.borrow(), now_ms, &others);
-        if explanation.verdict == Verdict::Verified || needs_params {
+        // A secret that is sent as it is, in a parameter of the same name, is right in both.
+        let is_right =
+            matches!(recipe.read(vector.request.borrow(), now_ms).verify(), Judgement::Verified(_));
+        if is_right || needs_params {
             continue;
         }
         tried += 1;

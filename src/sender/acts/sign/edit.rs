@@ -71,9 +71,13 @@ pub(super) fn split_pairs(
 /// The JSON object `object` with the member at `path` set to `text`; `None` where it is none.
 pub(super) fn put_json(object: &[u8], path: &[&str], text: &str) -> Option<Vec<u8>> {
     let (first, rest) = path.split_first()?;
+    if object.starts_with(b"[") {
+        return put_item(object, first, rest, text);
+    }
     let members = json::members(object)?;
     let known = members.iter().find(|member| member.name == *first);
-    let old = known.map_or(&b"{}"[..], |member| member.raw);
+    let empty: &[u8] = if rest.first() == Some(&"0") { b"[]" } else { b"{}" };
+    let old = known.map_or(empty, |member| member.raw);
     let new = match rest {
         [] => encoding::json_string(text).into_bytes(),
         // A text that is JSON stays one.
@@ -93,6 +97,22 @@ pub(super) fn put_json(object: &[u8], path: &[&str], text: &str) -> Option<Vec<u
     let comma: &[u8] = if members.is_empty() { b"" } else { b"," };
     let name = encoding::json_string(first);
     Some([&object[..end], comma, name.as_bytes(), b":", &new, &object[end..]].concat())
+}
+
+/// The JSON list `list` with the item at the index `at`, or what `path` leads to in it, set to
+/// `text`; a new item follows the last one.
+fn put_item(list: &[u8], at: &str, path: &[&str], text: &str) -> Option<Vec<u8>> {
+    let at: usize = at.parse().ok()?;
+    let mut items: Vec<Vec<u8>> = json::items(list)?.into_iter().map(<[u8]>::to_vec).collect();
+    if at == items.len() {
+        items.push(b"{}".to_vec());
+    }
+    let old = items.get_mut(at)?;
+    *old = match path {
+        [] => encoding::json_string(text).into_bytes(),
+        path => put_json(old, path, text)?,
+    };
+    Some([b"[", items.join(&b',').as_slice(), b"]"].concat())
 }
 
 /// The JSON object `object` without the members that `is_out` selects, and the selected ones.
@@ -219,6 +239,18 @@ mod tests {
 
     fn shown(bytes: Option<Vec<u8>>) -> String {
         bytes.map_or_else(|| "none".to_owned(), |bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    #[test]
+    fn an_item_of_a_list_is_replaced_or_appended() {
+        let put = |object: &[u8], name: &str, text| {
+            shown(put_json(object, &name.split('.').collect::<Vec<_>>(), text))
+        };
+        assert_eq!(put(b"{}", "a.0.b", "x"), r#"{"a":[{"b":"x"}]}"#);
+        assert_eq!(put(br#"{"a":[{"b":1},2]}"#, "a.0.c", "x"), r#"{"a":[{"b":1,"c":"x"},2]}"#);
+        assert_eq!(put(br#"{"a":[1,2]}"#, "a.1", "x"), r#"{"a":[1,"x"]}"#);
+        assert_eq!(put(br#"{"a":[]}"#, "a.1", "x"), "none");
+        assert_eq!(put(br#"{"a":[]}"#, "a.b", "x"), "none");
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(in crate::sender) struct TokenRule {
     pub(in crate::sender) meaning: TokenMeaning,
     /// Members of the message that are tokens by the same rule.
     pub(in crate::sender) also: Vec<Box<[Box<str>]>>,
-    /// What its claims have to be.
+    /// Its claims.
     pub(in crate::sender) claims: Vec<(String, Claim)>,
 }
 
@@ -46,7 +46,7 @@ pub(in crate::sender) enum TokenKey {
     Secret(Text),
 }
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum TokenMeaning {
     /// The message: its claims are the parameters.
@@ -55,7 +55,7 @@ pub(in crate::sender) enum TokenMeaning {
     Bearer,
 }
 
-/// What a claim has to be.
+/// The value that a claim has to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Claim {
     /// One of these words.

@@ -36,7 +36,7 @@ impl Callback<'_> {
     ///
     /// # Errors
     /// `not_ours` if one differs, `stale` or `future` by its times, `missing_parameter` if it never
-    /// ends although the file asks for claims, `bad_encoding` if it is no JSON object.
+    /// ends although the file asks for claims, `bad_encoding` if it is not a JSON object.
     pub(super) fn claims_hold(&self) -> Result<(), CallbackError> {
         let Some(token) = &self.recipe.token else { return Ok(()) };
         let mut payload = Vec::new();

@@ -8,6 +8,7 @@ use super::world::{Facts, scenes};
 /// Vectors with a value that the provider does not send, each with a reason.
 const KNOWN: &[(&str, &str)] = &[
     ("standard-webhooks", "one vector writes the headers as Svix names them"),
+    ("oppo", "what is not attached comes as an empty text"),
     ("imur-http", "a login with one of three values that come together"),
 ];
 

@@ -14,7 +14,8 @@ pub(super) fn with_digests(text: &str) -> String {
         if line.starts_with('[') {
             left_out = line.starts_with("[key_set]");
         }
-        if !left_out && !line.contains("\"[public_key]\"") {
+        let is_about_keys = line.contains("\"[public_key]\"") || line.starts_with("weak ");
+        if !left_out && !is_about_keys {
             out.push(line);
         }
     }
@@ -30,4 +31,5 @@ pub(super) fn with_digests(text: &str) -> String {
 }
 
 /// The schemes of private keys, as a file writes them.
-const PRIVATE: &[&str] = &["\"ecdsa_p256\"", "\"rsa_pss\"", "\"rsa_pkcs1\"", "\"ed25519\""];
+const PRIVATE: &[&str] =
+    &["\"ecdsa_p256\"", "\"rsa_pss\"", "\"rsa_pkcs1\"", "\"rsa_pkcs1_sha1\"", "\"ed25519\""];

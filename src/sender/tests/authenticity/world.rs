@@ -127,7 +127,7 @@ pub(super) fn of_sender(sender: &Arc<Sender>) -> Vec<Scene> {
 /// The secrets of a scene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keys {
-    /// Those of its vector.
+    /// The keys of its vector.
     OfVector,
     /// One of the tests, in place of a public key.
     Own,

@@ -133,7 +133,9 @@ impl Scene {
         let mut request = self.request.clone();
         let escaped = String::from_utf8(own::form(supplied.as_bytes())).unwrap();
         // The parameter `event_token=` is not the end of `event_token_all=`.
-        let target = replaced(&request.target, &self.supplied, &escaped);
+        let was_escaped = String::from_utf8(own::form(self.supplied.as_bytes())).unwrap();
+        let target = replaced(&request.target, &self.supplied, &escaped)
+            .or_else(|| replaced(&request.target, &was_escaped, &escaped));
         let body = replaced(&request.body, &self.supplied, supplied);
         match (target, body) {
             (Some(target), _) => request.target = target,

@@ -281,7 +281,7 @@ impl Reader {
             .map(|text| self.text("open.of", text, Strictness::Strict))
             .collect();
         if open.frame.is_some() && !matches!(with, Some(Cipher::Cbc { .. })) {
-            self.fault("open.frame", "is of AES-CBC alone", "take it out");
+            self.fault("open.frame", "is of AES-CBC alone", "remove it");
         }
         if open.key.is_some() == matches!(with, Some(Cipher::None)) {
             let remedy = "name the key of the cipher; without a cipher, there is none";
