@@ -188,7 +188,9 @@ fn delivery(delivery: &Value) -> Vec<Vec<String>> {
     for attempt in delivery["attempts"].as_array().into_iter().flatten() {
         let result = match (&attempt["status"], attempt["error"].as_str()) {
             (Value::Null, Some(error)) => error.to_owned(),
-            (status, None) => format!("{} {}", status, text(&attempt["answer"])),
+            (status, None) => {
+                format!("{status} {}", attempt["answer"].as_str().unwrap_or_default())
+            }
             (status, Some(error)) => format!("{status} {error}"),
         };
         let first = result.lines().next().unwrap_or_default();

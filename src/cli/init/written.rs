@@ -292,7 +292,10 @@ mod tests {
                         "{}",
                         files.configuration
                     );
-                    assert!(!files.configuration.contains("whsec_"), "{}", files.configuration);
+                    let secrets = files.variables.lines().filter(|line| !line.starts_with('#'));
+                    for value in secrets.filter_map(|line| Some(line.split_once('=')?.1)) {
+                        assert!(!files.configuration.contains(value), "{}", files.configuration);
+                    }
                 }
                 Err(faults) => failed.push(format!("{}: {faults}", sender.name())),
             }
