@@ -14,7 +14,7 @@ use crate::config::{
 #[derive(Args, Debug)]
 #[command(
     long_about = "Check a configuration and say what it would run.\n\n\
-        Every mistake is listed at once, each with its line, its key and what to do about it; \
+        All errors are listed at once, each with its line, its key and what to do about it; \
         nothing is bound and nothing is changed. Secrets are read (env:, file:) and never shown. \
         Warnings name what would run and is probably not meant; --strict fails for them, too.",
     after_help = "Examples:\n  \
@@ -28,7 +28,7 @@ pub(super) struct Check {
     /// Configuration file, as with --config
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Treat warnings as mistakes.
+    /// Treat warnings as errors.
     #[arg(long)]
     strict: bool,
 }
