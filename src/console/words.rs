@@ -187,7 +187,9 @@ pub(super) fn mistake(lang: Lang, of: MistakeKind) -> Option<&'static str> {
         MistakeKind::EncodedTwice => "参数值编码两次后才参与签名。",
         MistakeKind::OtherParameter => "签名时用了另一个参数的值。",
         MistakeKind::RenamedParameter => "使用了自定义参数名，而来源的 params 中没有列出。",
-        MistakeKind::OtherUrl => "签名用的地址与实际调用的地址不同，或只签了其中一部分。请核对 server.public_url。",
+        MistakeKind::OtherUrl => {
+            "签名用的地址与实际调用的地址不同，或只签了其中一部分。请核对 server.public_url。"
+        }
         MistakeKind::KeyAsText => "HMAC 的密钥与待签名文本颠倒了。",
         MistakeKind::MissingParameters => "缺少该发送方必定会带的参数。",
         MistakeKind::NotListed => "某个值不在来源登记的自有值之列（例如广告位 ID）。",

@@ -150,7 +150,7 @@ impl Node {
 impl Drop for SetUp {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", self.logs());
+            skipped(&format!("the rest, because of the failure. {}", self.logs()));
         }
     }
 }
