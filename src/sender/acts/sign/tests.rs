@@ -68,6 +68,12 @@ fn stripped(recipe: &Recipe, request: &OwnedRequest, index: usize) -> OwnedReque
     let variant = recipe.variants.iter().find(|variant| variant.index == index).unwrap();
     let mut bare = request.clone();
     match &variant.supplied.input {
+        Input::Parameter { slot, steps, .. } if !steps.is_empty() => {
+            let name = std::str::from_utf8(recipe.names.name(*slot)).unwrap();
+            let path: Vec<&str> =
+                [name].into_iter().chain(steps.iter().map(|step| &**step)).collect();
+            bare.body = edit::put_json(&bare.body, &path, "").unwrap();
+        }
         Input::Parameter { slot, .. } => {
             let name = recipe.names.name(*slot);
             let (query, _) = edit::split_pairs(edit::query(&request.target), |one| one == name);

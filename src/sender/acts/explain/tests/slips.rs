@@ -315,7 +315,8 @@ fn separators(scene: &Scene) -> Vec<Slip> {
 fn secrets(scene: &Scene) -> Vec<Slip> {
     let mut slips = Vec::new();
     let mut add = |scene: &Scene, kind, about: &str, secret: Vec<u8>| {
-        let supplied = scene.own.supplied(&secret);
+        // A secret that is sent as it is ends no line: a header could not hold it.
+        let supplied = scene.own.supplied(&secret).filter(|text| !text.contains(['\r', '\n']));
         slips.extend(supplied.map(|supplied| scene.slip(kind, None, about, &supplied)));
     };
     let own = scene.secret.clone();
