@@ -14,7 +14,7 @@ use crate::config::{
 #[derive(Args, Debug)]
 #[command(
     long_about = "Check a configuration and say what it would run.\n\n\
-        All errors are listed at once, each with its line, its key and what to do about it; \
+        Every error is listed at once, each with its line, its key and what to do about it; \
         nothing is bound and nothing is changed. Secrets are read (env:, file:) and never shown. \
         Warnings name what would run and is probably not meant; --strict fails for them, too.",
     after_help = "Examples:\n  \
