@@ -168,9 +168,16 @@ fn no_finding_shows_a_secret() {
     assert!(!format!("{unended:?}").contains("plain-secret"));
     let loaded = surroundings().load(&fixture("complete.toml")).unwrap();
     let shown = format!("{:?}", loaded.config);
-    for secret in
-        ["token-of-the", "new-key", "old-key", "written-here", AES_KEY, WHSK, "Bearer", "secret-of"]
-    {
+    for secret in [
+        "token-of-the",
+        "new-key",
+        "old-key",
+        "written-here",
+        AES_KEY,
+        WHSK,
+        "Bearer abc",
+        "secret-of",
+    ] {
         let bytes = format!("{:?}", secret.as_bytes());
         assert!(
             !shown.contains(secret) && !shown.contains(bytes.trim_end_matches(']')),

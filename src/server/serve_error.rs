@@ -11,7 +11,7 @@ use crate::wire::TlsError;
 #[non_exhaustive]
 pub enum ServeError {
     /// A socket is unavailable.
-    #[error("server.{which} = {address}: {cause}{}", remedy(*which, cause.kind()))]
+    #[error("server.{which} = {address}: {cause}{}", remedy(which, cause.kind()))]
     Bind {
         /// The key of the configuration.
         which: &'static str,

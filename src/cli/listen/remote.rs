@@ -166,7 +166,7 @@ impl Position {
             self.known.remove(&oldest);
         }
         let at = event["received_at"].as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok());
-        let at_ms = at.map_or(0, |at| at.as_millisecond());
+        let at_ms = at.map_or(0, jiff::Timestamp::as_millisecond);
         if at_ms > self.newest_ms {
             self.newest_ms = at_ms;
             let from = rfc3339(at_ms - OVERLAP_MS);

@@ -53,6 +53,9 @@ impl Tally {
     }
 }
 
+/// Senders whose signature is inside the signed JSON, where the scenes cannot replace it.
+const NOT_TRIED: [&str; 1] = ["adyen"];
+
 #[test]
 fn the_usual_mistakes_of_every_sender_are_named() {
     let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
@@ -96,9 +99,9 @@ fn the_usual_mistakes_of_every_sender_are_named() {
     let signing = signing
         .iter()
         .filter(|sender| sender.variants.iter().any(|variant| variant.public.is_none()));
-    for sender in signing {
-        assert!(tallies.contains_key(sender.name()), "{} is not tried", sender.name());
-    }
+    let is_tried = |name: &str| tallies.contains_key(name) || NOT_TRIED.contains(&name);
+    let missing: Vec<_> = signing.map(|one| one.name()).filter(|name| !is_tried(name)).collect();
+    assert!(missing.is_empty(), "not tried: {missing:?}");
     assert!(right * 100 >= total * 98, "explained {right} of {total}");
     assert!(invented.is_empty(), "{invented:#?}");
     // `other_sender` and what is wrong with a message have tests of their own.

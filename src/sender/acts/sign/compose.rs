@@ -66,7 +66,7 @@ impl Recipe {
         parameters: &[(String, String)],
         composing: &Composing<'_>,
     ) -> Result<OwnedRequest, DefinitionError> {
-        let given = self.given(parameters)?;
+        let given = self.given(&self.with_own_values(parameters))?;
         let mut request = self.laid_out(&given, composing, Layout::Usual)?;
         let envelope = self.outer_names();
         let is_message = |name: &str| !envelope.iter().any(|outer| outer == name.as_bytes());
@@ -81,6 +81,27 @@ impl Recipe {
         };
         let lacking = self.lacking_in(&request, errand);
         if lacking.is_empty() { Ok(request) } else { Err(missing(&lacking)) }
+    }
+
+    /// The parameters with the source's own values that are not among them: a callback without such a value is
+    /// another publisher's.
+    fn with_own_values(&self, parameters: &[(String, String)]) -> Vec<(String, String)> {
+        let mut all = parameters.to_vec();
+        for ours in &self.ours {
+            let ([Piece::Value(spot)], Some(value)) =
+                (ours.of.pieces.as_slice(), ours.values().next())
+            else {
+                continue;
+            };
+            let name = self.shown(spot);
+            let is_given = |(given, _): &(String, String)| {
+                given == "body" || self.wire(given) == self.wire(&name) || *given == *spot.name
+            };
+            if can_be_given(spot) && !all.iter().any(is_given) {
+                all.push((name, String::from_utf8_lossy(value).into_owned()));
+            }
+        }
+        all
     }
 
     /// The fields of a callback that the sender's file names, for a form; without those that
