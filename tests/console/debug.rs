@@ -69,7 +69,7 @@ fn a_callback_is_pasted_and_explained() {
 
         // Without a source, the path names it.
         browser.go("/console/debug");
-        inspect_without_scripts(&browser, &format!("debug-unnamed-{said}"));
+        inspect(&browser, &format!("debug-unnamed-{said}"));
         browser.fill("#field-request", &format!("curl -i -X GET '{verified}'"));
         browser.leave("button[value=explain]");
         assert!(browser.has(".badge.verified"), "{}", browser.text("main"));

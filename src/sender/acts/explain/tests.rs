@@ -53,8 +53,13 @@ impl Tally {
     }
 }
 
-/// Senders whose signature is inside the signed JSON, where the scenes cannot replace it.
-const NOT_TRIED: [&str; 1] = ["adyen"];
+/// Senders whose signature the second reading of their file, in `own`, cannot make: it is inside the signed JSON, or has
+/// a setting, the path, or the digest of a secret in its text or key.
+const NOT_TRIED: [&str; 5] = ["adyen", "midas", "personaly", "surveymonkey", "vivo"];
+
+/// Pollfish signs values without their names: an empty one that is kept looks like a doubled separator.
+const LOOKS_ALIKE: [&str; 1] =
+    ["pollfish: own; not eligible, and without the empty user: empty kept"];
 
 #[test]
 fn the_usual_mistakes_of_every_sender_are_named() {
@@ -88,7 +93,9 @@ fn the_usual_mistakes_of_every_sender_are_named() {
         tally.wrong.iter().for_each(|wrong| println!("    not found: {wrong}"));
         tally.invented.iter().for_each(|wrong| println!("    invented: {wrong}"));
         (right, total) = (right + tally.right, total + tally.all);
-        invented.extend(&tally.invented);
+        invented.extend(
+            tally.invented.iter().filter(|line| !LOOKS_ALIKE.iter().any(|one| line.contains(one))),
+        );
         assert!(tally.right * 100 >= tally.all * 95, "{sender}: {} of {}", tally.right, tally.all);
     }
     let share = (right * 1000 / total) as f64 / 10.0;

@@ -1,6 +1,7 @@
 //! Composes the request that a sender would make from `key=value` pairs.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use smallvec::SmallVec;
 
 use crate::sender::acts::evaluate::Context;
 use crate::sender::acts::resolved::Role;
@@ -88,11 +89,8 @@ impl Recipe {
     fn with_own_values(&self, parameters: &[(String, String)]) -> Vec<(String, String)> {
         let mut all = parameters.to_vec();
         for ours in &self.ours {
-            let ([Piece::Value(spot)], Some(value)) =
-                (ours.of.pieces.as_slice(), ours.values().next())
-            else {
-                continue;
-            };
+            let spots: SmallVec<[&Bound; 2]> = ours.of.spots().collect();
+            let ([spot], Some(value)) = (spots.as_slice(), ours.values().next()) else { continue };
             let name = self.shown(spot);
             let is_given = |(given, _): &(String, String)| {
                 given == "body" || self.wire(given) == self.wire(&name) || *given == *spot.name
