@@ -77,6 +77,8 @@ fn a_callback_is_pasted_and_explained() {
         browser.fill("#field-request", "/callback/level-edn?a=b");
         browser.leave("button[value=explain]");
         assert!(browser.text("main").contains("level-end?"), "{}", browser.text("main"));
+        // The browser complains of the 422.
+        browser.complaints();
         browser.go("/console/debug?source=level-end");
 
         let forged = taku("t1").replace("reward_amount=10", "reward_amount=11");
