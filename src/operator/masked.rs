@@ -93,7 +93,7 @@ const SIGNATURE_BYTES_MIN: usize = 6;
 pub struct RawShown {
     /// Path and query.
     pub target: String,
-    /// The body, if it is text and not longer than [`SHOWN_BODY_BYTES`].
+    /// The body, if it is text and not longer than `SHOWN_BODY_BYTES`.
     pub body: Option<String>,
 }
 

@@ -130,7 +130,7 @@ fn flags(event: &Incoming<'_>, reply: Option<&Answer>) -> u8 {
     flags.into_iter().fold(0, |all, (flag, is_set)| if is_set { all | flag } else { all })
 }
 
-/// Target and body of a request, one behind the other.
+/// Target and body of a request, joined.
 #[derive(Clone, Copy)]
 struct Text<'r> {
     target: &'r [u8],

@@ -159,7 +159,7 @@ impl<'a> Callback<'a> {
         Ok((resolved, coverage.verdict))
     }
 
-    /// The position of `value` in target and body, one behind the other, if it stands there as it
+    /// The position of `value` in target and body, joined, if it is there as it
     /// is.
     fn position(&self, value: &[u8]) -> Option<u32> {
         let Request { target, body, .. } = self.request;

@@ -185,7 +185,7 @@ impl<T> ByRole<T> {
 pub struct Resolved {
     pub(in crate::sender) texts: String,
     pub(in crate::sender) roles: [Option<Span>; Role::ALL.len()],
-    /// Where each role stands in target and body, one behind the other.
+    /// The place of each role in target and body, joined.
     pub(in crate::sender) positions: [Option<u32>; Role::ALL.len()],
     pub(in crate::sender) kind: Option<String>,
     pub(in crate::sender) test: bool,
@@ -206,7 +206,7 @@ pub struct Resolved {
     pub(in crate::sender) secret: Option<usize>,
 }
 
-/// Texts of a callback that is resolved, one behind the other: one buffer in place of a dozen.
+/// Texts of a callback that is resolved, joined: one buffer in place of a dozen.
 #[derive(Debug)]
 pub(in crate::sender) struct Texts(Vec<u8>);
 
@@ -217,7 +217,7 @@ pub(in crate::sender) struct Span {
     end: usize,
 }
 
-/// Deduplication keys, one behind the other.
+/// Deduplication keys, joined.
 #[derive(Debug, Default)]
 pub(in crate::sender) struct Keys {
     bytes: KeyBytes,
@@ -397,7 +397,7 @@ impl Resolved {
         &self.recut
     }
 
-    /// The position of `role`'s value in the target and the body, one behind the other, of the
+    /// The position of `role`'s value in the target and the body, joined, of the
     /// request that was resolved; `None` if it does not stand there as it is.
     #[must_use]
     pub fn position(&self, role: Role) -> Option<usize> {

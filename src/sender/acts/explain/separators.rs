@@ -43,10 +43,8 @@ fn single_gap(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
         for item in changed {
             if case.matches(&draft.with(index, item), budget) {
                 let name = &draft.items[index].name;
-                let advice = format!(
-                    "What stands in front of `{name}` was signed in another way: {}",
-                    rule(draft)
-                );
+                let advice =
+                    format!("The text before `{name}` was signed in another way: {}", rule(draft));
                 return Some(separated(draft, index, advice));
             }
         }

@@ -84,7 +84,7 @@ fn with_its_own(
         starts.iter().find_map(|start| Some(memchr::memmem::find(url, start)? + start.len()))?;
     let end = memchr::memchr(b'&', &url[at..]).map_or(url.len(), |end| at + end);
     let emptied = [&url[..at], &url[end..]].concat();
-    // Only the end is cut, and with or without what stands in front of the value.
+    // Only the end is cut, and with or without the text before the value.
     let bare = url[..at - 1].to_vec();
     for text in [url[..at].to_vec(), emptied, bare] {
         let changed = case.draft.with(index, case.draft.items[index].saying(text));

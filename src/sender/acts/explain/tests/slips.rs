@@ -256,7 +256,7 @@ fn orders(scene: &Scene) -> Vec<Slip> {
     if scene.has_twins() {
         slips.iter_mut().for_each(|slip| slip.or.push(MistakeKind::ExtraParameterSigned));
     }
-    // Only what stands in front of the secret is another thing then.
+    // Only the text before the secret is another thing then.
     let bare = "the secret on its own at the end";
     for slip in slips.iter_mut().filter(|slip| slip.about.ends_with(bare)) {
         slip.or.push(MistakeKind::Separator);
