@@ -90,12 +90,22 @@ fn program(name: &str) -> Command {
 
 /// A program, as an unprivileged user.
 pub fn unprivileged(path: &Path) -> Command {
+    with_capabilities(path, &[])
+}
+
+/// The same, but it may read files of this checkout, wherever that is: below `/root`, for one.
+pub fn unprivileged_reader(path: &Path) -> Command {
+    with_capabilities(path, &["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"])
+}
+
+fn with_capabilities(path: &Path, capabilities: &[&str]) -> Command {
     let mut command = Command::new("setpriv");
     // Whatever becomes of the tests, no server outlives them.
     command.args(["--pdeathsig", "KILL"]);
     if is_root() {
         let nobody = NOBODY.to_string();
         command.args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups"]);
+        command.args(capabilities);
     }
     command.arg("--").arg(path).current_dir("/").env("LC_ALL", "C");
     command

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::cluster::{
     ask, folder, free_port, is_there, processes, programs, schema, signal, skipped, spawn,
-    unprivileged,
+    unprivileged, unprivileged_reader,
 };
 use super::gateways::check;
 use super::process::{Backend, Gateway, Load, Setup, eventually, get};
@@ -113,7 +113,7 @@ impl Node {
         ];
         let patroni = programs_of_test.patroni.clone();
         let command = Box::new(move || {
-            let mut command = unprivileged(&patroni);
+            let mut command = unprivileged_reader(&patroni);
             command.arg(&settings);
             for (key, value) in &environment {
                 command.env(format!("PATRONI_{key}"), value);
@@ -227,7 +227,7 @@ impl SetUp {
 
     /// Starts the balancer in front of the servers and these gateways.
     fn balance(&self, sql: u16, callbacks: u16, gateways: [SocketAddr; 2]) -> Daemon {
-        let mut haproxy = unprivileged(&self.programs.haproxy);
+        let mut haproxy = unprivileged_reader(&self.programs.haproxy);
         haproxy.arg("-db").arg("-f").arg(deployed("haproxy.cfg"));
         haproxy.env("PRIMARY", format!("127.0.0.1:{sql}"));
         haproxy.env("CALLBACKS", format!("127.0.0.1:{callbacks}"));
