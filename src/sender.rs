@@ -52,6 +52,7 @@ pub use language::url::{Bracket, DotSegment, MacroUrl, Placeholder, UrlTemplate,
 pub use language::vector::OwnedRequest;
 pub use request::Request;
 pub use request::callback::{Callback, CallbackError, Judgement, Resolution, Verified};
+pub use request::encoding::path_segment;
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::incident::{Key, Subject};
 use crate::config::{AlertCondition, Config};
+use crate::sender::path_segment;
 
 /// Where the console is: as configured, or at the admin listener.
 #[must_use]
@@ -24,35 +25,18 @@ pub fn console_at(config: &Config, admin: SocketAddr) -> String {
 pub(super) fn link(console: &str, key: &Key) -> String {
     let path = match (key.condition, &key.subject) {
         (AlertCondition::Refusals, Subject::Source(name)) => {
-            format!("callbacks?source={}&outcome=rejected", escaped(name))
+            format!("callbacks?source={}&outcome=rejected", path_segment(name))
         }
         (AlertCondition::Quarantine, Subject::Source(name)) => {
-            format!("held?source={}", escaped(name))
+            format!("held?source={}", path_segment(name))
         }
         (AlertCondition::Dead, Subject::Destination(name)) => {
-            format!("dead-letters?destination={}", escaped(name))
+            format!("dead-letters?destination={}", path_segment(name))
         }
-        (_, Subject::Source(name)) => format!("callbacks?source={}", escaped(name)),
-        (_, Subject::Destination(name)) => format!("destinations/{}", escaped(name)),
-        (_, Subject::Sender(name)) => format!("senders/{}", escaped(name)),
+        (_, Subject::Source(name)) => format!("callbacks?source={}", path_segment(name)),
+        (_, Subject::Destination(name)) => format!("destinations/{}", path_segment(name)),
+        (_, Subject::Sender(name)) => format!("senders/{}", path_segment(name)),
         (_, Subject::Gateway | Subject::Listener(_)) => String::from("overview"),
     };
     format!("{console}/console/{path}")
-}
-
-/// A name in a URL: names of the management APIs have a slash in them.
-fn escaped(name: &str) -> String {
-    let mut text = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                text.push(char::from(byte));
-            }
-            _ => {
-                text.push('%');
-                text.push_str(&const_hex::encode_upper([byte]));
-            }
-        }
-    }
-    text
 }

@@ -3,6 +3,7 @@
 use http::{HeaderMap, header};
 
 use crate::clock::UnixMillis;
+pub(super) use crate::sender::path_segment as segment;
 
 /// Fields read from one form or query: more than the largest page sends, few enough to be cheap.
 const FIELDS_MAX: usize = 2000;
@@ -61,23 +62,6 @@ pub(super) fn query(pairs: &[(&str, &str)]) -> String {
         Ok(text) if !text.is_empty() => format!("?{text}"),
         _ => String::new(),
     }
-}
-
-/// Escapes a name as one path segment.
-pub(super) fn segment(name: &str) -> String {
-    let mut escaped = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                escaped.push(char::from(byte));
-            }
-            other => {
-                escaped.push('%');
-                escaped.push_str(&const_hex::encode_upper([other]));
-            }
-        }
-    }
-    escaped
 }
 
 /// Unescapes a path segment; `None` if it is not valid UTF-8.

@@ -115,6 +115,14 @@ pub(in crate::sender) fn percent(bytes: &[u8], sink: &mut impl Sink) {
     }
 }
 
+/// `value` as one segment of a path: all but the unreserved characters of RFC 3986 are escaped.
+#[must_use]
+pub fn path_segment(value: &str) -> String {
+    let mut bytes = Vec::with_capacity(value.len());
+    percent(value.as_bytes(), &mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// Encodes all bytes but those for which `stays` holds.
 pub(in crate::sender) fn percent_where(
     bytes: &[u8],

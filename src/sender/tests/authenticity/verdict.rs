@@ -13,15 +13,8 @@ const ROUNDS: usize = 30;
 
 const UNCONFIRMED: &str = "that a transaction holds no `_` is not confirmed";
 
-const SORTED: &str =
-    "a value would have to hold `&` and a later name, which the forms of the vectors do not";
-
-const JOINED: &str =
-    "names and values are joined without a sign: a neighbour has to hold the next name";
-
-const LINES: &str = "a message would have to hold a line that is a later name";
-
-const CUT: &str = "a neighbour would have to hold the separator, which the vectors do not";
+/// Cautious: such a role counts as open. That it has to be is not shown.
+const UNEXAMINED: &str = "not examined: no second value was found in the rounds of this test";
 
 const SPELLED: &str = "what is escaped without need is read in two ways";
 
@@ -44,22 +37,22 @@ const KNOWN: &[(&str, Role, &str)] = &[
     ("mintegral", Role::User, UNCONFIRMED),
     ("mintegral", Role::Amount, UNCONFIRMED),
     ("mintegral", Role::Transaction, UNCONFIRMED),
-    ("alipay", Role::Amount, SORTED),
-    ("alipay", Role::Custom, SORTED),
-    ("alipay", Role::Item, SORTED),
-    ("alipay", Role::Transaction, SORTED),
-    ("pollfish", Role::Custom, CUT),
-    ("sns", Role::Custom, LINES),
-    ("sns", Role::Item, LINES),
-    ("twilio", Role::Item, JOINED),
-    ("twilio", Role::User, JOINED),
-    ("vivo", Role::Amount, SORTED),
-    ("vivo", Role::Custom, SORTED),
-    ("vivo", Role::Item, SORTED),
-    ("vivo", Role::Transaction, SORTED),
-    ("vivo", Role::User, SORTED),
-    ("xiaomi", Role::Custom, SORTED),
-    ("xiaomi", Role::Item, SORTED),
+    ("alipay", Role::Amount, UNEXAMINED),
+    ("alipay", Role::Custom, UNEXAMINED),
+    ("alipay", Role::Item, UNEXAMINED),
+    ("alipay", Role::Transaction, UNEXAMINED),
+    ("pollfish", Role::Custom, UNEXAMINED),
+    ("sns", Role::Custom, UNEXAMINED),
+    ("sns", Role::Item, UNEXAMINED),
+    ("twilio", Role::Item, UNEXAMINED),
+    ("twilio", Role::User, UNEXAMINED),
+    ("vivo", Role::Amount, UNEXAMINED),
+    ("vivo", Role::Custom, UNEXAMINED),
+    ("vivo", Role::Item, UNEXAMINED),
+    ("vivo", Role::Transaction, UNEXAMINED),
+    ("vivo", Role::User, UNEXAMINED),
+    ("xiaomi", Role::Custom, UNEXAMINED),
+    ("xiaomi", Role::Item, UNEXAMINED),
 ];
 
 #[test]
