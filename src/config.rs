@@ -74,7 +74,7 @@ pub use quarantine::{HeldAnswer, KEEP as QUARANTINE_KEEP, Quarantine};
 pub use reload::{Reloaded, Snapshots, State, Watcher};
 pub use remote::{Table, check_destination, check_new_source, check_source};
 pub use route::RouteRule;
-pub use secret_path::{concealed, digest_of, is_secret_path};
+pub use secret_path::{concealed, digest_of, is_secret_path, without_name};
 pub use shown::{MASK, is_same_server, mask_destination, mask_source, unmask};
 pub use signing::SigningKey;
 pub use unit::{parse_duration, show, show_size};

@@ -32,6 +32,7 @@ mod release;
 mod releases;
 mod route;
 mod secret_uses;
+mod several;
 mod test_calls;
 
 pub use client::{Caller, caller};

@@ -50,6 +50,7 @@ mod it {
     mod reward_rule;
     mod routes;
     mod senders;
+    mod several;
     mod shares;
     mod silence;
     mod standard_webhooks;

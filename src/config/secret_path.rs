@@ -17,6 +17,9 @@ const HEX_DISTINCT_MIN: usize = 8;
 /// 13 on average, words with a number behind them have half as many.
 const BASE64_CHANGES_MIN: usize = 10;
 
+/// Digits of a name that a word may share with it: they tell no more of it than its digest does.
+const SHARED_DIGITS: usize = 8;
+
 /// Bytes of a name's digest that are shown in its place: enough to tell sources apart.
 const DIGEST_BYTES: usize = 6;
 
@@ -42,6 +45,51 @@ pub fn concealed(path: &str) -> String {
         false => segment.to_owned(),
     };
     path.split('/').map(shown).collect::<Vec<_>>().join("/")
+}
+
+/// The random runs of `name`.
+fn random_runs(name: &str) -> Vec<&[u8]> {
+    let hex = runs(name, |byte| byte.is_ascii_hexdigit()).filter(|run| is_random_hex(run));
+    let base64 = runs(name, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    let base64 = base64.filter(|run| run.windows(BASE64_DIGITS).any(is_random_base64));
+    let hex: Vec<&[u8]> = hex.collect();
+    if hex.is_empty() { base64.collect() } else { hex }
+}
+
+/// `text` with a digest in place of each word that shares [`SHARED_DIGITS`] digits with the random
+/// part of `name`, whatever their case: a mistyped name is as secret as the rest of it. `None`: there
+/// are no such words.
+#[must_use]
+pub fn without_name(text: &[u8], name: &str) -> Option<Vec<u8>> {
+    let lower = text.to_ascii_lowercase();
+    let own = name.to_ascii_lowercase();
+    let mut found: Vec<usize> = Vec::new();
+    for run in random_runs(name) {
+        let run = run.to_ascii_lowercase();
+        for digits in run.windows(SHARED_DIGITS) {
+            found.extend(memchr::memmem::find_iter(&lower, digits));
+        }
+    }
+    found.extend(memchr::memmem::find_iter(&lower, own.as_bytes()));
+    if found.is_empty() {
+        return None;
+    }
+    found.sort_unstable();
+    let label = digest_of(name);
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let (mut out, mut from) = (Vec::with_capacity(text.len()), 0);
+    for at in found {
+        if at < from {
+            continue;
+        }
+        let before = text[from..at].iter().rev().take_while(|byte| is_word(byte)).count();
+        let after = text[at..].iter().take_while(|byte| is_word(byte)).count();
+        out.extend_from_slice(&text[from..at - before]);
+        out.extend_from_slice(label.as_bytes());
+        from = at + after;
+    }
+    out.extend_from_slice(&text[from..]);
+    Some(out)
 }
 
 fn runs(name: &str, fits: impl Fn(u8) -> bool) -> impl Iterator<Item = &[u8]> {
@@ -106,6 +154,23 @@ mod tests {
         let shown = concealed(&format!("/callback/{name}/"));
         assert_eq!(shown, format!("/callback/{}/", digest_of(name)));
         assert_eq!(concealed("/callback/level-end"), "/callback/level-end");
+    }
+
+    #[test]
+    fn what_is_nearly_such_a_name_is_not_shown_either() {
+        let name = "survey-9f3b71c0e2d84a5566778899aabbccdd";
+        let upper = name.to_uppercase();
+        let said = format!("no {} but {name}, {upper}x or 9f3b71c0.", &name[..38]);
+        let shown = without_name(said.as_bytes(), name).unwrap();
+        let digest = digest_of(name);
+        let expected = format!("no {digest} but {digest}, {digest} or {digest}");
+        assert_eq!(String::from_utf8(shown).unwrap(), expected);
+        for kept in ["survey-9f3b71c", "a survey", ""] {
+            assert_eq!(without_name(kept.as_bytes(), name), None, "{kept}");
+        }
+        let name = "q_Zk3vT9xQ7pLw2RmA8sYdUe";
+        assert!(is_secret_path(name));
+        assert!(without_name(b"it is zk3vT9xQ.", name).is_some());
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
     refuse_unknown(section, sender, known.catalog);
     let allow = allow(section, sender);
     let terms = terms(section, sender);
-    let destinations = destinations(section, known);
+    let destinations = destinations(section, sender, known);
     let allowed = Allowed { destinations: known.destinations, inline: known.inline };
     let routes = route::read(section, allowed);
     let rate = section.take("rate", unit::rate);
@@ -483,7 +483,11 @@ fn body(section: &Section<'_>, known: &Known<'_>) -> usize {
     bytes
 }
 
-fn destinations(section: &Section<'_>, known: &Known<'_>) -> Vec<String> {
+fn destinations(
+    section: &Section<'_>,
+    sender: Option<&Arc<Sender>>,
+    known: &Known<'_>,
+) -> Vec<String> {
     let Some(item) = section.item("destinations") else { return Vec::new() };
     let mut names: Vec<String> = Vec::new();
     for element in item.elements() {
@@ -496,6 +500,15 @@ fn destinations(section: &Section<'_>, known: &Known<'_>) -> Vec<String> {
             let remedy = near.unwrap_or_else(|| format!("write [[destination]] name = {name:?}"));
             element.fault(format!("there is no destination {name:?}"), remedy);
         } else {
+            if known.inline.contains(name) && sender.is_some_and(|one| one.brings_several()) {
+                let remedy = "make the destination asynchronous: one answer has no room for several verdicts";
+                element.fault(
+                    format!(
+                        "{name} is inline, and the sender brings several events in one callback"
+                    ),
+                    remedy,
+                );
+            }
             if known.inline.contains(name) && names.iter().any(|n| known.inline.contains(n)) {
                 let remedy = "leave mode = \"inline\" with the one whose verdict counts";
                 element.fault("is the second one that the sender waits for", remedy);

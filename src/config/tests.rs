@@ -730,6 +730,14 @@ fn one_inline_destination_a_source() {
 }
 
 #[test]
+fn a_callback_of_several_events_has_no_one_verdict() {
+    let text = "[[source]]\nname = \"s\"\nsender = \"line\"\nsecrets = \"k\"\ndestinations = [\"a\"]\n\
+                [[destination]]\nname = \"a\"\nurl = \"http://h/\"\nformat = \"forward\"\nmode = \"inline\"\n";
+    let found = paper().mistakes(text);
+    assert!(found.len() == 1 && found[0].contains("several events in one callback"), "{found:?}");
+}
+
+#[test]
 fn transactions_that_are_forgotten_too_early_are_refused() {
     let text = format!("[store]\nkeep_events = \"10s\"\nkeep_transactions = \"20s\"\n{}", taku(""));
     let found = paper().mistakes(&text);
@@ -883,6 +891,14 @@ fn two_sources_of_one_sender_do_not_share_signatures() {
         let mistakes = paper().mistakes(&ads(&one, &other));
         assert_eq!(mistakes.len(), 1, "{mistakes:?}");
         assert!(mistakes[0].contains("shares its list of public keys"), "{mistakes:?}");
+    }
+    // Senders of one rule, whatever they are called and whatever their parameters are.
+    for other in ["gromore", "uni-ad"] {
+        let both =
+            named("a", "pangle", "secrets = \"k\"") + &named(other, other, "secrets = \"k\"");
+        let mistakes = paper().mistakes(&both);
+        assert_eq!(mistakes.len(), 1, "{other}: {mistakes:?}");
+        assert!(mistakes[0].contains("shares a secret with the source a"), "{mistakes:?}");
     }
     // The path of a source is in the URL that these sign.
     let url = |name: &str| named(name, "adgem", "secrets = \"k\"");

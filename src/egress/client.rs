@@ -116,11 +116,12 @@ pub fn error_text(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
-        // Writing to a string cannot fail.
-        let _ = match names_of_certificate(inner) {
-            Some(said) => write!(text, ": {said}"),
-            None => write!(text, ": {inner}"),
-        };
+        // Writing to a string cannot fail. What is below the names repeats them.
+        if let Some(said) = names_of_certificate(inner) {
+            let _ = write!(text, ": {said}");
+            break;
+        }
+        let _ = write!(text, ": {inner}");
         cause = inner.source();
     }
     text
@@ -131,17 +132,19 @@ pub fn error_text(error: &dyn Error) -> String {
 /// there.
 fn names_of_certificate(error: &(dyn Error + 'static)) -> Option<&'static str> {
     use rustls::CertificateError::{NotValidForName, NotValidForNameContext};
-    let wrapped = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
-    let tls = match wrapped {
-        Some(inner) => inner.downcast_ref::<rustls::Error>(),
-        None => error.downcast_ref::<rustls::Error>(),
-    };
-    match tls? {
+    match tls_error(error)? {
         rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
             Some("the certificate is not valid for this name")
         }
         _ => None,
     }
+}
+
+/// The error of TLS in `error`. One of input and output shows the text of what it wraps, perhaps in
+/// several layers, and does not name it as its source.
+fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
+    let is_tls = error.downcast_ref::<rustls::Error>();
+    is_tls.or_else(|| tls_error(error.downcast_ref::<io::Error>()?.get_ref()?))
 }
 
 // === TLS ===

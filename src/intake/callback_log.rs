@@ -82,7 +82,7 @@ impl CallbackLog {
         let nearest = view.nearest(&path);
         let near = nearest.map(|route| route.source.name.as_str());
         // The caller may have mistyped the rest of a name that is secret to others.
-        let (path, shown) = (concealed(&path), near.map(concealed));
+        let (path, shown) = (view.concealed(&path), near.map(concealed));
         tracing::info!(
             target: "postern::callback",
             path = &*path, nearest = shown.as_deref(), "no such source"

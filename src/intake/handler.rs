@@ -22,6 +22,7 @@ use super::recent::Recent;
 use super::record::VerifiedCallback;
 use super::rejections::Rejections;
 use super::route::{Route, View};
+use super::several::{Readings, Several};
 use super::test_calls::{TestCall, TestCalls};
 use crate::clock::{self, UnixMillis};
 use crate::keys::Keys;
@@ -78,6 +79,8 @@ pub(super) enum Decision {
     Event(EventId, Box<Resolved>),
     /// Verified, but it may say several things.
     Ambiguous(EventId, Box<Resolved>),
+    /// Verified, and several events, in parts with these bodies.
+    Several(Vec<Bytes>),
     /// An address check, to be answered once.
     AddressCheck,
     Stop(EarlyReply),
@@ -287,11 +290,20 @@ impl Shared {
             return Box::pin(self.when_open(slot, received, taken)).await;
         };
         drop(taken);
-        match ruling {
-            Decision::Stop(stop) if stop.is_held_by(&route) && !received.is_test_call() => {
-                Box::pin(quarantine(slot, &callback, received, stop)).await
+        let ruling = match ruling {
+            // Rare: senders that check addresses and sign no message.
+            Decision::Event(id, resolved) if callback.message_proof().is_some() => {
+                let readings = address_check::readings(&callback, &resolved, received, book);
+                match Box::pin(readings).await {
+                    Ok(Readings::One) => Decision::Event(id, resolved),
+                    Ok(Readings::Many) => Decision::Ambiguous(id, resolved),
+                    Err(stop) => Decision::Stop(stop),
+                }
             }
-            Decision::Stop(stop) => stopped(slot, &callback, received, stop),
+            ruling => ruling,
+        };
+        match ruling {
+            Decision::Stop(stop) => ended(slot, &callback, received, stop).await,
             Decision::AddressCheck => {
                 let stop = Box::pin(address_check::answer(&callback, received, book)).await;
                 stopped(slot, &callback, received, stop)
@@ -311,6 +323,10 @@ impl Shared {
                 };
                 genuine.record(slot, book, &self.verdicts).await
             }
+            Decision::Several(bodies) => match Several::judge(&callback, received, &bodies) {
+                Ok(several) => Box::pin(several.record(slot, book, judged)).await,
+                Err(stop) => ended(slot, &callback, received, stop).await,
+            },
             Decision::Ambiguous(id, mut resolved) => {
                 if received.is_test_call() {
                     resolved.make_test();
@@ -414,6 +430,7 @@ pub(super) fn judge(callback: &mut Callback<'_>, id: impl FnOnce() -> EventId) -
             match verified.resolve(id) {
                 Resolution::Event(resolved) => Decision::Event(id, resolved),
                 Resolution::Ambiguous(resolved) => Decision::Ambiguous(id, resolved),
+                Resolution::Several(bodies) => Decision::Several(bodies),
                 Resolution::Challenge => Decision::AddressCheck,
                 Resolution::Test => Decision::Stop(EarlyReply::Is(Outcome::Test)),
                 Resolution::Rejected(refusal) => Decision::Stop(by_sender(refusal)),
@@ -479,6 +496,19 @@ fn source_name(target: &[u8]) -> Option<&str> {
     let name = target.strip_prefix(PREFIX)?;
     let end = memchr::memchr(b'?', name).unwrap_or(name.len());
     std::str::from_utf8(&name[..end]).ok()
+}
+
+/// Ends a callback that does not become an event: in quarantine, where its source says so.
+async fn ended(
+    slot: &mut Slot,
+    callback: &Callback<'_>,
+    received: &Received,
+    stop: EarlyReply,
+) -> Reply {
+    if stop.is_held_by(received.route()) && !received.is_test_call() {
+        return Box::pin(quarantine(slot, callback, received, stop)).await;
+    }
+    stopped(slot, callback, received, stop)
 }
 
 /// Ends a callback that is not recorded: noted, kept if it is rejected, and answered.

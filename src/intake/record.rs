@@ -21,6 +21,7 @@ use super::dispute::{Dispute, held_for};
 use super::handler::{EarlyReply, Slot, salt, stopped, told};
 use super::inline_wait::{InlineReply, InlineWait};
 use super::received::Received;
+use super::several::Readings;
 use super::test_calls;
 
 /// A callback that was verified and resolved.
@@ -119,6 +120,48 @@ impl VerifiedCallback<'_, '_> {
         told(slot, reply)
     }
 
+    /// Records one of several events of a callback; says its outcome.
+    pub async fn record_part(
+        &self,
+        slot: &mut Slot,
+        book: &BatchedLedger,
+        readings: Readings,
+    ) -> Outcome {
+        if let Some(outcome) = self.passed_over() {
+            if let Some(entry) = slot {
+                entry.is_about(&self.resolved);
+                entry.is(outcome);
+            }
+            return outcome;
+        }
+        let until = self.judged + self.received.route().patience;
+        if readings == Readings::Many {
+            if let Some(entry) = slot {
+                entry.is_about(&self.resolved);
+                entry.spare();
+            }
+            let dispute = Dispute { why: HeldWhy::Ambiguous, first: None, until };
+            return self.hold(slot, book, dispute, None).await;
+        }
+        let Some(event) = self.event(None) else { return Outcome::Unavailable };
+        let mut spent = Duration::ZERO;
+        if let Some(entry) = slot {
+            entry.verified(self.id, &event.transaction, self.resolved.secret());
+            spent = self.judged - entry.began;
+        }
+        let left = self.received.route().patience.saturating_sub(spent);
+        let Ok(recorded) = Commit::new(slot, book.clone(), event, left).await else {
+            return Outcome::Unavailable;
+        };
+        if outcome(&recorded) != Outcome::Accepted {
+            slot.iter_mut().for_each(|entry| entry.is_about(&self.resolved));
+        }
+        let held = held_for(recorded.standing()).filter(|_| !self.received.is_test_call());
+        let Some(why) = held else { return outcome(&recorded) };
+        let dispute = Dispute { why, first: Some(recorded.first()), until };
+        Box::pin(self.hold(slot, book, dispute, None)).await
+    }
+
     /// The answer for a held callback: as if it were accepted, or as if the inline backend were
     /// late.
     fn said_of_held(&self, outcome: Outcome) -> InlineReply {
@@ -171,7 +214,7 @@ impl VerifiedCallback<'_, '_> {
             Some(Reply::Answer(answer)) => Some(answer),
             Some(Reply::Silence) | None => None,
         };
-        let body = EventBody::store(&event, &received.request(), kept).ok()?;
+        let body = EventBody::store(&event, self.callback.request(), kept).ok()?;
         let keys = match received.is_test_call() {
             true => EventKeys::of(&test_calls::key_owner(&route.id), resolved),
             false => EventKeys::of(&route.id, resolved),

@@ -9,12 +9,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Uri;
 
 use super::client::Caller;
 use super::handler::{CallbackHandler, Decision, EarlyReply, Shared, judge, public_keys, salt};
 use super::received::{Head, Received};
 use super::record::VerifiedCallback;
+use super::several::{Part, Readings};
 use crate::clock::{self, now_ms};
 use crate::ledger::{
     BatchedLedger, DedupResult, EventId, HeldBounds, HeldOrder, HeldWhy, HoldOutcome, LedgerError,
@@ -48,6 +50,20 @@ pub enum Released {
     Undecided,
 }
 
+impl Released {
+    /// The order of the results of several events in that of their callback: what still has to be
+    /// done comes first.
+    const fn weight(&self) -> u8 {
+        match self {
+            Self::Undecided => 5,
+            Self::Rejected(_) => 4,
+            Self::Event(_) => 3,
+            Self::Disputed => 2,
+            Self::Duplicate(_) => 1,
+        }
+    }
+}
+
 impl CallbackHandler {
     /// Verifies a callback in quarantine again.
     ///
@@ -68,9 +84,12 @@ impl CallbackHandler {
         let mut callback = recipe.read(received.request(), received.at_ms());
         callback.use_keys(keys.as_deref());
         shared.look_up(&mut callback);
-        let (id, resolved, verdict) = match judge(&mut callback, || held.id.event()) {
-            Decision::Event(id, resolved) => (id, resolved, Verdict::Clear),
-            Decision::Ambiguous(id, resolved) => (id, resolved, Verdict::Ambiguous),
+        let (id, resolved, readings) = match judge(&mut callback, || held.id.event()) {
+            Decision::Event(id, resolved) => (id, resolved, Readings::One),
+            Decision::Ambiguous(id, resolved) => (id, resolved, Readings::Many),
+            Decision::Several(bodies) => {
+                return shared.release_parts(held, mode, &callback, &bodies).await;
+            }
             Decision::AddressCheck => return Ok(Released::Undecided),
             Decision::Stop(stop) => return shared.stays(held, stop, mode).await,
         };
@@ -78,11 +97,11 @@ impl CallbackHandler {
             return Ok(Released::Undecided);
         }
         if mode == ReleaseMode::DryRun {
-            return shared.would_be(&received, &resolved, id, verdict).await;
+            return shared.would_be(&received, &resolved, id, readings).await;
         }
         let event = shared.event(&callback, &received, id, resolved);
         let Some(event) = event else { return Ok(Released::Undecided) };
-        shared.record_released(held, event, verdict).await
+        shared.record_released(held, event, readings).await
     }
 
     /// Makes an event of a callback in quarantine that does not verify, because an operator takes
@@ -105,15 +124,8 @@ impl CallbackHandler {
         };
         let callback = recipe.read(received.request(), received.at_ms());
         let Some(event) = shared.event(&callback, &received, id, resolved) else { return gone() };
-        shared.record_released(held, event, Verdict::Clear).await.map(Ok)
+        shared.record_released(held, event, Readings::One).await.map(Ok)
     }
-}
-
-/// Whether the values are the only ones that make the signed text.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Clear,
-    Ambiguous,
 }
 
 impl Shared {
@@ -174,9 +186,9 @@ impl Shared {
         received: &Received,
         resolved: &Resolved,
         id: EventId,
-        verdict: Verdict,
+        readings: Readings,
     ) -> Result<Released, LedgerError> {
-        if verdict == Verdict::Ambiguous {
+        if readings == Readings::Many {
             return Ok(Released::Disputed);
         }
         let query = LogQuery {
@@ -210,47 +222,95 @@ impl Shared {
         &self,
         held: &NewHeld,
         event: NewEvent,
-        verdict: Verdict,
+        readings: Readings,
     ) -> Result<Released, LedgerError> {
-        if verdict == Verdict::Ambiguous {
-            return self.dispute(held, HeldWhy::Ambiguous, None, event).await;
+        let released = self.enter(event, readings).await?;
+        self.settle_as(held, &released).await?;
+        Ok(released)
+    }
+
+    /// Releases a callback with several events, under ids derived from its own. It is settled when
+    /// all are recorded; until then releasing it again changes nothing for those that are.
+    async fn release_parts(
+        &self,
+        held: &NewHeld,
+        mode: ReleaseMode,
+        whole: &Callback<'_>,
+        bodies: &[Bytes],
+    ) -> Result<Released, LedgerError> {
+        let Some(received) = self.received_again(held) else { return Ok(Released::Undecided) };
+        let mut parts = Vec::with_capacity(bodies.len());
+        for (at, body) in bodies.iter().enumerate() {
+            match Part::judge(whole, &received, body, held.id.event().nth(at)) {
+                Ok(part) => parts.extend(part),
+                Err(stop) => return self.stays(held, stop, mode).await,
+            }
         }
-        let recorded = self.open_book()?.record(event.clone()).await?;
-        let first = recorded.first();
-        let released = match recorded.standing() {
-            DedupResult::New => Released::Event(first),
-            DedupResult::Duplicate => Released::Duplicate(first),
-            DedupResult::Conflict => {
-                return self.dispute(held, HeldWhy::Conflict, Some(first), event).await;
-            }
-            DedupResult::Ambiguous => {
-                return self.dispute(held, HeldWhy::Ambiguous, Some(first), event).await;
-            }
-        };
-        self.settle(held, Some(first)).await?;
-        if let (Released::Event(_), Some(route)) =
-            (&released, self.view.load().of_id(&held.event.source))
-        {
-            route.counters.released.inc();
+        if parts.is_empty() || self.is_too_old(&received) {
+            return Ok(Released::Undecided);
+        }
+        let mut all = Vec::with_capacity(parts.len());
+        for Part { callback, id, resolved, readings } in parts {
+            let released = match mode {
+                ReleaseMode::DryRun => self.would_be(&received, &resolved, id, readings).await?,
+                ReleaseMode::Real => match self.event(&callback, &received, id, resolved) {
+                    Some(event) => self.enter(event, readings).await?,
+                    None => Released::Undecided,
+                },
+            };
+            all.push(released);
+        }
+        let released = all.into_iter().max_by_key(Released::weight).unwrap_or(Released::Undecided);
+        if mode == ReleaseMode::Real {
+            self.settle_as(held, &released).await?;
         }
         Ok(released)
+    }
+
+    /// Records an event, or holds it if it disputes another.
+    async fn enter(&self, event: NewEvent, readings: Readings) -> Result<Released, LedgerError> {
+        if readings == Readings::Many {
+            return self.dispute(HeldWhy::Ambiguous, None, event).await;
+        }
+        let source = event.source.clone();
+        let recorded = self.open_book()?.record(event.clone()).await?;
+        let first = recorded.first();
+        match recorded.standing() {
+            DedupResult::New => {
+                if let Some(route) = self.view.load().of_id(&source) {
+                    route.counters.released.inc();
+                }
+                Ok(Released::Event(first))
+            }
+            DedupResult::Duplicate => Ok(Released::Duplicate(first)),
+            DedupResult::Conflict => self.dispute(HeldWhy::Conflict, Some(first), event).await,
+            DedupResult::Ambiguous => self.dispute(HeldWhy::Ambiguous, Some(first), event).await,
+        }
     }
 
     /// Handles a callback that verifies although a person still has to decide.
     async fn dispute(
         &self,
-        held: &NewHeld,
         why: HeldWhy,
         first: Option<EventId>,
         event: NewEvent,
     ) -> Result<Released, LedgerError> {
         let disputing = NewHeld::disputing(why, first, event);
-        match self.open_book()?.hold(&disputing, HeldBounds::default()).await? {
-            HoldOutcome::Held(_) | HoldOutcome::Known(_) => {}
-            HoldOutcome::Full => return Ok(Released::Undecided),
+        Ok(match self.open_book()?.hold(&disputing, HeldBounds::default()).await? {
+            HoldOutcome::Held(_) | HoldOutcome::Known(_) => Released::Disputed,
+            HoldOutcome::Full => Released::Undecided,
+        })
+    }
+
+    /// Settles a callback that is released, if it is.
+    async fn settle_as(&self, held: &NewHeld, released: &Released) -> Result<(), LedgerError> {
+        match released {
+            Released::Event(first) | Released::Duplicate(first) => {
+                self.settle(held, Some(*first)).await
+            }
+            Released::Disputed => self.settle(held, None).await,
+            Released::Rejected(_) | Released::Undecided => Ok(()),
         }
-        self.settle(held, None).await?;
-        Ok(Released::Disputed)
     }
 
     async fn settle(&self, held: &NewHeld, event: Option<EventId>) -> Result<(), LedgerError> {

@@ -10,7 +10,9 @@ use smallvec::SmallVec;
 use super::callback_log::CallbackLog;
 use super::secret_uses::SecretUses;
 use crate::clock;
-use crate::config::{Config, Late, Mode, Rate, Readiness, Source, nearest};
+use crate::config::{
+    Config, Late, Mode, Rate, Readiness, Source, concealed, nearest, without_name,
+};
 use crate::keys::{KeySetState, Keys};
 use crate::ledger::{SourceId, TargetId};
 use crate::plan::{Plan, Routing};
@@ -172,6 +174,20 @@ impl View {
         let word = path.rsplit('/').find(|part| !part.is_empty())?;
         let names: Vec<&str> = self.routes.keys().map(String::as_str).collect();
         self.route(nearest(word, &names)?)
+    }
+
+    /// `path` without names that are a protection, and without what is nearly one.
+    pub fn concealed(&self, path: &str) -> String {
+        let mut shown = concealed(path);
+        for route in self.routes.values() {
+            let name = &route.source.name;
+            if *route.source.label() != **name
+                && let Some(without) = without_name(shown.as_bytes(), name)
+            {
+                shown = String::from_utf8_lossy(&without).into_owned();
+            }
+        }
+        shown
     }
 
     /// Takes the series away of sources and secrets that are no more.

@@ -166,6 +166,13 @@ impl EventId {
     pub fn ms(&self) -> UnixMillis {
         i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX)
     }
+
+    /// The id of event `index` of a callback with several, whose first event has this id: always
+    /// the same. It differs from this one in its last bits.
+    #[must_use]
+    pub const fn nth(&self, index: usize) -> Self {
+        Self(Uuid::from_u128(self.0.as_u128() ^ index as u128))
+    }
 }
 
 fn uuid_at(ms: UnixMillis, random: [u8; 10]) -> Uuid {

@@ -368,10 +368,13 @@ impl Admin {
             return Err(ApiError::method(methods));
         }
         let body = Unread { body, from: self.client(peer, &head) };
-        let answer = self.serve(resource, asked, &who, &head, body).await?;
+        let answered = self.serve(resource, asked, &who, &head, body).await;
         match sight {
-            Sight::Whole => Ok(answer),
-            Sight::Concealed => Ok(conceal(&self.config(), answer).await),
+            Sight::Whole => answered,
+            Sight::Concealed => {
+                let answer = answered.unwrap_or_else(ApiError::response);
+                Ok(conceal(&self.config(), answer).await)
+            }
         }
     }
 

@@ -23,7 +23,7 @@ pub enum DecideError {
     /// No such callback exists.
     #[error("no held callback has this id")]
     Unknown,
-    /// The callback was decided before, otherwise or the same.
+    /// The callback was decided before, and otherwise.
     #[error("this callback is decided already: {}", said(.0))]
     Already(HeldMark),
     /// The callback never verified.
@@ -93,7 +93,7 @@ pub fn roles(event: &Event<'_>) -> Map<String, Value> {
 /// Decides about a held callback.
 ///
 /// # Errors
-/// It is unknown, was decided before, needs a reason, or the ledger fails.
+/// It is unknown, was decided before otherwise, needs a reason, or the ledger fails.
 pub async fn decide(
     (registry, gate): (&Registry, &CallbackHandler),
     who: &Actor,
@@ -103,7 +103,7 @@ pub async fn decide(
     let book = registry.book();
     let held = match book.held_one(id).await? {
         None => return Err(DecideError::Unknown),
-        Some(HeldOne::Decided(mark)) => return Err(DecideError::Already(mark)),
+        Some(HeldOne::Decided(mark)) => return repeated(mark, decision),
         // A sample does not wait for a decision.
         Some(HeldOne::Waiting(held)) if held.why == HeldWhy::Rejected => {
             return Err(DecideError::Unknown);
@@ -122,8 +122,17 @@ pub async fn decide(
     registry.note_for(who, action, ("held", &id.to_string()), reason).await?;
     match book.decide(&HeldOrder { id, decision, at_ms: now_ms(), event: None }).await? {
         Decided::Done(mark) => Ok(mark),
-        Decided::Already(mark) => Err(DecideError::Already(mark)),
+        Decided::Already(mark) => repeated(mark, decision),
         Decided::Unknown => Err(DecideError::Unknown),
+    }
+}
+
+/// The result of a decision that was made before: the same one is repeated by a caller that missed
+/// its answer.
+fn repeated(mark: HeldMark, decision: Decision) -> Result<HeldMark, DecideError> {
+    match (mark.decision == Decision::Drop) == (decision == Decision::Drop) {
+        true => Ok(mark),
+        false => Err(DecideError::Already(mark)),
     }
 }
 

@@ -318,11 +318,18 @@ fn standing<'s>(
     holds.then_some(kept).ok_or(ChangeError::Refused(DocumentError::Stale(version)))
 }
 
-/// Whether `new` calls the server that `old` calls, if either calls any.
-fn has_same_server(old: &Table, new: &Table) -> bool {
-    let url =
-        |table: &Table| table.get("url").and_then(Value::as_str).unwrap_or_default().to_owned();
-    config::is_same_server(&url(old), &url(new))
+/// Whether what was masked goes where it went: to the same server, and under the same rule. Another
+/// sender may show the secret, and another server gets it.
+fn goes_nowhere_else(old: &Table, new: &Table) -> bool {
+    let text = |table: &Table, key: &str| {
+        table.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let same_server = |key| {
+        let (old, new) = (text(old, key), text(new, key));
+        new == config::MASK || config::is_same_server(&old, &new)
+    };
+    let same = |key| text(old, key) == text(new, key);
+    same_server("url") && same_server("key_set_url") && same("sender") && same("recipe")
 }
 
 fn plan(
@@ -336,10 +343,10 @@ fn plan(
     let wanted = table.remove("name");
     let new_name = renamed(state, managed, name, old, wanted.as_ref())?;
     let nothing = Table::new();
-    let masked = old.map(|old| &*old.value).filter(|old| has_same_server(old, &table));
+    let masked = old.map(|old| &*old.value).filter(|old| goes_nowhere_else(old, &table));
     config::unmask(&mut table, masked.unwrap_or(&nothing)).map_err(|key| {
         let what = match old {
-            Some(_) if masked.is_none() => "is masked, and the URL leads to another server",
+            Some(_) if masked.is_none() => "is masked, and would go to another server or sender",
             _ => "is masked, and stands for nothing",
         };
         wrong(fault(&key, what, "send the secret itself"))

@@ -7,6 +7,7 @@ pub(super) mod identity;
 pub(super) mod json_object;
 pub(super) mod outcome;
 pub(super) mod params_form;
+pub(super) mod parts;
 pub(super) mod prove;
 pub(super) mod reply;
 pub(super) mod resolve;

@@ -1,6 +1,7 @@
 //! Every vector of every sender file, and the further cases that each of them makes.
 
 use super::*;
+use crate::sender::acts::parts::resolve_parts;
 use crate::sender::acts::prove::shown;
 use crate::sender::language::definition::Writing;
 use crate::sender::language::recipe::Protection;
@@ -22,6 +23,7 @@ fn run(recipe: &Recipe, request: &OwnedRequest, now_ms: i64) -> Came {
         Judgement::Verified(mut verified) => match verified.resolve("evt_test") {
             Resolution::Event(resolved) => (Outcome::Accepted, None, Some(resolved)),
             Resolution::Ambiguous(resolved) => (Outcome::Ambiguous, None, Some(resolved)),
+            Resolution::Several(parts) => return run_parts(verified.callback, &parts),
             Resolution::Challenge => (Outcome::Challenge, None, None),
             Resolution::Test => (Outcome::Test, None, None),
             Resolution::Rejected(rejection) => (Outcome::Rejected, Some(rejection), None),
@@ -35,6 +37,23 @@ fn run(recipe: &Recipe, request: &OwnedRequest, now_ms: i64) -> Came {
         // What is stored, and what is shown without a store.
         assert_eq!(resolved.params(&request.borrow()), callback.written_params());
     }
+    Came { outcome, rejection, resolved }
+}
+
+/// A callback with several events counts as its first, if all of them are events.
+fn run_parts(whole: &Callback<'_>, parts: &[bytes::Bytes]) -> Came {
+    let mut all = resolve_parts(whole, parts, "evt_test");
+    let last = all.pop();
+    let first = if all.is_empty() { None } else { Some(all.swap_remove(0)) };
+    let (outcome, rejection, resolved) = match (last, first) {
+        (Some(Resolution::Rejected(rejection)), _) => (Outcome::Rejected, Some(rejection), None),
+        (Some(_), Some(Resolution::Event(first))) | (Some(Resolution::Event(first)), None) => {
+            (Outcome::Accepted, None, Some(first))
+        }
+        (Some(_), Some(Resolution::Ambiguous(first)))
+        | (Some(Resolution::Ambiguous(first)), None) => (Outcome::Ambiguous, None, Some(first)),
+        _ => (Outcome::Test, None, None),
+    };
     Came { outcome, rejection, resolved }
 }
 

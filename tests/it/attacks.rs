@@ -1,6 +1,7 @@
 //! Attacks: each test is one case, with the right answer.
 
 use serde_json::json;
+use sha1::Digest as _;
 
 use super::backend::Backend;
 use super::gateway::{Gateway, PLAIN, taku};
@@ -115,6 +116,110 @@ fn a_sealed_message_is_not_opened_for_who_calls_it_an_address_check() {
         "msg_signature=2e7471ebb1ff7ac606b38397d542ebd4e3426d42&timestamp=1700000000&nonce=n2";
     let asked = get(gateway.at.callbacks, &format!("/callback/s?{captured}&echostr={SEALED}"));
     assert_eq!((asked.status, asked.body.as_str()), (403, ""));
+}
+
+/// A check and a message of WeChat under one signature, which covers neither.
+fn under_one_signature(nonce: &str) -> (String, impl Fn(&Gateway, &str) -> Answer) {
+    let time = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs().to_string();
+    let mut parts = ["gatewaytoken", &time, nonce];
+    parts.sort_unstable();
+    let signature = const_hex::encode(sha1::Sha1::digest(parts.concat()));
+    let target = format!("/callback/s?signature={signature}&timestamp={time}&nonce={nonce}");
+    let check = format!("{target}&echostr=hello");
+    let message = move |gateway: &Gateway, order: &str| {
+        let gift = json!({ "OrderId": order, "ToUserOpenid": "u", "Zone": 0, "GiftTypeId": 1,
+            "GiftId": "g", "SendTime": 1, "IsPreview": 0 });
+        let body = json!({ "FromUserName": "oX", "CreateTime": 1, "MsgType": "event",
+            "Event": "minigame_deliver_goods", "MiniGame": gift });
+        let fields = [("content-type", "application/json")];
+        send(gateway.at.callbacks, &format!("POST {target}"), &fields, &body.to_string())
+    };
+    (check, message)
+}
+
+#[test]
+fn a_captured_address_check_makes_no_event_and_a_message_no_check() {
+    let gateway = gateway("wechat-push", "secrets = \"gatewaytoken\"");
+    let events = || {
+        let page = get(gateway.at.admin, "/admin/v1/events").json();
+        page["events"].as_array().unwrap().len()
+    };
+    let (check, message) = under_one_signature("n1");
+    assert_eq!(get(gateway.at.callbacks, &check).body, "hello");
+    for _ in 0..3 {
+        assert_eq!(message(&gateway, "forged").status, 200);
+    }
+    assert_eq!((events(), outcomes(&gateway, "ambiguous")), (0, 3.0), "held, and never an event");
+
+    let (check, message) = under_one_signature("n2");
+    for _ in 0..2 {
+        assert_eq!(message(&gateway, "genuine").status, 200);
+    }
+    assert_eq!((events(), outcomes(&gateway, "duplicate")), (1, 1.0));
+    assert_eq!(get(gateway.at.callbacks, &check).status, 403);
+}
+
+// === F11: masked values ===
+
+#[test]
+fn a_masked_secret_stays_with_its_sender_and_its_server() {
+    let gateway = Gateway::start(PLAIN);
+    let secret = "MASKED-SECRET-99";
+    let taku = json!({ "sender": "taku", "secrets": [secret] });
+    assert_eq!(put(&gateway, "sources/x", &taku).status, 201);
+    // This one sends the bare secret, and so would show it.
+    let shown = json!({ "sender": "heyzap", "secrets": "***", "replayable": true });
+    let refused = put(&gateway, "sources/x", &shown);
+    assert_eq!(refused.status, 422);
+    assert!(refused.body.contains("another server or sender"), "{}", refused.body);
+    let kept = json!({ "sender": "taku", "secrets": "***", "rate": "5/s" });
+    assert_eq!(put(&gateway, "sources/x", &kept).status, 200);
+
+    let huawei =
+        json!({ "sender": "huawei", "secrets": ["key"], "developer_id": "d1", "ad_ids": "a1" });
+    assert_eq!(put(&gateway, "sources/h", &huawei).status, 201);
+    let elsewhere = json!({ "sender": "huawei", "secrets": "***", "developer_id": "d1", "ad_ids": "***",
+        "key_set_url": "https://attacker.example/keys" });
+    assert_eq!(put(&gateway, "sources/h", &elsewhere).status, 422);
+
+    let bare = json!({ "sender": "heyzap", "secrets": [secret], "replayable": true });
+    assert_eq!(put(&gateway, "sources/y", &bare).status, 201);
+    let body = json!({ "source": "y", "parameters": ["tracking_id=t1", "device_id=u1"] });
+    let signed = send(gateway.at.admin, "POST /admin/v1/sign", &[], &body.to_string());
+    assert_eq!(signed.status, 400);
+    assert!(!signed.body.contains(secret), "{}", signed.body);
+}
+
+// === F9: a name that is a protection ===
+
+#[test]
+fn what_is_nearly_a_secret_name_is_shown_to_nobody_without_a_token() {
+    let name = "survey-9f3b71c0e2d84a5566778899aabbccdd";
+    let gateway = Gateway::start(&format!(
+        "[server]\ncallbacks = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n\
+         [[source]]\nname = \"{name}\"\nsender = \"unsigned\"\nunsigned = true\n\
+         params = {{ transaction = \"tid\", user = \"uid\" }}\n"
+    ));
+    for near in [&name[..38], &name.to_uppercase(), &format!("{name}x"), &name[..24]] {
+        assert_eq!(get(gateway.at.callbacks, &format!("/callback/{near}?tid=1")).status, 404);
+    }
+    let without = [("authorization", "")];
+    let tokenless = |line: &str, body: &str| send(gateway.at.admin, line, &without, body).body;
+    let explain = json!({ "target": format!("/callback/{}?tid=1", &name[..30]) }).to_string();
+    super::gateway::eventually("they are kept", || {
+        tokenless("GET /admin/v1/rejections", "").matches("unknown_path").count() == 4
+    });
+    for (line, body) in [
+        ("GET /admin/v1/rejections", ""),
+        ("GET /console/callbacks", ""),
+        ("GET /admin/v1/sources", ""),
+        ("POST /admin/v1/explain", &*explain),
+    ] {
+        let said = tokenless(line, body).to_lowercase();
+        assert!(!said.contains("9f3b71c0"), "{line}: {said}");
+    }
+    let logged = super::gateway::logged().to_lowercase();
+    assert!(!logged.contains("9f3b71c0e2d84a5566778899aabbccd"), "the log has it");
 }
 
 // === F27: mistakes over the API ===

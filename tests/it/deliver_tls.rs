@@ -19,7 +19,7 @@ use rustls_pki_types::PrivateKeyDer;
 
 use super::gateway::{Gateway, PLAIN, await_lines, taku};
 use super::kill::Process;
-use super::wire::get;
+use super::wire::{get, post};
 
 /// Writes an authority, and a certificate with its key for a client; gives back how a server for
 /// localhost of the same authority talks TLS, and only with that client.
@@ -149,4 +149,15 @@ fn who_is_not_trusted_gets_nothing() {
         assert!(versions.try_recv().is_err(), "nothing was sent");
     }
     await_lines("UnknownIssuer", 1);
+}
+
+#[test]
+fn a_failed_handshake_names_no_names_of_the_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let (at, _versions) = backend(authority(folder.path()), &[b"http/1.1"]);
+    let text = text(folder.path(), at, &[CA, IDENTITY]).replace("localhost:", "127.0.0.1:");
+    let gateway = Gateway::start(&text);
+    let tested = post(gateway.at.admin, "/admin/v1/destinations/game/test", "");
+    assert!(tested.body.contains("not valid for this name"), "{}", tested.body);
+    assert!(!tested.body.contains("localhost"), "{}", tested.body);
 }

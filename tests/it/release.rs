@@ -153,7 +153,8 @@ fn what_stays_has_its_new_reason_and_one_is_granted_for_a_reason() {
     assert_eq!(post(admin, &path, r#"{"reason":"  "}"#).status, 422);
     let granted = post(admin, &path, r#"{"reason":"the platform confirms g2"}"#);
     assert_eq!((granted.status, &granted.json()["decision"]), (200, &json!("released")));
-    assert_eq!(post(admin, &path, r#"{"reason":"again"}"#).status, 409);
+    assert_eq!(post(admin, &path, r#"{"reason":"again"}"#).json(), granted.json());
+    assert_eq!(post(admin, &path.replace("/release", "/drop"), "").status, 409);
     let got = backend.await_count(2);
     let event =
         got.iter().map(super::backend::Got::json).find(|one| one["transaction"] == "g2").unwrap();

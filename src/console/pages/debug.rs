@@ -291,7 +291,7 @@ fn sign(
     let recipe = &source.recipe;
     let pairs = sheet.pairs(lang)?;
     let signed: Result<OwnedRequest, DefinitionError> = recipe
-        .signable()
+        .signable_for_others()
         .and_then(|()| recipe.compose(&pairs, &Composing::to(&source.path())))
         .and_then(|request| recipe.sign(&request, &signing));
     let signed = signed.map_err(|fault| FormErrors::of_definition(&fault))?;

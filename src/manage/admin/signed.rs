@@ -51,6 +51,8 @@ impl Admin {
         };
         let parameters: Option<Vec<_>> = wanted.parameters.iter().map(pair).collect();
         let parameters = parameters.ok_or_else(|| ApiError::bad("parameters: write KEY=VALUE"))?;
+        let shown = source.recipe.signable_for_others();
+        shown.map_err(|error| ApiError::bad(error.to_string()))?;
         let at_ms = wanted.at_ms.unwrap_or_else(clock::now_ms);
         let signed = SignedCallback::make(&config, source, &parameters, at_ms);
         Ok(json(&signed.map_err(|error| ApiError::bad(error.to_string()))?))

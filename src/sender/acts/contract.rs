@@ -184,7 +184,12 @@ impl Reader<'_> {
             vec![Cell::words("method"), Cell::code(methods.join(" or "))],
             vec![Cell::words("parameters in"), Cell::words(reads)],
         ];
-        rows.into_iter().chain(aliases).collect()
+        let several = self.sender.each.as_ref().map(|list| {
+            let of = list.of.as_ref().map_or(String::from("the body"), |of| format!("`{of}`"));
+            let text = format!("one for each element of {of}, at most {}", list.most);
+            vec![Cell::words("events in one callback"), Cell::words(text)]
+        });
+        rows.into_iter().chain(several).chain(aliases).collect()
     }
 
     fn keys(&self) -> Rows {

@@ -31,6 +31,7 @@ mod tests;
 use serde::{Serialize, Serializer};
 
 use super::outcome::{Outcome, Reason};
+use super::parts::resolve_parts;
 use crate::sender::crypto::key_set::KeySet;
 use crate::sender::language::recipe::{Also, Recipe, WhenBody};
 use crate::sender::request::Request;
@@ -237,6 +238,14 @@ fn judged(callback: &mut Callback<'_>) -> (Outcome, Option<CallbackError>) {
         Judgement::Rejected(rejection) => rejection,
         Judgement::Verified(mut verified) => match verified.resolve("") {
             Resolution::Event(_) => return (Outcome::Accepted, None),
+            Resolution::Several(parts) => {
+                match resolve_parts(verified.callback, &parts, "").pop() {
+                    Some(Resolution::Rejected(rejection)) => rejection,
+                    Some(Resolution::Ambiguous(_)) => return (Outcome::Ambiguous, None),
+                    Some(Resolution::Event(_)) => return (Outcome::Accepted, None),
+                    Some(_) | None => return (Outcome::Test, None),
+                }
+            }
             Resolution::Ambiguous(_) => return (Outcome::Ambiguous, None),
             Resolution::Challenge => return (Outcome::Challenge, None),
             Resolution::Test => return (Outcome::Test, None),

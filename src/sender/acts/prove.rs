@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use super::outcome::Outcome;
+use bytes::Bytes;
+
+use super::outcome::{Outcome, Reason};
+use super::parts::resolve_parts;
 use super::reply::Reply;
 use super::resolved::{Resolved, Role};
 use crate::sender::language::definition::Sender;
 use crate::sender::language::definition_error::DefinitionError;
 use crate::sender::language::recipe::Recipe;
 use crate::sender::language::vector::Vector;
-use crate::sender::request::callback::{Judgement, Resolution};
+use crate::sender::request::callback::{Callback, Judgement, Resolution};
 
 /// When a vector is run that names no time of its own: its sender's callbacks have none either.
 pub(in crate::sender) const SOME_TIME_MS: i64 = 1_700_000_000_000;
@@ -74,6 +77,7 @@ fn came(vector: &Vector, recipe: &Recipe) -> Vec<(&'static str, String)> {
             Resolution::Challenge => (Outcome::Challenge, None),
             Resolution::Test => (Outcome::Test, None),
             Resolution::Rejected(rejection) => (Outcome::Rejected, Some(rejection.reason)),
+            Resolution::Several(parts) => came_in_parts(verified.callback, &parts, &mut got),
             Resolution::Event(resolved) => {
                 said(&resolved, &mut got);
                 (Outcome::Accepted, None)
@@ -88,6 +92,25 @@ fn came(vector: &Vector, recipe: &Recipe) -> Vec<(&'static str, String)> {
     got.push(("reason", reason.map_or(String::new(), |reason| reason.as_str().to_owned())));
     got.push(("reply", shown(&callback.reply(outcome, reason, &|| [0; 16]))));
     got
+}
+
+/// The result of a callback with several events: the facts of the first, and how many there are.
+fn came_in_parts(
+    whole: &Callback<'_>,
+    parts: &[Bytes],
+    got: &mut Vec<(&'static str, String)>,
+) -> (Outcome, Option<Reason>) {
+    let all = resolve_parts(whole, parts, "evt_vector");
+    got.push(("events", parts.len().to_string()));
+    if let Some(Resolution::Event(first) | Resolution::Ambiguous(first)) = all.first() {
+        said(first, got);
+    }
+    match all.last() {
+        Some(Resolution::Rejected(rejection)) => (Outcome::Rejected, Some(rejection.reason)),
+        Some(Resolution::Ambiguous(_)) => (Outcome::Ambiguous, None),
+        Some(Resolution::Event(_)) => (Outcome::Accepted, None),
+        Some(_) | None => (Outcome::Test, None),
+    }
 }
 
 /// A reply as vectors write it: `status body`.

@@ -60,6 +60,11 @@ impl Verified<'_, '_> {
         if of_tests || callback.holds(&callback.recipe.test) {
             return Resolution::Test;
         }
+        match callback.parts() {
+            Ok(None) => {}
+            Ok(Some(parts)) => return Resolution::Several(parts),
+            Err(rejection) => return Resolution::Rejected(rejection),
+        }
         match callback.resolved(&event_id) {
             Ok((resolved, TextVerdict::Ambiguous)) => Resolution::Ambiguous(Box::new(resolved)),
             Ok((resolved, _)) => Resolution::Event(Box::new(resolved)),

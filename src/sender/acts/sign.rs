@@ -17,7 +17,7 @@ use http::HeaderValue;
 use super::evaluate::{Context, EvalError};
 use super::signature::{self, Redundancy, SignatureVariant};
 use crate::sender::language::bound::{Bound, Gate, Input, Scope};
-use crate::sender::language::definition::{Reads, Writing};
+use crate::sender::language::definition::{First, Reads, Writing};
 use crate::sender::language::definition_error::DefinitionError;
 use crate::sender::language::modifier::Modifier;
 use crate::sender::language::recipe::{Also, Protection, Recipe, WhenBody};
@@ -100,6 +100,21 @@ impl Recipe {
         }
         let what = "is made with a private key, which only the sender has";
         let remedy = "let the sender make a callback; `postern explain` reads a captured one";
+        Err(DefinitionError::new("signature", what, remedy))
+    }
+
+    /// Whether a signed callback can be shown to one who may not see the secrets: the signature of
+    /// some senders is the secret itself.
+    ///
+    /// # Errors
+    /// A [`DefinitionError`] if it cannot.
+    pub fn signable_for_others(&self) -> Result<(), DefinitionError> {
+        self.signable()?;
+        if self.variants.iter().all(|variant| variant.with.first != First::Equal) {
+            return Ok(());
+        }
+        let what = "is the secret itself, which is not shown";
+        let remedy = "run `postern sign` where the secret is written";
         Err(DefinitionError::new("signature", what, remedy))
     }
 

@@ -1,6 +1,7 @@
 //! A sender file, checked: every text read, every name known, nothing bound to a source yet.
 
 mod cipher;
+mod event_list;
 mod public;
 mod reader;
 mod routing;
@@ -29,6 +30,7 @@ use crate::sender::request::encoding::Plus;
 use self::reader::Reader;
 
 pub(in crate::sender) use cipher::{AesKey, Cipher, Iv, Open};
+pub(in crate::sender) use event_list::EventList;
 pub(in crate::sender) use public::{KeySet, Public, Signs};
 pub use routing::{Precedence, SenderRouting};
 pub(in crate::sender) use token::{Claim, TokenKey, TokenRule};
@@ -49,6 +51,8 @@ pub struct Sender {
     pub(in crate::sender) methods: Vec<Method>,
     pub(in crate::sender) reads: Vec<Reads>,
     pub(in crate::sender) root: Root,
+    /// The list of events in one callback.
+    pub(in crate::sender) each: Option<EventList>,
     pub(in crate::sender) paste: Vec<Pasted>,
     pub(in crate::sender) unsigned: bool,
     pub(in crate::sender) from_client: Vec<Role>,
@@ -129,7 +133,7 @@ pub(in crate::sender) enum Root {
     #[default]
     Object,
     /// A list of objects. It has no parameters; the callback is one event, identified by its
-    /// content.
+    /// content, or one event for each object ([`EventList`]), whose members are the parameters.
     List,
 }
 

@@ -52,6 +52,7 @@ pub(in crate::sender) struct File {
     #[serde(default)]
     pub(in crate::sender) reads: Many<String>,
     pub(in crate::sender) root: Option<String>,
+    pub(in crate::sender) each: Option<EventList>,
     pub(in crate::sender) paste: Option<String>,
     #[serde(default)]
     pub(in crate::sender) unsigned: bool,
@@ -98,6 +99,14 @@ pub(in crate::sender) struct File {
     pub(in crate::sender) reply: toml::Table,
     #[serde(default)]
     pub(in crate::sender) vector: Vec<Vector>,
+}
+
+/// `[each]`: the list whose elements are events.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::sender) struct EventList {
+    pub(in crate::sender) of: String,
+    pub(in crate::sender) most: Option<usize>,
 }
 
 /// `sig = { of = "[header.X]", shape = "k=v,k=v" }`.

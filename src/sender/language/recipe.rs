@@ -3,6 +3,7 @@
 mod compile;
 mod cover;
 mod keys;
+mod likeness;
 mod terms;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -307,13 +308,10 @@ impl Recipe {
         let signed = |one: &Self| one.protection == Protection::Signed;
         let list = |one: &Self| one.key_list.as_ref().map(|list| (list.identity, list.url.clone()));
         let secret = || self.secrets.iter().any(|secret| other.knows(&secret.value));
-        // The path of a source is in its URL.
-        let by_url = |variant: &SignatureVariant| variant.signs_url();
-        self.sender.name == other.sender.name
-            && signed(self)
+        signed(self)
             && signed(other)
             && (secret() || (self.key_list.is_some() && list(self) == list(other)))
-            && !self.variants.iter().all(by_url)
+            && self.signs_like(other)
             && !self.ours.iter().any(|own| other.ours.iter().any(|their| own.excludes(their)))
     }
 

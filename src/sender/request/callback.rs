@@ -10,6 +10,7 @@ mod token;
 use std::borrow::Cow;
 use std::fmt;
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::body;
@@ -48,6 +49,8 @@ pub struct Callback<'a> {
     pub(in crate::sender) unreadable: Option<ParameterError>,
     pub(in crate::sender) opened: Option<Box<Opened>>,
     pub(in crate::sender) matched: Option<Match>,
+    /// The proof of the whole callback, if this is a part of it.
+    pub(in crate::sender) inherited: Option<Match>,
     pub(in crate::sender) kind: Option<usize>,
     /// The row of the table of events.
     pub(in crate::sender) row: Option<usize>,
@@ -145,6 +148,9 @@ pub struct CallbackError {
 pub enum Resolution {
     /// An event, to be recorded.
     Event(Box<Resolved>),
+    /// Several events: the bodies of the parts, each to be read by [`Recipe::read_part`], verified
+    /// and resolved like a callback of its own.
+    Several(Vec<Bytes>),
     /// Its values are not the only ones that make the signed text, and probably not those that the
     /// provider signed: to be held until a person decides.
     Ambiguous(Box<Resolved>),
@@ -201,6 +207,7 @@ impl<'a> Callback<'a> {
             unreadable: None,
             opened: None,
             matched: None,
+            inherited: None,
             kind: None,
             row: None,
             nature: CallbackKind::Message,
@@ -299,6 +306,30 @@ impl<'a> Callback<'a> {
         if let Some(unreadable) = &self.unreadable {
             return Err(unreadable.clone().into());
         }
+        match self.inherited.take() {
+            Some(proof) => self.matched = Some(proof),
+            None => self.judge_request()?,
+        }
+        if self.recipe.body == WhenBody::AfterVerification && !self.recipe.kinds.is_empty() {
+            self.read_body()?;
+        }
+        if self.asks_for_address()? == CallbackKind::Challenge {
+            self.nature = CallbackKind::Challenge;
+            return Ok(());
+        }
+        if self.recipe.open.is_some() {
+            self.open()?;
+        }
+        self.find_kind();
+        match self.kind_here().map(|kind| &kind.also) {
+            Some(Also::Signature(variant)) => self.also(variant),
+            Some(Also::Lacking) => Err(CallbackError::new(Reason::BadSignature)),
+            Some(Also::None) | None => Ok(()),
+        }
+    }
+
+    /// Guards, freshness and signature.
+    fn judge_request(&mut self) -> Result<(), CallbackError> {
         if !self.recipe.sender.methods.contains(self.request.method) {
             return Err(CallbackError::new(Reason::WrongMethod));
         }
@@ -316,23 +347,7 @@ impl<'a> Callback<'a> {
         if self.recipe.token.is_some() {
             self.claims_hold()?;
         }
-        self.time_is_proven()?;
-        if self.recipe.body == WhenBody::AfterVerification && !self.recipe.kinds.is_empty() {
-            self.read_body()?;
-        }
-        if self.asks_for_address()? == CallbackKind::Challenge {
-            self.nature = CallbackKind::Challenge;
-            return Ok(());
-        }
-        if self.recipe.open.is_some() {
-            self.open()?;
-        }
-        self.find_kind();
-        match self.kind_here().map(|kind| &kind.also) {
-            Some(Also::Signature(variant)) => self.also(variant),
-            Some(Also::Lacking) => Err(CallbackError::new(Reason::BadSignature)),
-            Some(Also::None) | None => Ok(()),
-        }
+        self.time_is_proven()
     }
 
     /// A compressed body is what is wrong, where the signature of a body does not match.
@@ -487,6 +502,8 @@ pub(in crate::sender) fn read_body(
 ) -> Result<(), ParameterError> {
     let reads = |place| reads.contains(&place);
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    // An element of a list of events is read by itself.
+    let is_bare_list = recipe.sender.root == Root::List && recipe.sender.each.is_none();
     let Some(first) = first else { return Ok(()) };
     match first {
         b'[' if recipe.sender.root == Root::List => {
@@ -494,7 +511,7 @@ pub(in crate::sender) fn read_body(
             let all = items.iter().all(|item| json::members(item).is_some());
             if all { Ok(()) } else { Err(ParameterError::new(Reason::BadBody)) }
         }
-        b'{' if recipe.sender.root == Root::List => Err(ParameterError::new(Reason::BadBody)),
+        b'{' if is_bare_list => Err(ParameterError::new(Reason::BadBody)),
         b'<' if reads(Reads::Xml) => parameters.read_xml(body, &recipe.names),
         b'{' | b'[' if reads(Reads::Json) => parameters.read_json(body, &recipe.names),
         _ if reads(Reads::Form) => parameters.read_pairs(Place::Form, body, &recipe.names),

@@ -49,6 +49,16 @@ impl Span {
         Self { start: bound(start), end: bound(end) }
     }
 
+    /// Where it begins in its buffer.
+    pub(in crate::sender) fn start(self) -> usize {
+        self.start as usize
+    }
+
+    /// Where it ends in its buffer.
+    pub(in crate::sender) fn end(self) -> usize {
+        self.end as usize
+    }
+
     #[inline]
     pub(in crate::sender) fn of(self, buffer: &[u8]) -> &[u8] {
         buffer.get(self.start as usize..self.end as usize).unwrap_or_default()

@@ -67,7 +67,10 @@ fn event(call: &Call<'_>, source: &Source, number: &str) -> Option<NewEvent> {
     let Judgement::Verified(mut verified) = callback.verify() else { return None };
     let resolved = match verified.resolve(id) {
         Resolution::Event(resolved) | Resolution::Ambiguous(resolved) => resolved,
-        Resolution::Challenge | Resolution::Test | Resolution::Rejected(_) => return None,
+        Resolution::Several(_)
+        | Resolution::Challenge
+        | Resolution::Test
+        | Resolution::Rejected(_) => return None,
     };
     let incoming = Incoming {
         id,

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::sender::acts::parts::resolve_parts;
 use crate::sender::acts::prove::SOME_TIME_MS;
 use crate::sender::acts::resolved::{Fact, Resolved, Role};
 use crate::sender::language::bound::Bound;
@@ -182,7 +183,11 @@ fn resolved(
     let now_ms = vector.now_ms.unwrap_or(SOME_TIME_MS);
     let mut callback = recipe.read(vector.request.borrow(), now_ms);
     let Judgement::Verified(mut verified) = callback.verify() else { return None };
-    let Resolution::Event(resolved) = verified.resolve("evt") else { return None };
+    let resolution = match verified.resolve("evt") {
+        Resolution::Several(parts) => resolve_parts(verified.callback, &parts, "evt").pop()?,
+        whole => whole,
+    };
+    let Resolution::Event(resolved) = resolution else { return None };
     Some((recipe, resolved))
 }
 

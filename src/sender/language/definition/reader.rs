@@ -12,8 +12,8 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 
 use super::{
-    Basis, Challenge, Claim, Pasted, Precedence, Probes, Reads, Root, Sender, SenderRetries,
-    SenderRouting, Test, TokenRule,
+    Basis, Challenge, Claim, EventList, Pasted, Precedence, Probes, Reads, Root, Sender,
+    SenderRetries, SenderRouting, Test, TokenRule,
 };
 use crate::sender::acts::reply::Rows;
 use crate::sender::acts::resolved::Role;
@@ -51,6 +51,11 @@ impl Reader {
                 "name the placeholder of an event's name: by = \"{Event}\"",
             );
         }
+        let root = self.word(
+            "root",
+            file.root.as_deref(),
+            &[("object", Root::Object), ("list", Root::List)],
+        );
         let sender = Sender {
             name: name.to_owned(),
             title: file.title,
@@ -62,11 +67,8 @@ impl Reader {
             weak: file.weak,
             methods: self.methods(file.method),
             reads: self.reads(file.reads),
-            root: self.word(
-                "root",
-                file.root.as_deref(),
-                &[("object", Root::Object), ("list", Root::List)],
-            ),
+            root,
+            each: file.each.map(|each| EventList::read(self, &each, root)),
             paste,
             unsigned: file.unsigned,
             from_client: self.client_roles(file.from_client),
@@ -159,6 +161,7 @@ impl Reader {
                 self.fault(format!("ours.{name}"), "is not a setting", "name it in [settings]");
             }
         }
+        EventList::check(self, sender);
         if self.faults.is_empty() {
             self.sound(sender); // a text with a mistake of its own reads nothing
         }

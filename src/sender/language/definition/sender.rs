@@ -80,6 +80,12 @@ impl Sender {
         self.unsigned || self.variants.is_empty()
     }
 
+    /// Whether one callback may bring several events.
+    #[must_use]
+    pub fn brings_several(&self) -> bool {
+        self.each.is_some()
+    }
+
     /// The methods it calls with; the first is the usual one.
     #[must_use]
     pub fn methods(&self) -> &[Method] {

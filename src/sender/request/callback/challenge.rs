@@ -51,9 +51,21 @@ impl Callback<'_> {
     /// proves that the sender asks: the reply only repeats the request.
     #[must_use]
     pub fn check_proof(&self) -> Option<[u8; 32]> {
+        if self.nature == CallbackKind::Challenge { self.proof_used() } else { None }
+    }
+
+    /// The identity that an address check under the same signature has, if the sender checks
+    /// addresses: a captured check must not pass for a message.
+    #[must_use]
+    pub fn message_proof(&self) -> Option<[u8; 32]> {
+        let checks = !self.recipe.sender.challenge.when.is_empty();
+        if checks && self.nature == CallbackKind::Message { self.proof_used() } else { None }
+    }
+
+    fn proof_used(&self) -> Option<[u8; 32]> {
         // A bare secret is the same in every check: it cannot be spent.
         let is_bare = self.matched_variant().is_some_and(|one| one.with.first == First::Equal);
-        if self.nature != CallbackKind::Challenge || is_bare {
+        if is_bare {
             return None;
         }
         let signed = self.matched.as_ref().and_then(|matched| matched.output.as_ref());

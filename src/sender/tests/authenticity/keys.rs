@@ -7,6 +7,7 @@ use super::super::{each_vector, now};
 use super::call::{Call, In};
 use super::recut::report;
 use crate::ledger::{DedupeKey, EventKeys, SourceId};
+use crate::sender::acts::parts::resolve_parts;
 use crate::sender::acts::resolved::{KeyForm, KeyRole, Resolved};
 use crate::sender::language::recipe::Recipe;
 use crate::sender::language::vector::{OwnedRequest, Vector};
@@ -34,7 +35,11 @@ fn resolved(recipe: &Recipe, vector: &Vector) -> Option<(Box<Resolved>, OwnedReq
     let mut callback = recipe.read(vector.request.borrow(), now(vector));
     callback.look_up(OlderKeys::Wanted);
     let Judgement::Verified(mut verified) = callback.verify() else { return None };
-    let resolved = match verified.resolve("evt_keys") {
+    let resolution = match verified.resolve("evt_keys") {
+        Resolution::Several(parts) => resolve_parts(verified.callback, &parts, "evt_keys").pop()?,
+        whole => whole,
+    };
+    let resolved = match resolution {
         Resolution::Event(resolved) => resolved,
         _ => return None,
     };

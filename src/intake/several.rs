@@ -1,0 +1,133 @@
+//! A callback with several events: all of them are good or none is recorded, and one answer tells
+//! the worst of their outcomes.
+//!
+//! The events are recorded side by side, each as if it had come alone. Where some cannot be
+//! recorded, the sender is told to try again; then those that are known are duplicates, and the
+//! others are recorded. So nothing is lost and nothing counts twice, whatever happens between.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+
+use super::callback_log::CallbackRecord;
+use super::handler::{Decision, EarlyReply, Slot, judge, salt, stopped, told};
+use super::received::Received;
+use super::record::VerifiedCallback;
+use crate::ledger::{BatchedLedger, EventId, Release};
+use crate::sender::{Callback, Outcome, Reply, Resolved};
+
+/// The events of a verified callback.
+pub(super) struct Several<'p> {
+    whole: &'p Callback<'p>,
+    received: &'p Received,
+    parts: Vec<Part<'p>>,
+}
+
+/// One of the events.
+pub(super) struct Part<'p> {
+    pub callback: Callback<'p>,
+    pub id: EventId,
+    pub resolved: Box<Resolved>,
+    pub readings: Readings,
+}
+
+/// How many readings the signed text of a part has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readings {
+    /// One: its values.
+    One,
+    /// Several, or none that is certain.
+    Many,
+}
+
+impl<'p> Several<'p> {
+    /// The events whose bodies are `bodies`, verified and resolved. What is only a test is left
+    /// out.
+    ///
+    /// # Errors
+    /// What becomes of the callback, if one of its events is not good.
+    pub fn judge(
+        whole: &'p Callback<'p>,
+        received: &'p Received,
+        bodies: &'p [Bytes],
+    ) -> Result<Self, EarlyReply> {
+        let mut parts = Vec::with_capacity(bodies.len());
+        for body in bodies {
+            let id = EventId::new(received.at_ms());
+            parts.extend(Part::judge(whole, received, body, id)?);
+        }
+        Ok(Self { whole, received, parts })
+    }
+
+    /// Records the events, and answers the callback.
+    pub async fn record(mut self, slot: &mut Slot, book: &BatchedLedger, judged: Instant) -> Reply {
+        let Self { whole, received, .. } = self;
+        if self.parts.is_empty() {
+            return stopped(slot, whole, received, EarlyReply::Is(Outcome::Test));
+        }
+        let mut slots = slots(slot, self.parts.len());
+        let recording = self.parts.drain(..).zip(&mut slots).map(|(part, slot)| async move {
+            let Part { callback, id, mut resolved, readings } = part;
+            if received.is_test_call() {
+                resolved.make_test();
+            }
+            received.route().note_misfits(resolved.misfits());
+            let release = Release::None;
+            let verified =
+                VerifiedCallback { id, callback: &callback, received, resolved, judged, release };
+            verified.record_part(slot, book, readings).await
+        });
+        let outcomes = join_all(recording).await;
+        let outcome = outcomes.into_iter().max_by_key(|outcome| weight(*outcome));
+        let reply = whole.reply(outcome.unwrap_or(Outcome::Unavailable), None, &salt);
+        slots.iter_mut().fold(reply, |reply, slot| told(slot, reply))
+    }
+}
+
+impl<'p> Part<'p> {
+    /// The part of `whole` with that body; `None` if it is only a test.
+    ///
+    /// # Errors
+    /// What becomes of the callback, if it is not good.
+    pub fn judge(
+        whole: &Callback<'p>,
+        received: &'p Received,
+        body: &'p Bytes,
+        id: EventId,
+    ) -> Result<Option<Self>, EarlyReply> {
+        let recipe = &received.route().source.recipe;
+        let mut callback = recipe.read_part(whole, body);
+        let (id, resolved, readings) = match judge(&mut callback, || id) {
+            Decision::Event(id, resolved) => (id, resolved, Readings::One),
+            Decision::Ambiguous(id, resolved) => (id, resolved, Readings::Many),
+            Decision::Stop(EarlyReply::Is(Outcome::Test)) | Decision::AddressCheck => {
+                return Ok(None);
+            }
+            Decision::Stop(stop) => return Err(stop),
+            // A part has one element, so it is one event.
+            Decision::Several(_) => return Err(EarlyReply::Is(Outcome::Unavailable)),
+        };
+        Ok(Some(Self { callback, id, resolved, readings }))
+    }
+}
+
+/// A record for each event: each is counted and logged like a callback of its own.
+fn slots(first: &mut Slot, count: usize) -> Vec<Slot> {
+    let another = |entry: &CallbackRecord| {
+        CallbackRecord::new(entry.route.clone(), entry.client, entry.began)
+    };
+    let others: Vec<Slot> = (1..count).map(|_| first.as_ref().map(another)).collect();
+    std::iter::once(first.take()).chain(others).collect()
+}
+
+/// The order of outcomes in one answer: what its sender has to do something about comes first.
+const fn weight(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Unavailable => 5,
+        Outcome::Conflict | Outcome::Ambiguous => 4,
+        Outcome::Accepted => 3,
+        Outcome::Duplicate => 2,
+        _ => 1,
+    }
+}
