@@ -4,6 +4,7 @@
 //! the number of series. A log line has a closed set of fields, none of them a secret, a signature
 //! or a signed text.
 
+mod cell;
 mod delivery;
 mod destination_health;
 mod gateway_record;

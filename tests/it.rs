@@ -4,6 +4,7 @@
 
 mod it {
     mod admin;
+    mod alert_conditions;
     mod alerts;
     mod answers;
     mod architecture;

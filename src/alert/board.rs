@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::incident::{Detail, Incident, Key};
+use super::incident::{Detail, Incident, Key, Paused};
 use crate::clock::UnixMillis;
 use crate::config::{Alert, AlertCondition};
 
@@ -39,12 +39,26 @@ struct Entry {
     absent_ms: Option<UnixMillis>,
     #[serde(default)]
     closed_ms: Option<UnixMillis>,
+    /// Why it closed.
+    #[serde(default)]
+    end: End,
     /// How often it came back within the time that a closed alert is remembered.
     #[serde(default)]
     returns: u32,
     /// By the name of the channel.
     #[serde(default)]
     told: BTreeMap<String, Told>,
+}
+
+/// Why an alert closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum End {
+    /// The problem is over.
+    #[default]
+    Over,
+    /// An operator paused the destination.
+    Paused,
 }
 
 /// The state of one channel.
@@ -78,6 +92,8 @@ pub(super) enum NoticeKind {
     /// Still open.
     Reminder,
     Closed,
+    /// Closed, because an operator paused the destination.
+    Paused,
 }
 
 /// Whether a notice was sent.
@@ -136,16 +152,22 @@ impl Board {
     }
 
     /// Opens, updates and closes alerts. Returns the number of problems that have no place.
-    pub(super) fn update(&mut self, problems: Vec<Incident>, now_ms: UnixMillis) -> usize {
+    pub(super) fn update(
+        &mut self,
+        problems: Vec<Incident>,
+        paused: &Paused,
+        now_ms: UnixMillis,
+    ) -> usize {
         let (mut left_out, mut present) = (0, BTreeMap::new());
-        for problem in problems {
+        for problem in problems.into_iter().filter(|problem| !paused.silences(&problem.key)) {
             // Of two gateways with the same problem the first one counts.
             present.entry(problem.key.clone()).or_insert(problem);
         }
         for (key, entry) in &mut self.entries {
             match present.remove(key) {
                 Some(problem) => entry.seen(problem),
-                None => entry.absent(now_ms),
+                None if paused.silences(key) => entry.absent(End::Paused, now_ms),
+                None => entry.absent(End::Over, now_ms),
             }
         }
         self.entries.retain(|_, entry| !entry.is_over(now_ms));
@@ -158,6 +180,7 @@ impl Board {
                 problem,
                 absent_ms: None,
                 closed_ms: None,
+                end: End::Over,
                 returns: 0,
                 told: BTreeMap::new(),
             };
@@ -180,7 +203,7 @@ impl Board {
             (Sent::Yes, NoticeKind::Opened | NoticeKind::Reminder) => {
                 *told = Told { open_ms: Some(now_ms), ..Told::default() };
             }
-            (Sent::Yes, NoticeKind::Closed) => *told = Told::default(),
+            (Sent::Yes, NoticeKind::Closed | NoticeKind::Paused) => *told = Told::default(),
             (Sent::No, _) => {
                 let pause = AGAIN_FIRST * 2_u32.pow(told.failures.min(AGAIN_DOUBLINGS));
                 told.failures = told.failures.saturating_add(1);
@@ -202,7 +225,7 @@ impl Notice {
     pub(super) fn state(&self) -> &'static str {
         match self.kind {
             NoticeKind::Opened | NoticeKind::Reminder => "open",
-            NoticeKind::Closed => "closed",
+            NoticeKind::Closed | NoticeKind::Paused => "closed",
         }
     }
 }
@@ -220,14 +243,14 @@ impl Entry {
         self.problem.since_ms = self.problem.since_ms.min(problem.since_ms);
     }
 
-    fn absent(&mut self, now_ms: UnixMillis) {
+    fn absent(&mut self, end: End, now_ms: UnixMillis) {
         if self.closed_ms.is_some() {
             return;
         }
         let since = *self.absent_ms.get_or_insert(now_ms);
         let after = CLOSE_AFTER * 2_u32.pow(self.returns.min(DOUBLINGS_MAX));
         if now_ms.saturating_sub(since) >= millis(after) {
-            self.closed_ms = Some(now_ms);
+            (self.closed_ms, self.end) = (Some(now_ms), end);
         }
     }
 
@@ -249,7 +272,10 @@ impl Entry {
             (None, Some(at)) if now_ms.saturating_sub(at) >= millis(alert.remind) => {
                 NoticeKind::Reminder
             }
-            (Some(_), Some(_)) => NoticeKind::Closed,
+            (Some(_), Some(_)) => match self.end {
+                End::Over => NoticeKind::Closed,
+                End::Paused => NoticeKind::Paused,
+            },
             (None, Some(_)) | (Some(_), None) => return None,
         };
         let id = self.id_of(kind, told);
@@ -263,7 +289,7 @@ impl Entry {
         let what = match kind {
             NoticeKind::Opened => "open",
             NoticeKind::Reminder => "remind",
-            NoticeKind::Closed => "close",
+            NoticeKind::Closed | NoticeKind::Paused => "close",
         };
         let text = format!("{:?} {since} {} {what} {at}", self.problem.key, self.returns);
         let digest = <sha2::Sha256 as sha2::Digest>::digest(text);
@@ -295,9 +321,17 @@ mod tests {
         }
     }
 
+    fn all() -> Vec<AlertCondition> {
+        AlertCondition::all().collect()
+    }
+
     fn dead(count: u64) -> Incident {
         let subject = Subject::Destination(String::from("game"));
         Incident::new(AlertCondition::Dead, subject, 0, Detail::Dead { count })
+    }
+
+    fn update(board: &mut Board, problems: Vec<Incident>, now: i64) -> usize {
+        board.update(problems, &Paused::default(), now)
     }
 
     fn kinds(board: &mut Board, alert: &Alert, now: i64) -> Vec<NoticeKind> {
@@ -311,7 +345,7 @@ mod tests {
         let (mut board, channel) = (Board::default(), alert("a"));
         let mut heard = Vec::new();
         for second in (0..=7300).step_by(5) {
-            board.update(vec![dead(3)], second * SECOND);
+            update(&mut board, vec![dead(3)], second * SECOND);
             let kinds = kinds(&mut board, &channel, second * SECOND);
             heard.extend(kinds.into_iter().map(|kind| (second, kind)));
             // It is written and read again at any time.
@@ -319,7 +353,7 @@ mod tests {
         }
         assert_eq!(board.count(AlertCondition::Dead), 1);
         for second in (7305..20_000).step_by(5) {
-            board.update(vec![], second * SECOND);
+            update(&mut board, vec![], second * SECOND);
             let kinds = kinds(&mut board, &channel, second * SECOND);
             heard.extend(kinds.into_iter().map(|kind| (second, kind)));
         }
@@ -339,7 +373,7 @@ mod tests {
         let mut count = 0;
         for second in 0..86_400 {
             let flaps = second % 40 < 20;
-            board.update(if flaps { vec![dead(1)] } else { vec![] }, second * SECOND);
+            update(&mut board, if flaps { vec![dead(1)] } else { vec![] }, second * SECOND);
             count += kinds(&mut board, &channel, second * SECOND).len();
         }
         assert!(count < 30, "{count} notices in a day");
@@ -348,7 +382,7 @@ mod tests {
     #[test]
     fn a_notice_that_fails_is_sent_again_and_the_others_are_not() {
         let (mut board, good, bad) = (Board::default(), alert("good"), alert("bad"));
-        board.update(vec![dead(1)], 0);
+        update(&mut board, vec![dead(1)], 0);
         assert_eq!(kinds(&mut board, &good, 0), [NoticeKind::Opened]);
         let first = board.notices(&bad, 0);
         board.note(&bad, &first[0], Sent::No, 0);
@@ -358,18 +392,41 @@ mod tests {
         assert_eq!(board.notices(&bad, 20_000), []);
         assert_eq!(board.notices(&bad, 30_000).len(), 1);
         // One that is over before it could be told is not told.
-        board.update(vec![], 31_000);
-        board.update(vec![], 61_000);
+        update(&mut board, vec![], 31_000);
+        update(&mut board, vec![], 61_000);
         assert_eq!(board.notices(&bad, 100_000), []);
         assert_eq!(kinds(&mut board, &good, 100_000), [NoticeKind::Closed]);
     }
 
     #[test]
+    fn a_pause_is_no_problem_and_closes_those_that_are_open() {
+        let (mut board, channel) = (Board::default(), Alert { on: all(), ..alert("a") });
+        let game = || Subject::Destination(String::from("game"));
+        let breaker = || Incident::new(AlertCondition::Breaker, game(), 0, Detail::Breaker);
+        let paused = Paused::from_iter([String::from("game")]);
+        board.update(vec![breaker(), dead(1)], &paused, 0);
+        assert_eq!(kinds(&mut board, &channel, 0), [NoticeKind::Opened], "dead letters stay");
+        update(&mut board, vec![breaker(), dead(1)], 1000);
+        assert_eq!(kinds(&mut board, &channel, 1000), [NoticeKind::Opened], "resumed");
+        for now in [2000, 12_000] {
+            board.update(vec![breaker(), dead(1)], &paused, now);
+            board = Board::read(&board.write()).unwrap();
+        }
+        assert_eq!(kinds(&mut board, &channel, 12_000), [NoticeKind::Paused]);
+        update(&mut board, vec![breaker(), dead(1)], 13_000);
+        assert_eq!(kinds(&mut board, &channel, 13_000), [NoticeKind::Opened]);
+        for now in [14_000, 34_000] {
+            update(&mut board, vec![dead(1)], now);
+        }
+        assert_eq!(kinds(&mut board, &channel, 34_000), [NoticeKind::Closed]);
+    }
+
+    #[test]
     fn numbers_alone_are_not_written() {
         let (mut board, channel) = (Board::default(), alert("a"));
-        board.update(vec![dead(1)], 0);
+        update(&mut board, vec![dead(1)], 0);
         let before = board.clone();
-        board.update(vec![dead(2)], 5000);
+        update(&mut board, vec![dead(2)], 5000);
         assert!(board.is_same_state(&before) && board != before);
         kinds(&mut board, &channel, 5000);
         assert!(!board.is_same_state(&before));
@@ -382,7 +439,7 @@ mod tests {
             let subject = Subject::Destination(format!("d{n}"));
             Incident::new(AlertCondition::Failing, subject, 0, Detail::Breaker)
         });
-        assert_eq!(board.update(many.collect(), 0), 7);
+        assert_eq!(update(&mut board, many.collect(), 0), 7);
         assert!(board.write().len() < 400_000, "{}", board.write().len());
     }
 }

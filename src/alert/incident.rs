@@ -1,5 +1,7 @@
 //! An incident: a condition, its subject, since when it holds, and the numbers that the text shows.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMillis;
@@ -36,11 +38,13 @@ pub(super) enum Subject {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Detail {
-    /// Of `all` callbacks `rejected` were rejected.
+    /// Of `all` callbacks `rejected` were rejected, most of them for `reason`.
     Refusals {
         rejected: u64,
         all: u64,
         usual_percent: u64,
+        #[serde(default)]
+        reason: Option<String>,
     },
     /// The longest usual gap.
     Silent {
@@ -89,6 +93,25 @@ pub(super) enum Detail {
 pub(super) enum Past {
     Never,
     Delivered,
+}
+
+/// The destinations that an operator has paused.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Paused(BTreeSet<String>);
+
+impl FromIterator<String> for Paused {
+    fn from_iter<I: IntoIterator<Item = String>>(names: I) -> Self {
+        Self(names.into_iter().collect())
+    }
+}
+
+impl Paused {
+    /// Whether the condition says nothing: a pause is deliberate, and deliveries wait for its end.
+    pub(super) fn silences(&self, key: &Key) -> bool {
+        use AlertCondition::{Breaker, Failing, Overdue};
+        let is_about_deliveries = matches!(key.condition, Failing | Breaker | Overdue);
+        is_about_deliveries && key.destination().is_some_and(|name| self.0.contains(name))
+    }
 }
 
 impl Incident {

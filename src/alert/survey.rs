@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::board::Board;
-use super::incident::{Detail, Incident, Key, Past, Subject};
+use super::incident::{Detail, Incident, Key, Past, Paused, Subject};
 use super::rules::{self, Already, Counts};
 use crate::clock::{UnixMillis, instant, now_ms};
 use crate::config::{AlertCondition, Config, Source};
@@ -117,6 +117,12 @@ impl Survey {
         found
     }
 
+    /// The destinations that an operator has paused, on whichever gateway.
+    pub(super) fn paused(&self) -> Paused {
+        let all = self.metrics.destination_health.views();
+        all.into_iter().filter(|(_, view)| view.paused_ms.is_some()).map(|(name, _)| name).collect()
+    }
+
     /// Asks the store, once for all conditions.
     pub(super) async fn ask(&self) -> Store {
         let (health, stats) = tokio::join!(self.book.health(), self.book.stats());
@@ -202,7 +208,8 @@ fn refusals(
     let since = board.open_since(&key);
     let already = if since.is_some() { Already::Open } else { Already::Closed };
     let rules::Refused { rejected, all, usual_percent } = rules::refused(&counts, already)?;
-    let detail = Detail::Refusals { rejected, all, usual_percent };
+    let reason = history.main_reason(at).map(|reason| reason.as_str().to_owned());
+    let detail = Detail::Refusals { rejected, all, usual_percent, reason };
     Some(Incident { key, since_ms: since.unwrap_or(now), detail })
 }
 
@@ -247,4 +254,60 @@ fn quarantine(config: &Config, stats: &Stats, now: UnixMillis) -> Vec<Incident> 
         Some(Incident { key, since_ms: now, detail: Detail::Quarantine { count: held.count } })
     };
     held.filter_map(problem).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{DiskSpace, Durability};
+
+    fn health() -> Health {
+        Health {
+            stopped: None,
+            durability: Durability::Local,
+            bytes: None,
+            room: None,
+            mended: Vec::new(),
+            server: None,
+            damage: Vec::new(),
+        }
+    }
+
+    fn found(health: Option<Health>, away_ms: Option<UnixMillis>) -> Option<Detail> {
+        let mut found = Survey::store(&Store { health, stats: None }, away_ms);
+        assert!(found.len() <= 1);
+        found.pop().map(|problem| problem.detail)
+    }
+
+    fn why(detail: Option<Detail>) -> String {
+        match detail {
+            Some(Detail::StoreStopped { why }) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_disk_with_less_than_twice_the_reserve_is_nearly_full() {
+        const MIB: u64 = 1 << 20;
+        let with = |free, short| {
+            let room = DiskSpace { free: free * MIB, reserve: 256 * MIB, short };
+            found(Some(Health { room: Some(room), ..health() }), None)
+        };
+        let nearly_full = |free_mib| Some(Detail::StoreNearlyFull { free_mib, reserve_mib: 256 });
+        assert_eq!(with(512, false), None);
+        assert_eq!(with(511, false), nearly_full(511));
+        assert_eq!(with(600, true), nearly_full(600), "it accepts nothing yet");
+        assert_eq!(found(Some(health()), None), None, "a store without a disk of its own");
+    }
+
+    #[test]
+    fn a_store_that_is_away_counts_after_a_failover_would_be_over() {
+        let now = now_ms();
+        assert_eq!(found(None, Some(now - STORE_AWAY_MS + 10_000)), None);
+        let silent = why(found(None, Some(now - STORE_AWAY_MS)));
+        assert_eq!(silent, "it does not answer");
+        let stopped = Health { stopped: Some("é".repeat(500)), ..health() };
+        let long = why(found(Some(stopped), Some(now - STORE_AWAY_MS)));
+        assert_eq!(long.len(), WHY_BYTES_MAX);
+    }
 }

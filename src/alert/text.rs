@@ -6,12 +6,19 @@ use super::board::{Notice, NoticeKind};
 use super::incident::{Detail, Key, Past, Subject};
 use crate::clock::{UnixMillis, rfc3339};
 use crate::config::{AlertLanguage, show};
+use crate::sender::Reason;
 
 /// One sentence about a notice, without the link.
 pub(super) fn sentence(notice: &Notice, language: AlertLanguage) -> String {
     let subject = subject(&notice.key, language);
     let since = stamp(notice.since_ms);
     match (language, notice.kind) {
+        (AlertLanguage::English, NoticeKind::Paused) => {
+            format!("Closed: {subject} was paused; nothing is delivered until it is resumed")
+        }
+        (AlertLanguage::Chinese, NoticeKind::Paused) => {
+            format!("已关闭：{subject}已暂停，恢复前不会投递")
+        }
         (AlertLanguage::English, NoticeKind::Closed) => {
             format!("Resolved: {}{}", subject, topic_en(&notice.detail))
         }
@@ -66,9 +73,16 @@ fn subject(key: &Key, language: AlertLanguage) -> String {
 /// The problem, with its numbers.
 fn facts_en(detail: &Detail) -> String {
     match detail {
-        Detail::Refusals { rejected, all, usual_percent } => format!(
-            " rejected {rejected} of {all} callbacks; usual are {usual_percent} %. Check its secrets and its sender file"
-        ),
+        Detail::Refusals { rejected, all, usual_percent, reason } => {
+            let mostly = reason.as_ref().map_or(String::new(), |it| format!(", mostly for {it}"));
+            let look = match Check::of(reason.as_deref()) {
+                Check::Secrets => "Check its secrets and its sender file",
+                Check::Callback => "`postern explain` and the link show what was sent",
+            };
+            format!(
+                " rejected {rejected} of {all} callbacks{mostly}; usual are {usual_percent} %. {look}"
+            )
+        }
         Detail::Silent { usual_seconds } => format!(
             " has had no callback for longer than usual; its usual gap is {}",
             span(*usual_seconds)
@@ -116,9 +130,16 @@ fn facts_en(detail: &Detail) -> String {
 
 fn facts_zh(detail: &Detail) -> String {
     match detail {
-        Detail::Refusals { rejected, all, usual_percent } => format!(
-            "在 {all} 次回调中拒绝了 {rejected} 次，平时为 {usual_percent} %。请检查密钥和发送方文件"
-        ),
+        Detail::Refusals { rejected, all, usual_percent, reason } => {
+            let mostly = reason.as_ref().map_or(String::new(), |it| format!("，主要原因为 {it}"));
+            let look = match Check::of(reason.as_deref()) {
+                Check::Secrets => "请检查密钥和发送方文件",
+                Check::Callback => "请通过链接或 `postern explain` 查看收到的内容",
+            };
+            format!(
+                "在 {all} 次回调中拒绝了 {rejected} 次{mostly}，平时为 {usual_percent} %。{look}"
+            )
+        }
         Detail::Silent { usual_seconds } => {
             format!("超过平时的间隔没有收到回调，平时的间隔为 {}", span(*usual_seconds))
         }
@@ -195,6 +216,23 @@ fn topic_zh(detail: &Detail) -> &'static str {
     }
 }
 
+/// What to look at when callbacks are rejected.
+enum Check {
+    /// The source's configuration.
+    Secrets,
+    /// The callbacks themselves.
+    Callback,
+}
+
+impl Check {
+    fn of(reason: Option<&str>) -> Self {
+        match reason.and_then(Reason::from_name) {
+            None | Some(Reason::BadSignature | Reason::UnknownKey) => Self::Secrets,
+            Some(_) => Self::Callback,
+        }
+    }
+}
+
 /// A duration in its two largest units.
 fn span(seconds: u64) -> String {
     let coarse = match seconds {
@@ -210,4 +248,55 @@ fn span(seconds: u64) -> String {
 fn stamp(ms: UnixMillis) -> String {
     let text = rfc3339(ms);
     text.get(..19).unwrap_or(&text).replace('T', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::incident::Incident;
+    use super::*;
+    use crate::config::AlertCondition;
+
+    fn said(detail: Detail, kind: NoticeKind, language: AlertLanguage) -> String {
+        let subject = match detail {
+            Detail::Refusals { .. } => Subject::Source(String::from("ads")),
+            _ => Subject::Destination(String::from("game")),
+        };
+        let Incident { key, since_ms, detail } =
+            Incident::new(AlertCondition::Refusals, subject, 0, detail);
+        sentence(&Notice { key, kind, since_ms, detail, id: String::new() }, language)
+    }
+
+    fn refused(reason: Option<&str>) -> Detail {
+        let reason = reason.map(str::to_owned);
+        Detail::Refusals { rejected: 9, all: 10, usual_percent: 1, reason }
+    }
+
+    #[test]
+    fn rejections_are_told_with_their_main_reason() {
+        let english = |reason| said(refused(reason), NoticeKind::Opened, AlertLanguage::English);
+        assert_eq!(
+            english(Some("bad_signature")),
+            "Source ads rejected 9 of 10 callbacks, mostly for bad_signature; usual are 1 %. Check \
+             its secrets and its sender file (since 1970-01-01 00:00:00 UTC)"
+        );
+        assert!(
+            english(Some("stale")).contains("mostly for stale; usual are 1 %. `postern explain")
+        );
+        assert!(english(None).contains("of 10 callbacks; usual are 1 %. Check its secrets"));
+        let chinese = said(refused(Some("stale")), NoticeKind::Opened, AlertLanguage::Chinese);
+        assert!(chinese.contains("拒绝了 9 次，主要原因为 stale，平时为 1 %"), "{chinese}");
+    }
+
+    #[test]
+    fn what_an_older_version_wrote_has_no_reason() {
+        let old = r#"{"refusals":{"rejected":9,"all":10,"usual_percent":1}}"#;
+        assert_eq!(serde_json::from_str::<Detail>(old).unwrap(), refused(None));
+    }
+
+    #[test]
+    fn a_pause_is_no_recovery() {
+        let told = |language| said(Detail::Breaker, NoticeKind::Paused, language);
+        assert!(told(AlertLanguage::English).starts_with("Closed: Destination game was paused"));
+        assert!(told(AlertLanguage::Chinese).starts_with("已关闭：投递目标 game 已暂停"));
+    }
 }

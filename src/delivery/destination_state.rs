@@ -25,7 +25,7 @@ pub(super) struct DestinationState {
     pub(super) metrics: DeliveryMetrics,
     pub(super) log: FailureLog,
     /// Set while the destination is paused.
-    pub(super) paused: Option<Arc<Pause>>,
+    paused: Option<Arc<Pause>>,
     /// Whether one attempt is allowed to a backend that answered 410.
     trial: bool,
     /// The time of the next check, if one is scheduled.
@@ -176,6 +176,18 @@ impl DestinationState {
     pub(super) fn probe(&mut self) {
         self.trial = self.is_gone();
         self.breaker.half_open();
+    }
+
+    /// Pauses or resumes the destination.
+    pub(super) fn pause(&mut self, pause: Option<Arc<Pause>>) {
+        let by_operator = pause.as_ref().filter(|pause| pause.why == PauseReason::Operator);
+        self.metrics.health.set_paused(by_operator.map(|pause| pause.at_ms));
+        self.paused = pause;
+    }
+
+    /// The pause, if it is paused.
+    pub(super) fn paused(&self) -> Option<&Arc<Pause>> {
+        self.paused.as_ref()
     }
 
     /// Whether the destination is paused because it answered 410.

@@ -108,7 +108,7 @@ impl DestinationTable {
         self.timers.clear();
         for (target, state) in all {
             (state.timer, state.is_ready) = (None, false);
-            state.paused = pauses.get(target);
+            state.pause(pauses.get(target));
         }
         let targets: Vec<TargetId> = self.all.keys().cloned().collect();
         let now = instant();

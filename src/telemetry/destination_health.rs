@@ -13,6 +13,7 @@ pub struct DestinationHealth {
     failing_ms: AtomicI64,
     failed_ms: AtomicI64,
     open_ms: AtomicI64,
+    paused_ms: AtomicI64,
     status: AtomicU16,
 }
 
@@ -27,6 +28,8 @@ pub struct HealthView {
     pub failed_ms: Option<UnixMillis>,
     /// When the circuit breaker left the state closed.
     pub open_ms: Option<UnixMillis>,
+    /// When an operator paused it. A backend that answered 410 is not paused by anybody.
+    pub paused_ms: Option<UnixMillis>,
     /// The status of the last failed attempt; `None`: no response.
     pub status: Option<u16>,
 }
@@ -59,6 +62,11 @@ impl DestinationHealth {
         self.open_ms.store(0, Ordering::Relaxed);
     }
 
+    /// Notes since when an operator has paused it; `None`: it is not paused.
+    pub fn set_paused(&self, since_ms: Option<UnixMillis>) {
+        self.paused_ms.store(since_ms.unwrap_or(0), Ordering::Relaxed);
+    }
+
     /// Takes over what a gateway that has ended knew.
     pub(super) fn adopt(&self, former: HealthView) {
         self.delivered_ms.fetch_max(former.delivered_ms.unwrap_or(0), Ordering::Relaxed);
@@ -76,6 +84,7 @@ impl DestinationHealth {
             failing_ms: time(&self.failing_ms),
             failed_ms: time(&self.failed_ms),
             open_ms: time(&self.open_ms),
+            paused_ms: time(&self.paused_ms),
             status: Some(self.status.load(Ordering::Relaxed)).filter(|status| *status > 0),
         }
     }

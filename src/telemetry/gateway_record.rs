@@ -147,6 +147,11 @@ impl Counted {
                 add_all(to, from);
             }
         }
+        if let Some(from) = other.recent.get() {
+            for (to, from) in self.last_reasons().iter().zip(from.iter()) {
+                add_all(to, from);
+            }
+        }
     }
 }
 
@@ -203,6 +208,24 @@ impl Writer {
         self.number(times.len() as u64);
         for steps in times {
             self.steps(steps, now_ms.div_euclid(TIME_MS));
+        }
+        // A reader that does not know it stops here.
+        self.reasons(counted, now_ms.div_euclid(TIME_MS));
+    }
+
+    /// Reasons of the last hour: for each its name, the age of its period, its count.
+    fn reasons(&mut self, counted: &Counted, last: i64) {
+        let times = counted.recent.get().map_or(&[][..], |times| &times[..]);
+        let some: Vec<_> = times
+            .iter()
+            .flat_map(|cells| cells.iter().zip(Reason::ALL))
+            .filter_map(|(cell, reason)| Some((reason.as_str(), live(cell, last, TIMES)?)))
+            .collect();
+        self.number(some.len() as u64);
+        for (name, (age, count)) in some {
+            self.bytes(name.as_bytes());
+            self.number(age);
+            self.number(count);
         }
     }
 
@@ -343,7 +366,26 @@ impl<'r> Reader<'r> {
                 steps.get(usize::try_from(at).ok()?)?.add(period, u32::try_from(count).ok()?);
             }
         }
+        self.reasons(&counted, at_ms.div_euclid(TIME_MS))?;
         Some(counted)
+    }
+
+    /// The reasons of the last hour. A record of an older version ends before them.
+    fn reasons(&mut self, counted: &Counted, last: i64) -> Option<()> {
+        if self.0.is_empty() {
+            return Some(());
+        }
+        for _ in 0..self.number()? {
+            let (name, age, count) = (self.text()?, self.number()?, self.number()?);
+            let (period, index) = place(last.checked_sub(i64::try_from(age).ok()?)?, 1, TIMES);
+            // A later version has reasons that this one does not know.
+            let reason = Reason::from_name(&name).map(|reason| reason as usize);
+            let cells = counted.last_reasons().get(index)?;
+            if let Some(cell) = reason.and_then(|reason| cells.get(reason)) {
+                cell.add(period, u32::try_from(count).ok()?);
+            }
+        }
+        Some(())
     }
 
     fn cells(&mut self, cells: &[Cell], last: i64, kept: usize) -> Option<()> {
@@ -402,6 +444,8 @@ mod tests {
         next.adopt_record(&record);
         counted(&next, 2);
         assert_eq!(sums(&next), (5, 5, 5, 5));
+        let main = |metrics: &Metrics| metrics.histories.find("a").unwrap().main_reason(instant());
+        assert_eq!(main(&next), Some(Reason::Stale));
         let took = next.histories.find("a").unwrap().took(instant()).unwrap();
         assert!((256..=400).contains(&took.p99.as_micros()), "{took:?}");
         let view = next.destination_health.find("game").unwrap().view();
@@ -417,7 +461,9 @@ mod tests {
         let _ = other.source("a", [], []);
         other.set_other_records([&next.gateway_record(now_ms(), b"")[..]]);
         assert_eq!(sums(&other), (5, 5, 5, 5));
+        assert_eq!(main(&other), Some(Reason::Stale));
         other.set_other_records([]);
+        assert_eq!(main(&other), None);
         assert_eq!(sums(&other), (0, 0, 0, 0));
     }
 

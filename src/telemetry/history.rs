@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
+pub(super) use super::cell::{Cell, place};
+use super::cell::{cells, count_in};
 use crate::clock::{UnixMillis, instant, now_ms};
 use crate::sender::{Outcome, Reason};
 
@@ -20,18 +22,24 @@ pub const MINUTES: usize = 60;
 /// Hours that are kept.
 pub const HOURS: usize = 72;
 
-/// Periods of ten minutes for latencies: together they are the last hour.
+/// Periods of ten minutes for latencies and reasons: together they are the last hour.
 pub(super) const TIMES: usize = 6;
 
 /// Steps of a latency from 16 us on, two per doubling: the last one begins at 11 s, longer than any
 /// known sender waits.
 pub(super) const STEPS: usize = 40;
 
+/// The number of reasons.
+pub(super) const REASONS: usize = Reason::ALL.len();
+
+/// Periods of which the main reason is taken: ten minutes, and what has begun of the next ten.
+const MAIN_PERIODS: usize = 2;
+
 /// The start of the first step, in microseconds.
 const FIRST_STEP_US: f64 = 16.0;
 
 /// The callbacks of one source. An outcome takes 1 kB once it has occurred, the latencies take 2
-/// kB: 4 kB for an active source, nothing for one that is never called.
+/// kB, the reasons 2 kB: 6 kB for an active source, nothing for one that is never called.
 ///
 /// What this gateway counted, and its predecessors in its slot of the ledger, is in `own`. What the
 /// other gateways counted is read every few seconds. Readers get the sum of both.
@@ -47,6 +55,8 @@ pub struct History {
 pub(super) struct Counted {
     pub(super) outcomes: Vec<OnceLock<Box<Series>>>,
     pub(super) times: OnceLock<Box<[[Cell; STEPS]; TIMES]>>,
+    /// Rejected callbacks of the last hour, by reason.
+    pub(super) recent: OnceLock<Box<[[Cell; REASONS]; TIMES]>>,
     /// Callbacks by outcome since counting began.
     pub(super) totals: Vec<AtomicU64>,
     /// Rejected callbacks by reason since counting began.
@@ -79,10 +89,6 @@ pub(super) struct Series {
     pub(super) minutes: [Cell; MINUTES],
     pub(super) hours: [Cell; HOURS],
 }
-
-/// A count in the low half, and the number of its period in the high half.
-#[derive(Debug, Default)]
-pub(super) struct Cell(AtomicU64);
 
 /// The time range of a chart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,44 +141,6 @@ impl Span {
             Self::Days => HOURS,
         }
     }
-}
-
-impl Cell {
-    fn count(&self, period: u32) {
-        // The update always has a value: it cannot fail.
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-            Some(if of(word) == period { word + 1 } else { u64::from(period) << 32 | 1 })
-        });
-    }
-
-    /// The period, and its count.
-    pub(super) fn get(&self) -> (u32, u32) {
-        let word = self.0.load(Ordering::Relaxed);
-        (of(word), u32::try_from(word & u64::from(u32::MAX)).unwrap_or(u32::MAX))
-    }
-
-    /// Adds a count of a period, unless a later period has the cell.
-    pub(super) fn add(&self, period: u32, count: u32) {
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-            let before = match of(word).cmp(&period) {
-                std::cmp::Ordering::Less => 0,
-                std::cmp::Ordering::Equal => word & u64::from(u32::MAX),
-                std::cmp::Ordering::Greater => return None,
-            };
-            let sum = (before + u64::from(count)).min(u64::from(u32::MAX));
-            Some(u64::from(period) << 32 | sum)
-        });
-    }
-
-    fn read(&self, period: u32) -> u64 {
-        let word = self.0.load(Ordering::Relaxed);
-        if of(word) == period { word & u64::from(u32::MAX) } else { 0 }
-    }
-}
-
-/// The period in a cell's word.
-fn of(word: u64) -> u32 {
-    u32::try_from(word >> 32).unwrap_or(u32::MAX)
 }
 
 impl Default for Start {
@@ -304,6 +272,24 @@ impl History {
         self.sum(|part| part.reasons.get(reason as usize))
     }
 
+    /// The most frequent reason of the last rejections: of the last ten minutes, or of the last hour
+    /// if none was rejected since.
+    #[must_use]
+    pub fn main_reason(&self, now: Instant) -> Option<Reason> {
+        let now_ms = self.start.at_ms(now);
+        let most = |periods| {
+            let count = |reason: Reason| {
+                let (own, others) = self.parts(|part| part.recent(reason, periods, now_ms));
+                own + others.unwrap_or(0)
+            };
+            let counted = Reason::ALL.iter().map(|reason| (count(*reason), *reason));
+            // Of equal ones the first: the order of the list does not change.
+            let most = counted.rev().max_by_key(|(count, _)| *count)?;
+            (most.0 > 0).then_some(most.1)
+        };
+        most(MAIN_PERIODS).or_else(|| most(TIMES))
+    }
+
     fn sum(&self, of: impl Fn(&Counted) -> Option<&AtomicU64>) -> u64 {
         let count = |part: &Counted| of(part).map_or(0, |count| count.load(Ordering::Relaxed));
         let (own, others) = self.parts(count);
@@ -350,6 +336,7 @@ impl Counted {
         Self {
             outcomes: Outcome::ALL.iter().map(|_| OnceLock::new()).collect(),
             times: OnceLock::new(),
+            recent: OnceLock::new(),
             totals: zeros(Outcome::ALL.len()),
             reasons: zeros(Reason::ALL.len()),
             last_ms: AtomicI64::new(0),
@@ -369,6 +356,12 @@ impl Counted {
         if let Some(cell) = self.latencies().get(index).and_then(|steps| steps.get(step(took))) {
             cell.count(period);
         }
+        if let Some(reason) = reason
+            && let Some(cells) = self.last_reasons().get(index)
+            && let Some(cell) = cells.get(reason as usize)
+        {
+            cell.count(period);
+        }
         self.last_ms.fetch_max(at_ms, Ordering::Relaxed);
         if is_verified(outcome) {
             self.verified_ms.fetch_max(at_ms, Ordering::Relaxed);
@@ -384,6 +377,23 @@ impl Counted {
     /// The latencies; created if missing.
     pub(super) fn latencies(&self) -> &[[Cell; STEPS]; TIMES] {
         self.times.get_or_init(|| Box::new([const { cells() }; TIMES]))
+    }
+
+    /// The reasons of the last hour; created if missing.
+    pub(super) fn last_reasons(&self) -> &[[Cell; REASONS]; TIMES] {
+        self.recent.get_or_init(|| Box::new([const { cells() }; TIMES]))
+    }
+
+    /// The number of callbacks that were rejected for a reason within the last periods.
+    fn recent(&self, reason: Reason, periods: usize, now_ms: UnixMillis) -> u64 {
+        let Some(times) = self.recent.get() else { return 0 };
+        let last = now_ms.div_euclid(TIME_MS);
+        let ages = 0..i64::try_from(periods).unwrap_or(0);
+        let count = |age| {
+            let (period, index) = place(last - age, 1, TIMES);
+            times.get(index)?.get(reason as usize).map(|cell| cell.read(period))
+        };
+        ages.filter_map(count).sum()
     }
 
     fn add_to(&self, sums: &mut [u64], outcome: Outcome, span: Span, now_ms: UnixMillis) {
@@ -438,23 +448,6 @@ impl Series {
     fn new() -> Self {
         Self { minutes: cells(), hours: cells() }
     }
-}
-
-const fn cells<const N: usize>() -> [Cell; N] {
-    [const { Cell(AtomicU64::new(0)) }; N]
-}
-
-fn count_in(cells: &[Cell], at_ms: UnixMillis, period_ms: i64) {
-    let (period, index) = place(at_ms, period_ms, cells.len());
-    if let Some(cell) = cells.get(index) {
-        cell.count(period);
-    }
-}
-
-/// The number of the period at that time, and its cell among `count` cells.
-pub(super) fn place(at_ms: i64, period_ms: i64, count: usize) -> (u32, usize) {
-    let period = u32::try_from(at_ms.div_euclid(period_ms)).unwrap_or(0);
-    (period, usize::try_from(period).unwrap_or(0) % count)
 }
 
 fn step(took: Duration) -> usize {
@@ -537,6 +530,26 @@ mod tests {
         assert_eq!(history.took(after(&history, 2 * 3600)), None);
         history.count(ACCEPTED, after(&history, 0), Duration::ZERO);
         history.count(ACCEPTED, after(&history, 0), Duration::from_secs(100));
+    }
+
+    #[test]
+    fn the_main_reason_is_that_of_the_last_rejections() {
+        let history = History::new(Start::default());
+        let rejected = |reason| (Outcome::Rejected, Some(reason));
+        assert_eq!(history.main_reason(after(&history, 0)), None);
+        history.count(ACCEPTED, after(&history, 0), Duration::ZERO);
+        for _ in 0..5 {
+            history.count(rejected(Reason::Stale), after(&history, 0), Duration::ZERO);
+        }
+        let main = |seconds| history.main_reason(after(&history, seconds));
+        assert_eq!((main(0), main(1900)), (Some(Reason::Stale), Some(Reason::Stale)));
+        // Fewer, and later.
+        history.count(rejected(Reason::Stale), after(&history, 2000), Duration::ZERO);
+        for _ in 0..3 {
+            history.count(rejected(Reason::BadSignature), after(&history, 2000), Duration::ZERO);
+        }
+        assert_eq!(main(2000), Some(Reason::BadSignature));
+        assert_eq!(main(10_000), None, "an hour later");
     }
 
     #[test]

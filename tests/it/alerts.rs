@@ -277,7 +277,7 @@ fn a_wrong_secret_is_told_and_a_restart_does_not_tell_it_again() {
     let operators = Backend::start();
     operators.says(backend::status(500));
     let text = format!(
-        "{PLAIN}[[alert]]\nname = \"oncall\"\ntype = \"slack\"\nurl = \"http://{}/\"\n\
+        "{PLAIN}[[alert]]\nname = \"restarted\"\ntype = \"slack\"\nurl = \"http://{}/\"\n\
          on = \"refusals\"\n",
         operators.at
     );
@@ -298,7 +298,7 @@ fn a_wrong_secret_is_told_and_a_restart_does_not_tell_it_again() {
     assert!(text_of(&got[1]).contains("callbacks?source=level-end&amp;outcome=rejected"));
     eventually("it is noted", || {
         let lines = super::gateway::logged();
-        lines.lines().any(|line| line.contains("\"alert sent\"") && line.contains("refusals"))
+        lines.lines().any(|line| line.contains("\"alert sent\"") && line.contains("\"restarted\""))
     });
     gateway.stop();
     let gateway = Gateway::over(&text, ledger);

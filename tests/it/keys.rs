@@ -16,13 +16,13 @@ use super::gateway::{Gateway, await_lines, eventually};
 use super::wire::{get, post};
 
 /// A key pair of Google's kind, under an id.
-struct Key {
+pub struct Key {
     id: &'static str,
     pair: EcdsaKeyPair,
 }
 
 impl Key {
-    fn new(id: &'static str) -> Self {
+    pub fn new(id: &'static str) -> Self {
         let random = SystemRandom::new();
         let algorithm = &ECDSA_P256_SHA256_ASN1_SIGNING;
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
@@ -36,7 +36,7 @@ impl Key {
     }
 
     /// A callback of AdMob for `transaction`, signed with this key.
-    fn admob(&self, transaction: &str) -> String {
+    pub fn admob(&self, transaction: &str) -> String {
         let query = format!(
             "ad_network=1&ad_unit=2&reward_amount=10&reward_item=coin&timestamp=1700000000000\
              &transaction_id={transaction}&user_id=u1"
@@ -53,7 +53,7 @@ impl Key {
 }
 
 /// A list as Google publishes it.
-fn list(keys: &[&Key]) -> Say {
+pub fn list(keys: &[&Key]) -> Say {
     let entries: Vec<_> = keys
         .iter()
         .map(|key| {
@@ -65,7 +65,7 @@ fn list(keys: &[&Key]) -> Say {
     Say::Status(200, "Cache-Control: public, max-age=86400\r\n", body)
 }
 
-fn text(server: &Backend) -> String {
+pub fn text(server: &Backend) -> String {
     format!(
         "[server]\ncallbacks = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\ndrain = \"5s\"\n\n\
          [[source]]\nname = \"ads\"\nsender = \"admob\"\nkey_set_url = \"http://{}/keys.json\"\n",

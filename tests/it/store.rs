@@ -62,7 +62,7 @@ impl Place {
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
-    fn segments(&self) -> Vec<PathBuf> {
+    pub fn segments(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.path("postern-data/journal")).unwrap();
         let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "journal"));

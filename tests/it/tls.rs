@@ -13,14 +13,14 @@ use super::http2;
 use super::wire::{Wire, get_bytes};
 
 /// Writes a new certificate for localhost and gives it back.
-fn certificate(folder: &Path) -> CertificateDer<'static> {
+pub fn certificate(folder: &Path) -> CertificateDer<'static> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
     std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
     made.cert.der().clone()
 }
 
-fn text(folder: &Path) -> String {
+pub fn text(folder: &Path) -> String {
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
     let limits = "limits = { head_timeout = \"500ms\" }";
     PLAIN.replace("drain", &format!("{limits}\ntls = {{ cert = {cert:?}, key = {key:?} }}\ndrain"))

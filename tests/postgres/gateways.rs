@@ -318,3 +318,32 @@ fn one_of_several_gateways_sends_an_alert() {
     assert_eq!(got.len(), 1, "{got:?}");
     assert_eq!((&got[0]["state"], &got[0]["destination"]), (&"open".into(), &"game".into()));
 }
+
+/// 1. Two gateways; only the second one reads a configuration that it cannot apply.
+/// 2. The first one leads: it tells, and tells when the second one has a good one again.
+#[test]
+fn what_only_another_gateway_sees_is_told_by_the_one_that_leads() {
+    let Some(cluster) = shared() else { return };
+    let setup = setup(cluster, None);
+    setup.migrate();
+    let (at, got) = operators();
+    let edit = |text: &str| {
+        format!("{text}[[alert]]\nname = \"ops\"\nurl = \"http://{at}/\"\non = \"reload\"\n")
+    };
+    let first = Gateway::start_edited(&setup, &edit);
+    let open = "postern_alerts_open{alert=\"reload\"}";
+    let slots = format!("select count(*) from {}.gateway", setup.schema);
+    eventually("the first one leads", || cluster.ask(&slots) == "1");
+    let second = Gateway::start_edited(&setup, &edit);
+    eventually("the second one has its slot", || cluster.ask(&slots) == "2");
+    let text = std::fs::read_to_string(second.config()).unwrap();
+    std::fs::write(second.config(), "[server]\ncallbacks = 1\n").unwrap();
+    eventually("an alert is sent", || !got.lock().unwrap().is_empty());
+    assert_eq!((first.metric(open), second.metric(open)), (1.0, 0.0));
+    std::fs::write(second.config(), text.replace("drain = \"5s\"", "drain = \"6s\"")).unwrap();
+    eventually("it is closed", || got.lock().unwrap().len() == 2);
+    let got = got.lock().unwrap();
+    let states = [&got[0]["state"], &got[1]["state"]];
+    assert_eq!(states, [&serde_json::json!("open"), &serde_json::json!("closed")], "{got:?}");
+    assert!(got.iter().all(|one| one["alert"] == "reload"), "{got:?}");
+}

@@ -25,7 +25,7 @@ pub struct Gateway {
     pub callbacks: SocketAddr,
     pub admin: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// The token of the admin API.
@@ -142,7 +142,12 @@ impl Gateway {
             let found = begun.get(key).or_else(|| begun["fields"].get(key));
             found.and_then(|value| value.as_str()).expect("an address").parse().unwrap()
         };
-        Self { callbacks: at("callbacks"), admin: at("admin"), child, log, _folder: folder }
+        Self { callbacks: at("callbacks"), admin: at("admin"), child, log, folder }
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("postern.toml")
     }
 
     /// Signal 9.

@@ -50,7 +50,7 @@ impl DispatchLoop {
             }
             Order::Show(target, answer) => {
                 if let Some(state) = self.table.get(&target) {
-                    let paused = state.paused.clone();
+                    let paused = state.paused().cloned();
                     let (breaker, in_flight) = (state.breaker(), state.in_flight());
                     let last = state.last.clone();
                     let _ = answer.send(Condition { breaker, paused, in_flight, last });
@@ -66,7 +66,7 @@ impl DispatchLoop {
 
     /// Pauses a backend that answered 410.
     pub(super) fn leave(&mut self, target: &TargetId) {
-        if self.table.get(target).is_none_or(|state| state.paused.is_some()) {
+        if self.table.get(target).is_none_or(|state| state.paused().is_some()) {
             return;
         }
         tracing::error!(

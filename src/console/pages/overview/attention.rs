@@ -18,7 +18,7 @@ use crate::console::visit::Visit;
 use crate::delivery::{BreakerState, Condition};
 use crate::ledger::{LedgerError, SourceId, Stats, TargetId, TargetStats};
 use crate::lifecycle::Phase;
-use crate::sender::{Outcome, Reason};
+use crate::sender::Outcome;
 use crate::telemetry::{History, Span};
 
 /// Sources whose pulse is read: each costs one index lookup a half minute.
@@ -326,10 +326,9 @@ fn rejects(lang: Lang, name: &str, history: &History) -> Option<Finding> {
     }
     let share = rejected * 100 / all.max(1);
     let what = REJECTS.fill(lang, &[&name, &value::count(rejected), &value::count(all), &share]);
-    let counted = Reason::ALL.iter().map(|reason| (history.rejected(*reason), *reason));
-    let most = counted.max_by_key(|(count, _)| *count).filter(|(count, _)| *count > 0);
-    let mostly = most
-        .map(|(_, reason)| MOSTLY.fill(lang, &[&crate::console::words::reason(reason).of(lang)]));
+    let mostly = history
+        .main_reason(now)
+        .map(|reason| MOSTLY.fill(lang, &[&crate::console::words::reason(reason).of(lang)]));
     let path = format!("{}{}", Area::Issues.path(), query(&[("source", name)]));
     let level = if rejected * 2 >= all { Level::Bad } else { Level::Warn };
     Some(Finding::new(level, what).with(mostly).helped_by(OPEN_REJECTED, path))
