@@ -13,7 +13,7 @@ UNIT_TIMEOUT := 40m
 FUZZ_SECONDS := 60
 FUZZ_TARGETS := $(notdir $(wildcard tests/fuzz/seeds/*))
 
-.PHONY: help run test setup fmt fmt-fix words lint deny unit examples backends docs-check doc bench-test bench bench-ledger soak bench-postgres bench-old-snapshot bench-console load load-deliveries attack sbom deploy-check dist deb-check fuzz fuzz-check clean
+.PHONY: help run test setup fmt fmt-fix words lint deny unit examples backends docs-check doc bench-test bench bench-ledger soak bench-postgres bench-old-snapshot bench-console load load-deliveries attack campaign sbom deploy-check dist deb-check fuzz fuzz-check clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -107,6 +107,10 @@ bench-console: ## The console's pages with a million events, beside a ledger wit
 attack: ## The hostile calls, and one address that takes all it can, against the release build (ARGS=--help)
 	cargo build --locked --release --bin postern
 	python3 benches/attack/run.py $(ARGS)
+
+campaign: ## A wrong secret for an hour under load on each engine, the release killed: lost, doubled (ARGS="--minutes 10")
+	cargo build --locked --release --bin postern
+	python3 benches/campaign/run.py $(ARGS)
 
 load-deliveries: ## The release build draining a backlog, in turn with a bare hyper client (ARGS=--help)
 	@scripts/setup load

@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import resource
 import selectors
 import socket
@@ -26,6 +27,8 @@ import sys
 import tempfile
 import threading
 import time
+import tomllib
+import xml.etree.ElementTree
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -33,6 +36,7 @@ ROOT = HERE.parent.parent
 SECRET = "0123456789abcdefghijklmnopqrstuv"
 TOKEN = "attack-suite-token-0123456789"
 READER = "attack-suite-reader-0123456789"
+PUBLISHER, APP, PUSH_SECRET = "attack-publisher-key", "wx0000000000000001", "gatewaytoken"
 HIDDEN = "survey-9f3b71c0e2d84a5566778899aabbccdd"
 LOUD, HONEST = "127.0.0.3", "127.0.0.5"
 # How long an honest sender waits: Taku's two seconds.
@@ -95,6 +99,48 @@ secrets = "k"
 name = "{hidden}"
 sender = "unsigned"
 unsigned = true
+
+[[source]]
+name = "wecom"
+sender = "wecom"
+secrets = "QDG6eK"
+aes_key = "jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C"
+corp_id = "wx5823bf96d3bd56c7"
+max_age = "off"
+
+[[source]]
+name = "feishu"
+sender = "feishu"
+secrets = "kR8bVnX2pQ7mZ4tY"
+max_age = "off"
+
+[[source]]
+name = "wx"
+sender = "wechat-push"
+secrets = "{push_secret}"
+app_id = "{app}"
+destinations = ["game"]
+
+[[destination]]
+name = "game"
+url = "http://127.0.0.1:{backend}/game"
+
+[[destination]]
+name = "container"
+url = "http://127.0.0.1:{backend}/base"
+push_apps = ["{app}"]
+push_path = "/wechat"
+
+[[destination]]
+name = "evt"
+url = "http://127.0.0.1:{backend}/evt"
+headers = {{ Authorization = "Bearer accounting" }}
+
+[manage.push_config]
+apps = [{{ app_id = "{app}", secret = "app-secret" }}]
+
+[manage.reward_rule]
+publishers = [{{ key = "{publisher}" }}]
 """
 
 TOKENS = f"""[admin]
@@ -161,13 +207,15 @@ def free_port():
 
 
 class Backend(http.server.BaseHTTPRequestHandler):
-    """Keeps the paths that it is called at."""
+    """Keeps the paths that it is called at, and the bodies."""
 
     paths = []
+    bodies = []
 
     def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        Backend.bodies.append((self.path, body))
         Backend.paths.append(self.path)
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -188,7 +236,7 @@ class Gateway:
         config = self.folder / "postern.toml"
         config.write_text(CONFIG.format(
             root=ROOT, callbacks=self.callbacks, admin_host=admin_host, admin=self.admin, folder=folder, tokens=tokens,
-            secret=SECRET, hidden=HIDDEN, backend=self.backend.server_port, connections=arguments.connections))
+            secret=SECRET, hidden=HIDDEN, publisher=PUBLISHER, app=APP, push_secret=PUSH_SECRET, backend=self.backend.server_port, connections=arguments.connections))
         self.config = config
         self.log = open(self.folder / "log", "wb")
         command = f"umask 000; exec {arguments.binary} serve --config {config}"
@@ -363,6 +411,142 @@ def contents(gateway, table):
     table.row("F24", "transactions that are no UTF-8: not two events of one text", [len(shown) == len(set(shown))])
 
 
+# ---- sealed messages, push configuration, management -------------------------------------------------------------
+
+CHECK = ("/callback/wecom?msg_signature=cf0bc9a432abb7cc41ea54ce030a18b803b28090&timestamp=1700000000&nonce=n1&echostr=sKqRbbiSU"
+         "nDhFHOvPjtUMWzf2R8PrpMiTTPaicBgqZlYW%2FWsF6SiFd2z9CriX2YpWYzF1yrNNQ0SomM3ovdnfA%3D%3D")
+# A message in place of the random number, under its own signature.
+MESSAGE = ("/callback/wecom?msg_signature=2e7471ebb1ff7ac606b38397d542ebd4e3426d42&timestamp=1700000000&nonce=n2&echostr=P9TP8OO8Z"
+           "pJE35Ha%2F87%2B5HiSsqDi8HiWpin7CdzIpdnd6okLAszMIDLN6A9er7vvvxeRMgtbll8h5vNUFP7RAEWxVEqOBhK%2Bkn52z7Edt%2F5B1E0utXyJia"
+           "1N39fkZNyaH%2BalQkekEL8y5hW3%2FWbqHXvp9yYBnm9HmrAQ6qbrwA%2FSXwN%2Fo51sn1Xg6Oc%2B3UL4Fl1C3Ft2k0D6VVyngfC54UvkW3l4xUvn"
+           "BvQ4JtLL0pcT3tDwrwwai6%2FfrChiJtXQLUuS47AVo%2FCjMeBzkf7rHDTta7VXSUVd5QuaGqjDBWBH%2BQuLMxcNorqNvPzkBS%2BC9dlwOJ3oAvBt"
+           "qKBYsJoia8BPXKoNUaxc5lggru4w15h4ks%2FDMwLjzpH%2BpM1VNXK7QbsulnWGsnFgXUZLzuhed6zAbE8WXiA35z6dxsVm3fo%3D")
+SEALED = (b'{"encrypt":"ZmVkY2JhOTg3NjU0MzIxMOsfrl2Y8Vg7xZL6wOWyiUs7nCpwQ3IKwa/Jd6D8Rfn+Ue6SASeSefbdpkL3wD9lyWRM6XNYsaUWDTmm2l'
+          b'fGY9FlnivHBWcjj8QSS0M3wPzGd5VzlZEtrmu/0bxbeOXbamnCB1EuGfK0+2d5YxNSgZPN+r+L6oguvdvYHMgNZEn65eXfHgOa5fSX5lLkKIUrHFI0yX'
+          b'3Qj2VOoJ3sGHFOSk1iMy6uFLuEIRwg/VYO0il+y1pPXCL91QIEF2cEYccxA0dn+tZzbIoAxO4hSdFQRNI="}')
+SEALED_HEADERS = ["X-Lark-Request-Timestamp: 1700000000", "X-Lark-Request-Nonce: n-1",
+                  "X-Lark-Signature: e7b966363b7945573c3f34fda1029092fd2df54ecf0dc02f0dc095a6e1c1498b",
+                  "Content-Type: application/json"]
+
+
+def reached(path, seconds=20):
+    """The bodies that came to `path`, once there is one."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := [body for came, body in Backend.bodies if came == path]:
+            return found
+        time.sleep(0.05)
+    return []
+
+
+def sealed(gateway, table):
+    """F12, F25: what a sealed message tells, and to whom."""
+    opened = [ask(gateway.callbacks, request("GET", MESSAGE)) for _ in range(5)]
+    table.row("F12", "a sealed message sent as an address check: not opened",
+              [status == 403 and b"<xml>" not in came for status, came in opened])
+    first = ask(gateway.callbacks, request("GET", CHECK))
+    again = [ask(gateway.callbacks, request("GET", CHECK)) for _ in range(5)]
+    table.row("F12", "an address check, repeated: answered once",
+              [first[0] == 200 and b"1616140317555161061" in first[1]] + [status == 403 for status, _ in again])
+    status, _ = ask(gateway.callbacks, request("POST", "/callback/feishu", SEALED_HEADERS, SEALED))
+    page = api(gateway, "GET", "/admin/v1/events?source=feishu")[1].split(b"\r\n\r\n", 1)[1]
+    listed = json.loads(page or b"{}").get("events", [])
+    shown = [api(gateway, "GET", f"/admin/v1/events/{event['id']}")[1] for event in listed]
+    table.row("F25", "events that show Feishu's verification token",
+              [status == 200 and b'"token":"***"' in text for text in shown] or [False])
+
+
+def pushed(gateway, nonce, message, stamp=None):
+    """The status of a message of WeChat in plain mode."""
+    stamp = stamp or str(int(time.time()))
+    sign = hashlib.sha1("".join(sorted([PUSH_SECRET, stamp, nonce])).encode()).hexdigest()
+    target = f"/callback/wx?signature={sign}&timestamp={stamp}&nonce={nonce}"
+    return ask(gateway.callbacks, request("POST", target, ["Content-Type: application/json"], json.dumps(message).encode()))[0]
+
+
+def message(number, **more):
+    return {"ToUserName": "gh_1", "FromUserName": "o1", "CreateTime": number, "MsgType": "text", "MsgId": number, **more}
+
+
+def push(gateway, table):
+    """F15, F18, F19: what an app may set, and what one signature may say."""
+    stamp = str(int(time.time()))
+    for number in range(100, 106):
+        pushed(gateway, "one-nonce", message(number), stamp)
+    accepted = gateway.metric('postern_callbacks_total{outcome="accepted",source="wx"}')
+    table.row("F18", "events of one plain signature with six bodies: one", [accepted == 1] * 6)
+
+    query = f"grant_type=client_credential&appid={APP}&secret=app-secret"
+    came = ask(gateway.admin, request("GET", f"/cgi-bin/token?{query}"))[1].split(b"\r\n\r\n", 1)[1]
+    token = json.loads(came).get("access_token", "")
+
+    def configured(value):
+        target = f"/tcb/setcallbackconfig?access_token={token}"
+        came = ask(gateway.admin, request("POST", target, (), json.dumps(value).encode()))[1].split(b"\r\n\r\n", 1)[1]
+        return json.loads(came or b"{}").get("errcode")
+
+    def container(env, path, mode=1):
+        return {"container_config": {"enable": True, "qbase_env": env, "qbase_container_path": path, "text_mode": mode}}
+
+    refused = [configured(container("evt", "/internal/admin/grant-all")), configured(container("game", "/")),
+               configured(container("container", "/internal/admin/grant-all")), configured(container("container", "/wechat/../a"))]
+    table.row("F15", "containers that are not the app's, or paths outside of its own", [code not in (0, None) for code in refused])
+    calls = [{"msgType": "text", "event": "", "env": "e-1", "functionName": name, "enable": True} for name in ("evt", "game")]
+    configured({"function_config": {"enable": True, "callbacks": calls[:1]}})
+    pushed(gateway, "to-evt", message(200))
+    configured({"function_config": {"enable": False}})
+    good = configured(container("container", "/wechat/echo", 2))
+    arrays = [[["</Arr></xml><xml><Admin>1</Admin>"]], [[["]]><Admin>1</Admin>"]]], [{"<Admin>1</Admin>": "</xml>"}]]
+    for number, array in enumerate(arrays):
+        pushed(gateway, f"xml-{number}", message(300 + number, Arr=array))
+    deadline = time.monotonic() + 20
+    while len(reached("/wechat/echo")) < len(arrays) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    table.row("F15", "messages that went to a destination of others",
+              [good == 0 and reached("/wechat/echo") and not any(path.startswith(("/evt", "/internal")) for path in Backend.paths)])
+    texts = reached("/wechat/echo")
+    whole = [well_formed(text) for text in texts]
+    table.row("F19", "markup in arrays, in XML for containers: text", whole if len(whole) == len(arrays) else [False])
+
+
+def well_formed(text):
+    """Whether it is one document of XML without an element that a message brought."""
+    try:
+        return not [one for one in xml.etree.ElementTree.fromstring(text).iter() if one.tag == "Admin"]
+    except xml.etree.ElementTree.ParseError:
+        return False
+
+
+def rules(gateway, table):
+    """F23: a captured call of the reward-rule API, again and again."""
+    url = f"http://127.0.0.1:{gateway.backend.server_port}/rule-probe"
+    rule = {"rule_name": "level", "reward_name": "coin", "reward_number": 10, "reward_url": url, "remark": "-"}
+    body = json.dumps({"items": [rule]}).encode()
+    stamp, path = str(int(time.time() * 1000)), "/v3/advanced/reward_rule"
+    digest = hashlib.md5(body).hexdigest().upper()
+    text = f"POST\n{digest}\napplication/json\nX-Up-Key:{PUBLISHER}\nX-Up-Timestamp:{stamp}\n{path}"
+    headers = [f"X-Up-Key: {PUBLISHER}", f"X-Up-Timestamp: {stamp}", f"X-Up-Signature: {hashlib.md5(text.encode()).hexdigest().upper()}",
+               "Content-Type: application/json"]
+    answers = [ask(gateway.admin, request("POST", path, headers, body))[1] for _ in range(5)]
+    probes = sum(path.startswith("/rule-probe") for path in Backend.paths)
+    table.row("F23", "repeats of a signed call: refused, and its address called once",
+              [b'"id"' in answers[0] and probes == 1] + [b"606" in answer for answer in answers[1:]])
+
+
+def supply(table):
+    """F29: every advisory that is ignored has a reason and a date, and the SBOM has every crate of the lock file that the
+    program is linked with."""
+    ignored = tomllib.loads((ROOT / "deny.toml").read_text())["advisories"]["ignore"]
+    table.row("F29", "ignored advisories: each with a reason and a date",
+              [re.search(r"\(20\d\d-\d\d-\d\d\)", one.get("reason", "")) for one in ignored])
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "sbom.json"
+        made = subprocess.run([ROOT / "scripts/sbom", file], cwd=ROOT, capture_output=True)
+        parts = json.loads(file.read_text())["components"] if made.returncode == 0 else []
+    table.row("F29", "crates in the SBOM: each with checksum and licence",
+              [made.returncode == 0 and "hashes" in one and "licenses" in one for one in parts])
+
+
 # ---- the crowd ------------------------------------------------------------------------------------------------
 
 def hold(port, count, first, data, ready, stop):
@@ -503,6 +687,10 @@ def main():
                 outbound(gateway, table)
                 contents(gateway, table)
                 machine(gateway, table)
+                sealed(gateway, table)
+                push(gateway, table)
+                rules(gateway, table)
+                supply(table)
                 access(gateway, loopback, table)
                 loopback.stop()
             if arguments.only != "calls":
