@@ -118,6 +118,7 @@ load-deliveries: ## The release build draining a backlog, in turn with a bare hy
 	python3 benches/load/deliver.py $(ARGS)
 
 sbom: ## The SBOM of the release build: target/postern.cdx.json
+	@scripts/setup sbom
 	@scripts/sbom
 
 deploy-check: ## Alert rules and their tests, dashboard, systemd units, example configurations, the Helm chart
