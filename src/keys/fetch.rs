@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use ipnet::IpNet;
 
@@ -49,6 +49,9 @@ pub enum FetchError {
     /// The body is over 256 KiB or truncated.
     #[error("the response is over 256 KiB or truncated")]
     Torn,
+    /// The body is compressed, which was not asked for.
+    #[error("the response is compressed ({0}), which was not asked for")]
+    Compressed(String),
     /// The body is not a key set.
     #[error("{0}")]
     NoList(#[from] KeySetError),
@@ -115,10 +118,20 @@ async fn answer(
     if answer.status() != StatusCode::OK {
         return Err(FetchError::Status(answer.status()));
     }
+    if let Some(coding) = compression(answer.headers()) {
+        return Err(FetchError::Compressed(coding));
+    }
     let lifetime = lifetime(answer.headers(), list.keep());
     let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
     let body = body.map_err(|_| FetchError::Torn)?.to_bytes();
     Ok(Fetched { keys: list.read(&body)?, lifetime })
+}
+
+/// The coding of a body that is not written as it is.
+fn compression(headers: &HeaderMap) -> Option<String> {
+    let coding = headers.get(header::CONTENT_ENCODING)?;
+    let coding = coding.to_str().unwrap_or("unreadable").trim();
+    (!coding.eq_ignore_ascii_case("identity") && !coding.is_empty()).then(|| coding.to_owned())
 }
 
 #[cfg(test)]
@@ -129,6 +142,16 @@ mod tests {
     use super::*;
     use crate::egress::Scheme;
     use crate::sender::{Catalog, Recipe, Secret, Terms};
+
+    #[test]
+    fn a_compressed_answer_is_named() {
+        let of = |coding: &'static str| {
+            let headers = [(header::CONTENT_ENCODING, HeaderValue::from_static(coding))];
+            compression(&HeaderMap::from_iter(headers))
+        };
+        assert_eq!(of("gzip").as_deref(), Some("gzip"));
+        assert_eq!((of("identity"), compression(&HeaderMap::new())), (None, None));
+    }
 
     #[test]
     fn only_the_configuration_file_may_name_private_addresses_for_keys() {

@@ -102,6 +102,9 @@ impl KeySet {
     }
 }
 
+/// Some servers write it in front of JSON, which RFC 8259 lets a reader ignore.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// The list of one source's sender, and how it is read.
 pub struct KeyList {
     pub(in crate::sender) url: Uri,
@@ -187,6 +190,7 @@ impl KeyList {
     /// A [`KeySetError`] if it is not a list of keys. Unknown entries are ignored: senders publish
     /// keys of kinds that they do not sign with yet.
     pub fn read(&self, answer: &[u8]) -> Result<KeySet, KeySetError> {
+        let answer = answer.strip_prefix(BYTE_ORDER_MARK).unwrap_or(answer);
         let answer: Value = serde_json::from_slice(answer).map_err(|_| KeySetError::NoList)?;
         let entries = match &self.form {
             KeyListForm::Members { entries, .. } => entries,

@@ -119,6 +119,8 @@ fn a_list_is_read_or_said_to_be_none() {
     .unwrap();
     assert_eq!((set.len(), set.left_out()), (2, 8));
     assert!(set.knows(b"18446744073709551615") && set.knows(b"text"));
+    let marked = format!("\u{feff}{{\"keys\":[{}]}}", entry("1", point));
+    assert_eq!(list.read(marked.as_bytes()).unwrap().len(), 1);
     // The same key twice is one key.
     assert_eq!(read(&[entry("1", point), entry("1", point)]).unwrap().len(), 1);
     let other = super::other_key(point);

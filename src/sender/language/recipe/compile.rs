@@ -167,7 +167,7 @@ impl Compiler {
             self.fault(
                 "unsigned",
                 "does not apply to this sender: it signs its callbacks",
-                "set its secret",
+                "set its secret; if it does not sign for you, use a copy of its file without [signature]",
             );
         }
         if sender.secret.is_none() && !sender.variants.is_empty() && !terms.secrets.is_empty() {
