@@ -14,6 +14,7 @@ mod admin;
 mod advice;
 mod alert;
 mod checked;
+mod client_ca;
 mod destination;
 mod environment;
 pub(crate) mod file;
@@ -62,6 +63,7 @@ pub use alert::{
     Alert, AlertChannel, AlertCondition, AlertLanguage, Hook, MailSecurity, MailServer,
 };
 pub use checked::*;
+pub use client_ca::ClientCa;
 pub use environment::Environment;
 pub use file::nearest;
 pub use issue::{ConfigErrors, ConfigIssue, Paint};
@@ -237,6 +239,7 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
             body_bytes: server.limits.body_bytes,
             unverified_body_bytes: server.limits.unverified_body_bytes,
             public_url: server.public_url.as_deref(),
+            tls: server.tls.as_ref(),
             written: source::Written::Now,
         };
         sources(&top, &known)

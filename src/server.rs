@@ -353,11 +353,8 @@ impl Doors {
             Arc::clone(metrics),
             Arc::clone(&life),
         );
-        let certificate =
-            file.server.tls.as_ref().map(Certificate::read).transpose()?.map(Arc::new);
-        let of_admin =
-            file.server.admin_tls.as_ref().map(Certificate::read).transpose()?.map(Arc::new);
-        let certificates = Certificates { callbacks: certificate.clone(), admin: of_admin.clone() };
+        let certificates = Certificates::read(&file)?;
+        let Certificates { callbacks: certificate, admin: of_admin } = certificates.clone();
         certificates.note_expiry(metrics);
         let proxies = match file.server.proxy_protocol {
             ProxyProtocol::On => file.server.trusted_proxies.clone(),
@@ -365,7 +362,7 @@ impl Doors {
         };
         let transport = Transport { certificate, proxies };
         let bounds = bounds(&file.server.limits);
-        let front = ListenerService::new(gate.clone(), Arc::clone(&life), bounds, transport)?;
+        let front = ListenerService::new(gate.clone(), Arc::clone(&life), bounds, transport);
         let starting =
             Starting::new(addresses.admin.ip(), config, Arc::clone(metrics), Arc::clone(&life));
         let admin = Late::new(starting.clone());
@@ -596,7 +593,7 @@ fn follow_changes(
         gate.apply(plan);
         deliver(config);
         sweep(config);
-        certificates.reload(&config.server);
+        certificates.reload(config);
         certificates.note_expiry(&metrics);
     });
 }
@@ -609,7 +606,7 @@ impl Side {
     ) -> Result<Self, ServeError> {
         let life = Arc::new(Lifecycle::new());
         let transport = Transport { certificate, proxies: Vec::new() };
-        let front = ListenerService::new(handler, Arc::clone(&life), ADMIN, transport)?;
+        let front = ListenerService::new(handler, Arc::clone(&life), ADMIN, transport);
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(wire::accept(tokio::net::TcpListener::from_std(listener)?, front));
         Ok(Self { life, tasks })

@@ -9,6 +9,7 @@ mod accept;
 mod activity;
 mod bind;
 mod body;
+mod client_certificate;
 mod connection;
 mod head;
 mod idle_reclaim;
@@ -22,6 +23,7 @@ mod tls;
 pub use accept::{Worker, accept};
 pub use bind::{Inherited, bind, bind_shared};
 pub use body::{BodyBounds, BodyError, BytePool, ReservedBytes};
+pub use client_certificate::{ClientCertificates, PeerCertificates};
 pub use connection::{
     Bounds, CloseWithoutReply, Handler, ListenerService, Peer, Response, Transport,
 };

@@ -14,6 +14,7 @@ mod it {
     mod background_check;
     mod bounds;
     mod callback_address;
+    mod client_ca;
     mod commands;
     mod console;
     mod counters;

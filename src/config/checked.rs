@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::keep::Keep;
 use super::quarantine::Quarantine;
 use super::route::RouteRule;
-use super::{Alert, SigningKey, secret_path};
+use super::{Alert, ClientCa, SigningKey, secret_path};
 use crate::ledger::ScrubShare;
 use crate::partners::push_configuration::grant::PushGrant;
 use crate::partners::settings::Manage;
@@ -251,6 +251,9 @@ pub struct Source {
     pub destinations: Vec<String>,
     /// Addresses it takes calls from; empty: any.
     pub allow: Vec<IpNet>,
+    /// The authorities of the client certificates that its callers have to present; none: they need
+    /// no certificate.
+    pub client_ca: Option<Arc<ClientCa>>,
     /// Callbacks a second it takes; none: no bound.
     pub rate: Option<Rate>,
     /// Bytes of one body.

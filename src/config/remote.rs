@@ -74,6 +74,7 @@ fn check_written(
         inline: &inline,
         keep: Some(StoreKeep::of(&config.store)),
         public_url: config.server.public_url.as_deref(),
+        tls: config.server.tls.as_ref(),
         body_bytes: config.server.limits.body_bytes,
         unverified_body_bytes: config.server.limits.unverified_body_bytes,
         written,

@@ -13,7 +13,10 @@ use super::pass::Writer;
 use super::route::{self, Allowed};
 use super::secret;
 use super::senders::{self, CUSTOM};
-use super::{Origin, Source, Superseded, limits, network, quarantine, secret_path, shown, unit};
+use super::{
+    Origin, Source, Superseded, Tls, client_ca, limits, network, quarantine, secret_path, shown,
+    unit,
+};
 use crate::clock;
 use crate::sender::{Catalog, LiveSecret, Recipe, RepeatingSignature, Replay, Sender, Terms, Weak};
 
@@ -28,6 +31,7 @@ pub(super) const KEYS: &[&str] = &[
     "enabled",
     "params",
     "allow",
+    "client_ca",
     "max_age",
     "rate",
     "require",
@@ -66,6 +70,8 @@ pub(super) struct Known<'a> {
     pub(super) unverified_body_bytes: usize,
     /// Scheme and host as senders see them.
     pub(super) public_url: Option<&'a str>,
+    /// TLS of the callback listener.
+    pub(super) tls: Option<&'a Tls>,
     pub(super) written: Written,
 }
 
@@ -92,6 +98,7 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
     let sender = sender_of(section, known.catalog);
     refuse_unknown(section, sender, known.catalog);
     let allow = allow(section, sender);
+    let client_ca = client_ca::read(section, known.tls);
     let terms = terms(section, sender);
     let destinations = destinations(section, sender, known);
     let allowed = Allowed { destinations: known.destinations, inline: known.inline };
@@ -135,6 +142,7 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
         destinations,
         routes,
         allow,
+        client_ca,
         rate,
         body_bytes,
     };

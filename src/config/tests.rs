@@ -3,6 +3,7 @@
 //! `fixtures/config/*.txt` are what is expected of the files beside them. Where one is to change,
 //! run the test, read the difference and take what the message says.
 
+mod client_ca;
 mod found_early;
 
 use std::fmt::Write as _;
@@ -125,6 +126,7 @@ fn surroundings() -> Paper {
         .file("senders/my-sender.toml", &fixture("senders/my-sender.toml"))
         .file("tls/chain.pem", CERT)
         .file("tls/key.pem", KEY)
+        .file("tls/partner.pem", &client_ca::authority(2040))
 }
 
 #[test]
@@ -137,11 +139,16 @@ fn a_complete_file_is_read_to_the_last_key() {
     let mut text = format!("{server:#?}\n{admin:#?}\n{store:#?}\n{egress:#?}\n");
     for source in sources.values() {
         let Source { name, id, enabled, destinations, allow, rate, body_bytes, .. } = &**source;
+        let client_ca = source.client_ca.as_ref().map(|_| "client_ca");
         let ids: Vec<&str> = source.recipe.secret_ids().collect();
         let sender = source.recipe.sender().name();
         let _ = writeln!(text, "source {name} id {id} sender {sender} enabled {enabled}");
         let _ = writeln!(text, "    secrets {ids:?} to {destinations:?} allow {allow:?}");
-        let _ = writeln!(text, "    rate {rate:?} body {body_bytes} {:?}", source.superseded);
+        let _ = writeln!(
+            text,
+            "    rate {rate:?} body {body_bytes} {:?} {client_ca:?}",
+            source.superseded
+        );
     }
     let _ = writeln!(text, "{destinations:#?}\n{alerts:#?}\n{manage:#?}");
     assert_golden("complete.txt", &text);

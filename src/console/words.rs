@@ -36,6 +36,7 @@ pub(super) const fn reason(of: Reason) -> Text {
         Reason::RepeatedParameter => Text::new("Repeated parameter", "参数重复"),
         Reason::TooLarge => Text::new("Too large", "过大"),
         Reason::ForbiddenAddress => Text::new("Address not allowed", "地址不在白名单"),
+        Reason::ClientCertificate => Text::new("Client certificate", "客户端证书不符"),
         Reason::UnsignedParameter => Text::new("Unsigned parameter", "参数未签名"),
         Reason::UnknownKey => Text::new("Unknown key", "未知公钥"),
         Reason::BadEncoding => Text::new("Bad encoding", "编码错误"),

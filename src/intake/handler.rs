@@ -404,6 +404,9 @@ impl Shared {
         if !source.allow.is_empty() && !received.caller().is_in(&source.allow) {
             return Err(EarlyReply::refused(Outcome::Rejected, Reason::ForbiddenAddress));
         }
+        if !received.has_wanted_certificate() {
+            return Err(EarlyReply::refused(Outcome::Rejected, Reason::ClientCertificate));
+        }
         if !source.recipe.sender().methods().contains(received.request().method) {
             return Err(EarlyReply::refused(Outcome::Rejected, Reason::WrongMethod));
         }

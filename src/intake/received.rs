@@ -11,7 +11,7 @@ use super::route::Route;
 use super::test_calls::Purpose;
 use crate::clock::UnixMillis;
 use crate::sender::Request;
-use crate::wire::RawTarget;
+use crate::wire::{PeerCertificates, RawTarget};
 
 /// A whole request to one source, with its caller and time. Only the intake makes one, after the
 /// checks of address and rate and after the body is read.
@@ -33,12 +33,15 @@ pub(super) struct Head {
     /// The target as on the wire, where `uri` is not.
     pub raw: Option<RawTarget>,
     pub headers: HeaderMap,
+    /// The certificates that the caller has presented.
+    pub certificates: Option<Arc<PeerCertificates>>,
 }
 
 impl Head {
     pub fn new(mut parts: http::request::Parts) -> Self {
         let raw = parts.extensions.remove::<RawTarget>();
-        Self { method: parts.method, uri: parts.uri, raw, headers: parts.headers }
+        let certificates = parts.extensions.remove();
+        Self { method: parts.method, uri: parts.uri, raw, headers: parts.headers, certificates }
     }
 
     /// Path and query as on the wire.
@@ -90,6 +93,13 @@ impl Received {
     #[must_use]
     pub fn client(&self) -> IpAddr {
         self.client.address()
+    }
+
+    /// Whether the caller has presented a certificate that the source wants, or it wants none.
+    pub(super) fn has_wanted_certificate(&self) -> bool {
+        let Some(ca) = &self.route.source.client_ca else { return true };
+        let presented = self.head.certificates.as_ref();
+        presented.is_some_and(|presented| presented.lead_to(ca, self.at_ms))
     }
 
     pub(super) fn caller(&self) -> Caller {

@@ -141,6 +141,7 @@ impl Shared {
             uri: Uri::default(),
             raw: Some(RawTarget(request.target)),
             headers,
+            certificates: None,
         };
         let caller = Caller::Known(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let mut received = Received::new(route, caller, head, rejection.at_ms);

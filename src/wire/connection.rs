@@ -19,15 +19,15 @@ use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 
 use super::activity::{ConnectionActivity, IdleAction};
+use super::client_certificate::PeerCertificates;
 use super::head;
 use super::idle_reclaim::ReclaimWaiter;
 use super::places::Places;
 use super::proxy_protocol;
 use super::stream::{HeadSlot, Socket, Stream, Version};
-use super::tls::{Certificate, TlsError};
+use super::tls::{Certificate, Settings};
 use crate::lifecycle::{Lifecycle, Phase};
 
 /// The minimum that hyper buffers per connection.
@@ -113,7 +113,7 @@ pub struct ListenerService<H> {
     bounds: Bounds,
     pub(super) connections: Arc<Semaphore>,
     pub(super) places: Arc<Places>,
-    tls: Option<TlsAcceptor>,
+    certificate: Option<Arc<Certificate>>,
     proxies: Vec<IpNet>,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
@@ -127,15 +127,12 @@ impl<H> fmt::Debug for ListenerService<H> {
 
 impl<H: Handler> ListenerService<H> {
     /// A listener that answers requests with `handler` until `life` drains.
-    ///
-    /// # Errors
-    /// If TLS cannot be set up.
     pub fn new(
         handler: H,
         life: Arc<Lifecycle>,
         bounds: Bounds,
         transport: Transport,
-    ) -> Result<Arc<Self>, TlsError> {
+    ) -> Arc<Self> {
         let mut http1 = http1::Builder::new();
         // A sender that closes its half after the request still expects the reply.
         // `ConnectionActivity` bounds the time of a head; hyper's own limit, which needs its timer,
@@ -155,17 +152,17 @@ impl<H: Handler> ListenerService<H> {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(u32::try_from(bounds.head_bytes).unwrap_or(u32::MAX));
-        Ok(Arc::new(Self {
+        Arc::new(Self {
             handler,
             life,
             bounds,
             connections: Arc::new(Semaphore::new(bounds.connections.min(Semaphore::MAX_PERMITS))),
             places: Arc::default(),
-            tls: transport.certificate.as_ref().map(Certificate::acceptor).transpose()?,
+            certificate: transport.certificate,
             proxies: transport.proxies,
             http1,
             http2,
-        }))
+        })
     }
 
     /// The handler.
@@ -187,11 +184,12 @@ impl<H: Handler> ListenerService<H> {
         // Without it a reply could wait for the acknowledgement of the previous one.
         let _ = socket.set_nodelay(true);
         let opened = tokio::time::timeout(self.bounds.head_time, self.open(socket, peer)).await;
-        let Ok(Some((socket, peer, version, first))) = opened else { return };
+        let Ok(Some(Opened { socket, peer, version, first, settings })) = opened else { return };
         let slot = Arc::new(HeadSlot::default());
         let requests = Requests {
             service: Arc::clone(&self),
             peer: Peer(peer),
+            certificates: certificates(&socket),
             activity: Arc::clone(&activity),
             slot: Arc::clone(&slot),
         };
@@ -202,32 +200,37 @@ impl<H: Handler> ListenerService<H> {
                 let stream = Stream::http1(socket, first, Arc::clone(&activity), slot);
                 let connection = self.http1.serve_connection(TokioIo::new(stream), service);
                 let end = http1::Connection::graceful_shutdown;
-                self.drive(connection, version, end, &activity).await;
+                self.drive(connection, version, end, &activity, settings).await;
             }
             Version::Http2 => {
                 let stream = Stream::http2(socket, first, Arc::clone(&activity));
                 let connection = self.http2.serve_connection(TokioIo::new(stream), service);
                 let end = http2::Connection::graceful_shutdown;
-                self.drive(connection, version, end, &activity).await;
+                self.drive(connection, version, end, &activity, settings).await;
             }
         }
     }
 
     /// The connection up to its first request, and who called.
-    async fn open(
-        &self,
-        mut socket: TcpStream,
-        mut peer: SocketAddr,
-    ) -> Option<(Socket, SocketAddr, Version, Bytes)> {
+    async fn open(&self, mut socket: TcpStream, mut peer: SocketAddr) -> Option<Opened> {
         if self.proxies.iter().any(|range| range.contains(&peer.ip().to_canonical())) {
             peer = proxy_protocol::read(&mut socket).await.ok()?.unwrap_or(peer);
         }
-        let mut socket = match &self.tls {
-            Some(tls) => Socket::Tls(Box::new(tls.accept(socket).await.ok()?)),
+        let settings = self.certificate.as_deref().map(Certificate::settings);
+        let mut socket = match &settings {
+            Some(tls) => Socket::Tls(Box::new(tls.acceptor().accept(socket).await.ok()?)),
             None => Socket::Plain(socket),
         };
         let (version, first) = socket.version().await.ok()?;
-        Some((socket, peer, version, first))
+        Some(Opened { socket, peer, version, first, settings })
+    }
+
+    /// Whether callers would be asked for their certificates otherwise than on this connection.
+    fn is_outdated(&self, settings: Option<&Arc<Settings>>) -> bool {
+        match (&self.certificate, settings) {
+            (Some(certificate), Some(settings)) => !certificate.is_current(settings),
+            _ => false,
+        }
     }
 
     /// Runs a connection until it ends. Closes it gracefully when the gateway drains, when it
@@ -236,13 +239,14 @@ impl<H: Handler> ListenerService<H> {
     ///
     /// HTTP/2 can announce its end while requests are in flight (GOAWAY), so there the lame duck
     /// begins it. Closing an idle HTTP/1 connection may hit a request: it stays open until the
-    /// drain, and ends with its next reply.
+    /// drain, and ends with its next reply. So does one with outdated TLS `settings`.
     async fn drive<C>(
         &self,
         connection: C,
         version: Version,
         shut_down: fn(Pin<&mut C>),
         activity: &ConnectionActivity,
+        settings: Option<Arc<Settings>>,
     ) where
         C: Future<Output = hyper::Result<()>>,
     {
@@ -258,6 +262,7 @@ impl<H: Handler> ListenerService<H> {
         let mut reclaim = ReclaimWaiter::new(activity.reclaim(), notified.as_mut());
         let mut watch = pin!(tokio::time::sleep(head_time));
         let mut is_closing = false;
+        let mut begun = activity.begun();
         poll_fn(|cx| {
             if connection.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
@@ -265,6 +270,9 @@ impl<H: Handler> ListenerService<H> {
             let mut finish = drain.poll(cx, activity);
             if reclaim.poll(cx) {
                 finish |= !activity.is_busy();
+            }
+            if std::mem::replace(&mut begun, activity.begun()) != begun {
+                finish |= !is_closing && self.is_outdated(settings.as_ref());
             }
             while !finish && watch.as_mut().poll(cx).is_ready() {
                 let now = Instant::now();
@@ -330,10 +338,30 @@ impl<R: Future<Output = ()>> DrainWatch<'_, R> {
     }
 }
 
+/// A connection up to its first request.
+struct Opened {
+    socket: Socket,
+    peer: SocketAddr,
+    version: Version,
+    /// The bytes that were read already.
+    first: Bytes,
+    /// The negotiation, over TLS.
+    settings: Option<Arc<Settings>>,
+}
+
+/// The certificates that the caller has presented.
+fn certificates(socket: &Socket) -> Option<Arc<PeerCertificates>> {
+    let Socket::Tls(stream) = socket else { return None };
+    let chain = stream.get_ref().1.peer_certificates()?;
+    let chain = chain.iter().map(|one| one.clone().into_owned()).collect();
+    Some(Arc::new(PeerCertificates::new(chain)))
+}
+
 /// The requests of one connection.
 struct Requests<H> {
     service: Arc<ListenerService<H>>,
     peer: Peer,
+    certificates: Option<Arc<PeerCertificates>>,
     activity: Arc<ConnectionActivity>,
     slot: Arc<HeadSlot>,
 }
@@ -353,6 +381,9 @@ impl<H: Handler> Requests<H> {
         }
         if let Some(target) = note.raw {
             request.extensions_mut().insert(target);
+        }
+        if let Some(certificates) = &self.certificates {
+            request.extensions_mut().insert(Arc::clone(certificates));
         }
         let version = request.version();
         let mut response = self.service.handler.handle(self.peer, request).await?;
@@ -389,8 +420,7 @@ mod tests {
         let bounds =
             Bounds { connections: 1, head_bytes: 8192, head_time: short, idle_time: short };
         let service =
-            ListenerService::new(Much, Arc::new(Lifecycle::new()), bounds, Transport::default())
-                .unwrap();
+            ListenerService::new(Much, Arc::new(Lifecycle::new()), bounds, Transport::default());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let served = tokio::spawn(accept(listener, service));

@@ -79,6 +79,7 @@ fn source(merged: &Merged, name: &str, rule: &Rule) -> Result<Source, String> {
         recipe,
         destinations: vec![name.to_owned()],
         allow: Vec::new(),
+        client_ca: None,
         rate: None,
         body_bytes: merged.config.server.limits.body_bytes,
         quarantine: None,

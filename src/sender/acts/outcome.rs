@@ -82,6 +82,8 @@ closed_set! {
         TooLarge = "too_large",
         /// The caller's address is not in the source's list.
         ForbiddenAddress = "forbidden_address",
+        /// No client certificate that leads to the source's authority.
+        ClientCertificate = "client_certificate",
         /// A parameter follows the signed part.
         UnsignedParameter = "unsigned_parameter",
         /// The callback names a public key that the sender does not publish.
@@ -125,6 +127,7 @@ impl Reason {
             | Self::PinnedReward => true,
             Self::TooLarge
             | Self::ForbiddenAddress
+            | Self::ClientCertificate
             | Self::WrongMethod
             | Self::UsedSignature
             | Self::Disabled
