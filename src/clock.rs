@@ -20,6 +20,14 @@ pub fn now_ms() -> UnixMillis {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Wall-clock time in nanoseconds since the Unix epoch, as traces have it. It may jump.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+pub fn now_nanos() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// A point on the monotonic clock, for durations. It never jumps.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]

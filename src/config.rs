@@ -39,6 +39,7 @@ mod slip;
 mod source;
 mod store;
 mod supersede;
+mod telemetry;
 mod template;
 pub(crate) mod unit;
 
@@ -226,6 +227,7 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
     let egress = store::check_egress(&part("egress", store::EGRESS_KEYS));
     let manage = manage::check(&part("manage", manage::KEYS));
     let alerts = alert::all(&top.sections("alert"));
+    let traces = telemetry::check(&part("telemetry", telemetry::KEYS));
     let catalog = senders::check(&top);
     let sections = top.sections("destination");
     let (names, destinations) = destinations(&sections, &egress.signing_keys);
@@ -261,6 +263,7 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
         sources: sources?,
         destinations: destinations.into_iter().map(|(name, d)| (name, Arc::new(d))).collect(),
         alerts: alerts.into_iter().map(Arc::new).collect(),
+        traces,
         manage,
     })
 }

@@ -19,6 +19,7 @@
 
 mod attempt;
 mod attempt_result;
+mod attempt_trace;
 mod breaker;
 mod control;
 mod destination_state;

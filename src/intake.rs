@@ -17,6 +17,7 @@
 
 mod address_check;
 mod callback_log;
+mod callback_trace;
 mod client;
 mod commit;
 mod dispute;

@@ -10,6 +10,8 @@ mod notify;
 mod opening;
 mod recorder;
 mod serve_error;
+#[cfg(feature = "otlp")]
+mod span_export;
 mod upkeep;
 
 use std::future::Future;
@@ -412,6 +414,8 @@ struct Running {
     workers: Vec<Worker>,
     sides: Vec<Side>,
     follower: tokio::task::JoinHandle<()>,
+    #[cfg(feature = "otlp")]
+    spans: span_export::SpanExport,
 }
 
 /// A listener besides that of the callbacks. It answers until the last callback is answered.
@@ -428,6 +432,8 @@ impl Running {
         deliveries: Deliveries,
     ) -> Result<Self, ServeError> {
         let Doors { addresses, life, keys, gate, .. } = &doors;
+        #[cfg(feature = "otlp")]
+        let spans = span_export::start(registry.plan().config.traces.as_ref(), &metrics, life);
         let (plan, book) = (registry.plan(), registry.book().clone());
         let config = Arc::clone(&plan.config);
         let local = Arc::new(LocalToken::new(&config.admin.token_file));
@@ -497,6 +503,8 @@ impl Running {
             workers,
             sides,
             follower,
+            #[cfg(feature = "otlp")]
+            spans,
         })
     }
 
@@ -563,6 +571,8 @@ impl Running {
             ended.await;
         }
         self.recorder.end().await;
+        #[cfg(feature = "otlp")]
+        self.spans.end().await;
         self.follower.abort();
         for side in self.sides {
             side.end().await;

@@ -13,8 +13,11 @@ mod lines;
 mod log;
 mod metrics;
 mod observed;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 mod program;
 mod rejections;
+mod spans;
 
 pub use delivery::{DeliveryMetrics, DeliveryOutcome, VerdictOutcome};
 pub use destination_health::{DestinationHealth, DestinationHealths, HealthView};
@@ -24,3 +27,6 @@ pub use lines::{LineWriter, Lines, LinesGuard};
 pub use log::{LogFormat, init, subscriber};
 pub use metrics::{Metrics, SourceMetrics};
 pub use program::ProgramMetrics;
+pub use spans::{
+    Sampling, SpanContext, SpanEnd, SpanKind, SpanQueue, SpanValue, Spans, TraceSpan, span_time,
+};

@@ -61,5 +61,6 @@ mod it {
     mod superseded;
     mod targets;
     mod tls;
+    mod traces;
     mod wire;
 }

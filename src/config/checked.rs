@@ -37,8 +37,19 @@ pub struct Config {
     pub destinations: BTreeMap<String, Arc<Destination>>,
     /// Where operators are notified of problems, in the order of the file.
     pub alerts: Vec<Arc<Alert>>,
+    /// Where spans of traces go; `None`: none are made.
+    pub traces: Option<TraceExport>,
     /// The management APIs and who may use them.
     pub manage: Manage,
+}
+
+/// The export of spans to a collector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TraceExport {
+    /// Scheme and authority of the collector, which speaks OTLP over HTTP.
+    pub collector: String,
+    /// The share of all traces, above 0 and up to 1.
+    pub sample: f64,
 }
 
 /// Listeners and their limits.

@@ -1,12 +1,22 @@
 //! Every key that a configuration may have, by table. The reference page is held against it.
 
 use super::file::nearest;
-use super::{admin, alert, destination, route, server, source, store};
+use super::{admin, alert, destination, route, server, source, store, telemetry};
 use crate::partners::settings;
 
 /// Keys that stand above every table.
-pub(super) const TOP: &[&str] =
-    &["senders", "server", "admin", "store", "egress", "source", "destination", "alert", "manage"];
+pub(super) const TOP: &[&str] = &[
+    "senders",
+    "server",
+    "admin",
+    "store",
+    "egress",
+    "source",
+    "destination",
+    "alert",
+    "telemetry",
+    "manage",
+];
 
 /// Each table that is not below `[manage]`, as it is written, with its keys. A source has the
 /// settings of its sender besides.
@@ -25,6 +35,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("[[destination]]", destination::KEYS),
     ("[destination.retry]", destination::RETRY_KEYS),
     ("[[alert]]", alert::KEYS),
+    ("[telemetry]", telemetry::KEYS),
 ];
 
 /// Every table, as it is written, with its keys.

@@ -153,6 +153,9 @@ pub const ALERT_REMIND_BOUND: RangeInclusive<Duration> =
 const _: () = assert!(BODY_BYTES <= UNVERIFIED_BODY_BYTES, "one body fits into all bodies");
 const _: () = assert!(HELD <= CONNECTIONS, "each held request is a connection");
 
+/// The share of traces that is exported: each shows the whole way of an event, and a hundred are
+/// enough to see where time goes.
+pub const TRACE_SAMPLE: f64 = 0.01;
 /// Certificates in the `client_ca` of a source: a sender's authorities while they change, and few
 /// enough that a call which none of them accepts costs little.
 pub const CLIENT_CA_CERTIFICATES_MAX: usize = 8;

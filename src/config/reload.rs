@@ -213,6 +213,7 @@ fn waiting_for_restart(started: &Config, new: &Config) -> Vec<&'static str> {
         ("server.tls", started.server.tls.is_some() != new.server.tls.is_some()),
         ("server.admin_tls", started.server.admin_tls.is_some() != new.server.admin_tls.is_some()),
         ("server.proxy_protocol", proxies(&started.server) != proxies(&new.server)),
+        ("telemetry", started.traces != new.traces),
         ("store", !same_store(&started.store.engine, &new.store.engine)),
     ];
     bound.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()

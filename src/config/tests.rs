@@ -134,8 +134,9 @@ fn a_complete_file_is_read_to_the_last_key() {
     let loaded = surroundings().load(&fixture("complete.toml"));
     let loaded = loaded.unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(loaded.warnings, []);
-    let Config { server, admin, store, egress, sources, destinations, alerts, manage, .. } =
-        &loaded.config;
+    let Config {
+        server, admin, store, egress, sources, destinations, alerts, traces, manage, ..
+    } = &loaded.config;
     let mut text = format!("{server:#?}\n{admin:#?}\n{store:#?}\n{egress:#?}\n");
     for source in sources.values() {
         let Source { name, id, enabled, destinations, allow, rate, body_bytes, .. } = &**source;
@@ -150,7 +151,7 @@ fn a_complete_file_is_read_to_the_last_key() {
             source.superseded
         );
     }
-    let _ = writeln!(text, "{destinations:#?}\n{alerts:#?}\n{manage:#?}");
+    let _ = writeln!(text, "{destinations:#?}\n{alerts:#?}\n{traces:#?}\n{manage:#?}");
     assert_golden("complete.txt", &text);
 }
 
@@ -391,6 +392,27 @@ fn a_proxy_range_that_is_everybody_draws_a_remark() {
     let expected =
         "server.trusted_proxies: 0.0.0.0/0 believes every address that a caller makes up";
     assert_eq!(warnings, [expected]);
+}
+
+#[test]
+fn a_share_of_the_traces_is_a_number_between_nothing_and_all() {
+    let of = |keys: &str| format!("[telemetry]\notlp = \"http://127.0.0.1:4318\"\n{keys}");
+    let usual = paper().config(&of("")).traces.unwrap();
+    assert_eq!((&*usual.collector, usual.sample), ("http://127.0.0.1:4318", 0.01));
+    for (written, expected) in [("1", 1.0), ("0.5", 0.5), ("1e-3", 0.001)] {
+        let traces = paper().config(&of(&format!("sample = {written}"))).traces;
+        assert_eq!(traces.map(|traces| traces.sample), Some(expected), "{written}");
+    }
+    for wrong in ["0", "0.0", "1.1", "-1", "nan", "inf"] {
+        let expected = "3 telemetry.sample: is not a share of all traces";
+        assert_eq!(paper().mistakes(&of(&format!("sample = {wrong}"))), [expected], "{wrong}");
+    }
+    assert_eq!(paper().mistakes(&of("sample = \"1%\"")), ["3 telemetry.sample: is a text"]);
+    assert!(paper().config("").traces.is_none());
+    let alone = paper().mistakes("[telemetry]\nsample = 0.1");
+    assert_eq!(alone, ["2 telemetry.sample: has no otlp beside it"]);
+    let path = paper().mistakes("[telemetry]\notlp = \"http://a.example/v1/traces\"");
+    assert_eq!(path, ["2 telemetry.otlp: has a path, a query or a fragment"]);
 }
 
 #[test]

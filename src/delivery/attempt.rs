@@ -8,6 +8,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 
 use super::attempt_result::AttemptResult;
+use super::attempt_trace::AttemptTrace;
 use super::outbound_request::{PayloadError, PayloadFormat};
 use super::schedule;
 use crate::clock;
@@ -36,11 +37,16 @@ pub(super) struct AttemptReport {
 
 impl DestinationClient {
     /// Makes one attempt, within the destination's timeout.
-    pub(super) async fn attempt(&self, event: EventId, stored: &Bytes) -> AttemptReport {
+    pub(super) async fn attempt(
+        &self,
+        event: EventId,
+        stored: &Bytes,
+        trace: Option<&mut AttemptTrace>,
+    ) -> AttemptReport {
         let at_ms = clock::now_ms();
         let began = clock::instant();
         let mut attempt = Attempt { at_ms, ..Attempt::default() };
-        let result = self.make(event, stored, &mut attempt).await;
+        let result = self.make(event, stored, &mut attempt, trace).await;
         let took = clock::instant().saturating_duration_since(began).as_millis();
         attempt.latency_ms = u32::try_from(took).unwrap_or(u32::MAX);
         if attempt.error.is_none() {
@@ -49,7 +55,13 @@ impl DestinationClient {
         AttemptReport { attempt, result, earlier: None }
     }
 
-    async fn make(&self, event: EventId, stored: &Bytes, attempt: &mut Attempt) -> AttemptResult {
+    async fn make(
+        &self,
+        event: EventId,
+        stored: &Bytes,
+        attempt: &mut Attempt,
+        trace: Option<&mut AttemptTrace>,
+    ) -> AttemptResult {
         let client = match &self.client {
             Ok(client) => client,
             Err(why) => {
@@ -57,7 +69,8 @@ impl DestinationClient {
                 return AttemptResult::Unable;
             }
         };
-        let request = match self.format.request(&self.destination, event, stored, attempt.at_ms) {
+        let mut request = match self.format.request(&self.destination, event, stored, attempt.at_ms)
+        {
             Ok(request) => request,
             Err(why) => {
                 attempt.error = Some(why.to_string());
@@ -67,6 +80,7 @@ impl DestinationClient {
                 };
             }
         };
+        trace.into_iter().for_each(|trace| trace.pass_on(&mut request));
         call(client, &self.destination, request, attempt).await
     }
 }

@@ -52,7 +52,7 @@ pub struct DestinationHandle(Arc<DestinationClient>);
 impl DestinationHandle {
     /// Makes one attempt to deliver `stored`. The attempt is not recorded.
     pub async fn attempt(&self, event: EventId, stored: &Bytes) -> Attempt {
-        let AttemptReport { attempt, .. } = self.0.attempt(event, stored).await;
+        let AttemptReport { attempt, .. } = self.0.attempt(event, stored, None).await;
         attempt.trimmed()
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 
 use super::attempt::{AttemptReport, DestinationClient};
+use super::attempt_trace::AttemptTrace;
 use super::breaker::Change;
 use super::control::{Control, Order};
 use super::destination_state::DestinationState;
@@ -400,8 +401,11 @@ impl DispatchLoop {
         let destination = Arc::clone(&client.destination);
         let inline = matches!(destination.mode, Mode::Inline { .. });
         let ledger = inline.then(|| (self.tools.ledger.clone(), target.clone()));
+        let mut trace = AttemptTrace::begin(&self.tools.metrics, event, number);
+        let of = trace.as_ref().map(|_| target.clone());
         let task = self.attempts.spawn(async move {
-            let mut report = client.attempt(event, &body).await;
+            let mut report = client.attempt(event, &body, trace.as_deref_mut()).await;
+            trace.zip(of).into_iter().for_each(|(trace, of)| trace.end(&of, &report));
             if let Some((ledger, target)) = ledger {
                 report.earlier = verdict_recorder::earlier(&ledger, event, &target).await;
             }

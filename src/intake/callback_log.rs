@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
+use super::callback_trace::{CallbackTrace, Ending};
 use super::received::{Head, Received};
 use super::recent::{Passed, Recent};
 use super::rejections::{Rejections, SAMPLE_BODY_BYTES};
@@ -135,6 +136,8 @@ pub(super) struct CallbackRecord {
     secret: Option<usize>,
     status: Option<StatusCode>,
     held: Option<HeldId>,
+    /// Where spans are made.
+    pub trace: Option<Box<CallbackTrace>>,
     logged: bool,
     /// Whether the rate of its address lets it be kept, independently of the source's rate.
     listed: bool,
@@ -154,6 +157,7 @@ impl CallbackRecord {
             secret: None,
             status: None,
             held: None,
+            trace: None,
             logged: true,
             listed: true,
         }
@@ -324,6 +328,11 @@ impl Drop for CallbackRecord {
         self.route.desk.metrics.callback_seconds.observe(took.as_secs_f64());
         if self.logged {
             self.log(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        }
+        if let Some(trace) = self.trace.take() {
+            let (reason, event, held) = (reason.map(Reason::as_str), self.event, self.held);
+            let (held, status) = (held.map(|id| id.event()), self.status.map(|one| one.as_u16()));
+            trace.end(self, &Ending { outcome, reason, event, held, status, took });
         }
         self.pass(took);
     }

@@ -62,6 +62,7 @@ impl Drop for Commit<'_> {
 
 /// Notes the outcome of a verified callback.
 fn conclude(entry: &mut CallbackRecord, answer: &Answer) {
+    entry.trace.iter_mut().for_each(|trace| trace.recorded());
     match answer {
         Ok(recorded) => {
             entry.known_as(recorded.first());

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 
 use super::address_check;
 use super::callback_log::{CallbackLog, CallbackRecord};
+use super::callback_trace::CallbackTrace;
 use super::client::{self, Caller};
 use super::held_requests::HeldRequests;
 use super::quarantine::quarantine;
@@ -200,7 +201,9 @@ impl Handler for CallbackHandler {
         let reply = {
             let mut received = Received::new(&route, client, head, clock::now_ms());
             received.set_purpose(self.0.test_calls.purpose(peer.0));
-            let mut slot = Some(CallbackRecord::new(Arc::clone(&route), client.address(), began));
+            let mut record = CallbackRecord::new(Arc::clone(&route), client.address(), began);
+            record.trace = CallbackTrace::begin(&self.0.desk.metrics.spans, &received);
+            let mut slot = Some(record);
             self.0.pass(&mut slot, &mut received, body).await
         };
         match reply {
@@ -278,6 +281,9 @@ impl Shared {
         let ruling = judge(&mut callback, || EventId::new(received.at_ms()));
         let judged = clock::instant();
         self.desk.metrics.verify_seconds.observe((judged - began).as_secs_f64());
+        if let Some(trace) = slot.as_mut().and_then(|record| record.trace.as_mut()) {
+            trace.verified(began, judged);
+        }
         let Some(book) = self.book.get().filter(|_| !self.is_starting()) else {
             match ruling {
                 // A callback that is to be held has to be recorded.

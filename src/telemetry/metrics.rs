@@ -13,7 +13,7 @@ use super::observed::ObservedMetrics;
 use super::rejections::RejectionMetrics;
 use super::{
     DeliveryMetrics, DeliveryOutcome, DestinationHealths, Histories, History, ProgramMetrics,
-    VerdictOutcome,
+    Spans, VerdictOutcome,
 };
 use crate::ledger::{Durability, FaultCode};
 use crate::sender::{Outcome, Reason};
@@ -70,6 +70,8 @@ pub struct Metrics {
     pub attempts: Histories,
     /// How each destination is.
     pub destination_health: DestinationHealths,
+    /// Spans of traces.
+    pub spans: Spans,
     pub(super) observed: ObservedMetrics,
 }
 
@@ -145,6 +147,7 @@ impl Metrics {
             histories: Histories::default(),
             attempts: Histories::default(),
             destination_health: DestinationHealths::default(),
+            spans: Spans::new(&family)?,
             observed: ObservedMetrics::new(&family)?,
             registry: family.0,
         })
