@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::config::Notation;
 use crate::ledger::EventBody;
+use crate::sender::{MessageWriting, RecordedMessage};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const XML: HeaderValue = HeaderValue::from_static("text/xml");
@@ -18,50 +19,34 @@ pub(super) const SOURCE: HeaderName = HeaderName::from_static("x-wx-source");
 /// The value of that header.
 pub(super) const OURS: HeaderValue = HeaderValue::from_static("other");
 
-/// The message of an event. A plain message in the wanted notation is forwarded unchanged.
+/// The member in which a message is sealed; in compatible mode it stands beside the plain ones.
+const SEALED: &str = "Encrypt";
+
+/// The message of an event: the one that was opened, or the body. A plain message in the wanted
+/// notation is forwarded unchanged.
 pub(super) fn of(kept: &EventBody, notation: Notation) -> Option<(HeaderValue, Bytes)> {
-    let content_type = match notation {
-        Notation::Json => JSON,
-        Notation::Xml => XML,
+    let (content_type, wanted) = match notation {
+        Notation::Json => (JSON, MessageWriting::Json),
+        Notation::Xml => (XML, MessageWriting::Xml),
     };
-    let message = opened(kept)?;
-    let body = &kept.request.body;
-    if !body.is_empty() && written_as(body) == Some(notation) && !is_sealed(body) {
-        return Some((content_type, body.clone()));
-    }
-    let text = match notation {
-        Notation::Json => Value::Object(message).to_string(),
-        Notation::Xml => xml(&message),
-    };
-    Some((content_type, Bytes::from(text)))
-}
-
-/// The parameters of the event that did not come in the query.
-fn opened(kept: &EventBody) -> Option<Map<String, Value>> {
     let event = kept.event().ok()?;
-    let mut message: Map<String, Value> = serde_json::from_str(event.params.get()).ok()?;
-    let target = &kept.request.target;
-    let query = target.iter().position(|byte| *byte == b'?').map(|at| &target[at + 1..]);
-    for pair in query.unwrap_or_default().split(|byte| *byte == b'&') {
-        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
-        message.remove(&*String::from_utf8_lossy(name));
-    }
-    message.remove("Encrypt");
-    Some(message)
-}
-
-fn written_as(body: &[u8]) -> Option<Notation> {
-    match body.trim_ascii_start().first()? {
-        b'{' => Some(Notation::Json),
-        b'<' => Some(Notation::Xml),
-        _ => None,
-    }
-}
-
-fn is_sealed(body: &[u8]) -> bool {
-    memchr::memmem::find(body, b"\"Encrypt\"")
-        .or(memchr::memmem::find(body, b"<Encrypt>"))
-        .is_some()
+    let recorded: Map<String, Value> = serde_json::from_str(event.params.get()).ok()?;
+    let headers = kept.request.header_map();
+    let request = kept.request.as_request("", &headers);
+    let json = match RecordedMessage::of(&request, |name| recorded.contains_key(name))? {
+        RecordedMessage::Sealed => Bytes::copy_from_slice(event.params.get().as_bytes()),
+        RecordedMessage::Plain(plain) if plain.writing() == wanted && !plain.has(SEALED) => {
+            return Some((content_type, kept.request.body.slice_ref(plain.body())));
+        }
+        RecordedMessage::Plain(plain) => plain.json_without(SEALED).into(),
+    };
+    Some((
+        content_type,
+        match notation {
+            Notation::Json => json,
+            Notation::Xml => xml(&serde_json::from_slice(&json).ok()?).into(),
+        },
+    ))
 }
 
 fn xml(message: &Map<String, Value>) -> String {

@@ -8,6 +8,7 @@ pub(super) mod json;
 pub(super) mod marks;
 pub(super) mod names;
 pub(super) mod parameters;
+pub(super) mod recorded;
 pub(super) mod unreplaced;
 pub(super) mod xml;
 

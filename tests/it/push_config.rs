@@ -65,13 +65,18 @@ fn callback(kind: &str, event: &str, function: &str, enable: bool) -> Value {
 
 /// Pushes a message in plain mode, under a nonce of its own: a signature is that of one message.
 fn push(to: SocketAddr, body: &str) -> u16 {
+    push_with(to, "", body)
+}
+
+/// The same with more in its query.
+fn push_with(to: SocketAddr, more: &str, body: &str) -> u16 {
     static PUSHES: AtomicU32 = AtomicU32::new(12345);
     let stamp = (now_ms() / 1000).to_string();
     let nonce = PUSHES.fetch_add(1, Ordering::Relaxed).to_string();
     let mut parts = ["gatewaytoken", &stamp, &nonce];
     parts.sort_unstable();
     let sign = const_hex::encode(Sha1::digest(parts.concat()));
-    let query = format!("signature={sign}&timestamp={stamp}&nonce={nonce}");
+    let query = format!("signature={sign}&timestamp={stamp}&nonce={nonce}{more}");
     post(to, &format!("/callback/wx?{query}"), body).status
 }
 
@@ -310,6 +315,76 @@ fn a_sealed_message_comes_open_to_the_container() {
     let expected =
         "<xml><Event><![CDATA[debug_demo]]></Event><MsgType><![CDATA[event]]></MsgType></xml>";
     assert_eq!(String::from_utf8_lossy(&got.body), expected);
+}
+
+/// A captured sealed message, sent again with more around it: another writing of its member's name,
+/// the cipher text in the query, forged members, names in the query that the message has too.
+#[test]
+fn nothing_around_a_sealed_message_reaches_the_container() {
+    const SEALED: &str = "j6vsOpBNQ16EYTy8Pn5HPboD3HE7tAdL4GRfHPwTB7+CBwpIwhTPtyAyOQyi09x7AS1Cn77mFYpmq//GvZTuttjRTtoyoQGqdR7PCTQ6AxpJ+qLVuszzhifD6PrVsar4";
+    const QUERY: &str = "timestamp=1700000001&nonce=12341&encrypt_type=aes\
+                         &msg_signature=c8d8f7dc96403a920e4d6b23ea8c797f6f7367fc";
+    let evil = r#""MsgType":"event","Event":"evil","MiniGame":{"OrderId":"forged"}"#;
+    let tags = "<MsgType>event</MsgType><Event>evil</Event>";
+    let cases = [
+        ("", format!(r#"{{{evil},"\u0045ncrypt":"{SEALED}"}}"#)),
+        ("", format!(r#"{{"\u0045\u006ecrypt" : "{SEALED}",{evil}}}"#)),
+        ("", format!("\u{feff} {{{evil},\"Encrypt\":\"{SEALED}\"}}")),
+        ("", format!("<xml>{tags}<Encrypt ><![CDATA[{SEALED}]]></Encrypt></xml>")),
+        ("", format!("<xml>{tags}<Encrypt a='b'>{SEALED}</Encrypt ></xml>")),
+        ("", format!("<!-- --><x>{tags}<Encrypt>{SEALED}</Encrypt></x>")),
+        ("&MsgType=1&%45vent=2", format!(r#"{{"Encrypt":"{SEALED}"}}"#)),
+        ("&Encrypt=*", format!("{{{evil}}}")),
+        ("&%45ncrypt=*", format!("<xml>{tags}</xml>")),
+        ("&Encrypt=*", String::new()),
+    ];
+    let sealed = "secrets = \"gatewaytoken\"\nmax_age = \"off\"\n\
+                  aes_key = \"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY\"";
+    for mode in [1, 2] {
+        for (query, body) in &cases {
+            // Each has a store of its own: the message is the same.
+            let (game, other) = (Backend::start(), Backend::start());
+            let text = config(&game, &other).replacen("secrets = \"gatewaytoken\"", sealed, 1);
+            let gateway = Gateway::start(&text);
+            let container = json!({ "container_config": {
+                "enable": true, "qbase_env": "test-env-6gni9ity244a6ea3",
+                "qbase_container_path": "/c", "text_mode": mode,
+            } });
+            let token = token(gateway.at.admin);
+            assert_eq!(tcb(gateway.at.admin, "set", &token, &container)["errcode"], 0);
+            let escaped = SEALED.replace('+', "%2B").replace('/', "%2F");
+            let target = format!("/callback/wx?{QUERY}{}", query.replace('*', &escaped));
+            let answer = post(gateway.at.callbacks, &target, body);
+            assert_eq!(answer.status, 200, "{query} {body}: {}", answer.body);
+            let got = other.await_count(1)[0].clone();
+            let expected = match mode {
+                1 => r#"{"MsgType":"event","Event":"debug_demo"}"#,
+                _ => {
+                    "<xml><Event><![CDATA[debug_demo]]></Event><MsgType><![CDATA[event]]></MsgType></xml>"
+                }
+            };
+            assert_eq!(String::from_utf8_lossy(&got.body), expected, "{query} {body}");
+        }
+    }
+}
+
+/// A parameter that anybody adds takes no member of a plain message away.
+#[test]
+fn a_query_takes_nothing_from_a_plain_message() {
+    let (game, other) = (Backend::start(), Backend::start());
+    let gateway = Gateway::start(&config(&game, &other));
+    let token = token(gateway.at.admin);
+    let container = json!({ "container_config": {
+        "enable": true, "qbase_env": "test-env-6gni9ity244a6ea3",
+        "qbase_container_path": "/c", "text_mode": 1,
+    } });
+    assert_eq!(tcb(gateway.at.admin, "set", &token, &container)["errcode"], 0);
+    let xml = "<xml><FromUserName><![CDATA[o1]]></FromUserName><MsgType>text</MsgType>\
+               <Content><![CDATA[a]]></Content><MsgId>7</MsgId></xml>";
+    assert_eq!(push_with(gateway.at.callbacks, "&Content=b&%43ontent=c&x=1", xml), 200);
+    let got = other.await_count(1)[0].json();
+    let whole = json!({ "FromUserName": "o1", "MsgType": "text", "Content": "a", "MsgId": "7" });
+    assert_eq!(got, whole);
 }
 
 /// A configuration of an older version, or of a destination that named the app before: not
