@@ -53,7 +53,7 @@ pub use language::vector::OwnedRequest;
 pub use request::Request;
 pub use request::callback::{Callback, CallbackError, Judgement, Resolution, Verified};
 pub use request::encoding::path_segment;
-pub use request::recorded::{MessageWriting, PlainMessage, RecordedMessage};
+pub use request::recorded::{MessageWriting, PlainMessage, RecordedMessage, recorded_value};
 
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use super::{message, message_signature, signature};
 use crate::clock::UnixMillis;
 use crate::config::{Destination, Format, Notation, TemplateMethod};
 use crate::ledger::{EventBody, EventId, RawRequest};
-use crate::sender::{DotSegment, MacroUrl, UrlTemplate};
+use crate::sender::{DotSegment, MacroUrl, Placeholder, UrlTemplate, recorded_value};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
@@ -178,15 +178,18 @@ fn forwarded(
 
 // === macros ===
 
-/// The URL of a reward rule, called as its sender would: with the original parameters, and with a
-/// mark where they are a test.
+/// The URL of a reward rule, called as its sender would: with the original parameters as they were
+/// read, and with a mark where they are a test.
 fn replaced(url: &MacroUrl, stored: &Bytes) -> Result<OutboundRequest, PayloadError> {
-    let body = EventBody::decode(stored).or(Err(PayloadError::Stored))?;
-    let target = &body.request.target;
-    let query = target.iter().position(|byte| *byte == b'?').map(|at| &target[at + 1..]);
-    let query = query.unwrap_or_default();
-    let to = url_of(url.fill(query))?;
-    let test = body.event().or(Err(PayloadError::Stored))?.test;
+    let kept = EventBody::decode(stored).or(Err(PayloadError::Stored))?;
+    let values = Values::read(&kept.json).ok_or(PayloadError::Stored)?;
+    let headers = HeaderMap::new();
+    let request = kept.request.as_request("", &headers);
+    let to = url_of(url.fill(|name| {
+        let recorded = values.get(Placeholder::Parameter(name));
+        recorded_value(&request, name, recorded.as_deref())
+    }))?;
+    let test = kept.event().or(Err(PayloadError::Stored))?.test;
     let to = if test { with_query(&to, b"is_test=1")? } else { to };
     Ok(OutboundRequest { method: Method::GET, to, headers: HeaderMap::new(), body: Bytes::new() })
 }

@@ -133,6 +133,37 @@ fn a_rule_is_a_source_and_a_destination_from_its_answer_on() {
     assert_eq!(backend.await_count(4).len(), 4, "nothing was called besides");
 }
 
+/// Verification reads names decoded; so does the call of the rule's URL. Otherwise a caller who has
+/// one genuine callback sends it first in another spelling, and the reward arrives empty.
+#[test]
+fn a_name_in_another_spelling_is_the_same_name() {
+    let (gateway, backend) = (Gateway::start(CONFIG), Backend::start());
+    let (admin, callbacks) = (gateway.at.admin, gateway.at.callbacks);
+    let url = format!(
+        "http://{}/r/{{user_id}}?t={{trans_id}}&n={{reward_amount}}&x={{extra_data}}",
+        backend.at
+    );
+    let made = call(admin, "POST", &json!({ "items": [rule(&url)] })).json();
+    let (id, key) =
+        (made["items"][0]["id"].as_u64().unwrap(), made["items"][0]["reward_sec_key"].clone());
+    backend.await_count(1);
+    type Spelled = fn(&str) -> String;
+    let spellings: [Spelled; 3] = [
+        |query| query.replace('_', "%5F"),
+        |query| query.replace('_', "%5f").replace("trans", "%74rans").replace("user", "us%65r"),
+        |query| query.replace("&trans_id=", "&=&trans%5Fid="),
+    ];
+    for (at, spell) in spellings.iter().enumerate() {
+        let genuine = reward(id, key.as_str().unwrap(), &format!("t{at}"));
+        let (path, query) = genuine.split_once('?').unwrap();
+        assert_eq!(get(callbacks, &format!("{path}?{}", spell(query))).status, 200);
+        let told = backend.await_count(2 + at)[1 + at].line.clone();
+        assert_eq!(told, format!("GET /r/u%20%261?t=t{at}&n=10&x=%E4%BD%A0 HTTP/1.1"));
+        assert_eq!(get(callbacks, &genuine).status, 200, "a duplicate");
+    }
+    assert_eq!(backend.got().len(), 1 + spellings.len());
+}
+
 #[test]
 fn an_address_comes_back_to_the_byte() {
     let (gateway, backend) = (Gateway::start(CONFIG), Backend::start());

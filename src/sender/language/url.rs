@@ -1,5 +1,6 @@
 //! URLs with placeholders: where a delivery of the classic kind goes.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::definition_error::DefinitionError;
@@ -300,12 +301,15 @@ impl MacroUrl {
         Self(parts)
     }
 
-    /// The URL with the value that the raw `query` of a callback has for each macro, escaped so
-    /// that it can add nothing; what no URL may hold as it is, is escaped too.
+    /// The URL with the `value` that a callback has for each macro, escaped so that it can add
+    /// nothing; what no URL may hold as it is, is escaped too.
     ///
     /// # Errors
     /// When a value would make a dot segment in the path.
-    pub fn fill(&self, query: &[u8]) -> Result<String, DotSegment> {
+    pub fn fill<'v>(
+        &self,
+        value: impl Fn(&str) -> Option<Cow<'v, [u8]>>,
+    ) -> Result<String, DotSegment> {
         let mut url = Filled::behind("");
         for part in &self.0 {
             match part {
@@ -314,10 +318,7 @@ impl MacroUrl {
                     keep(&mut kept, text);
                     url.literal(&kept);
                 }
-                Part::Macro(name) => {
-                    let value = value_in(query, name.as_bytes()).unwrap_or_default();
-                    url.value(&unpercented(value, Plus::Space));
-                }
+                Part::Macro(name) => url.value(&value(name).unwrap_or_default()),
             }
         }
         url.finish()
@@ -359,14 +360,6 @@ fn keep(url: &mut String, text: &str) {
             _ => url.push(char::from(byte)),
         }
     }
-}
-
-/// The raw value of the pair called `name`.
-fn value_in<'q>(query: &'q [u8], name: &[u8]) -> Option<&'q [u8]> {
-    query.split(|byte| *byte == b'&').find_map(|pair| {
-        let behind = pair.strip_prefix(name)?;
-        behind.strip_prefix(b"=").or(behind.is_empty().then_some(behind))
-    })
 }
 
 #[cfg(test)]
@@ -433,8 +426,8 @@ mod tests {
             assert!(fill(url, value).is_ok(), "{url} {value}");
         }
         let own = MacroUrl::read("http://h/{user_id}/x?u={user_id}", |name| name == "user_id");
-        assert_eq!(own.fill(b"user_id=%2E."), Err(DotSegment));
-        assert_eq!(own.fill(b"user_id=%2E.a").unwrap(), "http://h/..a/x?u=..a");
+        assert_eq!(own.fill(|_| Some(Cow::Borrowed(b".."))), Err(DotSegment));
+        assert_eq!(own.fill(|_| Some(Cow::Borrowed(b"..a"))).unwrap(), "http://h/..a/x?u=..a");
     }
 
     #[test]
@@ -460,17 +453,20 @@ mod tests {
         let sample = r#"https://a.example/x?Key=%3D&中文=测试&_!@#$%^&*4353*(233223)_+-={]}[]\|:;"'23<,>.?/E=1&32`~4355"#;
         let kept = MacroUrl::read(sample, known);
         assert_eq!(
-            kept.fill(b"user_id=1").unwrap(),
+            kept.fill(|_| Some(Cow::Borrowed(b"1"))).unwrap(),
             "https://a.example/x?Key=%3D&%E4%B8%AD%E6%96%87=%E6%B5%8B%E8%AF%95&_!@%23$%%5E&*4353*\
              (233223)_+-=%7B]%7D[]%5C%7C:;%22'23%3C,%3E.?/E=1&32%60~4355"
         );
         let url = MacroUrl::read("http://h/{user_id}/{other}?u={user_id}&i={ilrd}&{sign", known);
-        let query = b"x=1&user_id=a+b%26c%2F..d&ilrd={\"a\":1}&sign=s";
+        let value = |name: &str| {
+            let value: &[u8] = if name == "user_id" { b"a b&c/..d" } else { b"{\"a\":1}" };
+            Some(Cow::Borrowed(value))
+        };
         assert_eq!(
-            url.fill(query).unwrap(),
+            url.fill(value).unwrap(),
             "http://h/a%20b%26c%2F..d/%7Bother%7D?u=a%20b%26c%2F..d&i=%7B%22a%22%3A1%7D&%7Bsign"
         );
-        assert_eq!(url.fill(b"").unwrap(), "http://h//%7Bother%7D?u=&i=&%7Bsign");
+        assert_eq!(url.fill(|_| None).unwrap(), "http://h//%7Bother%7D?u=&i=&%7Bsign");
         assert_eq!(
             url.unfilled(),
             "http://h/%7Buser_id%7D/%7Bother%7D?u=%7Buser_id%7D&i=%7Bilrd%7D&%7Bsign"

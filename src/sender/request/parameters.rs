@@ -442,6 +442,16 @@ impl Parameters {
         self.pairs.iter().map(|pair| pair.place)
     }
 
+    /// The value at `index` of [`Self::iter`] as it is in `query`, if it is there.
+    pub(in crate::sender) fn value_at<'q>(
+        &self,
+        index: usize,
+        query: &'q [u8],
+    ) -> Option<&'q [u8]> {
+        let pair = self.pairs.get(index)?;
+        (pair.place == Place::Query).then(|| pair.value.of(query))
+    }
+
     /// How many there are.
     pub(in crate::sender) fn len(&self) -> usize {
         self.pairs.len()

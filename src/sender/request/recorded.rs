@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::body;
-use super::encoding::Plus;
+use super::encoding::{self, Plus};
 use super::names::{Names, Strangers};
 use super::parameters::{Buffers, Parameter, ParameterError, Parameters, Place, Value};
 use crate::sender::acts::json_object::{JsonObject, is_plain, put_json_text};
@@ -133,6 +133,30 @@ impl<'r> PlainMessage<'r> {
     }
 }
 
+/// The value of the first pair of the request's query that is called `name`, however it is spelled,
+/// as it was read when it was recorded: `recorded` is the text that the record has. A `+` is a plus
+/// sign only where that says so.
+#[must_use]
+pub fn recorded_value<'r>(
+    request: &Request<'r>,
+    name: &str,
+    recorded: Option<&str>,
+) -> Option<Cow<'r, [u8]>> {
+    let query =
+        memchr::memchr(b'?', request.target).map_or(&[][..], |at| &request.target[at + 1..]);
+    let mut parameters = Parameters::new();
+    parameters.read_pairs(Place::Query, query, &names()).ok()?;
+    let buffers = Buffers { query, body: b"" };
+    let index = parameters.iter(buffers).position(|one| one.name == name.as_bytes())?;
+    // The value is a part of the request, not of what was read here.
+    let value = parameters.value_at(index, query)?;
+    let kept = encoding::unpercented(value, Plus::Kept);
+    Some(match recorded.is_some_and(|text| *kept == *text.as_bytes()) {
+        true => kept,
+        false => encoding::unpercented(value, Plus::Space),
+    })
+}
+
 /// No name is read here, and any may repeat.
 fn names() -> Names {
     let mut names = Names::default();
@@ -188,6 +212,32 @@ mod tests {
         ] {
             assert_eq!(message(query, body, &inside), None, "{query} {body}");
         }
+    }
+
+    #[test]
+    fn a_value_is_that_of_the_first_pair_of_its_name() {
+        let value = |query: &str, recorded: Option<&str>| {
+            let target = format!("/a?{query}");
+            let request = Request {
+                method: &Method::GET,
+                target: target.as_bytes(),
+                base: "",
+                headers: &HeaderMap::new(),
+                body: b"",
+            };
+            let value = recorded_value(&request, "user_id", recorded)?;
+            Some(String::from_utf8(value.into_owned()).unwrap())
+        };
+        for query in
+            ["user_id=u1", "user%5Fid=u1", "x&%75ser_i%64=u%31&user_id=u2", "&=&user%5fid=u1"]
+        {
+            assert_eq!(value(query, Some("u1")).as_deref(), Some("u1"), "{query}");
+        }
+        assert_eq!(value("user_id", None).as_deref(), Some(""));
+        assert_eq!(value("user+id=u1&user_id%3D=u&USER_ID=u", None), None);
+        assert_eq!(value("user_id=a+b", Some("a b")).as_deref(), Some("a b"));
+        assert_eq!(value("user_id=a+b", Some("a+b")).as_deref(), Some("a+b"));
+        assert_eq!(value("user_id=a+b", Some("***")).as_deref(), Some("a b"));
     }
 
     #[test]
