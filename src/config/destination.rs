@@ -86,7 +86,8 @@ pub(super) fn check(section: &Section<'_>, keys: &[SigningKey]) -> Option<Destin
     let example = "\"http://127.0.0.1:7000/rewards\"";
     let url = section.need("url", example, network::destination(format));
     let mut secrets = section.list("secret", secret::webhook_secret).unwrap_or_default();
-    let signing_keys = signing::sign(section, keys, &mut secrets);
+    let keys = signing::sign(section, keys, &mut secrets);
+    let own = |name: &String| signing::of_destination(&keys, name, format);
     if format == Format::Event && !section.has("secret") && !section.has("sign") {
         let remedy =
             "write secret = \"env:…\"; make one: echo \"whsec_$(openssl rand -base64 32)\"";
@@ -100,7 +101,7 @@ pub(super) fn check(section: &Section<'_>, keys: &[SigningKey]) -> Option<Destin
         reach: Reach::Private,
         macros: Arc::default(),
         secrets,
-        signing_keys,
+        signing_keys: name.as_ref().map(own).unwrap_or_default(),
         headers: headers(section),
         retry: retry(section),
         timeout: section.take_or("timeout", limits::DELIVERY_TIMEOUT, timeout),

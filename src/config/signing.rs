@@ -1,18 +1,20 @@
 //! The keys that sign deliveries: `sign` of a destination, and `[egress] signing_key`.
 //!
 //! A backend that verifies `v1` has to keep a shared secret. A key of the gateway (`v1a`, Ed25519)
-//! has a public half, which verifies and cannot sign.
+//! has a public half, which verifies and cannot sign. Each destination has keys of its own, made from
+//! those of the gateway: what is signed for one proves nothing to another.
 
 use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use ring::hkdf;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use zeroize::Zeroizing;
 
 use super::file::{Item, Read, Section, ValueError};
-use super::{secret, unit};
+use super::{Format, secret, unit};
 use crate::sender::Secret;
 
 /// Bytes of the private half.
@@ -34,15 +36,48 @@ pub(super) enum Version {
 
 const VERSIONS: &[(&str, Version)] = &[("v1", Version::V1), ("v1a", Version::V1a)];
 
-/// A key of the gateway. Only its public half is ever shown.
+/// A key of the gateway, or of one destination. Only its public half is ever shown.
 #[derive(Clone)]
-pub struct SigningKey(Arc<Ed25519KeyPair>);
+pub struct SigningKey(Arc<Seeded>);
+
+/// A pair of keys, and the seed from which those of destinations are made.
+struct Seeded {
+    pair: Ed25519KeyPair,
+    seed: Zeroizing<[u8; SEED_BYTES]>,
+}
+
+/// The salt of the keys of destinations: another one makes other keys of the same seed.
+const SALT: &[u8] = b"postern destination key 1";
+
+/// The length of a seed, as HKDF asks for it.
+struct SeedLength;
+
+impl hkdf::KeyType for SeedLength {
+    fn len(&self) -> usize {
+        SEED_BYTES
+    }
+}
 
 impl SigningKey {
     /// The key that `seed` makes; `None`: it does not have 32 bytes.
     #[must_use]
     pub fn from_seed(seed: &[u8]) -> Option<Self> {
-        Ed25519KeyPair::from_seed_unchecked(seed).ok().map(|pair| Self(Arc::new(pair)))
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).ok()?;
+        let seed = Zeroizing::new(<[u8; SEED_BYTES]>::try_from(seed).ok()?);
+        Some(Self(Arc::new(Seeded { pair, seed })))
+    }
+
+    /// The key of the destination `name` that wants events in `format`: HKDF-SHA256 (RFC 5869) of
+    /// the seed. A destination that changes its format has another key.
+    #[must_use]
+    pub fn of_destination(&self, name: &str, format: Format) -> Option<Self> {
+        // No format has a NUL in its word.
+        let info = [format.as_str().as_bytes(), b"\0", name.as_bytes()];
+        let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT);
+        let made = salt.extract(&*self.0.seed);
+        let mut seed = Zeroizing::new([0; SEED_BYTES]);
+        made.expand(&info, SeedLength).ok()?.fill(&mut *seed).ok()?;
+        Self::from_seed(&*seed)
     }
 
     /// The Ed25519 signature of `text`.
@@ -50,7 +85,7 @@ impl SigningKey {
     pub fn sign(&self, text: &[u8]) -> [u8; 64] {
         let mut bytes = [0; 64];
         // Ed25519 signatures have 64 bytes.
-        for (to, from) in bytes.iter_mut().zip(self.0.sign(text).as_ref()) {
+        for (to, from) in bytes.iter_mut().zip(self.0.pair.sign(text).as_ref()) {
             *to = *from;
         }
         bytes
@@ -59,7 +94,7 @@ impl SigningKey {
     /// Its public half.
     #[must_use]
     pub fn public_bytes(&self) -> &[u8] {
-        self.0.public_key().as_ref()
+        self.0.pair.public_key().as_ref()
     }
 
     /// Its public half as Standard Webhooks writes it, `whpk_…`.
@@ -97,6 +132,11 @@ pub(super) fn key(item: &Item<'_>) -> Read<SigningKey> {
         let what = "is not an Ed25519 key: 32 bytes, or 64 with its public half";
         ValueError::new(what, REMEDY)
     })
+}
+
+/// The keys of the destination `name`, made from `keys` of the gateway.
+pub(crate) fn of_destination(keys: &[SigningKey], name: &str, format: Format) -> Vec<SigningKey> {
+    keys.iter().filter_map(|key| key.of_destination(name, format)).collect()
 }
 
 /// The keys among `keys` that a destination's `sign` asks for. Takes its `secrets` away where it

@@ -410,7 +410,7 @@ impl Admin {
             Resource::Test(name) => self.test(name, who, &self.body(body).await?).await,
             Resource::Rejections => self.rejections(head).await,
             Resource::Senders => self.senders(),
-            Resource::SigningKey => self.signing_key(),
+            Resource::SigningKey => self.signing_key(head),
             Resource::Export => self.export(head).await,
             Resource::Verify if asked == Method::POST => self.begin_verify(),
             Resource::Verify => self.verify_progress(),

@@ -116,6 +116,48 @@ fn numbered(key: &str, company: &str, prefix: &str, number: &str) -> String {
     query(key, &pairs)
 }
 
+/// A manager sets its own address, and calls with a body that reads as an event: what it gets is
+/// signed, and no event to anybody who verifies events.
+#[test]
+fn a_body_of_a_managers_choice_is_no_event_elsewhere() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use ring::signature::{ED25519, UnparsedPublicKey};
+
+    let (game, partner) = (Backend::start(), Backend::start());
+    let seed = STANDARD.encode([1; 32]);
+    let text = CONFIG
+        .replace("[egress]", &format!("[egress]\nsigning_key = \"whsk_{seed}\""))
+        .replace(
+            "[manage.",
+            "[[destination]]\nname = \"game\"\nurl = \"http://GAME/\"\nsign = \"v1a\"\n[manage.",
+        )
+        .replace("GAME", &game.at.to_string());
+    let gateway = Gateway::start(&text);
+    let form =
+        serde_urlencoded::to_string([("notify_url", format!("http://{}/", partner.at))]).unwrap();
+    assert_eq!(set(gateway.at.admin, &of("42", "rp7", &now()), &form)["code"], 0);
+    let forged = r#"{"id":"evt_1","user":"attacker","amount":"1000000","effect":"grant"}"#;
+    let target = format!("POST /callback/t12?{}", numbered(KEY, "42", "rp7", "R-1"));
+    let answer =
+        send(gateway.at.callbacks, &target, &[("Content-Type", "application/json")], forged);
+    assert_eq!(answer.json()["code"], 0, "{}", answer.body);
+    let got = partner.await_count(1)[0].clone();
+    assert_eq!(got.body, forged.as_bytes());
+    let head = format!("{}.{}.", got.header("webhook-id"), got.header("webhook-timestamp"));
+    let signed = [head.as_bytes(), &got.body].concat();
+    let signature = got.header("webhook-signature").strip_prefix("v1a,").unwrap();
+    let signature = STANDARD.decode(signature).unwrap();
+    let verifies = |query: &str| {
+        let page = super::wire::get(gateway.at.admin, &format!("/admin/v1/signing-key{query}"));
+        let key = page.json()["public_keys"][0].as_str().unwrap().replace("whpk_", "");
+        let key = UnparsedPublicKey::new(&ED25519, STANDARD.decode(key).unwrap());
+        key.verify(&signed, &signature).is_ok()
+    };
+    assert!(verifies("?destination=address/42/rp7"));
+    assert!(!verifies("?destination=game") && !verifies(""));
+}
+
 #[test]
 fn addresses_are_shown_in_the_configured_order_and_callbacks_go_there() {
     let (gateway, backend) = (Gateway::start(CONFIG), Backend::start());

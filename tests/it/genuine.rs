@@ -253,11 +253,73 @@ fn a_delivery_without_a_body_is_signed_over_what_it_says() {
         // The signature of Standard Webhooks is beside it, over an empty body.
         assert!(got.header("webhook-signature").starts_with(&standard_v1(got, KEY)));
     }
-    let keys = get(gateway.at.admin, "/admin/v1/signing-key").json();
-    let published: Vec<&str> =
-        keys["public_keys"].as_array().unwrap().iter().map(|key| key.as_str().unwrap()).collect();
-    assert_eq!(published.len(), 2);
-    assert!(got[0].header("signature-input").contains(published[0]));
+    for got in &got {
+        let name = if got.line.contains("/grant/") { "game" } else { "old" };
+        let published = public_keys(&gateway, &format!("?destination={name}"));
+        assert_eq!(published.len(), 2);
+        for key in &published {
+            assert!(got.header("signature-input").contains(key), "{name}");
+        }
+        for key in public_keys(&gateway, "") {
+            assert!(!got.header("signature-input").contains(&key), "{name}");
+        }
+    }
+}
+
+/// The public keys of the gateway, or of the destination that the query names.
+fn public_keys(gateway: &Gateway, query: &str) -> Vec<String> {
+    let page = get(gateway.at.admin, &format!("/admin/v1/signing-key{query}")).json();
+    let keys = page["public_keys"].as_array().unwrap().clone();
+    keys.iter().map(|key| key.as_str().unwrap().to_owned()).collect()
+}
+
+/// The body of a forwarded callback is its caller's choice, and its destination may be a partner's.
+/// What is signed for it is worth nothing elsewhere, not even at the same place in another format.
+#[test]
+fn what_is_signed_for_one_destination_proves_nothing_to_another() {
+    let (game, partner) = (Backend::start(), Backend::start());
+    let egress = format!("[egress]\nsigning_key = \"{WHSK}\"\n[[destination]]");
+    let text = with(&[
+        ("game", to(&game, "/", "sign = \"v1a\"")),
+        ("other", to(&partner, "/event", "sign = \"v1a\"")),
+        ("partner", to(&partner, "/forward", "sign = \"v1a\"\nformat = \"forward\"")),
+    ]);
+    let gateway = Gateway::start(&text.replacen("[[destination]]", &egress, 1));
+    assert_eq!(get(gateway.at.callbacks, &taku("k1")).status, 200);
+    let key_of = |name: &str| public(&public_keys(&gateway, &format!("?destination={name}"))[0]);
+    let verifies = |got: &Got, name: &str| {
+        let signature = got.header("webhook-signature").strip_prefix("v1a,").unwrap();
+        key_of(name).verify(&standard_text(got), &STANDARD.decode(signature).unwrap()).is_ok()
+    };
+    let mut all = game.await_count(1);
+    all.extend(partner.await_count(2));
+    for got in &all {
+        let own = match &*got.line {
+            line if line.contains("/event") => "other",
+            line if line.contains("/forward") => "partner",
+            _ => "game",
+        };
+        for name in ["game", "other", "partner"] {
+            assert_eq!(verifies(got, name), name == own, "for {own}, at {name}");
+        }
+    }
+    let own = all.iter().find(|got| got.line.contains("/forward")).unwrap();
+    assert_eq!(verified(own), ["v1a"]);
+    let is_partners = |keys: Vec<String>| own.header("signature-input").contains(&keys[0]);
+    assert!(is_partners(public_keys(&gateway, "?destination=partner")));
+    assert!(!is_partners(public_keys(&gateway, "?destination=other")));
+
+    // In another format the destination has another key; under its name and format the same again.
+    let before =
+        ["game", "partner"].map(|name| public_keys(&gateway, &format!("?destination={name}")));
+    let after = Gateway::start(
+        &text.replacen("[[destination]]", &egress, 1).replace("\nformat = \"forward\"", ""),
+    );
+    assert_eq!(public_keys(&after, "?destination=game"), before[0]);
+    assert_ne!(public_keys(&after, "?destination=partner"), before[1]);
+    let absent = get(gateway.at.admin, "/admin/v1/signing-key?destination=absent");
+    assert_eq!(absent.status, 404, "{}", absent.body);
+    assert_eq!(get(gateway.at.admin, "/admin/v1/signing-key?name=game").status, 400);
 }
 
 #[test]
@@ -269,10 +331,10 @@ fn a_backend_verifies_with_the_public_key_alone() {
     let gateway = Gateway::start(&text);
     assert_eq!(get(gateway.at.callbacks, &taku("k1")).status, 200);
     let got = &backend.await_count(1)[0];
-    let key = get(gateway.at.admin, "/admin/v1/signing-key").json()["public_keys"][0].clone();
+    let key = public_keys(&gateway, "?destination=game")[0].clone();
     let signature = got.header("webhook-signature").strip_prefix("v1a,").unwrap().to_owned();
     let signature = STANDARD.decode(signature).unwrap();
-    let public = public(key.as_str().unwrap());
+    let public = public(&key);
     public.verify(&standard_text(got), &signature).unwrap();
     let altered = Got { body: got.json().to_string().replace("k1", "k2").into(), ..got.clone() };
     assert!(public.verify(&standard_text(&altered), &signature).is_err());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::document::Address;
-use crate::config::{Destination, Format, Origin, Reach, Source};
+use crate::config::{Destination, Format, Origin, Reach, Source, of_destination};
 use crate::plan::{RouteKey, Routes, Routing};
 use crate::registry::StoredDocument;
 use crate::registry::merge::{Merged, plain};
@@ -19,13 +19,13 @@ fn name_of(key: &str) -> String {
 pub(crate) fn add(merged: &mut Merged, addresses: &BTreeMap<String, StoredDocument<Address>>) {
     for (key, kept) in addresses {
         let Some(url) = &kept.value.notify_url else { continue };
-        let egress = &merged.config.egress;
+        let (egress, name) = (&merged.config.egress, name_of(key));
         let destination = Destination {
             origin: Origin::CallbackAddress,
             reach: Reach::Public(egress.allow.clone()),
             format: Format::Forward,
-            signing_keys: egress.signing_keys.clone(),
-            ..plain(&name_of(key), url)
+            signing_keys: of_destination(&egress.signing_keys, &name, Format::Forward),
+            ..plain(&name, url)
         };
         merged.config.destinations.insert(destination.name.clone(), Arc::new(destination));
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::document::Push;
 use super::grant::PushGrant;
-use crate::config::{Destination, Format, Mode, Notation, Origin, Shown};
+use crate::config::{Destination, Format, Mode, Notation, Origin, Shown, of_destination};
 use crate::plan::{MessageRoutes, Routes, Routing};
 use crate::registry::StoredDocument;
 use crate::registry::merge::Merged;
@@ -157,7 +157,10 @@ impl Routed {
         if let (None, Some(url)) = (barrier, url) {
             let notation = if set.text_mode == 2 { Notation::Xml } else { Notation::Json };
             let format = Format::Message(notation);
-            self.destinations.push(Destination { url, format, ..made(base, container_name(app)) });
+            let name = container_name(app);
+            let signing_keys = of_destination(&base.signing_keys, &name, format);
+            let container = Destination { url, format, signing_keys, ..made(base, name) };
+            self.destinations.push(container);
         }
     }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::SENDER;
 use super::document::{Rule, RuleStatus};
-use crate::config::{Destination, Format, Keep, Origin, Reach, Shown, Source, Superseded};
+use crate::config::{
+    Destination, Format, Keep, Origin, Reach, Shown, Source, Superseded, of_destination,
+};
 use crate::registry::StoredDocument;
 use crate::registry::merge::{Compiled, Merged, known, plain};
 use crate::sender::{LiveSecret, Recipe, Secret, Terms};
@@ -56,7 +58,7 @@ fn destination(merged: &Merged, name: &str, url: &str, macros: Arc<[String]>) ->
         reach: Reach::Public(egress.allow.clone()),
         format: Format::Macros,
         macros,
-        signing_keys: egress.signing_keys.clone(),
+        signing_keys: of_destination(&egress.signing_keys, name, Format::Macros),
         ..plain(name, url)
     }
 }
