@@ -65,6 +65,8 @@ const OWN_HEADERS: &[&str] = &[
     "webhook-signature",
     "signature",
     "signature-input",
+    "postern-signature",
+    "postern-signature-input",
 ];
 
 #[derive(Clone, Copy, Debug)]

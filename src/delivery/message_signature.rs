@@ -23,6 +23,30 @@ use super::signature::{Attempt, ID, Keys, TIMESTAMP, hmac};
 pub(super) const INPUT: HeaderName = HeaderName::from_static("signature-input");
 pub(super) const SIGNATURE: HeaderName = HeaderName::from_static("signature");
 
+/// The headers of a signature.
+#[derive(Clone, Debug)]
+struct Fields {
+    input: HeaderName,
+    signature: HeaderName,
+}
+
+/// Where a signature of the gateway is in a request whose sender signs in the headers of the RFC
+/// itself. Two signers cannot share them: what a sender writes there need not be a list.
+const BESIDE: Fields = Fields {
+    input: HeaderName::from_static("postern-signature-input"),
+    signature: HeaderName::from_static("postern-signature"),
+};
+
+impl Fields {
+    /// The headers in which the gateway signs a request with these `headers` of its sender.
+    fn free_in(headers: &HeaderMap) -> Self {
+        match headers.contains_key(INPUT) || headers.contains_key(SIGNATURE) {
+            true => BESIDE,
+            false => Self { input: INPUT, signature: SIGNATURE },
+        }
+    }
+}
+
 /// A signature algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Algorithm {
@@ -55,12 +79,13 @@ type Components<'m> = [(&'static str, &'m str)];
 
 /// Signs method, URL, id and time of a request whose `headers` have id and time already. The label
 /// of each signature is that of the Standard Webhooks signature with the same key: `v1`, `v1a`; the
-/// second of a kind is `v1-2`.
+/// second of a kind is `v1-2`. Signatures of the sender in `headers` stay, and these go beside them.
 pub(super) fn put(headers: &mut HeaderMap, signed: Signed<'_>, keys: Keys<'_>) {
     let Signed { method, to, attempt, destination } = signed;
     if keys.secrets.is_empty() && keys.pairs.is_empty() {
         return;
     }
+    let fields = Fields::free_in(headers);
     let (authority, query) = (authority(to), format!("?{}", to.query().unwrap_or_default()));
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let (Some(id), Some(stamp)) = (text(&ID), text(&TIMESTAMP)) else { return };
@@ -90,7 +115,7 @@ pub(super) fn put(headers: &mut HeaderMap, signed: Signed<'_>, keys: Keys<'_>) {
         let params = params(&components, created, &pair.public_text(), Algorithm::Ed25519);
         add(&label("v1a", at), &params, &pair.sign(base(&components, &params).as_bytes()));
     }
-    for (name, text) in [(INPUT, inputs), (SIGNATURE, signatures)] {
+    for (name, text) in [(fields.input, inputs), (fields.signature, signatures)] {
         if let Ok(value) = HeaderValue::try_from(text) {
             headers.insert(name, value);
         }
@@ -237,6 +262,38 @@ mod tests {
         }
         let public = UnparsedPublicKey::new(&ED25519, pair.public_bytes());
         public.verify(format!("{text}{own}").as_bytes(), &signed("v1a=")).unwrap();
+    }
+
+    #[test]
+    fn a_sender_that_signs_in_the_same_headers_is_no_reason_not_to_sign() {
+        let attempt = Attempt { event: EventId::from_bytes([7; 16]), at_ms: 1_700_000_000_999 };
+        let secrets = [Secret::new([1; 32])];
+        let keys = Keys { secrets: &secrets, pairs: &[] };
+        let to = Uri::from_static("http://a/x?user=evil");
+        let signed = Signed { method: &Method::POST, to: &to, attempt, destination: "a" };
+        let sign = |own: &[(HeaderName, &'static str)]| {
+            let own = own.iter().map(|(name, text)| (name.clone(), HeaderValue::from_static(text)));
+            let mut headers = HeaderMap::from_iter(own);
+            super::super::signature::put(&mut headers, attempt, keys, b"{}");
+            put(&mut headers, signed, keys);
+            headers
+        };
+        let plain = sign(&[]);
+        for own in [
+            vec![(SIGNATURE, "9f86d081")],
+            vec![(INPUT, "sig1=()")],
+            vec![(SIGNATURE, "sig1=:AA==:"), (INPUT, "sig1=()")],
+            vec![(SIGNATURE, "x"), (BESIDE.signature, "v1=:AA==:"), (BESIDE.input, "v1=()")],
+        ] {
+            let headers = sign(&own);
+            for (name, text) in own.iter().filter(|(name, _)| [INPUT, SIGNATURE].contains(name)) {
+                assert_eq!(headers[name], *text, "the sender's own stays");
+            }
+            assert_eq!(headers[BESIDE.input], plain[INPUT]);
+            assert_eq!(headers[BESIDE.signature], plain[SIGNATURE]);
+            assert_eq!(headers.get_all(BESIDE.signature).iter().count(), 1);
+        }
+        assert!(!plain.contains_key(BESIDE.signature) && !plain.contains_key(BESIDE.input));
     }
 
     #[test]

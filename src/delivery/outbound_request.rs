@@ -101,16 +101,15 @@ impl PayloadFormat {
     }
 
     /// Signs `outbound`. Headers of the callback with these names are overwritten, unless its sender
-    /// signs in them: then a forwarded request keeps what it was verified by.
+    /// signs in them: then a forwarded request keeps what it was verified by. Method and URL are
+    /// signed in any case: what the sender signs need not cover them.
     fn sign(&self, outbound: &mut OutboundRequest, destination: &Destination, attempt: Attempt) {
         let keys = Keys::of(destination);
         let OutboundRequest { method, to, headers, body } = outbound;
         if !headers.contains_key(signature::SIGNATURE) {
             signature::put(headers, attempt, keys, body);
         }
-        let is_own = headers.contains_key(message_signature::SIGNATURE)
-            || headers.contains_key(message_signature::INPUT);
-        if self.has_content_in_url() && !is_own {
+        if self.has_content_in_url() {
             message_signature::put(
                 headers,
                 message_signature::Signed { method, to, attempt, destination: &destination.name },

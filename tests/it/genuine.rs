@@ -178,6 +178,11 @@ fn public(whpk: &str) -> UnparsedPublicKey<Vec<u8>> {
 /// Verifies the message signatures of a request as a backend would, from what it got alone; returns
 /// the labels of those that verify. It shares no code with what made them.
 fn verified(got: &Got) -> Vec<String> {
+    verified_in(got, "signature")
+}
+
+/// The same, where the signature is in `field`.
+fn verified_in(got: &Got, field: &str) -> Vec<String> {
     let mut line = got.line.split(' ');
     let (method, target) = (line.next().unwrap(), line.next().unwrap());
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -189,7 +194,7 @@ fn verified(got: &Got) -> Vec<String> {
         field => got.header(field).to_owned(),
     };
     let mut labels = Vec::new();
-    for input in got.header("signature-input").split(", ") {
+    for input in got.header(&format!("{field}-input")).split(", ") {
         let (label, params) = input.split_once('=').unwrap();
         let inner = params.strip_prefix('(').unwrap().split_once(')').unwrap().0;
         let covered: Vec<&str> = inner.split(' ').map(|name| name.trim_matches('"')).collect();
@@ -201,8 +206,7 @@ fn verified(got: &Got) -> Vec<String> {
         let lines = covered.iter().map(|name| format!("\"{name}\": {}\n", value_of(name)));
         let base = lines.collect::<String>() + &format!("\"@signature-params\": {params}");
         let start = format!("{label}=:");
-        let signature =
-            got.header("signature").split(", ").find_map(|one| one.strip_prefix(&start));
+        let signature = got.header(field).split(", ").find_map(|one| one.strip_prefix(&start));
         let signature = STANDARD.decode(signature.unwrap().strip_suffix(':').unwrap()).unwrap();
         let text =
             |name: &str| params.split(&format!("{name}=\"")).nth(1).unwrap().split('"').next();
@@ -320,6 +324,36 @@ fn what_is_signed_for_one_destination_proves_nothing_to_another() {
     let absent = get(gateway.at.admin, "/admin/v1/signing-key?destination=absent");
     assert_eq!(absent.status, 404, "{}", absent.body);
     assert_eq!(get(gateway.at.admin, "/admin/v1/signing-key?name=game").status, 400);
+}
+
+/// The file of this sender reads the header `Signature`, and nothing signs its query.
+#[test]
+fn a_forwarded_url_is_signed_whatever_its_sender_signs_in() {
+    let backend = Backend::start();
+    let rest = format!("format = \"forward\"\nsecret = \"{}\"", whsec(KEY));
+    let text = with(&[("game", to(&backend, "/old", &rest))]);
+    let text = text
+        .replace("\"taku\"", "\"adgem-v3\"")
+        .replace("0123456789abcdefghijklmnopqrstuv", "adgem-key");
+    let gateway = Gateway::start(&text);
+    let body = r#"{"data":{"player_id":"u1","amount":5,"transaction_id":"s1"}}"#;
+    let own = const_hex::encode(hmac(b"adgem-key", body.as_bytes()));
+    let fields = [
+        ("Content-Type", "application/json"),
+        ("Signature", &*own),
+        ("Signature-Input", "evil=(\"@method\")"),
+        ("Postern-Signature", "v1=:AAAA:"),
+        ("Postern-Signature-Input", "v1=(\"@method\")"),
+    ];
+    let line = "POST /callback/level-end?user=evil&x=1";
+    assert_eq!(send(gateway.at.callbacks, line, &fields, body).status, 200);
+    let got = &backend.await_count(1)[0];
+    assert_eq!(got.line, "POST /old?user=evil&x=1 HTTP/1.1");
+    assert_eq!((got.header("signature"), got.find("signature-input")), (&*own, None));
+    assert_eq!(got.header("webhook-signature"), standard_v1(got, KEY));
+    assert_eq!(verified_in(got, "postern-signature"), ["v1"]);
+    let altered = Got { line: got.line.replace("evil", "u1"), ..got.clone() };
+    assert!(verified_in(&altered, "postern-signature").is_empty());
 }
 
 #[test]
