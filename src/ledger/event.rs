@@ -56,7 +56,8 @@ pub struct Event<'e> {
     /// The unit of the amount, where the sender counts in parts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount_unit: Option<Cow<'e, str>>,
-    /// Roles that are percent-encoded as a whole, because they are not UTF-8.
+    /// Roles that are percent-encoded as a whole, because they are not UTF-8; `params` if one or
+    /// several parameters are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub escaped: Vec<Cow<'e, str>>,
     /// Whether an operator released it from quarantine.
@@ -282,11 +283,14 @@ pub(super) mod tests {
             // Bytes that are not UTF-8 are shown in their escapes.
             let shown = if user == "%ff" { String::from("%FF") } else { plain(user) };
             assert_eq!(read.user.as_deref(), Some(&*shown));
+            assert!(read.resolved.get().contains(&serde_json::to_string(&shown).unwrap()));
             assert_eq!(read.unresolved, ["more"]);
             assert_eq!(read.received_at, "2023-11-14T22:13:20.123Z");
             let params: serde_json::Value = serde_json::from_str(read.params.get()).unwrap();
             assert_eq!(params["sign"], "***");
-            assert_eq!(params["odd\""], plain(user));
+            assert_eq!(params["odd\""], shown);
+            let escaped: &[&str] = if user == "%ff" { &["user", "params"] } else { &[] };
+            assert_eq!(read.escaped, escaped);
         }
     }
 

@@ -277,6 +277,35 @@ fn public_keys(gateway: &Gateway, query: &str) -> Vec<String> {
     keys.iter().map(|key| key.as_str().unwrap().to_owned()).collect()
 }
 
+/// Two users whose ids are not UTF-8 are two users, in every place where an event shows them.
+#[test]
+fn ids_that_are_not_utf_8_stay_apart() {
+    let backend = Backend::start();
+    let url = "/?u={user}&p={user_id}&q=[who]";
+    let text = with(&[("game", to(&backend, url, "format = \"template\""))]);
+    let text = text.replace("destinations =", "template = \"who={user_id}\"\ndestinations =");
+    let gateway = Gateway::start(&text);
+    let users = ["%BD%F0", "%bd%f1", "%25BD%25F0", "%EF%BF%BD"];
+    let mut lines = Vec::new();
+    for (at, user) in users.iter().enumerate() {
+        let target = taku_for(user, &format!("u{at}"), "10");
+        assert_eq!(get(gateway.at.callbacks, &target).status, 200);
+        lines.push(backend.await_count(at + 1)[at].line.clone());
+    }
+    assert!(lines[0].starts_with("GET /?u=%25BD%25F0&p=%25BD%25F0&q=%25BD%25F0"), "{lines:?}");
+    assert!(lines[1].starts_with("GET /?u=%25BD%25F1&p=%25BD%25F1&q=%25BD%25F1"), "{lines:?}");
+    let events = get(gateway.at.admin, "/admin/v1/events").json()["events"].clone();
+    let shown = |at: usize| {
+        let event = &events[users.len() - 1 - at];
+        (event["user"].clone(), event["params"]["user_id"].clone(), event["escaped"].clone())
+    };
+    let odd = |text: &str| (json!(text), json!(text), json!(["user", "params"]));
+    assert_eq!((shown(0), shown(1)), (odd("%BD%F0"), odd("%BD%F1")));
+    // What is spelled so is another user: nothing of it is escaped.
+    assert_eq!(shown(2), (json!("%BD%F0"), json!("%BD%F0"), Value::Null));
+    assert_eq!(shown(3), (json!("\u{fffd}"), json!("\u{fffd}"), Value::Null));
+}
+
 /// The body of a forwarded callback is its caller's choice, and its destination may be a partner's.
 /// What is signed for it is worth nothing elsewhere, not even at the same place in another format.
 #[test]

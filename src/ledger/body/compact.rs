@@ -4,7 +4,7 @@
 //! body     2 · flags · id (16) · time of receipt (8), if the id has another one · method
 //!          length of the target · length of the request's body · text: target, then body
 //!          source · sender · roles (a bit for each) · roles that are covered · codes
-//!          roles that are escaped, if any · a part for each role · kind · unresolved names, if any
+//!          roles that are escaped, and whether parameters are, if any · a part for each role · kind · unresolved names, if any
 //!          names re-cut, if any · template, if any · form of the parameters · headers
 //!          reply, if it is kept
 //! part     length << 1 | 1 · position in the text, or length << 1 · the text itself
@@ -20,7 +20,9 @@ use super::facts::{Facts, Texts};
 use super::{COMPACT, EventBody, LENGTH_BYTES, RawRequest, put_method, put_reply, take_method};
 use crate::ledger::codec::{DecodeError, Put, Take, share};
 use crate::ledger::{EventId, Incoming, Release};
-use crate::sender::{AmountUnit, Answer, Effect, Fact, Request, Resolved, Role, StoredParams};
+use crate::sender::{
+    AmountUnit, Answer, Effect, Fact, ParamTexts, Request, Resolved, Role, StoredParams,
+};
 
 const RELEASED: u8 = 1;
 const TEST: u8 = 2;
@@ -38,6 +40,8 @@ const FLAGS_AT: usize = 1;
 const EFFECT_MASK: u8 = 3;
 const UNIT_SHIFT: u32 = 2;
 const UNIT_MASK: u8 = 3;
+/// Parameters are escaped, in the byte of the escaped roles. Older versions pass over it.
+const PARAMS: u8 = 128;
 const KIND_COVERED: u8 = 16;
 const TEST_COVERED: u8 = 32;
 
@@ -124,7 +128,7 @@ fn flags(event: &Incoming<'_>, reply: Option<&Answer>) -> u8 {
         (APART, event.received_ms != event.id.ms()),
         (UNRESOLVED, !resolved.unresolved().is_empty()),
         (RECUT, !resolved.recut().is_empty()),
-        (ESCAPED, !resolved.escaped().is_empty()),
+        (ESCAPED, escaped(resolved) != 0),
         (TEMPLATE, resolved.has_template()),
     ];
     flags.into_iter().fold(0, |all, (flag, is_set)| if is_set { all | flag } else { all })
@@ -165,8 +169,8 @@ fn put_roles(to: &mut Vec<u8>, resolved: &Resolved, text: Text<'_>) {
     let unit = unit.map_or(0, |at| at as u8 + 1) << UNIT_SHIFT;
     let effect = Effect::ALL.iter().position(|effect| *effect == resolved.effect());
     to.push(facts.fold(effect.unwrap_or_default() as u8 | unit, |codes, fact| codes | fact));
-    if !resolved.escaped().is_empty() {
-        to.push(bits(resolved.escaped()));
+    if escaped(resolved) != 0 {
+        to.push(escaped(resolved));
     }
     for role in Role::ALL {
         let Some(value) = resolved.role(role) else { continue };
@@ -177,6 +181,15 @@ fn put_roles(to: &mut Vec<u8>, resolved: &Resolved, text: Text<'_>) {
             None => to.extend_from_slice(value.as_bytes()),
         }
     }
+}
+
+/// Roles, and the parameters, that are percent-encoded.
+fn escaped(resolved: &Resolved) -> u8 {
+    let params = match resolved.param_texts() {
+        ParamTexts::Plain => 0,
+        ParamTexts::Escaped => PARAMS,
+    };
+    resolved.escaped().iter().fold(params, |bits, role| bits | bit(*role))
 }
 
 fn bit(role: Role) -> u8 {
@@ -276,7 +289,7 @@ fn take_facts<'b>(from: &mut Take<'b>, head: &Head<'b>) -> Result<Facts<'b>, Dec
         unresolved,
         authenticated,
         recut,
-        escaped: names(escaped),
+        escaped: escaped_names(escaped),
         unit: unit.checked_sub(1).and_then(|at| AmountUnit::ALL.get(at).copied()),
         kind,
         effect: effect.ok_or(DecodeError)?,
@@ -287,6 +300,12 @@ fn take_facts<'b>(from: &mut Take<'b>, head: &Head<'b>) -> Result<Facts<'b>, Dec
 
 fn names(bits: u8) -> Texts<'static> {
     Role::ALL.into_iter().filter(|role| bits & bit(*role) != 0).map(Role::as_str).collect()
+}
+
+fn escaped_names(bits: u8) -> Texts<'static> {
+    let mut names = names(bits);
+    names.extend((bits & PARAMS != 0).then_some("params"));
+    names
 }
 
 fn take_texts<'b>(from: &mut Take<'b>, flag: u8) -> Result<Texts<'b>, DecodeError> {

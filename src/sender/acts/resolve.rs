@@ -139,6 +139,7 @@ impl<'a> Callback<'a> {
         let template = texts.put(|out| this.put_template(event_id, &mut unresolved, out));
         let mut keys = Keys::default();
         this.put_keys(identity, facts, &mut keys)?;
+        let (params, texts_of_params) = this.params_form();
         let test = this.holds(&this.recipe.flag);
         let effect = this.effect(roles[Role::User as usize].is_some(), test);
         let resolved = Resolved {
@@ -154,7 +155,8 @@ impl<'a> Callback<'a> {
             unit: this.role_layers().find_map(|roles| roles.amount_unit),
             escaped,
             recut: coverage.recut.clone(),
-            params: this.params_form(),
+            params,
+            texts_of_params,
             template,
             keys,
             content,
@@ -528,7 +530,7 @@ impl<'a> Callback<'a> {
                     }
                 }
             }
-            put_json_text(object.name(name.as_bytes()), &out);
+            put_json_text(object.name(name.as_bytes()), encoding::shown(&out).as_bytes());
         }
         object.end();
     }
@@ -537,7 +539,7 @@ impl<'a> Callback<'a> {
     #[must_use]
     pub fn says(&self, role: Role) -> Option<String> {
         let value = self.role(role).ok()??;
-        Some(String::from_utf8_lossy(&value).into_owned())
+        Some(encoding::shown(&value).into_owned())
     }
 }
 

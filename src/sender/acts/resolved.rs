@@ -199,11 +199,22 @@ pub struct Resolved {
     pub(in crate::sender) escaped: SmallVec<[Role; 1]>,
     pub(in crate::sender) recut: Vec<String>,
     pub(in crate::sender) params: ParamsForm,
+    pub(in crate::sender) texts_of_params: ParamTexts,
     pub(in crate::sender) template: Span,
     pub(in crate::sender) keys: Keys,
     pub(in crate::sender) content: u64,
     pub(in crate::sender) misfits: Vec<String>,
     pub(in crate::sender) secret: Option<usize>,
+}
+
+/// How the texts of a callback's parameters are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ParamTexts {
+    /// As they were decoded.
+    #[default]
+    Plain,
+    /// One or several are percent-encoded as a whole, because they are not UTF-8.
+    Escaped,
 }
 
 /// Texts of a callback that is resolved, joined: one buffer in place of a dozen.
@@ -371,6 +382,12 @@ impl Resolved {
     #[must_use]
     pub fn escaped(&self) -> &[Role] {
         &self.escaped
+    }
+
+    /// How the texts of its parameters are shown.
+    #[must_use]
+    pub fn param_texts(&self) -> ParamTexts {
+        self.texts_of_params
     }
 
     /// Whether it is a real callback that the sender marks as a test.

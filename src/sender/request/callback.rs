@@ -14,7 +14,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::body;
-use super::encoding::Plus;
+use super::encoding::{self, Plus};
 use super::json;
 use super::names::Slot;
 use super::parameters::{ParameterError, Parameters, Place};
@@ -481,7 +481,8 @@ impl<'a> Callback<'a> {
         &self.request
     }
 
-    /// The decoded value of the parameter `name` (its name on the wire), if it came.
+    /// The decoded value of the parameter `name` (its name on the wire), if it came; what is not
+    /// UTF-8, percent-encoded.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<String> {
         let (parameters, buffers) = self.side(Scope::Message);
@@ -489,7 +490,7 @@ impl<'a> Callback<'a> {
         let value =
             super::parameters::Value { place: parameter.place, raw: Cow::Borrowed(parameter.raw) };
         let text = value.text(self.plus()).ok()??;
-        Some(String::from_utf8_lossy(&text).into_owned())
+        Some(encoding::shown(&text).into_owned())
     }
 }
 

@@ -123,6 +123,23 @@ pub fn path_segment(value: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// `text` as it is shown: what is not UTF-8 is percent-encoded as a whole. A replacement character
+/// in place of odd bytes would make one text of two identifiers.
+#[inline]
+pub(in crate::sender) fn shown(text: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(text) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(escaped(text)),
+    }
+}
+
+#[cold]
+fn escaped(text: &[u8]) -> String {
+    let mut bytes = Vec::with_capacity(3 * text.len());
+    percent(text, &mut bytes);
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
 /// Encodes all bytes but those for which `stays` holds.
 pub(in crate::sender) fn percent_where(
     bytes: &[u8],

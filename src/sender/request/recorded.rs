@@ -151,7 +151,7 @@ pub fn recorded_value<'r>(
     // The value is a part of the request, not of what was read here.
     let value = parameters.value_at(index, query)?;
     let kept = encoding::unpercented(value, Plus::Kept);
-    Some(match recorded.is_some_and(|text| *kept == *text.as_bytes()) {
+    Some(match recorded.is_some_and(|text| encoding::shown(&kept) == text) {
         true => kept,
         false => encoding::unpercented(value, Plus::Space),
     })
@@ -237,6 +237,15 @@ mod tests {
         assert_eq!(value("user+id=u1&user_id%3D=u&USER_ID=u", None), None);
         assert_eq!(value("user_id=a+b", Some("a b")).as_deref(), Some("a b"));
         assert_eq!(value("user_id=a+b", Some("a+b")).as_deref(), Some("a+b"));
+        let escaped = |recorded| {
+            let target = b"/a?user_id=%BD%F0+";
+            let headers = HeaderMap::new();
+            let request =
+                Request { method: &Method::GET, target, base: "", headers: &headers, body: b"" };
+            recorded_value(&request, "user_id", Some(recorded)).unwrap().into_owned()
+        };
+        assert_eq!(escaped("%BD%F0%2B"), b"\xbd\xf0+");
+        assert_eq!(escaped("%BD%F0%20"), b"\xbd\xf0 ");
         assert_eq!(value("user_id=a+b", Some("***")).as_deref(), Some("a b"));
     }
 

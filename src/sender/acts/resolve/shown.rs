@@ -7,12 +7,13 @@ use serde_json::value::RawValue;
 use crate::sender::acts::evaluate::Context;
 use crate::sender::acts::json_object::{JsonObject, put_json_text};
 use crate::sender::acts::params_form::{BodySection, MASK, ParamsForm};
+use crate::sender::acts::resolved::ParamTexts;
 use crate::sender::crypto::digest;
 use crate::sender::language::bound::{Input, Scope};
 use crate::sender::language::definition::Reads;
 use crate::sender::language::recipe::Also;
 use crate::sender::request::callback::Callback;
-use crate::sender::request::encoding::Plus;
+use crate::sender::request::encoding::{self, Plus};
 use crate::sender::request::names::Slot;
 use crate::sender::request::parameters::{Buffers, Parameter, Parameters, Place, Repeats, Value};
 
@@ -48,9 +49,11 @@ impl Callback<'_> {
         String::from_utf8(out).unwrap()
     }
 
-    pub(super) fn put_params(&self, out: &mut Vec<u8>, unknown: UnknownNames) {
+    /// Writes the parameters as an object, and returns how their texts are shown.
+    pub(super) fn put_params(&self, out: &mut Vec<u8>, unknown: UnknownNames) -> ParamTexts {
         let (parameters, buffers) = self.side(Scope::Message);
         let plus = self.plus();
+        let mut texts = ParamTexts::Plain;
         let mut object = JsonObject::begin(out);
         for (index, (slot, parameter)) in parameters.iter_known(buffers).enumerate() {
             if self.is_shadowed(parameters, buffers, index, &parameter) {
@@ -58,10 +61,14 @@ impl Callback<'_> {
             }
             let out = match slot {
                 Some(slot) => object.member(self.recipe.names.member(slot)),
-                None => object.name(parameter.name),
+                None => object.name(encoding::shown(parameter.name).as_bytes()),
             };
             let text = self.shown_text(parameters, &parameter, plus);
-            if self.hides(slot, &text, unknown) {
+            let is_hidden = self.hides(slot, &text, unknown);
+            if is_odd(parameter.name) || (!is_hidden && is_odd(&text)) {
+                texts = ParamTexts::Escaped;
+            }
+            if is_hidden {
                 put_json_text(out, MASK.as_bytes());
             } else if parameter.place == Place::Json {
                 let json = self.without_inner_secrets(slot, parameter.raw);
@@ -69,21 +76,26 @@ impl Callback<'_> {
             } else if slot.is_none() && parameters.repeats == Repeats::Some {
                 self.put_repeated(&parameter, plus, out);
             } else {
-                put_json_text(out, &text);
+                put_json_text(out, encoding::shown(&text).as_bytes());
             }
         }
         object.end();
+        texts
     }
 
     /// The parameters as [`Self::put_params`] shows them, as what is to be done with those of the
-    /// request.
-    pub(super) fn params_form(&self) -> ParamsForm {
+    /// request, and how their texts are shown. A text that is not UTF-8 is an edit: what older
+    /// versions stored without one keeps its meaning.
+    pub(super) fn params_form(&self) -> (ParamsForm, ParamTexts) {
         let (parameters, buffers) = self.side(Scope::Message);
         let of_body = parameters.iter(buffers).map(|one| one.place);
         let body = match of_body.into_iter().find(|place| *place != Place::Query) {
             _ if self.opened.is_some() => return self.literal_params(),
             _ if parameters.repeats == Repeats::Some => return self.literal_params(),
             _ if self.is_body_rewritten() => return self.literal_params(),
+            _ if parameters.iter(buffers).any(|one| is_odd(one.name)) => {
+                return self.literal_params();
+            }
             Some(Place::Xml) => return self.literal_params(),
             Some(Place::Json) => BodySection::Json,
             Some(Place::Form) => BodySection::Form,
@@ -92,6 +104,7 @@ impl Callback<'_> {
         let plus = self.plus();
         let query = self.recipe.sender.reads.contains(&Reads::Query).then_some(self.query);
         let mut form = ParamsForm::of(query, body, plus);
+        let mut texts = ParamTexts::Plain;
         for (index, (slot, parameter)) in parameters.iter_known(buffers).enumerate() {
             if self.is_shadowed(parameters, buffers, index, &parameter) {
                 form.omit(index);
@@ -100,13 +113,18 @@ impl Callback<'_> {
             let text = self.shown_text(parameters, &parameter, plus);
             if self.hides(slot, &text, UnknownNames::Shown) {
                 form.mask(index);
+            } else if is_odd(&text) {
+                texts = ParamTexts::Escaped;
+                let mut json = Vec::new();
+                put_json_text(&mut json, encoding::shown(&text).as_bytes());
+                form.replace(index, &json);
             } else if parameter.place == Place::Json
                 && let Cow::Owned(json) = self.without_inner_secrets(slot, parameter.raw)
             {
                 form.replace(index, str::from_utf8(&json).unwrap_or("null").as_bytes());
             }
         }
-        form
+        (form, texts)
     }
 
     /// Whether the body is read in another form than it was received in.
@@ -116,10 +134,10 @@ impl Callback<'_> {
 
     /// The parameters of a message that the request does not show as it is.
     #[cold]
-    fn literal_params(&self) -> ParamsForm {
+    fn literal_params(&self) -> (ParamsForm, ParamTexts) {
         let mut out = Vec::new();
-        self.put_params(&mut out, UnknownNames::Shown);
-        ParamsForm::literal(&out)
+        let texts = self.put_params(&mut out, UnknownNames::Shown);
+        (ParamsForm::literal(&out), texts)
     }
 
     /// Whether an earlier parameter has the same name. Each place has a name once; of two places
@@ -163,11 +181,11 @@ impl Callback<'_> {
             .filter(|other| other.name == parameter.name && other.place == parameter.place);
         let texts: Vec<_> = same.map(|other| self.shown_text(parameters, &other, plus)).collect();
         if let [text] = texts.as_slice() {
-            return put_json_text(out, text);
+            return put_json_text(out, encoding::shown(text).as_bytes());
         }
         for (at, text) in texts.iter().enumerate() {
             out.push(if at == 0 { b'[' } else { b',' });
-            put_json_text(out, text);
+            put_json_text(out, encoding::shown(text).as_bytes());
         }
         out.push(b']');
     }
@@ -244,6 +262,12 @@ impl Callback<'_> {
             None => Cow::Borrowed(raw),
         }
     }
+}
+
+/// Whether `text` is not UTF-8, and so is shown percent-encoded.
+#[inline]
+fn is_odd(text: &[u8]) -> bool {
+    std::str::from_utf8(text).is_err()
 }
 
 /// `text` with `other` in every place of `part`.
