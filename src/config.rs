@@ -81,6 +81,7 @@ pub use secret_path::{concealed, digest_of, is_secret_path, without_name};
 pub use shown::{MASK, is_same_server, mask_destination, mask_source, unmask};
 pub use signing::SigningKey;
 pub(crate) use signing::of_destination;
+pub use template::{EventNature, UrlFacts, Withheld};
 pub use unit::{parse_duration, show, show_size};
 
 /// A configuration that can be used, with what was remarked upon and read.

@@ -46,7 +46,9 @@ pub use crypto::key_set::{
 };
 pub use crypto::secret::Secret;
 pub use language::catalog::Catalog;
-pub use language::definition::{Basis, Precedence, Sender, SenderRetries, SenderRouting};
+pub use language::definition::{
+    Basis, Precedence, Sender, SenderEffects, SenderRetries, SenderRouting,
+};
 pub use language::definition_error::DefinitionError;
 pub use language::event_condition::{EventCondition, Operand};
 pub use language::recipe::{LiveSecret, MaxAge, Recipe, Replay, Terms, UnusableValue, Weak};

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::client::runtime;
 use super::url::absent;
 use super::{ConfigFile, Exit, Screen, columns};
-use crate::config::Source;
-use crate::sender::{Operand, Role};
+use crate::config::{Destination, EventNature, Source, UrlFacts, Withheld};
+use crate::sender::{Effect, Operand, Role};
 
 /// Show which destinations an event goes to, and why
 #[derive(Args, Debug)]
@@ -72,7 +72,14 @@ impl Route {
             let known: Vec<&str> = loaded.config.sources.keys().map(String::as_str).collect();
             return absent(&loaded, name, &known, screen);
         };
-        let rows = rows(source, &event);
+        let mut rows = rows(source, &event);
+        for row in rows.iter_mut().filter(|row| row.goes == Goes::There) {
+            let to = loaded.config.destinations.get(&row.destination);
+            if let Some(why) = to.and_then(|to| withheld(source, to, &event)) {
+                row.goes = Goes::Elsewhere;
+                row.why = why.sentence().to_owned();
+            }
+        }
         if self.config.json {
             for Row { destination, goes, why } in &rows {
                 let goes = *goes == Goes::There;
@@ -126,6 +133,20 @@ fn rows(source: &Source, event: &Value) -> Vec<Row> {
         route.to.iter().map(move |name| Row { destination: name.clone(), goes, why: why.clone() })
     });
     own.chain(routed).collect()
+}
+
+/// Why `event` is not sent to a destination of `source`.
+fn withheld(source: &Source, to: &Destination, event: &Value) -> Option<Withheld> {
+    let effect = event["effect"].as_str().and_then(Effect::from_name);
+    let reverses = event["reverses"].as_str();
+    let by_default = if reverses.is_some() { Effect::Revoke } else { Effect::Grant };
+    let nature = EventNature {
+        effect: effect.unwrap_or(by_default),
+        kind: event["kind"].as_str().unwrap_or_default(),
+        test: event["test"] == true,
+        reverses,
+    };
+    UrlFacts::of(to)?.withholds(&nature, &source.recipe.sender().effects())
 }
 
 /// A value of an event's JSON, as the gateway sees it when it records.

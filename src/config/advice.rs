@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::file::Section;
-use super::{ConfigIssue, Destination, Format, Source};
+use super::{ConfigIssue, Destination, Format, Source, UrlFacts, Withheld};
 
 /// Notes everything that the tables say about one another.
 pub(super) fn give(
@@ -27,6 +27,9 @@ pub(super) fn give(
     }
     for section in named(top, "destination") {
         let to = section.peek("name").and_then(|name| destinations.get(name));
+        if let Some(to) = to {
+            withheld_events(&section, to, sources);
+        }
         if let Some(to) = to.filter(|to| !is_authenticated(to)) {
             unsigned_url(&section, to, sources);
         }
@@ -74,6 +77,41 @@ fn is_authenticated(to: &Destination) -> bool {
         || !to.signing_keys.is_empty()
         || !to.headers.is_empty()
         || to.identity.is_some()
+}
+
+/// Events that a URL does not get, because a backend would take them for grants.
+fn withheld_events(
+    section: &Section<'_>,
+    to: &Destination,
+    sources: &BTreeMap<String, Arc<Source>>,
+) {
+    let Some(facts) = UrlFacts::of(to) else { return };
+    let uses = |source: &&Arc<Source>| {
+        let routed = source.routes.iter().flat_map(|route| &route.to);
+        source.destinations.iter().chain(routed).any(|name| *name == to.name)
+    };
+    for source in sources.values().filter(uses) {
+        let words: Vec<&str> = facts.withheld_of(source).into_iter().map(word).collect();
+        if words.is_empty() {
+            continue;
+        }
+        let what = format!(
+            "does not say what it is called for: {} of {} are not sent to it",
+            words.join(", "),
+            source.name
+        );
+        let remedy = "write {effect} into the URL, and let the backend obey it \
+                      (docs/configuration.md#templates)";
+        section.advice("url", what, remedy);
+    }
+}
+
+const fn word(withheld: Withheld) -> &'static str {
+    match withheld {
+        Withheld::Test => "test events",
+        Withheld::Revoke => "reversals",
+        Withheld::NoEffect => "events without effect",
+    }
 }
 
 /// Deliveries that carry their data in the URL, and nothing that a backend can verify.

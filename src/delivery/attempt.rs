@@ -75,7 +75,9 @@ impl DestinationClient {
             Err(why) => {
                 attempt.error = Some(why.to_string());
                 return match why {
-                    PayloadError::Stored | PayloadError::Url(_) => AttemptResult::InvalidPayload,
+                    PayloadError::Stored | PayloadError::Url(_) | PayloadError::Withheld(_) => {
+                        AttemptResult::InvalidPayload
+                    }
                     PayloadError::Unusable(_) => AttemptResult::Unable,
                 };
             }

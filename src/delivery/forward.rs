@@ -7,10 +7,11 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Uri};
 
 use super::outbound_request::PayloadError;
-use crate::sender::Catalog;
+use crate::sender::{Catalog, SenderEffects};
 
-/// Headers that each sender's file reads, by the sender's name. No other header is forwarded: any
-/// caller can add headers to a callback, and backends obey some of them.
+/// Facts of senders' files, by the sender's name: the headers that each reads, and the effects of
+/// its events. No other header is forwarded: any caller can add headers to a callback, and backends
+/// obey some of them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ReadFields(BTreeMap<String, OfSender>);
 
@@ -20,6 +21,7 @@ struct OfSender {
     read: Vec<HeaderName>,
     /// Headers with their aliases.
     names: Vec<(HeaderName, HeaderName)>,
+    effects: SenderEffects,
 }
 
 impl OfSender {
@@ -50,9 +52,15 @@ impl ReadFields {
             let mut fields = sender.headers();
             fields.retain(|name| !OF_THE_CONNECTION.contains(name));
             let names = sender.header_names().to_vec();
-            (sender.name().to_owned(), OfSender { read: fields, names })
+            let effects = sender.effects();
+            (sender.name().to_owned(), OfSender { read: fields, names, effects })
         };
         Self(catalog.iter().map(of_one).collect())
+    }
+
+    /// The effects of the events of `sender`, if its file is known.
+    pub(super) fn effects(&self, sender: &str) -> Option<&SenderEffects> {
+        self.0.get(sender).map(|one| &one.effects)
     }
 
     /// The forwarded headers of a callback of `sender`: those that its file reads, and the content

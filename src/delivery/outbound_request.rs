@@ -12,9 +12,11 @@ use super::signature::{Attempt, Keys};
 use super::values::Values;
 use super::{message, message_signature, signature};
 use crate::clock::UnixMillis;
-use crate::config::{Destination, Format, Notation, TemplateMethod};
+use crate::config::{
+    Destination, EventNature, Format, Notation, TemplateMethod, UrlFacts, Withheld,
+};
 use crate::ledger::{EventBody, EventId, RawRequest};
-use crate::sender::{DotSegment, MacroUrl, Placeholder, UrlTemplate, recorded_value};
+use crate::sender::{DotSegment, Effect, MacroUrl, Placeholder, UrlTemplate, recorded_value};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
@@ -27,14 +29,21 @@ pub(super) enum PayloadFormat {
     Event(Uri),
     /// The sender's own request, with these of its headers.
     Forward(Uri, Arc<ReadFields>),
-    /// A URL with placeholders.
-    Template(UrlTemplate, TemplateMethod),
+    /// A URL with placeholders, for what it can tell from a grant.
+    Template(UrlTemplate, TemplateMethod, Told),
     /// A URL with a sender's own macros.
     Macros(MacroUrl),
     /// The message of the callback, as a POST.
     Message(Uri, Notation),
     /// The URL is unusable. The check of the configuration prevents this.
     Unusable(String),
+}
+
+/// Facts that a URL states of an event, and the files of senders.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    facts: UrlFacts,
+    fields: Arc<ReadFields>,
 }
 
 /// An event that cannot be written in the destination's format.
@@ -46,6 +55,9 @@ pub(super) enum PayloadError {
     /// With this event's values the URL is invalid.
     #[error("the destination's URL is invalid with this event's values: {0}")]
     Url(String),
+    /// The backend would take the event for a grant.
+    #[error("not sent: {}", .0.sentence())]
+    Withheld(Withheld),
     /// The URL is invalid, whatever the event.
     #[error("the destination's URL is invalid: {0}")]
     Unusable(String),
@@ -62,7 +74,11 @@ impl PayloadFormat {
             Format::Event => uri(&Self::Event),
             Format::Forward => uri(&|to| Self::Forward(to, Arc::clone(fields))),
             Format::Template => match UrlTemplate::parse(&destination.url) {
-                Ok(template) => Self::Template(template, destination.method),
+                Ok(template) => {
+                    let facts = UrlFacts::of(destination).unwrap_or_default();
+                    let told = Told { facts, fields: Arc::clone(fields) };
+                    Self::Template(template, destination.method, told)
+                }
                 Err(fault) => Self::Unusable(fault.to_string()),
             },
             Format::Macros => {
@@ -84,7 +100,7 @@ impl PayloadFormat {
         let mut outbound = match self {
             Self::Event(to) => posted(to, stored)?,
             Self::Forward(to, fields) => forwarded(to, fields, stored)?,
-            Self::Template(template, method) => resolved(template, *method, stored)?,
+            Self::Template(template, method, told) => resolved(template, *method, told, stored)?,
             Self::Macros(url) => replaced(url, stored)?,
             Self::Message(to, notation) => message(to, *notation, stored)?,
             Self::Unusable(why) => return Err(PayloadError::Unusable(why.clone())),
@@ -128,7 +144,7 @@ impl PayloadFormat {
 
     /// Whether the format depends on what senders' files read.
     pub(super) fn reads_fields(&self) -> bool {
-        matches!(self, Self::Forward(..))
+        matches!(self, Self::Forward(..) | Self::Template(..))
     }
 }
 
@@ -210,10 +226,14 @@ fn message(to: &Uri, notation: Notation, stored: &Bytes) -> Result<OutboundReque
 fn resolved(
     template: &UrlTemplate,
     method: TemplateMethod,
+    told: &Told,
     stored: &Bytes,
 ) -> Result<OutboundRequest, PayloadError> {
     let event = EventBody::json_of(stored).or(Err(PayloadError::Stored))?;
     let values = Values::read(&event).ok_or(PayloadError::Stored)?;
+    if let Some(why) = told.withholds(&values) {
+        return Err(PayloadError::Withheld(why));
+    }
     let to = url_of(template.fill(|placeholder| values.get(placeholder)))?;
     let pairs = values.pairs();
     Ok(match method {
@@ -231,6 +251,27 @@ fn resolved(
             OutboundRequest { method: Method::POST, to, headers, body: pairs.into() }
         }
     })
+}
+
+impl Told {
+    /// Why an event is not sent. It is not delivered in the first place: this is about replays, and
+    /// about events that were recorded under another URL or by an older version. An event of a
+    /// sender without a file, such as an operator's test, is sent.
+    fn withholds(&self, values: &Values<'_>) -> Option<Withheld> {
+        let value = |name| values.get(Placeholder::Member(name));
+        let effects = self.fields.effects(&value("sender")?)?;
+        let (kind, reverses) = (value("kind").unwrap_or_default(), value("reverses"));
+        // An event of an older version has none; what it takes back, it names.
+        let effect = value("effect").and_then(|word| Effect::from_name(&word));
+        let by_default = if reverses.is_some() { Effect::Revoke } else { Effect::Grant };
+        let event = EventNature {
+            effect: effect.unwrap_or(by_default),
+            kind: &kind,
+            test: value("test").is_some_and(|test| test == "true"),
+            reverses: reverses.as_deref(),
+        };
+        self.facts.withholds(&event, effects)
+    }
 }
 
 /// The URL of a template with an event's values.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use crate::clock;
-use crate::config::Superseded;
+use crate::config::{EventNature, Superseded};
 use crate::ledger::{
     BatchedLedger, EventBody, EventId, EventKeys, Fingerprint, HeldWhy, Incoming, NewEvent,
     Recorded, Release, TargetId,
@@ -63,7 +63,10 @@ impl VerifiedCallback<'_, '_> {
         }
         let left = received.route().patience.saturating_sub(spent);
         let until = self.judged + left;
-        let inquiry = InlineWait::begin(received.route(), verdicts, self.id, until);
+        let inquiry = match self.is_inline_withheld() {
+            true => None,
+            false => InlineWait::begin(received.route(), verdicts, self.id, until),
+        };
         let reply = match Commit::new(slot, book.clone(), event, left).await {
             Ok(recorded) => {
                 if outcome(&recorded) != Outcome::Accepted {
@@ -229,7 +232,7 @@ impl VerifiedCallback<'_, '_> {
             received_ms: at_ms,
             test: resolved.is_test(),
             body,
-            targets: self.targets(),
+            targets: self.told_targets(),
         })
     }
 
@@ -252,7 +255,32 @@ impl VerifiedCallback<'_, '_> {
         }
     }
 
-    /// The destinations of the event.
+    /// The destinations of the event but those whose URL cannot tell it from a grant.
+    fn told_targets(&self) -> SmallVec<[TargetId; 2]> {
+        let mut all = self.targets();
+        all.retain(|target| !self.is_withheld(target));
+        all
+    }
+
+    fn is_withheld(&self, target: &TargetId) -> bool {
+        let route = self.received.route();
+        let Some(facts) = route.urls.get(target) else { return false };
+        let event = EventNature {
+            effect: self.resolved.effect(),
+            kind: self.resolved.kind(),
+            test: self.resolved.is_test(),
+            reverses: self.resolved.role(Role::Reverses),
+        };
+        facts.withholds(&event, &route.effects).is_some()
+    }
+
+    /// Whether its sender would wait for a destination that is not asked.
+    fn is_inline_withheld(&self) -> bool {
+        let inline = self.received.route().inline.as_ref();
+        inline.is_some_and(|inline| self.is_withheld(&inline.target))
+    }
+
+    /// The destinations that source and routes name.
     fn targets(&self) -> SmallVec<[TargetId; 2]> {
         let route = self.received.route();
         let mut own = route.targets.clone();

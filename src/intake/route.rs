@@ -1,6 +1,6 @@
 //! Sources as they run: each with its counters, its rate and its times, found once and shared.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,13 @@ use super::callback_log::CallbackLog;
 use super::secret_uses::SecretUses;
 use crate::clock;
 use crate::config::{
-    Config, Late, Mode, Rate, Readiness, Source, concealed, nearest, without_name,
+    Config, Late, Mode, Rate, Readiness, Source, UrlFacts, concealed, nearest, without_name,
 };
 use crate::keys::{KeySetState, Keys};
 use crate::ledger::{SourceId, TargetId};
 use crate::plan::{Plan, Routing};
 use crate::rate_limiter::RateLimiter;
+use crate::sender::SenderEffects;
 use crate::telemetry::SourceMetrics;
 
 /// Assumed patience of a sender whose patience is unknown: the shortest usual timeout.
@@ -56,6 +57,10 @@ pub(super) struct Route {
     pub inline: Option<Inline>,
     /// Where an event goes besides, or instead.
     pub routing: Option<Routing>,
+    /// Destinations that are not sent every event.
+    pub urls: Arc<UrlFactsTable>,
+    /// The effects of its sender's events.
+    pub effects: SenderEffects,
     pub counters: SourceMetrics,
     pub secrets: SecretUses,
     /// The public keys of its sender, where that has some.
@@ -76,6 +81,14 @@ pub(super) struct Route {
     pub silence: Duration,
     pub body_time: Duration,
     pub desk: Arc<CallbackLog>,
+}
+
+/// What the URLs of destinations say of an event. Others are sent the event or the callback itself.
+pub(super) type UrlFactsTable = BTreeMap<TargetId, UrlFacts>;
+
+fn url_facts(config: &Config) -> UrlFactsTable {
+    let all = config.destinations.iter();
+    all.filter_map(|(name, to)| Some((TargetId::from(name.as_str()), UrlFacts::of(to)?))).collect()
 }
 
 /// A destination whose verdict a sender waits for.
@@ -100,6 +113,7 @@ impl Inline {
 #[derive(Debug)]
 pub(super) struct View {
     routes: HashMap<String, Arc<Route>>,
+    urls: Arc<UrlFactsTable>,
     pub trusted: Vec<IpNet>,
     pub readiness: Readiness,
     health_path: Option<String>,
@@ -112,6 +126,11 @@ impl View {
         let config = &*plan.config;
         let now = clock::instant();
         let base: Arc<str> = config.server.public_url.as_deref().unwrap_or_default().into();
+        let urls = url_facts(config);
+        let urls = match before.filter(|before| *before.urls == urls) {
+            Some(before) => Arc::clone(&before.urls),
+            None => Arc::new(urls),
+        };
         let routes = config.sources.iter().map(|(name, source)| {
             let old = before.and_then(|view| view.routes.get(name));
             let routing = plan.routing.get(name);
@@ -120,12 +139,14 @@ impl View {
             if let Some(same) = old.filter(|old| old.is_same(source, &base, body_time))
                 && routing.is_none()
                 && same.inline == inline
+                && Arc::ptr_eq(&same.urls, &urls)
             {
                 return (name.clone(), Arc::clone(same));
             }
             let mut route = Route::new(source, Arc::clone(&base), desk, now);
             route.body_time = body_time;
             route.inline = inline;
+            route.urls = Arc::clone(&urls);
             let keep = source.keep.transactions.unwrap_or(config.store.keep_transactions);
             route.releasable = releasable(source, keep);
             route.routing = routing.cloned();
@@ -142,6 +163,7 @@ impl View {
         });
         let view = Self {
             routes: routes.collect(),
+            urls: Arc::clone(&urls),
             trusted: config.server.trusted_proxies.clone(),
             readiness: config.server.readiness,
             health_path: config.server.health_path.clone(),
@@ -270,6 +292,8 @@ impl Route {
             id: SourceId::from(source.id.as_str()),
             targets: source.destinations.iter().map(|name| TargetId::from(name.as_str())).collect(),
             routing: None,
+            urls: Arc::default(),
+            effects: recipe.sender().effects(),
             keys: None,
             label: source.label().into(),
             counters: desk.metrics.source(

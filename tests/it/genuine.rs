@@ -277,6 +277,93 @@ fn public_keys(gateway: &Gateway, query: &str) -> Vec<String> {
     keys.iter().map(|key| key.as_str().unwrap().to_owned()).collect()
 }
 
+/// One source of `sender` under the secret `key`, with these destinations.
+fn source_of(sender: &str, key: &str, destinations: &[(&str, String)]) -> String {
+    let text = with(destinations);
+    let text = text.replace("\"taku\"", &format!("{sender:?}"));
+    text.replace("0123456789abcdefghijklmnopqrstuv", key)
+}
+
+fn md5(text: &str) -> String {
+    use md5::Digest as _;
+    const_hex::encode(md5::Md5::digest(text))
+}
+
+/// A reversal that nothing signs apart from its grant, a pending state and a test are not grants: a
+/// URL that cannot say so is not called for them.
+#[test]
+fn a_url_that_cannot_tell_is_called_for_grants_alone() {
+    let url = "/grant?who={user}&n={amount}&t={transaction}";
+    let told = format!("{url}&e=[effect]");
+    let run = |sender: &str, key: &str, targets: &[String]| {
+        let (plain, telling) = (Backend::start(), Backend::start());
+        let template = "format = \"template\"";
+        let destinations =
+            [("plain", to(&plain, url, template)), ("telling", to(&telling, &told, template))];
+        let gateway = Gateway::start(&source_of(sender, key, &destinations));
+        for target in targets {
+            let answer = get(gateway.at.callbacks, target);
+            assert!(answer.status == 200, "{sender}: {} {}", answer.status, answer.body);
+        }
+        let all = telling.await_count(targets.len());
+        // What comes last is a grant: then nothing of what came before is on its way.
+        plain.await_count(1);
+        let mut lines: Vec<String> = all.iter().map(|got| got.line.clone()).collect();
+        lines.sort_unstable();
+        assert_eq!(plain.got().len(), 1, "{sender}: {:?}", plain.got());
+        let events = get(gateway.at.admin, "/admin/v1/events").json();
+        let events = events["events"].as_array().unwrap().clone();
+        assert_eq!(events.len(), targets.len());
+        for event in &events {
+            let id = event["id"].as_str().unwrap();
+            let shown = get(gateway.at.admin, &format!("/admin/v1/events/{id}")).json();
+            let count = shown["deliveries"].as_array().unwrap().len();
+            assert_eq!(count, if event["effect"] == "grant" { 2 } else { 1 }, "{shown}");
+        }
+        // Nor does a replay lead there.
+        for event in events.iter().filter(|event| event["effect"] != "grant") {
+            let id = event["id"].as_str().unwrap();
+            let again = json!({ "events": [id], "destination": "plain" }).to_string();
+            let answer = send(gateway.at.admin, "POST /admin/v1/replay", &[], &again);
+            assert!(answer.status < 300, "{}", answer.body);
+            eventually("dead", || {
+                let shown = get(gateway.at.admin, &format!("/admin/v1/events/{id}")).body;
+                shown.contains("not sent: ")
+            });
+        }
+        assert_eq!(plain.got().len(), 1, "{sender}: {:?}", plain.got());
+        lines
+    };
+    let cpx = |status: u8, user: &str, amount: u32| {
+        let hash = md5("o1-cpx-key");
+        format!(
+            "/callback/level-end?status={status}&trans_id=o1&user_id={user}&amount_local={amount}&hash={hash}"
+        )
+    };
+    let lines = run("cpx", "cpx-key", &[cpx(2, "attacker", 99999), cpx(1, "u1", 1)]);
+    assert!(lines[0].starts_with("GET /grant?who=attacker&n=99999&t="), "{lines:?}");
+    assert!(lines[0].contains("&e=revoke"), "{lines:?}");
+    assert!(lines[1].contains("who=u1&n=1&t=o1&e=grant"), "{lines:?}");
+
+    let levelplay = |rest: &str| {
+        let sign = md5("202611300906e1u15levelplay-key");
+        format!(
+            "/callback/level-end?timestamp=202611300906&eventId=e1&userId=u1&rewards=5&signature={sign}{rest}"
+        )
+    };
+    run("levelplay", "levelplay-key", &[levelplay("&negativeCallback=true"), levelplay("")]);
+
+    let taku = |rest: &str| {
+        let text = "trans_id=t1&placement_id=p1&adsource_id=9&reward_amount=10&reward_name=coin&sec_key=taku-key";
+        format!(
+            "/callback/level-end?user_id=u1&trans_id=t1&placement_id=p1&adsource_id=9&reward_amount=10\
+             &reward_name=coin&sign={}{rest}",
+            md5(text)
+        )
+    };
+    run("taku", "taku-key", &[taku("&is_test=1"), taku("")]);
+}
+
 /// Two users whose ids are not UTF-8 are two users, in every place where an event shows them.
 #[test]
 fn ids_that_are_not_utf_8_stay_apart() {

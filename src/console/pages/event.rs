@@ -73,6 +73,7 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     let mut request = Masked::of(&body.request, source, at_ms);
     // The stored parameters were masked while the source existed.
     request.params = Some(event.params.clone().into_owned());
+    let unsent = source.map(|source| deliveries::Unsent::of(&config, source, &event, &detail));
     let transaction = query(&[("q", &event.transaction)]);
     let path = format!("{}/{id}", Area::Event.path());
     let subject = Subject::Event(id);
@@ -95,7 +96,7 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
             button.quiet type="button" data-copy="event-id" hidden { (COPY_ID.of(lang)) }
             span #event-id.unseen { (id) }
         }
-        (deliveries::section(visit, &detail))
+        (deliveries::section(visit, &detail, unsent.as_deref().unwrap_or_default()))
         (captured::request(lang, &request, source.map(|source| (&body.request, source, at_ms))))
         (answer::section(visit, source, &body, at_ms))
         @if let Some(found) = &found { (captured::explanation(lang, found)) }

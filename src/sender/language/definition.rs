@@ -1,6 +1,7 @@
 //! A sender file, checked: every text read, every name known, nothing bound to a source yet.
 
 mod cipher;
+mod effects;
 mod event_list;
 mod public;
 mod reader;
@@ -30,6 +31,7 @@ use crate::sender::request::encoding::Plus;
 use self::reader::Reader;
 
 pub(in crate::sender) use cipher::{AesKey, Cipher, Iv, Open};
+pub use effects::SenderEffects;
 pub(in crate::sender) use event_list::EventList;
 pub(in crate::sender) use public::{KeySet, Public, Signs};
 pub use routing::{Precedence, SenderRouting};

@@ -3,12 +3,13 @@
 use maud::{Markup, html};
 
 use crate::clock::now_ms;
+use crate::config::{Config, EventNature, Source, UrlFacts, Withheld};
 use crate::console::area::Area;
 use crate::console::components::{badge, form, json, time, value};
 use crate::console::pages::destinations;
 use crate::console::text::texts;
 use crate::console::visit::Visit;
-use crate::ledger::{Attempt, Delivery, EventDetail};
+use crate::ledger::{Attempt, Delivery, Event, EventDetail};
 
 texts! {
     TITLE = "Deliveries", "投递";
@@ -18,6 +19,13 @@ texts! {
     REPLAY_ONE = "Replay to 1 destination", "重新投递到 1 个目标";
     WHAT = "Delivers the event again, with the same id, to each destination below. A backend that handles the id twice may grant twice.",
         "以相同的 ID 向以下每个目标重新投递该事件。未按 ID 去重的后端可能重复发放。";
+    WITHHELD = "Not sent", "不发送";
+    TEST = "A test event, and the URL has neither {test} nor {effect}: the backend would grant.",
+        "这是测试事件，而 URL 里没有 {test} 或 {effect}：后端会当作发放。";
+    REVOKE = "It takes a reward back, and the URL has none of {effect}, {kind} and {reverses}: the backend would grant.",
+        "这是撤回奖励，而 URL 里没有 {effect}、{kind} 或 {reverses}：后端会当作发放。";
+    NO_EFFECT = "It grants nothing, and the URL has neither {effect} nor {kind}: the backend would grant.",
+        "它不发放奖励，而 URL 里没有 {effect} 或 {kind}：后端会当作发放。";
     DUE = "Next attempt", "下次尝试";
     NO_ATTEMPT = "No attempt has finished yet.", "尚无已完成的尝试。";
     ATTEMPT = "Attempt {}", "第 {} 次尝试";
@@ -26,8 +34,55 @@ texts! {
     IN = "after {}", "耗时 {}";
 }
 
+/// A destination of the event's source that the event is not sent to.
+pub struct Unsent<'d> {
+    pub destination: &'d str,
+    pub why: Withheld,
+}
+
+impl<'d> Unsent<'d> {
+    /// The destinations of `source` whose URL cannot tell `event` from a grant, and that have no
+    /// delivery of it.
+    pub fn of(
+        config: &Config,
+        source: &'d Source,
+        event: &Event<'_>,
+        detail: &EventDetail,
+    ) -> Vec<Self> {
+        let nature = EventNature {
+            effect: event.effect().unwrap_or_default(),
+            kind: &event.kind,
+            test: event.test,
+            reverses: event.reverses.as_deref(),
+        };
+        let effects = source.recipe.sender().effects();
+        let has = |name: &str| detail.deliveries.iter().any(|one| one.target.as_str() == name);
+        let names = source.destinations.iter().filter(|name| !has(name));
+        let unsent = names.filter_map(|name| {
+            let facts = UrlFacts::of(config.destinations.get(name)?)?;
+            Some(Self { destination: name, why: facts.withholds(&nature, &effects)? })
+        });
+        unsent.collect()
+    }
+
+    fn shown(&self, visit: &Visit) -> Markup {
+        let why = match self.why {
+            Withheld::Test => TEST,
+            Withheld::Revoke => REVOKE,
+            Withheld::NoEffect => NO_EFFECT,
+        };
+        html! {
+            h3 {
+                a href=(destinations::path_of(self.destination)) { (value::short(self.destination)) }
+                " · " (WITHHELD.of(visit.lang))
+            }
+            p { (why.of(visit.lang)) }
+        }
+    }
+}
+
 /// The section about the deliveries of an event.
-pub fn section(visit: &Visit, detail: &EventDetail) -> Markup {
+pub fn section(visit: &Visit, detail: &EventDetail, unsent: &[Unsent<'_>]) -> Markup {
     let lang = visit.lang;
     let action = format!("{}/{}/replay", Area::Event.path(), detail.event.id);
     let button = match detail.deliveries.len() {
@@ -37,7 +92,8 @@ pub fn section(visit: &Visit, detail: &EventDetail) -> Markup {
     html! {
         section aria-labelledby="deliveries" {
             h2 #deliveries { (TITLE.of(lang)) }
-            @if detail.deliveries.is_empty() { p.empty { (NONE.of(lang)) } }
+            @for one in unsent { (one.shown(visit)) }
+            @if detail.deliveries.is_empty() && unsent.is_empty() { p.empty { (NONE.of(lang)) } }
             @for delivery in &detail.deliveries { (one(visit, delivery)) }
             @if !detail.deliveries.is_empty() {
                 @if visit.viewer.may_support() {
