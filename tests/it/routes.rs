@@ -11,6 +11,41 @@ use super::gateway::{Gateway, PLAIN, taku_for};
 use super::wire::{get, give_token, send};
 
 #[test]
+fn a_url_that_cannot_tell_an_event_from_a_grant_is_not_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut text = format!("{PLAIN}destinations = [\"url\", \"told\"]\n");
+    for (name, query) in [("url", ""), ("told", "&e={effect}")] {
+        text += &format!(
+            "[[destination]]\nname = \"{name}\"\nformat = \"template\"\n\
+             url = \"http://127.0.0.1:1/?u={{user}}{query}\"\n"
+        );
+    }
+    fs::write(folder.path().join("postern.toml"), text).unwrap();
+    let delivered = |event: &Value| {
+        fs::write(folder.path().join("event.json"), event.to_string()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
+        let args = ["route", "--event", "event.json", "--json"];
+        let output = command.current_dir(folder.path()).args(args).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        let rows: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(rows[1]["delivered"], true, "{text}");
+        (rows[0]["delivered"] == true, rows[0]["why"].as_str().unwrap().to_owned())
+    };
+    let grant = json!({ "source": "level-end", "kind": "event", "effect": "grant", "test": false });
+    assert!(delivered(&grant).0);
+    let mut test = grant.clone();
+    (test["test"], test["effect"]) = (json!(true), json!("none"));
+    let mut reversal = grant.clone();
+    (reversal["effect"], reversal["reverses"]) = (json!("revoke"), json!("t1"));
+    for (event, word) in [(&test, "{test}"), (&reversal, "{reverses}")] {
+        let (goes, why) = delivered(event);
+        assert!(!goes && why.contains(word), "{why}");
+    }
+}
+
+#[test]
 fn events_that_meet_a_condition_go_to_further_destinations() {
     let (all, some) = (Backend::start(), Backend::start());
     let mut text = format!("{PLAIN}destinations = [\"all\"]\n");

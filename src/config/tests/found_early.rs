@@ -161,7 +161,8 @@ fn deliveries_that_no_backend_can_verify_are_named() {
     let paper = paper().variable("K", "k").variable("S", WHSEC);
     let to = |sender: &str, keys: &str, format: &str| {
         let source = source(sender, &format!("secrets = \"env:K\"\ndestinations = \"d\"\n{keys}"));
-        let url = if format.contains("template") { "http://h/?u={user}" } else { "http://h/" };
+        let is_template = format.contains("template");
+        let url = if is_template { "http://h/?u={user}&e={effect}" } else { "http://h/" };
         let server = "[server]\npublic_url = \"https://cb.example.com\"\n";
         let text =
             format!("{server}{source}[[destination]]\nname = \"d\"\nurl = {url:?}\n{format}\n");
@@ -177,6 +178,42 @@ fn deliveries_that_no_backend_can_verify_are_named() {
     assert_eq!(to("taku", "", "format = \"forward\""), [""; 0], "its own signature is passed on");
     assert_eq!(to("bitlabs", "", "format = \"forward\"\nsecret = \"env:S\""), [""; 0]);
     assert_eq!(to("taku", "", "format = \"template\"\nsecret = \"env:S\""), [""; 0]);
+}
+
+#[test]
+fn events_that_a_url_cannot_tell_from_a_grant_are_named() {
+    let paper = paper().variable("K", "k").variable("S", WHSEC);
+    let given = |sender: &str, uses: &str, url: &str| {
+        let source = source(sender, &format!("secrets = \"env:K\"\n{uses}"));
+        let to = format!("name = \"d\"\nurl = {url:?}\nformat = \"template\"\nsecret = \"env:S\"");
+        let server = "[server]\npublic_url = \"https://cb.example.com\"\n";
+        advice(&paper, &format!("{server}{source}[[destination]]\n{to}\n"))
+    };
+    let lead = "destination[d].url: does not say what it is called for: ";
+    let own = "destinations = \"d\"";
+    let routed = "[[source.route]]\nwhen = \"{user}\"\nto = \"d\"";
+    for (sender, query, withheld) in [
+        ("taku", "", "test events"),
+        ("cpx", "", "reversals"),
+        ("cpx", "&k={kind}", ""),
+        ("cpx", "&r={reverses}", ""),
+        ("bitlabs", "", "reversals, events without effect"),
+        ("bitlabs", "&r={reverses}", "events without effect"),
+        ("bitlabs", "&e=[effect]", ""),
+        ("imur-idip", "&k={kind}", "events without effect"),
+        ("taku", "&t={test}", ""),
+        ("pangle", "", ""),
+        ("github", "", ""),
+    ] {
+        for uses in [own, routed] {
+            let found = given(sender, uses, &format!("http://h/?u={{user}}{query}"));
+            let expected = match withheld {
+                "" => Vec::new(),
+                words => vec![format!("{lead}{words} of s are not sent to it")],
+            };
+            assert_eq!(found, expected, "{sender} {query}");
+        }
+    }
 }
 
 #[test]
