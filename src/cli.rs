@@ -31,8 +31,6 @@ mod replay;
 mod restore;
 mod route;
 mod rows;
-#[cfg(feature = "s3")]
-mod s3;
 mod senders;
 mod serve;
 mod sign;

@@ -13,6 +13,7 @@
 mod admin;
 mod advice;
 mod alert;
+mod archive;
 mod checked;
 mod client_ca;
 mod destination;
@@ -229,6 +230,7 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
     let egress = store::check_egress(&part("egress", store::EGRESS_KEYS));
     let manage = manage::check(&part("manage", manage::KEYS));
     let alerts = alert::all(&top.sections("alert"));
+    let archive = archive::check(&part("archive", archive::KEYS));
     let traces = telemetry::check(&part("telemetry", telemetry::KEYS));
     let catalog = senders::check(&top);
     let sections = top.sections("destination");
@@ -266,6 +268,7 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
         destinations: destinations.into_iter().map(|(name, d)| (name, Arc::new(d))).collect(),
         alerts: alerts.into_iter().map(Arc::new).collect(),
         traces,
+        archive,
         manage,
     })
 }

@@ -6,6 +6,8 @@ mod address;
 mod client;
 mod guard;
 mod probe;
+#[cfg(feature = "s3")]
+pub mod s3;
 
 pub use address::resolve;
 pub use client::{Client, ClientError, Trusted, error_text, has_system_roots};

@@ -50,6 +50,7 @@ mod scrub;
 mod seal;
 mod sound;
 mod upkeep;
+mod window;
 
 pub use accept::{
     Accepted, BatchSource, DedupeKey, EventKeys, Fingerprint, LookupKey, NewEvent, Nonce, NonceUse,
@@ -94,6 +95,7 @@ pub use upkeep::{
     DiskSpace, Durability, Health, HeldRetention, KeepKeys, Retention, ServerHealth, Stats, Swept,
     TargetStats,
 };
+pub use window::{ARCHIVE, EventWindow};
 
 use std::future::Future;
 use std::time::Duration;
@@ -362,6 +364,18 @@ pub trait Ledger: Send + Sync {
     /// [`LedgerError::BadCursor`] if `cursor` is not from an export.
     fn export(
         &self,
+        cursor: Option<&Cursor>,
+        bytes: usize,
+    ) -> impl Future<Output = Result<ExportPage, LedgerError>> + Send;
+
+    /// A page of the events of a window of time, by their ids, with their deliveries, about `bytes`
+    /// of it. In the engine's own order; as complete as an export.
+    ///
+    /// # Errors
+    /// [`LedgerError::BadCursor`] if `cursor` is not from such a window.
+    fn events_in(
+        &self,
+        window: EventWindow,
         cursor: Option<&Cursor>,
         bytes: usize,
     ) -> impl Future<Output = Result<ExportPage, LedgerError>> + Send;

@@ -4,6 +4,9 @@
 //! the configuration, the ledger and the sockets.
 
 mod admin_router;
+mod archive;
+mod archive_marks;
+mod archive_store;
 mod certificates;
 mod late;
 mod notify;

@@ -4,6 +4,7 @@
 //! the number of series. A log line has a closed set of fields, none of them a secret, a signature
 //! or a signed text.
 
+mod archive;
 mod cell;
 mod delivery;
 mod destination_health;
@@ -19,6 +20,7 @@ mod program;
 mod rejections;
 mod spans;
 
+pub use archive::ArchiveMetrics;
 pub use delivery::{DeliveryMetrics, DeliveryOutcome, VerdictOutcome};
 pub use destination_health::{DestinationHealth, DestinationHealths, HealthView};
 pub use gateway_record::{GatewayNotes, Peers};

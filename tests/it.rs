@@ -8,6 +8,7 @@ mod it {
     mod alerts;
     mod answers;
     mod architecture;
+    mod archive;
     mod attacks;
     mod authentic;
     mod backend;

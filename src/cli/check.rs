@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::{ConfigFile, Exit, Screen, columns};
 use crate::config::{
-    AdminRight, Alert, AlertCondition, Config, Destination, Mode, Source, StoreEngine, show,
+    AdminRight, Alert, AlertCondition, ArchivePlace, Config, Destination, Mode, Source,
+    StoreEngine, show,
 };
 
 /// Check a configuration and say what it would run
@@ -163,5 +164,9 @@ fn store(config: &Config) -> Vec<String> {
     let (events, transactions) = (config.store.keep_events, config.store.keep_transactions);
     let kept = format!("events {}, transactions {}", show(events), show(transactions));
     let sealing = if config.store.master_key.is_some() { "sealed" } else { "not sealed" };
-    vec![engine, kept, sealing.to_owned()]
+    let archive = config.archive.as_ref().map(|place| match place {
+        ArchivePlace::Folder(folder) => format!("archived in {}", folder.display()),
+        ArchivePlace::S3 { bucket, prefix } => format!("archived in s3://{bucket}/{prefix}"),
+    });
+    [engine, kept, sealing.to_owned()].into_iter().chain(archive).collect()
 }

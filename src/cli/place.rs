@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 #[cfg(feature = "s3")]
-use super::s3::Object;
+use crate::egress::s3::Object;
 
 /// Bytes that are read at once.
 const BUFFER: usize = 1 << 20;

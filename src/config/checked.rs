@@ -39,8 +39,24 @@ pub struct Config {
     pub alerts: Vec<Arc<Alert>>,
     /// Where spans of traces go; `None`: none are made.
     pub traces: Option<TraceExport>,
+    /// Where expired events go before they are deleted; `None`: nowhere.
+    pub archive: Option<ArchivePlace>,
     /// The management APIs and who may use them.
     pub manage: Manage,
+}
+
+/// Where an archive is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ArchivePlace {
+    /// A folder.
+    Folder(PathBuf),
+    /// A store that speaks S3.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// The beginning of its objects' keys, without a slash at either end; may be empty.
+        prefix: String,
+    },
 }
 
 /// The export of spans to a collector.

@@ -1,7 +1,7 @@
 //! Every key that a configuration may have, by table. The reference page is held against it.
 
 use super::file::nearest;
-use super::{admin, alert, destination, route, server, source, store, telemetry};
+use super::{admin, alert, archive, destination, route, server, source, store, telemetry};
 use crate::partners::settings;
 
 /// Keys that stand above every table.
@@ -15,6 +15,7 @@ pub(super) const TOP: &[&str] = &[
     "destination",
     "alert",
     "telemetry",
+    "archive",
     "manage",
 ];
 
@@ -36,6 +37,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("[destination.retry]", destination::RETRY_KEYS),
     ("[[alert]]", alert::KEYS),
     ("[telemetry]", telemetry::KEYS),
+    ("[archive]", archive::KEYS),
 ];
 
 /// Every table, as it is written, with its keys.

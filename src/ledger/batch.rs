@@ -25,13 +25,14 @@ use tokio::sync::watch;
 
 use self::queue::BatchQueues;
 pub use self::recorded::{DedupResult, Recorded};
+use super::window::interrupt_archives;
 use super::{
     Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, EarlyExpiry,
-    Engine, Erased, Erasure, EventDetail, EventId, ExportPage, GatewayRecord, GatewayReport,
-    Health, HeldBounds, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding,
-    Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NewHeld, NodeId,
-    Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement, SourceId,
-    Stats, Swept,
+    Engine, Erased, Erasure, EventDetail, EventId, EventWindow, ExportPage, GatewayRecord,
+    GatewayReport, Health, HeldBounds, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery,
+    HoldOutcome, Holding, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery,
+    NewEvent, NewHeld, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
+    Settled, Settlement, SourceId, Stats, Swept,
 };
 use crate::sender::Reason;
 
@@ -315,9 +316,11 @@ impl BatchedLedger {
         self.shared.engine.forget(source).await
     }
 
-    /// See [`Ledger::erase`].
+    /// See [`Ledger::erase`]. No archive completes a file with what was erased.
     pub async fn erase(&self, erasure: &Erasure) -> Result<Erased, LedgerError> {
-        self.shared.engine.erase(erasure).await
+        let erased = self.shared.engine.erase(erasure).await?;
+        interrupt_archives(&self.shared.engine).await?;
+        Ok(erased)
     }
 
     /// See [`Ledger::expire_early`].
@@ -384,6 +387,16 @@ impl BatchedLedger {
         bytes: usize,
     ) -> Result<ExportPage, LedgerError> {
         self.shared.engine.export(cursor, bytes).await
+    }
+
+    /// See [`Ledger::events_in`].
+    pub async fn events_in(
+        &self,
+        window: EventWindow,
+        cursor: Option<&Cursor>,
+        bytes: usize,
+    ) -> Result<ExportPage, LedgerError> {
+        self.shared.engine.events_in(window, cursor, bytes).await
     }
 
     /// See [`Ledger::health`].

@@ -11,6 +11,7 @@ mod keeping;
 mod reading;
 mod rejecting;
 mod transferring;
+mod windows;
 
 use bytes::Bytes;
 
@@ -111,6 +112,7 @@ pub async fn all<L: Ledger>(make: impl Fn(StoreClock) -> L) {
         transferring::an_import_changes_nothing_that_is_known,
         transferring::keys_outlive_their_events_in_an_export,
         transferring::keys_that_duplicates_brought_are_carried_over,
+        windows::a_window_has_its_events_and_no_others,
     );
     assert!(failed.is_empty(), "{failed:#?}");
 }

@@ -57,6 +57,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod tools;
+mod window;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -81,11 +82,12 @@ use self::run::Run;
 pub use self::tools::{Missing, Survey};
 use super::{
     Accepted, BatchSource, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange,
-    Documents, Durability, EarlyExpiry, Erased, Erasure, EventDetail, EventId, ExportPage,
-    GatewayRecord, GatewayReport, Health, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery,
-    HoldOutcome, Holding, Imported, Item, Keyring, Kind, Lease, LeaseAsk, LeaseBatch, Ledger,
-    LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage,
-    Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats, StoreClock, Swept,
+    Documents, Durability, EarlyExpiry, Erased, Erasure, EventDetail, EventId, EventWindow,
+    ExportPage, GatewayRecord, GatewayReport, Health, HeldId, HeldOne, HeldOrder, HeldPage,
+    HeldQuery, HoldOutcome, Holding, Imported, Item, Keyring, Kind, Lease, LeaseAsk, LeaseBatch,
+    Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder,
+    ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats, StoreClock,
+    Swept,
 };
 use crate::sender::Reason;
 
@@ -513,6 +515,18 @@ impl Ledger for Embedded {
         let _turn = self.shared.turns.lock().await;
         let cursor = cursor.cloned();
         self.read(move |core| core.export(cursor.as_ref(), bytes)).await
+    }
+
+    async fn events_in(
+        &self,
+        window: EventWindow,
+        cursor: Option<&Cursor>,
+        bytes: usize,
+    ) -> Result<ExportPage, LedgerError> {
+        // No segment is rewritten while a page is read.
+        let _turn = self.shared.turns.lock().await;
+        let cursor = cursor.cloned();
+        self.read(move |core| core.events_in(window, cursor.as_ref(), bytes)).await
     }
 
     async fn scrub(&self, cursor: Option<&Cursor>, bytes: usize) -> Result<ScrubPage, LedgerError> {

@@ -7,11 +7,12 @@ use crate::sender::Reason;
 
 use super::{
     Accepted, BatchSource, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange,
-    Documents, EarlyExpiry, Embedded, Erased, Erasure, EventDetail, EventId, ExportPage,
-    GatewayRecord, GatewayReport, Health, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery,
-    HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
-    LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, Postgres, ReplayOrder, ReplayPage,
-    Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats, Swept,
+    Documents, EarlyExpiry, Embedded, Erased, Erasure, EventDetail, EventId, EventWindow,
+    ExportPage, GatewayRecord, GatewayReport, Health, HeldId, HeldOne, HeldOrder, HeldPage,
+    HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
+    LedgerError, LogPage, LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, Postgres,
+    ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats,
+    Swept,
 };
 
 /// How often a gateway looks for deliveries that another one made and did not attempt. Rarely
@@ -244,6 +245,15 @@ impl Ledger for Engine {
         bytes: usize,
     ) -> Result<ExportPage, LedgerError> {
         each!(self, engine => engine.export(cursor, bytes))
+    }
+
+    async fn events_in(
+        &self,
+        window: EventWindow,
+        cursor: Option<&Cursor>,
+        bytes: usize,
+    ) -> Result<ExportPage, LedgerError> {
+        each!(self, engine => engine.events_in(window, cursor, bytes))
     }
 
     async fn scrub(&self, cursor: Option<&Cursor>, bytes: usize) -> Result<ScrubPage, LedgerError> {

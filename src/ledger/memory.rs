@@ -14,11 +14,11 @@ use tokio::sync::watch;
 use self::model::Model;
 use super::{
     Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
-    Durability, EarlyExpiry, Erased, Erasure, EventDetail, EventId, ExportPage, GatewayRecord,
-    GatewayReport, Health, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding,
-    Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent,
-    NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement,
-    SourceId, Stats, StoreClock, Swept,
+    Durability, EarlyExpiry, Erased, Erasure, EventDetail, EventId, EventWindow, ExportPage,
+    GatewayRecord, GatewayReport, Health, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery,
+    HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
+    LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
+    Settled, Settlement, SourceId, Stats, StoreClock, Swept,
 };
 use crate::sender::Reason;
 
@@ -210,6 +210,15 @@ impl Ledger for Memory {
         bytes: usize,
     ) -> Result<ExportPage, LedgerError> {
         self.model().export(cursor, bytes)
+    }
+
+    async fn events_in(
+        &self,
+        window: EventWindow,
+        cursor: Option<&Cursor>,
+        bytes: usize,
+    ) -> Result<ExportPage, LedgerError> {
+        self.model().events_in(window, cursor, bytes)
     }
 
     async fn import(&self, items: Vec<Item>) -> Result<Imported, LedgerError> {

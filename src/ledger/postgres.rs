@@ -50,6 +50,7 @@ mod sql;
 mod tls;
 mod transfer;
 mod url;
+mod window;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -71,11 +72,11 @@ use self::queue::Queue;
 use self::row_cipher::{RowCipher, Used};
 use super::{
     Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
-    EarlyExpiry, Erased, Erasure, EventDetail, EventId, ExportPage, GatewayRecord, GatewayReport,
-    Health, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item,
-    Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce,
-    NonceUse, ReplayOrder, ReplayPage, Retention, Revision, ServerHealth, Settled, Settlement,
-    SourceId, Stats, StoreClock, Swept,
+    EarlyExpiry, Erased, Erasure, EventDetail, EventId, EventWindow, ExportPage, GatewayRecord,
+    GatewayReport, Health, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding,
+    Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent,
+    NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision, ServerHealth, Settled,
+    Settlement, SourceId, Stats, StoreClock, Swept,
 };
 use crate::clock::instant;
 use crate::sender::Reason;
@@ -581,6 +582,16 @@ impl Ledger for Postgres {
     ) -> Result<ExportPage, LedgerError> {
         let core = &self.core;
         ask!(core, held => core.export_on(&held, cursor, bytes))
+    }
+
+    async fn events_in(
+        &self,
+        window: EventWindow,
+        cursor: Option<&Cursor>,
+        bytes: usize,
+    ) -> Result<ExportPage, LedgerError> {
+        let core = &self.core;
+        ask!(core, held => core.events_in_on(&held, window, cursor, bytes))
     }
 
     async fn import(&self, items: Vec<Item>) -> Result<Imported, LedgerError> {

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use super::archive::{self, Archiver};
+use super::keyring;
 use crate::clock::{instant, now_ms};
 use crate::config::{Config, QUARANTINE_KEEP, Source};
 use crate::ledger::{
@@ -51,13 +53,17 @@ impl Upkeep {
         let (share, shares) = watch::channel(config.store.scrub);
         let scrubber = Scrubber::default();
         let (scrub, engine) = (scrubber.clone(), registry.book().engine().clone());
+        let (book, keys) = (registry.book().clone(), keyring(&config.store));
+        let archived = Arc::new(Notify::new());
+        let archiver = Archiver::new(book, Arc::clone(&metrics), keys, Arc::clone(&archived));
         let work = async move {
             let read = |bytes| metrics.store.scrubbed_bytes.inc_by(bytes);
             tokio::select! {
                 () = life.draining() => {}
-                ((), ()) = async {
+                ((), (), ()) = async {
                     tokio::join!(
-                        rounds(&changes, &registry, &metrics),
+                        rounds(&changes, &registry, &metrics, &archived),
+                        archiver.run(changes.clone()),
                         scrub.run(engine, shares, read),
                     )
                 } => {}
@@ -92,15 +98,17 @@ impl Upkeep {
     }
 }
 
-async fn rounds(changes: &watch::Receiver<Arc<Config>>, registry: &Registry, metrics: &Metrics) {
+async fn rounds(
+    changes: &watch::Receiver<Arc<Config>>,
+    registry: &Registry,
+    metrics: &Metrics,
+    archived: &Notify,
+) {
     loop {
         let mut pause = EVERY;
-        let (policy, early) = {
-            let config = changes.borrow();
-            (retention(&config), early(&config))
-        };
+        let config = Arc::clone(&changes.borrow());
         let began = instant();
-        match round(registry, &policy, &early).await {
+        match round(registry, &config).await {
             Ok(swept) => {
                 let Swept { events, keys, bytes, more: _ } = swept;
                 metrics.store.swept_events.inc_by(events);
@@ -117,18 +125,19 @@ async fn rounds(changes: &watch::Receiver<Arc<Config>>, registry: &Registry, met
             Err(error) if error.is_fatal() => {}
             Err(error) => tracing::warn!(%error, "could not delete expired data"),
         }
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = archived.notified() => {}
+        }
     }
 }
 
 /// One step: events and keys, and expired notes.
-async fn round(
-    registry: &Registry,
-    policy: &Retention,
-    early: &[EarlyExpiry],
-) -> Result<Swept, LedgerError> {
-    let mut swept = registry.book().sweep(policy, STEP).await?;
-    for one in early {
+async fn round(registry: &Registry, config: &Config) -> Result<Swept, LedgerError> {
+    let (mut policy, mut early) = (retention(config), early(config));
+    archive::hold_back(registry.book(), config, &mut policy, &mut early).await?;
+    let mut swept = registry.book().sweep(&policy, STEP).await?;
+    for one in &early {
         let Swept { events, bytes, more, .. } = registry.book().expire_early(one, STEP).await?;
         swept.events += events;
         swept.bytes += bytes;

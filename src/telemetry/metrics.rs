@@ -9,6 +9,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use super::archive::ArchiveMetrics;
 use super::observed::ObservedMetrics;
 use super::rejections::RejectionMetrics;
 use super::{
@@ -72,6 +73,8 @@ pub struct Metrics {
     pub destination_health: DestinationHealths,
     /// Spans of traces.
     pub spans: Spans,
+    /// The archive.
+    pub archive: ArchiveMetrics,
     pub(super) observed: ObservedMetrics,
 }
 
@@ -148,6 +151,7 @@ impl Metrics {
             attempts: Histories::default(),
             destination_health: DestinationHealths::default(),
             spans: Spans::new(&family)?,
+            archive: ArchiveMetrics::new(&family)?,
             observed: ObservedMetrics::new(&family)?,
             registry: family.0,
         })
@@ -513,7 +517,7 @@ impl Family {
         self.add(IntGauge::with_opts(Opts::new(name, help)))
     }
 
-    fn known(&self, name: &str, help: &str) -> Result<Known, prometheus::Error> {
+    pub(super) fn known(&self, name: &str, help: &str) -> Result<Known, prometheus::Error> {
         self.add(GaugeVec::new(Opts::new(name, help), &[])).map(Known)
     }
 

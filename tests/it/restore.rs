@@ -9,7 +9,7 @@ use super::backend::Backend;
 use super::gateway::{PLAIN, eventually, taku};
 use super::kill::Process;
 use super::store::{KEY, Place, file, transactions};
-use super::wire::{Wire, get, get_bytes, post};
+use super::wire::{Wire, ask, get, get_bytes, post};
 
 /// A configuration with a destination at that address.
 fn with_backend(address: std::net::SocketAddr) -> String {
@@ -118,17 +118,40 @@ fn increments_hold_what_is_new_and_the_newest_form_of_all_is_restored() {
 
 /// Its programs, which scripts/setup installs.
 const WEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/seaweedfs/bin/weed");
-const ACCOUNT: [(&str, &str); 2] =
+pub const ACCOUNT: [(&str, &str); 2] =
     [("AWS_ACCESS_KEY_ID", "backup"), ("AWS_SECRET_ACCESS_KEY", "backup-secret")];
 
 /// SeaweedFS, until it is dropped, with a bucket `backups`.
-struct Seaweed {
+pub struct Seaweed {
     child: Child,
-    url: String,
+    pub url: String,
+    filer: std::net::SocketAddr,
     _folder: tempfile::TempDir,
 }
 
 impl Seaweed {
+    /// The server, if it is installed: CI has it.
+    pub fn if_there() -> Option<Self> {
+        if Path::new(WEED).exists() {
+            return Some(Self::start());
+        }
+        let says = "SeaweedFS is missing (scripts/setup)";
+        assert!(std::env::var_os("CI").is_none(), "{says}");
+        eprintln!("SKIPPED: {says}");
+        None
+    }
+
+    /// The names in a folder, which begins with its bucket.
+    pub fn keys(&self, folder: &str) -> Vec<String> {
+        let head = "Host: a\r\nAccept: application/json\r\n\r\n";
+        let listed = ask(self.filer, format!("GET /buckets/{folder} HTTP/1.1\r\n{head}")).json();
+        let entries = listed["Entries"].as_array().cloned().unwrap_or_default();
+        let name = |entry: &serde_json::Value| {
+            entry["FullPath"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()
+        };
+        entries.iter().map(name).collect()
+    }
+
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("s3.json");
@@ -156,8 +179,9 @@ impl Seaweed {
         weed.args(ports.map(|(name, port)| format!("-{name}.port={port}")));
         weed.stdout(Stdio::null()).stderr(Stdio::null());
         let child = weed.spawn().unwrap();
-        let seaweed = Self { child, url: format!("http://127.0.0.1:{s3}"), _folder: folder };
         let to = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let url = format!("http://127.0.0.1:{s3}");
+        let seaweed = Self { child, url, filer: to(filer), _folder: folder };
         let is_made = || {
             std::net::TcpStream::connect(to(filer)).is_ok()
                 && std::net::TcpStream::connect(to(s3)).is_ok()
@@ -191,13 +215,7 @@ fn free_ports() -> [u16; 4] {
 
 #[test]
 fn exports_go_to_a_store_that_speaks_s3_and_come_back() {
-    if !Path::new(WEED).exists() {
-        let says = "SeaweedFS is missing (scripts/setup)";
-        assert!(std::env::var_os("CI").is_none(), "{says}");
-        eprintln!("SKIPPED: {says}");
-        return;
-    }
-    let seaweed = Seaweed::start();
+    let Some(seaweed) = Seaweed::if_there() else { return };
     let here = Place::new(PLAIN);
     let process = Process::start(&here.config());
     call(&process, 0..30);

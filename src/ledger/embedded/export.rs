@@ -128,10 +128,10 @@ impl Core {
 }
 
 /// Makes items of records.
-struct Exporter<'c> {
-    core: &'c Core,
-    items: Vec<Item>,
-    size: usize,
+pub(super) struct Exporter<'c> {
+    pub(super) core: &'c Core,
+    pub(super) items: Vec<Item>,
+    pub(super) size: usize,
 }
 
 impl Exporter<'_> {
@@ -162,7 +162,7 @@ impl Exporter<'_> {
         Ok(frames.scan())
     }
 
-    fn add(&mut self, record: &Record<'_>) -> Result<(), LedgerError> {
+    pub(super) fn add(&mut self, record: &Record<'_>) -> Result<(), LedgerError> {
         let item = match record {
             Record::Event(event) => {
                 let deliveries = self.deliveries(event)?;

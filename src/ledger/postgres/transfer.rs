@@ -51,7 +51,7 @@ const STAGES: [Stage; 5] =
     [Stage::Documents, Stage::Past, Stage::Events, Stage::Nonces, Stage::Held];
 
 /// The result of one statement of an export, and its last key; `None`: at the end.
-type Found = (Vec<Item>, Option<Vec<u8>>);
+pub(super) type Found = (Vec<Item>, Option<Vec<u8>>);
 
 impl Core {
     pub(super) async fn export_on(
@@ -219,7 +219,7 @@ async fn past(session: &Session, after: Option<&[u8]>) -> Result<Found, QueryErr
 
 impl Core {
     /// Events of about `bytes`, at least one. Only their bodies are read.
-    async fn events(
+    pub(super) async fn events(
         &self,
         session: &Session,
         after: Option<&[u8]>,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Known, Model, Row, Stored};
 use crate::ledger::{
-    Cursor, DedupeKey, Delivery, DeliveryState, Document, EventId, ExportPage, HeldList, HeldQuery,
-    HeldWhy, Item, LedgerError, NewEvent, Nonce, PastEvent, Revision,
+    Cursor, DedupeKey, Delivery, DeliveryState, Document, EventId, EventWindow, ExportPage,
+    HeldList, HeldQuery, HeldWhy, Item, LedgerError, NewEvent, Nonce, PastEvent, Revision,
 };
 
 impl Model {
@@ -19,28 +19,22 @@ impl Model {
         cursor: Option<&Cursor>,
         bytes: usize,
     ) -> Result<ExportPage, LedgerError> {
-        let skip = match cursor {
-            Some(Cursor(count)) => {
-                let count = count.as_slice().try_into().or(Err(LedgerError::BadCursor))?;
-                usize::try_from(u64::from_le_bytes(count)).unwrap_or(usize::MAX)
-            }
-            None => 0,
+        page_of(self.items(), cursor, bytes)
+    }
+
+    /// The events of a window, paged in the same way.
+    pub(in crate::ledger::memory) fn events_in(
+        &self,
+        window: EventWindow,
+        cursor: Option<&Cursor>,
+        bytes: usize,
+    ) -> Result<ExportPage, LedgerError> {
+        let [from, end] = window.ids();
+        let inside = |item: &Item| match item {
+            Item::Event { event, .. } => (from..end).contains(&event.id),
+            _ => false,
         };
-        let mut items = self.items().skip(skip);
-        let mut page = ExportPage::default();
-        let mut size = 0;
-        for item in items.by_ref() {
-            size += item.size();
-            page.items.push(item);
-            if size >= bytes {
-                break;
-            }
-        }
-        if items.next().is_some() {
-            let count = (skip + page.items.len()) as u64;
-            page.next = Some(Cursor(count.to_le_bytes().to_vec()));
-        }
-        Ok(page)
+        page_of(self.items().filter(inside), cursor, bytes)
     }
 
     fn items(&self) -> impl Iterator<Item = Item> {
@@ -176,4 +170,34 @@ impl Model {
         self.events.insert(id, Stored { event, attempts });
         true
     }
+}
+
+/// A page of `items`; a cursor counts items.
+fn page_of(
+    items: impl Iterator<Item = Item>,
+    cursor: Option<&Cursor>,
+    bytes: usize,
+) -> Result<ExportPage, LedgerError> {
+    let skip = match cursor {
+        Some(Cursor(count)) => {
+            let count = count.as_slice().try_into().or(Err(LedgerError::BadCursor))?;
+            usize::try_from(u64::from_le_bytes(count)).unwrap_or(usize::MAX)
+        }
+        None => 0,
+    };
+    let mut items = items.skip(skip);
+    let mut page = ExportPage::default();
+    let mut size = 0;
+    for item in items.by_ref() {
+        size += item.size();
+        page.items.push(item);
+        if size >= bytes {
+            break;
+        }
+    }
+    if items.next().is_some() {
+        let count = (skip + page.items.len()) as u64;
+        page.next = Some(Cursor(count.to_le_bytes().to_vec()));
+    }
+    Ok(page)
 }

@@ -1,4 +1,4 @@
-//! Exports in a store that speaks S3.
+//! Exports and archives in a store that speaks S3.
 //!
 //! The endpoint and the credentials are where the tools of such stores look for them: the variables
 //! `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION` and
@@ -15,14 +15,13 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use rusty_s3::actions::{
-    AbortMultipartUpload, CompleteMultipartUpload, CreateMultipartUpload, GetObject, S3Action,
-    UploadPart,
+    AbortMultipartUpload, CompleteMultipartUpload, CreateMultipartUpload, DeleteObject, GetObject,
+    HeadObject, S3Action, UploadPart,
 };
 use rusty_s3::{Bucket, Credentials, UrlStyle};
 use tokio::runtime::Runtime;
 
-use super::client::runtime;
-use crate::egress::{Client, Guard, Trust, Trusted, error_text};
+use super::{Client, Guard, Trust, Trusted, error_text};
 
 /// Bytes of a part. There may be 10,000 of them: an export has 160 GiB at most.
 const PART_BYTES: usize = 16 << 20;
@@ -43,14 +42,15 @@ const REGION: &str = "us-east-1";
 
 /// `s3://BUCKET/KEY`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Object {
+pub struct Object {
     bucket: String,
     key: String,
 }
 
 impl Object {
     /// The object that a text names. `None`: the text is not the address of an object.
-    pub(super) fn parse(text: &str) -> Option<Result<Self, String>> {
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Result<Self, String>> {
         let rest = text.strip_prefix("s3://")?;
         Some(match rest.split_once('/') {
             Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => {
@@ -60,11 +60,32 @@ impl Object {
         })
     }
 
+    /// The object of that key in `bucket`.
+    #[must_use]
+    pub fn new(bucket: &str, key: &str) -> Self {
+        Self { bucket: bucket.to_owned(), key: key.to_owned() }
+    }
+
+    /// Removes it; returns whether it was there. Blocks.
+    ///
+    /// # Errors
+    /// When the store cannot be reached, or refuses.
+    pub fn remove(&self) -> io::Result<bool> {
+        let store = Store::new(self)?;
+        runtime()?.block_on(async {
+            match store.head().await {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(error),
+                Ok(()) => store.delete().await.map(|()| true),
+            }
+        })
+    }
+
     /// Begins to write it.
     ///
     /// # Errors
     /// When the store cannot be reached, or refuses.
-    pub(super) fn write(&self) -> io::Result<Upload> {
+    pub fn write(&self) -> io::Result<Upload> {
         let runtime = runtime()?;
         let store = Store::new(self)?;
         let id = runtime.block_on(store.begin())?;
@@ -75,7 +96,7 @@ impl Object {
     ///
     /// # Errors
     /// When the store cannot be reached, or has no such object.
-    pub(super) fn read(&self) -> io::Result<(Download, u64)> {
+    pub fn read(&self) -> io::Result<(Download, u64)> {
         let store = Store::new(self)?;
         let (sender, pieces) = sync_channel(PIECES);
         let (size, sized) = sync_channel(1);
@@ -101,6 +122,11 @@ struct Store {
     credentials: Credentials,
     key: String,
     client: Client,
+}
+
+/// A runtime of one's own: the callers are threads that may block.
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -198,6 +224,18 @@ impl Store {
         }
     }
 
+    async fn head(&self) -> io::Result<()> {
+        let head = HeadObject::new(&self.bucket, Some(&self.credentials), &self.key);
+        let url = head.sign(SIGNED_TIME);
+        self.send(Method::HEAD, url.as_str(), &Bytes::new(), None).await.map(drop)
+    }
+
+    async fn delete(&self) -> io::Result<()> {
+        let delete = DeleteObject::new(&self.bucket, Some(&self.credentials), &self.key);
+        let url = delete.sign(SIGNED_TIME);
+        self.send(Method::DELETE, url.as_str(), &Bytes::new(), None).await.map(drop)
+    }
+
     async fn abort(&self, id: &str) -> io::Result<()> {
         let credentials = Some(&self.credentials);
         let abort = AbortMultipartUpload::new(&self.bucket, credentials, &self.key, id);
@@ -285,13 +323,19 @@ async fn refused(answer: Response<Incoming>) -> io::Error {
 }
 
 /// An object that is being written.
-pub(super) struct Upload {
+pub struct Upload {
     store: Store,
     runtime: Runtime,
     id: String,
     part: Vec<u8>,
     tags: Vec<String>,
     is_whole: bool,
+}
+
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upload").finish_non_exhaustive()
+    }
 }
 
 impl Upload {
@@ -307,7 +351,7 @@ impl Upload {
     ///
     /// # Errors
     /// When the store does not take it; nothing is there then.
-    pub(super) fn end(mut self) -> io::Result<()> {
+    pub fn end(mut self) -> io::Result<()> {
         if !self.part.is_empty() || self.tags.is_empty() {
             self.put()?;
         }
@@ -343,7 +387,8 @@ impl Write for Upload {
 }
 
 /// An object that is being read.
-pub(super) struct Download {
+#[derive(Debug)]
+pub struct Download {
     pieces: Receiver<io::Result<Bytes>>,
     rest: Bytes,
 }
