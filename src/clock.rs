@@ -45,7 +45,10 @@ pub fn rfc3339(ms: UnixMillis) -> String {
 ///
 /// Written for every event and every log line, so it is computed here without time zones.
 #[derive(Clone, Copy, Debug)]
-pub struct Stamp([u8; 24]);
+pub struct Stamp([u8; STAMP_BYTES]);
+
+/// Bytes of a stamp.
+const STAMP_BYTES: usize = 24;
 
 impl Stamp {
     /// The time `ms`; years outside 0 to 9999 are `out of range`.
@@ -80,7 +83,53 @@ impl Stamp {
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        str::from_utf8(&self.0).unwrap_or_default().trim_end()
+        str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    /// The text, which is ASCII.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.trim_ascii_end()
+    }
+}
+
+/// Makes the stamps of one log: the part down to the second is kept for the next one.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamps {
+    second: i64,
+    /// The stamp of its first millisecond.
+    first: Stamp,
+}
+
+impl Stamps {
+    /// No second is known yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        // No time in milliseconds is in this second.
+        Self { second: i64::MAX, first: Stamp([b' '; STAMP_BYTES]) }
+    }
+
+    /// The stamp of the time `ms`.
+    #[must_use]
+    pub fn of(&mut self, ms: UnixMillis) -> Stamp {
+        let second = ms.div_euclid(1000);
+        if second != self.second {
+            *self = Self { second, first: Stamp::of(second.saturating_mul(1000)) };
+        }
+        let mut stamp = self.first;
+        let ms = ms.rem_euclid(1000) as u16;
+        if let [.., b'.', hundreds, tens, ones, b'Z'] = &mut stamp.0 {
+            *hundreds = b'0' + (ms / 100) as u8;
+            *tens = b'0' + (ms / 10 % 10) as u8;
+            *ones = b'0' + (ms % 10) as u8;
+        }
+        stamp
+    }
+}
+
+impl Default for Stamps {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -117,6 +166,16 @@ mod tests {
         assert_eq!(rfc3339(-62_167_219_200_001), "out of range");
         assert_eq!(rfc3339(i64::MAX), "out of range");
         assert_eq!(rfc3339(i64::MIN), "out of range");
+    }
+
+    #[test]
+    fn a_kept_second_makes_the_same_stamps() {
+        let mut stamps = Stamps::new();
+        let far = [i64::MIN, -62_167_219_200_001, i64::MAX, 253_402_300_799_999, -1, 0];
+        let near = (0..3000).map(|ms| 1_767_323_045_678 + ms);
+        for ms in far.into_iter().chain(near).chain(far) {
+            assert_eq!(stamps.of(ms).as_str(), rfc3339(ms), "{ms}");
+        }
     }
 
     proptest::proptest! {

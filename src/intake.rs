@@ -24,6 +24,7 @@ mod dispute;
 mod handler;
 mod held_requests;
 mod inline_wait;
+mod judging;
 mod quarantine;
 mod received;
 mod recent;

@@ -55,7 +55,7 @@ pub use language::recipe::{LiveSecret, MaxAge, Recipe, Replay, Terms, UnusableVa
 pub use language::url::{Bracket, DotSegment, MacroUrl, Placeholder, UrlTemplate, Written};
 pub use language::vector::OwnedRequest;
 pub use request::Request;
-pub use request::callback::{Callback, CallbackError, Judgement, Resolution, Verified};
+pub use request::callback::{Callback, CallbackError, Judgement, ReplyKind, Resolution, Verified};
 pub use request::encoding::path_segment;
 pub use request::recorded::{MessageWriting, PlainMessage, RecordedMessage, recorded_value};
 

@@ -5,6 +5,7 @@
 //! or a signed text.
 
 mod archive;
+mod callback_line;
 mod cell;
 mod delivery;
 mod destination_health;
@@ -21,6 +22,7 @@ mod rejections;
 mod spans;
 
 pub use archive::ArchiveMetrics;
+pub use callback_line::{CallbackLevel, CallbackLine};
 pub use delivery::{DeliveryMetrics, DeliveryOutcome, VerdictOutcome};
 pub use destination_health::{DestinationHealth, DestinationHealths, HealthView};
 pub use gateway_record::{GatewayNotes, Peers};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::handler::EarlyReply;
+use super::judging::EarlyReply;
 use super::received::Received;
 use super::several::Readings;
 use crate::ledger::{BatchedLedger, DedupeKey, LedgerError, LogQuery, Nonce, NonceUse, SourceId};

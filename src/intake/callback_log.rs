@@ -6,18 +6,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
+use tracing::Level;
 
 use super::callback_trace::{CallbackTrace, Ending};
 use super::received::{Head, Received};
 use super::recent::{Passed, Recent};
 use super::rejections::{Rejections, SAMPLE_BODY_BYTES};
 use super::route::{Route, View};
-use crate::clock;
+use crate::clock::{self, UnixMillis};
 use crate::config::{Rate, concealed};
 use crate::ledger::{EventId, HeldId, HeldWhy, NewRejection, Rejection, RejectionNote, SourceId};
 use crate::rate_limiter::{AddressRateLimiter, RateLimiter};
 use crate::sender::{Callback, CallbackError, Outcome, Reason, Request, Resolved, Role};
-use crate::telemetry::Metrics;
+use crate::telemetry::{CallbackLevel, CallbackLine, Metrics};
 
 /// Rejected callbacks of one address that are logged and kept.
 const FAILURES_BY_ADDRESS: Rate = Rate { count: 20, per: Duration::from_secs(10) };
@@ -128,6 +129,8 @@ pub(super) struct CallbackRecord {
     pub route: Arc<Route>,
     pub client: IpAddr,
     pub began: Instant,
+    /// The same on the wall clock.
+    pub at_ms: UnixMillis,
     outcome: Outcome,
     refusal: Option<CallbackError>,
     event: Option<EventId>,
@@ -144,11 +147,12 @@ pub(super) struct CallbackRecord {
 }
 
 impl CallbackRecord {
-    pub fn new(route: Arc<Route>, client: IpAddr, began: Instant) -> Self {
+    pub fn new(route: Arc<Route>, client: IpAddr, began: Instant, at_ms: UnixMillis) -> Self {
         Self {
             route,
             client,
             began,
+            at_ms,
             outcome: Outcome::Unavailable,
             refusal: None,
             event: None,
@@ -185,8 +189,11 @@ impl CallbackRecord {
         self.event = Some(event);
     }
 
-    /// Notes the roles of a callback that is not recorded as an event.
+    /// Notes the roles of a callback that is not recorded as an event, if they are going to be told.
     pub fn is_about(&mut self, resolved: &Resolved) {
+        if !self.logged {
+            return;
+        }
         let role = |role, most| resolved.role(role).map(|text| cut(text, most).to_owned());
         self.transaction = role(Role::Transaction, TRANSACTION_BYTES_MAX);
         self.user = role(Role::User, USER_BYTES_MAX);
@@ -281,7 +288,7 @@ impl CallbackRecord {
         let desk = &self.route.desk;
         desk.recent.keep(Passed {
             number: 0,
-            at_ms: clock::now_ms() - i64::try_from(took.as_millis()).unwrap_or_default(),
+            at_ms: self.at_ms,
             source: self.route.source.name.clone(),
             outcome: self.outcome,
             event: self.event,
@@ -291,29 +298,81 @@ impl CallbackRecord {
         });
     }
 
-    fn log(&self, micros: u64) {
+    fn log(&self, took: Duration) {
+        match &self.refusal {
+            None => self.log_outcome(took),
+            Some(refusal) => self.log_refusal(refusal, took),
+        }
+    }
+
+    fn log_outcome(&self, took: Duration) {
+        if !tracing::enabled!(target: "postern::callback", Level::INFO) {
+            return;
+        }
         let source = &*self.route.label;
         let outcome = self.outcome.as_str();
         let transaction = self.transaction.as_deref();
         let mut id = [0; EventId::TEXT_BYTES];
         let event = self.event.map(|event| event.encode(&mut id));
         let status = self.status.map(|status| status.as_u16());
-        let Some(CallbackError { reason, parameter }) = &self.refusal else {
-            tracing::info!(
-                target: "postern::callback",
-                message = MESSAGE, source, outcome, transaction, event, status, micros
-            );
+        let micros = micros(took);
+        if let Some(mut line) = CallbackLine::begin(CallbackLevel::Info, self.end_ms(took), source)
+        {
+            line.text(r#","outcome":"#, outcome);
+            line.text_if(r#","transaction":"#, transaction);
+            line.text_if(r#","event":"#, event);
+            if let Some(status) = status {
+                line.number(r#","status":"#, u64::from(status));
+            }
+            line.number(r#","micros":"#, micros);
+            return line.end();
+        }
+        tracing::info!(
+            target: "postern::callback",
+            message = MESSAGE, source, outcome, transaction, event, status, micros
+        );
+    }
+
+    fn log_refusal(&self, refusal: &CallbackError, took: Duration) {
+        if !tracing::enabled!(target: "postern::callback", Level::WARN) {
             return;
-        };
-        let parameter = parameter.as_deref().map(|name| cut(name, PARAMETER_BYTES_MAX));
-        let reason = reason.as_str();
-        let client = tracing::field::display(self.client);
+        }
+        let source = &*self.route.label;
+        let outcome = self.outcome.as_str();
+        let reason = refusal.reason.as_str();
+        let parameter = refusal.parameter.as_deref().map(|name| cut(name, PARAMETER_BYTES_MAX));
+        let client = self.client;
+        let status = self.status.map(|status| status.as_u16());
+        let micros = micros(took);
+        if let Some(mut line) = CallbackLine::begin(CallbackLevel::Warn, self.end_ms(took), source)
+        {
+            line.text(r#","outcome":"#, outcome);
+            line.text(r#","reason":"#, reason);
+            line.text_if(r#","parameter":"#, parameter);
+            line.text(r#","client":"#, &client.to_string());
+            line.text_if(r#","held":"#, self.held.map(|held| held.to_string()).as_deref());
+            if let Some(status) = status {
+                line.number(r#","status":"#, u64::from(status));
+            }
+            line.number(r#","micros":"#, micros);
+            return line.end();
+        }
+        let client = tracing::field::display(client);
         let held = self.held.map(tracing::field::display);
         tracing::warn!(
             target: "postern::callback",
             message = MESSAGE, source, outcome, reason, parameter, client, held, status, micros
         );
     }
+
+    /// When it ended, on the wall clock: no further reading.
+    fn end_ms(&self, took: Duration) -> UnixMillis {
+        self.at_ms.saturating_add(i64::try_from(took.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Drop for CallbackRecord {
@@ -323,11 +382,11 @@ impl Drop for CallbackRecord {
         self.route.counters.count(outcome, reason, self.began, took);
         if let Some(index) = self.secret {
             self.route.counters.count_secret(index);
-            self.route.secrets.note(index, clock::now_ms());
+            self.route.secrets.note(index, self.at_ms);
         }
         self.route.desk.metrics.callback_seconds.observe(took.as_secs_f64());
         if self.logged {
-            self.log(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+            self.log(took);
         }
         if let Some(trace) = self.trace.take() {
             let (reason, event, held) = (reason.map(Reason::as_str), self.event, self.held);

@@ -12,22 +12,28 @@ use crate::sender::Outcome;
 
 type Answer = Result<Recorded, LedgerError>;
 
+/// The ledger's answer to come.
+pub(super) type PendingCommit = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// Records `event` in `book`, within `time`, once it is polled.
+pub(super) fn pending_commit(
+    book: BatchedLedger,
+    event: NewEvent,
+    time: Duration,
+) -> PendingCommit {
+    Box::pin(async move { book.record_within(event, time).await })
+}
+
 /// Waits for the ledger. If the sender hangs up, this is dropped before the ledger has answered.
 /// The event is recorded all the same, and its record then states the outcome.
 pub(super) struct Commit<'e> {
     entry: &'e mut Option<CallbackRecord>,
-    answer: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
+    answer: Option<PendingCommit>,
 }
 
 impl<'e> Commit<'e> {
-    pub fn new(
-        entry: &'e mut Option<CallbackRecord>,
-        book: BatchedLedger,
-        event: NewEvent,
-        time: Duration,
-    ) -> Self {
-        let answer = async move { book.record_within(event, time).await };
-        Self { entry, answer: Some(Box::pin(answer)) }
+    pub fn new(entry: &'e mut Option<CallbackRecord>, answer: PendingCommit) -> Self {
+        Self { entry, answer: Some(answer) }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use super::callback_log::{CallbackRecord, cut};
-use super::handler::Slot;
+use super::judging::Slot;
 use super::record::VerifiedCallback;
 use crate::clock;
 use crate::ledger::{
@@ -76,7 +76,7 @@ impl VerifiedCallback<'_, '_> {
         dispute: Dispute,
         kept: Option<&Reply>,
     ) -> Outcome {
-        let Some(event) = self.event(kept) else { return Outcome::Unavailable };
+        let Some(event) = self.event(kept, self.identity()) else { return Outcome::Unavailable };
         let held = NewHeld::disputing(dispute.why, dispute.first, event);
         let left = dispute.until.saturating_duration_since(clock::instant());
         let holding = tokio::time::timeout(left, book.hold(&held, HeldBounds::default()));

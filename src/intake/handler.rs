@@ -8,32 +8,26 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use super::address_check;
 use super::callback_log::{CallbackLog, CallbackRecord};
 use super::callback_trace::CallbackTrace;
 use super::client::{self, Caller};
 use super::held_requests::HeldRequests;
-use super::quarantine::quarantine;
+use super::judging::{EarlyReply, Slot, stopped};
 use super::received::{Head, Received};
 use super::recent::Recent;
-use super::record::VerifiedCallback;
 use super::rejections::Rejections;
 use super::route::{Route, View};
-use super::several::{Readings, Several};
 use super::test_calls::{TestCall, TestCalls};
 use crate::clock::{self, UnixMillis};
 use crate::keys::Keys;
-use crate::ledger::{BatchedLedger, EventId, Release};
+use crate::ledger::BatchedLedger;
 use crate::lifecycle::{Lifecycle, Phase, unready};
 use crate::plan::Plan;
-use crate::sender::{
-    Answer, Callback, CallbackError, Judgement, KeySet, OlderKeys, Outcome, Reason, Reply,
-    Resolution, Resolved,
-};
+use crate::sender::{Answer, Outcome, Reason, Reply};
 use crate::telemetry::Metrics;
 use crate::verdict::Verdicts;
 use crate::wire::{
@@ -61,31 +55,16 @@ pub(super) struct Shared {
     keys: Keys,
     pool: Arc<BytePool>,
     held: HeldRequests,
-    verdicts: Verdicts,
+    pub(super) verdicts: Verdicts,
     test_calls: Arc<TestCalls>,
     /// The store is known to have no keys of earlier versions.
     pub(super) no_older_keys: AtomicBool,
 }
 
+/// Room for headers that an idle connection may keep: a usual head, about 2 kB.
+const KEPT_HEADERS_MAX: usize = 16;
+
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
-
-/// A callback that goes no further, and what becomes of it.
-pub(super) enum EarlyReply {
-    Is(Outcome),
-    Refused(Outcome, CallbackError),
-}
-
-/// The decision about a callback before anything is recorded.
-pub(super) enum Decision {
-    Event(EventId, Box<Resolved>),
-    /// Verified, but it may say several things.
-    Ambiguous(EventId, Box<Resolved>),
-    /// Verified, and several events, in parts with these bodies.
-    Several(Vec<Bytes>),
-    /// An address check, to be answered once.
-    AddressCheck,
-    Stop(EarlyReply),
-}
 
 /// The nature of a request that belongs to no source.
 enum Elsewhere {
@@ -93,10 +72,6 @@ enum Elsewhere {
     Health,
     Nothing(StatusCode),
 }
-
-/// The record of the callback in progress; removed if its sender hangs up while it is being
-/// recorded.
-pub(super) type Slot = Option<CallbackRecord>;
 
 impl CallbackHandler {
     /// The receiving path for the sources of `plan`. The limits over all sources together stay
@@ -198,16 +173,19 @@ impl Handler for CallbackHandler {
         if let Some(answer) = question(&route, &head.method) {
             return Ok(answer);
         }
-        let reply = {
-            let mut received = Received::new(&route, client, head, clock::now_ms());
+        let (reply, headers) = {
+            let at_ms = clock::now_ms();
+            let mut received = Received::new(&route, client, head, at_ms);
             received.set_purpose(self.0.test_calls.purpose(peer.0));
-            let mut record = CallbackRecord::new(Arc::clone(&route), client.address(), began);
+            let address = client.address();
+            let mut record = CallbackRecord::new(Arc::clone(&route), address, began, at_ms);
             record.trace = CallbackTrace::begin(&self.0.desk.metrics.spans, &received);
             let mut slot = Some(record);
-            self.0.pass(&mut slot, &mut received, body).await
+            let reply = self.0.pass(&mut slot, &mut received, body).await;
+            (reply, received.into_headers())
         };
         match reply {
-            Reply::Answer(answer) => Ok(respond(answer)),
+            Reply::Answer(answer) => Ok(respond(answer, emptied(headers))),
             Reply::Silence => {
                 Err(Box::pin(self.0.held.hold(client.address(), began + route.silence)).await)
             }
@@ -228,7 +206,7 @@ impl Shared {
         }
         let view = self.view.load();
         let name = source_name(target);
-        let Some(route) = name.and_then(|name| view.route(name)) else {
+        let Some(route) = name.and_then(|name| view.route_of(name)) else {
             if view.is_health(target) {
                 return Err(Elsewhere::Health);
             }
@@ -245,11 +223,10 @@ impl Shared {
 
     /// All phases of one callback. Whatever happens, its entry says so when it is dropped.
     async fn pass(&self, slot: &mut Slot, received: &mut Received, body: Incoming) -> Reply {
-        let route = Arc::clone(received.route());
-        let recipe = &route.source.recipe;
         let taken = match self.receive(received, body).await {
             Ok(taken) => taken,
             Err(stop) => {
+                let recipe = &received.route().source.recipe;
                 let callback = recipe.read(received.request(), received.at_ms());
                 return stopped(slot, &callback, received, stop);
             }
@@ -257,107 +234,13 @@ impl Shared {
         self.decide(slot, received, taken).await
     }
 
-    /// Judges a whole request, and records it if it is verified.
-    async fn decide(
-        &self,
-        slot: &mut Slot,
-        received: &mut Received,
-        taken: ReservedBytes<'_>,
-    ) -> Reply {
-        let route = Arc::clone(received.route());
-        let recipe = &route.source.recipe;
-        // Rare branches are boxed here and below: a future is as large as the largest that it may
-        // wait for, and is moved as a whole.
-        let keys = match &route.keys {
-            Some(_) => Box::pin(public_keys(received, slot.as_ref())).await,
-            None => None,
-        };
-        let mut callback = recipe.read(received.request(), received.at_ms());
-        callback.use_keys(keys.as_deref());
-        if !self.no_older_keys.load(Ordering::Relaxed) {
-            callback.look_up(OlderKeys::Wanted);
-        }
-        let began = clock::instant();
-        let ruling = judge(&mut callback, || EventId::new(received.at_ms()));
-        let judged = clock::instant();
-        self.desk.metrics.verify_seconds.observe((judged - began).as_secs_f64());
-        if let Some(trace) = slot.as_mut().and_then(|record| record.trace.as_mut()) {
-            trace.verified(began, judged);
-        }
-        let Some(book) = self.book.get().filter(|_| !self.is_starting()) else {
-            match ruling {
-                // A callback that is to be held has to be recorded.
-                Decision::Stop(stop) if !stop.is_held_by(&route) => {
-                    return stopped(slot, &callback, received, stop);
-                }
-                ruling => drop(ruling),
-            }
-            drop(callback);
-            return Box::pin(self.when_open(slot, received, taken)).await;
-        };
-        drop(taken);
-        let ruling = match ruling {
-            // Rare: senders that check addresses and sign no message.
-            Decision::Event(id, resolved) if callback.message_proof().is_some() => {
-                let readings = address_check::readings(&callback, &resolved, received, book);
-                match Box::pin(readings).await {
-                    Ok(Readings::One) => Decision::Event(id, resolved),
-                    Ok(Readings::Many) => Decision::Ambiguous(id, resolved),
-                    Err(stop) => Decision::Stop(stop),
-                }
-            }
-            ruling => ruling,
-        };
-        match ruling {
-            Decision::Stop(stop) => ended(slot, &callback, received, stop).await,
-            Decision::AddressCheck => {
-                let stop = Box::pin(address_check::answer(&callback, received, book)).await;
-                stopped(slot, &callback, received, stop)
-            }
-            Decision::Event(id, mut resolved) => {
-                if received.is_test_call() {
-                    resolved.make_test();
-                }
-                route.note_misfits(resolved.misfits());
-                let genuine = VerifiedCallback {
-                    id,
-                    callback: &callback,
-                    received,
-                    resolved,
-                    judged,
-                    release: Release::None,
-                };
-                genuine.record(slot, book, &self.verdicts).await
-            }
-            Decision::Several(bodies) => match Several::judge(&callback, received, &bodies) {
-                Ok(several) => Box::pin(several.record(slot, book, judged)).await,
-                Err(stop) => ended(slot, &callback, received, stop).await,
-            },
-            Decision::Ambiguous(id, mut resolved) => {
-                if received.is_test_call() {
-                    resolved.make_test();
-                }
-                route.note_misfits(resolved.misfits());
-                let genuine = VerifiedCallback {
-                    id,
-                    callback: &callback,
-                    received,
-                    resolved,
-                    judged,
-                    release: Release::None,
-                };
-                Box::pin(genuine.record_ambiguous(slot, book)).await
-            }
-        }
-    }
-
-    fn is_starting(&self) -> bool {
+    pub(super) fn is_starting(&self) -> bool {
         self.life.phase() == Phase::Starting
     }
 
     /// Handles a verified callback from before the store was open. It waits within its sender's
     /// patience, and is then judged again: documents of the store may say where it goes.
-    async fn when_open(
+    pub(super) async fn when_open(
         &self,
         slot: &mut Slot,
         received: &mut Received,
@@ -427,59 +310,6 @@ impl Shared {
     }
 }
 
-/// Verifies and resolves.
-pub(super) fn judge(callback: &mut Callback<'_>, id: impl FnOnce() -> EventId) -> Decision {
-    match callback.verify() {
-        Judgement::Probe => Decision::Stop(EarlyReply::Is(Outcome::Test)),
-        Judgement::Undecided => Decision::Stop(EarlyReply::Is(Outcome::Unavailable)),
-        Judgement::Challenge => Decision::AddressCheck,
-        Judgement::Rejected(refusal) => Decision::Stop(by_sender(refusal)),
-        Judgement::Verified(mut verified) => {
-            let id = id();
-            match verified.resolve(id) {
-                Resolution::Event(resolved) => Decision::Event(id, resolved),
-                Resolution::Ambiguous(resolved) => Decision::Ambiguous(id, resolved),
-                Resolution::Several(bodies) => Decision::Several(bodies),
-                Resolution::Challenge => Decision::AddressCheck,
-                Resolution::Test => Decision::Stop(EarlyReply::Is(Outcome::Test)),
-                Resolution::Rejected(refusal) => Decision::Stop(by_sender(refusal)),
-            }
-        }
-    }
-}
-
-/// The public keys to verify a callback with, if its sender has some. If the callback names a key
-/// that is missing, the list is checked again, within the sender's patience.
-pub(super) async fn public_keys(
-    received: &Received,
-    entry: Option<&CallbackRecord>,
-) -> Option<Arc<KeySet>> {
-    let route = received.route();
-    let published = route.keys.as_ref()?;
-    let keys = published.now();
-    let Some(id) = wanted_key(received, keys.as_deref()) else { return keys };
-    let spent = entry.map_or(Duration::ZERO, |entry| entry.began.elapsed());
-    published.look_again(&id, route.patience.saturating_sub(spent)).await;
-    published.now()
-}
-
-/// The id of the key that a callback cannot be verified without, if nothing else is wrong with it.
-fn wanted_key(received: &Received, keys: Option<&KeySet>) -> Option<Vec<u8>> {
-    let recipe = &received.route().source.recipe;
-    let mut callback = recipe.read(received.request(), received.at_ms());
-    callback.use_keys(keys);
-    let id = callback.key_id()?.into_owned();
-    if keys.is_some_and(|keys| keys.knows(&id)) {
-        return None;
-    }
-    let lacks_key = match callback.verify() {
-        Judgement::Undecided => true,
-        Judgement::Rejected(refusal) => refusal.reason == Reason::UnknownKey,
-        _ => false,
-    };
-    lacks_key.then_some(id)
-}
-
 /// The answer to a console or a monitor that asks whether the address is there, before anything is
 /// sent to it. It is no callback, and not counted as one.
 fn question(route: &Route, method: &Method) -> Option<Response> {
@@ -501,64 +331,10 @@ fn question(route: &Route, method: &Method) -> Option<Response> {
 }
 
 /// The part of the path after `/callback/`, up to the query.
-fn source_name(target: &[u8]) -> Option<&str> {
+fn source_name(target: &[u8]) -> Option<&[u8]> {
     let name = target.strip_prefix(PREFIX)?;
     let end = memchr::memchr(b'?', name).unwrap_or(name.len());
-    std::str::from_utf8(&name[..end]).ok()
-}
-
-/// Ends a callback that does not become an event: in quarantine, where its source says so.
-async fn ended(
-    slot: &mut Slot,
-    callback: &Callback<'_>,
-    received: &Received,
-    stop: EarlyReply,
-) -> Reply {
-    if stop.is_held_by(received.route()) && !received.is_test_call() {
-        return Box::pin(quarantine(slot, callback, received, stop)).await;
-    }
-    stopped(slot, callback, received, stop)
-}
-
-/// Ends a callback that is not recorded: noted, kept if it is rejected, and answered.
-pub(super) fn stopped(
-    slot: &mut Slot,
-    callback: &Callback<'_>,
-    received: &Received,
-    stop: EarlyReply,
-) -> Reply {
-    let (outcome, reason) = match stop {
-        EarlyReply::Is(outcome) => (outcome, None),
-        EarlyReply::Refused(outcome, ref refusal) => (outcome, Some(refusal.reason)),
-    };
-    let reply = match reason {
-        // A bound has the same reply for every sender.
-        Some(Reason::TooLarge) => Reply::Answer(Answer {
-            status: StatusCode::PAYLOAD_TOO_LARGE,
-            content_type: None,
-            body: Bytes::new(),
-        }),
-        _ => callback.reply(outcome, reason, &salt),
-    };
-    let reply = told(slot, reply);
-    if let Some(entry) = slot {
-        entry.is(outcome);
-        if !matches!(outcome, Outcome::Challenge | Outcome::Superseded) {
-            entry.spare();
-        }
-        if let EarlyReply::Refused(_, refusal) = stop {
-            entry.refused(refusal);
-            entry.keep(received, callback);
-        }
-    }
-    reply
-}
-
-pub(super) fn told(slot: &mut Slot, reply: Reply) -> Reply {
-    if let (Some(entry), Reply::Answer(answer)) = (slot, &reply) {
-        entry.answered(answer.status);
-    }
-    reply
+    Some(&name[..end])
 }
 
 fn faulty(fault: BodyError) -> EarlyReply {
@@ -569,23 +345,20 @@ fn faulty(fault: BodyError) -> EarlyReply {
     }
 }
 
-fn by_sender(refusal: CallbackError) -> EarlyReply {
-    let outcome = match refusal.reason {
-        Reason::Disabled => Outcome::Disabled,
-        _ => Outcome::Rejected,
-    };
-    EarlyReply::Refused(outcome, refusal)
-}
-
-impl EarlyReply {
-    pub(super) fn refused(outcome: Outcome, reason: Reason) -> Self {
-        Self::Refused(outcome, CallbackError { reason, parameter: None })
+/// The map of a request's headers, for those of its answer: a connection then uses one map for all
+/// requests.
+fn emptied(mut headers: HeaderMap) -> HeaderMap {
+    if headers.capacity() > KEPT_HEADERS_MAX {
+        return HeaderMap::new();
     }
+    headers.clear();
+    headers
 }
 
-fn respond(answer: Answer) -> Response {
+fn respond(answer: Answer, headers: HeaderMap) -> Response {
     let mut response = Response::new(Full::new(answer.body));
     *response.status_mut() = answer.status;
+    *response.headers_mut() = headers;
     // An answer may hold what the callback said: nothing is to be made of it but what it is.
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     if let Some(content_type) = answer.content_type {
@@ -597,19 +370,13 @@ fn respond(answer: Answer) -> Response {
 /// An answer in words, for a balancer.
 fn plain(status: StatusCode, text: &'static str) -> Response {
     let content_type = Some(HeaderValue::from_static("text/plain; charset=utf-8"));
-    respond(Answer { status, content_type, body: Bytes::from_static(text.as_bytes()) })
+    let body = Bytes::from_static(text.as_bytes());
+    respond(Answer { status, content_type, body }, HeaderMap::new())
 }
 
 /// An answer for a request that belongs to no source.
 fn bare(status: StatusCode) -> Response {
-    respond(Answer { status, content_type: None, body: Bytes::new() })
-}
-
-/// Random bytes for a sealed answer. The operating system never runs out of them.
-pub(super) fn salt() -> [u8; 16] {
-    let mut bytes = [0; 16];
-    let _ = getrandom::fill(&mut bytes);
-    bytes
+    respond(Answer { status, content_type: None, body: Bytes::new() }, HeaderMap::new())
 }
 
 #[cfg(test)]
@@ -618,11 +385,11 @@ mod tests {
 
     #[test]
     fn a_name_is_what_stands_before_the_query() {
-        assert_eq!(source_name(b"/callback/level-end?a=/callback/b"), Some("level-end"));
-        assert_eq!(source_name(b"/callback/reward/17"), Some("reward/17"));
-        assert_eq!(source_name(b"/callback/"), Some(""));
-        assert_eq!(source_name(b"/callback"), None);
-        assert_eq!(source_name(b"/Callback/a"), None);
-        assert_eq!(source_name(b"/callback/\xff"), None);
+        let name = |target| source_name(target).map(|name| String::from_utf8_lossy(name));
+        assert_eq!(name(b"/callback/level-end?a=/callback/b").as_deref(), Some("level-end"));
+        assert_eq!(name(b"/callback/reward/17").as_deref(), Some("reward/17"));
+        assert_eq!(name(b"/callback/").as_deref(), Some(""));
+        assert_eq!(name(b"/callback"), None);
+        assert_eq!(name(b"/Callback/a"), None);
     }
 }

@@ -4,8 +4,8 @@
 //! unrecorded is acknowledged: if there is no room, or the ledger does not answer in time, the
 //! sender gets its own "try later".
 
-use super::handler::{EarlyReply, Slot, salt, told};
 use super::inline_wait::InlineReply;
+use super::judging::{EarlyReply, Slot, salt, told};
 use super::received::Received;
 use super::route::Route;
 use crate::clock;

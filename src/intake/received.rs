@@ -77,6 +77,11 @@ impl Received {
         self.body = body;
     }
 
+    /// The headers, given away.
+    pub(super) fn into_headers(self) -> HeaderMap {
+        self.head.headers
+    }
+
     /// The request as a recipe reads it.
     #[must_use]
     pub fn request(&self) -> Request<'_> {

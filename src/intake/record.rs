@@ -13,13 +13,13 @@ use crate::ledger::{
     Recorded, Release, TargetId,
 };
 use crate::plan::Routes;
-use crate::sender::{Answer, Callback, Operand, Outcome, Reply, Resolved, Role};
-use crate::verdict::Verdicts;
+use crate::sender::{Answer, Callback, KeySet, Operand, Outcome, Reply, ReplyKind, Resolved, Role};
 
-use super::commit::{Commit, outcome};
+use super::commit::{Commit, PendingCommit, outcome, pending_commit};
 use super::dispute::{Dispute, held_for};
-use super::handler::{EarlyReply, Slot, salt, stopped, told};
+use super::handler::Shared;
 use super::inline_wait::{InlineReply, InlineWait};
+use super::judging::{EarlyReply, Slot, judge, read, reread, salt, stopped, told};
 use super::received::Received;
 use super::several::Readings;
 use super::test_calls;
@@ -36,61 +36,166 @@ pub(super) struct VerifiedCallback<'g, 'a> {
     pub release: Release,
 }
 
-impl VerifiedCallback<'_, '_> {
-    /// Records the callback and answers it, unless another source takes precedence over this one or
-    /// its rate is used up.
+/// The deduplication keys of a callback, and its content.
+pub(super) struct CallbackIdentity {
+    keys: EventKeys,
+    fingerprint: Fingerprint,
+}
+
+/// A verified callback on its way into the ledger, without what only rare results need.
+pub(super) struct Recording {
+    id: EventId,
+    commit: PendingCommit,
+    resolved: Box<Resolved>,
+    judged: Instant,
+    /// When its sender stops waiting.
+    until: Instant,
+    reply_kind: ReplyKind,
+    /// An inline backend is asked.
+    is_asked: bool,
+    /// The reply to an accepted callback, where it depends on the callback.
+    first: Option<Reply>,
+}
+
+impl Recording {
+    /// Records the callback and answers it.
     pub async fn record(
-        &self,
+        self,
         slot: &mut Slot,
-        book: &BatchedLedger,
-        verdicts: &Verdicts,
+        received: &Received,
+        shared: &Shared,
+        keys: Option<&KeySet>,
     ) -> Reply {
-        let Self { callback, received, .. } = self;
+        let Self { id, commit, resolved, judged, until, reply_kind, is_asked, first } = self;
+        let inquiry = match is_asked {
+            true => InlineWait::begin(received.route(), &shared.verdicts, id, until),
+            false => None,
+        };
+        let recipe = &received.route().source.recipe;
+        let Ok(recorded) = Commit::new(slot, commit).await else {
+            let outcome = Outcome::Unavailable;
+            let made = || reread(received, keys, id, |one| one.reply(outcome, None, &salt));
+            return told(slot, recipe.fixed_reply(reply_kind, outcome).unwrap_or_else(made));
+        };
+        let outcome = outcome(&recorded);
+        if outcome != Outcome::Accepted {
+            slot.iter_mut().for_each(|entry| entry.is_about(&resolved));
+        }
+        let usual = inquiry.is_none() && matches!(outcome, Outcome::Accepted | Outcome::Duplicate);
+        let fixed = match usual && first.is_none() {
+            true => recipe.fixed_reply(reply_kind, outcome),
+            false => None,
+        };
+        match (fixed, first) {
+            (Some(reply), _) => told(slot, reply),
+            (None, Some(first)) if usual && outcome == Outcome::Accepted => told(slot, first),
+            (None, first) => {
+                let result = CommitResult { recorded, inquiry, first, until };
+                let recording = Judged { id, resolved, judged };
+                Box::pin(recording.conclude(slot, received, shared, keys, result)).await
+            }
+        }
+    }
+}
+
+/// The result for a recorded callback whose reply has to be worked out.
+struct CommitResult<'i> {
+    recorded: Recorded,
+    inquiry: Option<InlineWait<'i>>,
+    first: Option<Reply>,
+    until: Instant,
+}
+
+/// A callback that was verified and resolved, and has to be read again.
+struct Judged {
+    id: EventId,
+    resolved: Box<Resolved>,
+    judged: Instant,
+}
+
+impl Judged {
+    /// Reads the callback again and answers it.
+    async fn conclude(
+        self,
+        slot: &mut Slot,
+        received: &Received,
+        shared: &Shared,
+        keys: Option<&KeySet>,
+        result: CommitResult<'_>,
+    ) -> Reply {
+        let Self { id, resolved, judged } = self;
+        let mut callback = read(received, keys);
+        let _ = judge(&mut callback, || id);
+        let callback = &callback;
+        let release = Release::None;
+        let genuine = VerifiedCallback { id, callback, received, resolved, judged, release };
+        match shared.book.get() {
+            Some(book) => genuine.conclude(slot, book, result).await,
+            None => told(slot, callback.reply(Outcome::Unavailable, None, &salt)),
+        }
+    }
+}
+
+impl VerifiedCallback<'_, '_> {
+    /// Prepares the record of the callback.
+    ///
+    /// # Errors
+    /// The reply, if another source takes precedence over this one, or its rate is used up.
+    pub fn prepare(self, slot: &mut Slot, book: &BatchedLedger) -> Result<Recording, Reply> {
+        let Self { id, callback, received, judged, .. } = self;
         if let Some(outcome) = self.passed_over() {
             slot.iter_mut().for_each(|entry| entry.is_about(&self.resolved));
-            return stopped(slot, callback, received, EarlyReply::Is(outcome));
+            return Err(stopped(slot, callback, received, EarlyReply::Is(outcome)));
         }
         let first = callback
             .answer_depends_on_callback()
             .then(|| callback.reply(Outcome::Accepted, None, &salt));
-        let Some(event) = self.event(first.as_ref()) else {
-            return stopped(slot, callback, received, EarlyReply::Is(Outcome::Unavailable));
+        let Some(event) = self.event(first.as_ref(), self.identity()) else {
+            return Err(stopped(slot, callback, received, EarlyReply::Is(Outcome::Unavailable)));
         };
         let mut spent = Duration::ZERO;
         if let Some(entry) = slot {
-            entry.verified(self.id, &event.transaction, self.resolved.secret());
-            spent = self.judged - entry.began;
+            entry.verified(id, &event.transaction, self.resolved.secret());
+            spent = judged - entry.began;
         }
         let left = received.route().patience.saturating_sub(spent);
-        let until = self.judged + left;
-        let inquiry = match self.is_inline_withheld() {
-            true => None,
-            false => InlineWait::begin(received.route(), verdicts, self.id, until),
-        };
-        let reply = match Commit::new(slot, book.clone(), event, left).await {
-            Ok(recorded) => {
-                if outcome(&recorded) != Outcome::Accepted {
-                    slot.iter_mut().for_each(|entry| entry.is_about(&self.resolved));
-                }
-                // A dispute between tests needs no decision.
-                let held = held_for(recorded.standing()).filter(|_| !received.is_test_call());
-                let said = match (held, inquiry) {
-                    (Some(why), inquiry) => {
-                        inquiry.into_iter().for_each(InlineWait::withdraw);
-                        let dispute = Dispute { why, first: Some(recorded.first()), until };
-                        let held = self.hold(slot, book, dispute, first.as_ref());
-                        self.said_of_held(Box::pin(held).await)
-                    }
-                    (None, Some(inquiry)) => Box::pin(inquiry.end(book, &recorded)).await,
-                    (None, None) => InlineReply::Accepted,
-                };
-                match said {
-                    InlineReply::Accepted => self.reply(book, &recorded, first).await,
-                    InlineReply::Rejected => callback.reply(Outcome::Rejected, None, &salt),
-                    InlineReply::Unavailable => callback.reply(Outcome::Unavailable, None, &salt),
-                }
+        Ok(Recording {
+            id,
+            commit: pending_commit(book.clone(), event, left),
+            is_asked: !self.is_inline_withheld(),
+            resolved: self.resolved,
+            judged,
+            until: judged + left,
+            reply_kind: callback.reply_kind(),
+            first,
+        })
+    }
+
+    /// Answers a recorded callback that is held, has an inline backend, or a reply of its own.
+    async fn conclude(
+        &self,
+        slot: &mut Slot,
+        book: &BatchedLedger,
+        result: CommitResult<'_>,
+    ) -> Reply {
+        let Self { callback, received, .. } = self;
+        let CommitResult { recorded, inquiry, first, until } = result;
+        // A dispute between tests needs no decision.
+        let held = held_for(recorded.standing()).filter(|_| !received.is_test_call());
+        let said = match (held, inquiry) {
+            (Some(why), inquiry) => {
+                inquiry.into_iter().for_each(InlineWait::withdraw);
+                let dispute = Dispute { why, first: Some(recorded.first()), until };
+                let held = self.hold(slot, book, dispute, first.as_ref()).await;
+                self.said_of_held(held)
             }
-            Err(_) => callback.reply(Outcome::Unavailable, None, &salt),
+            (None, Some(inquiry)) => inquiry.end(book, &recorded).await,
+            (None, None) => InlineReply::Accepted,
+        };
+        let reply = match said {
+            InlineReply::Accepted => self.reply(book, &recorded, first).await,
+            InlineReply::Rejected => callback.reply(Outcome::Rejected, None, &salt),
+            InlineReply::Unavailable => callback.reply(Outcome::Unavailable, None, &salt),
         };
         told(slot, reply)
     }
@@ -146,16 +251,15 @@ impl VerifiedCallback<'_, '_> {
             let dispute = Dispute { why: HeldWhy::Ambiguous, first: None, until };
             return self.hold(slot, book, dispute, None).await;
         }
-        let Some(event) = self.event(None) else { return Outcome::Unavailable };
+        let Some(event) = self.event(None, self.identity()) else { return Outcome::Unavailable };
         let mut spent = Duration::ZERO;
         if let Some(entry) = slot {
             entry.verified(self.id, &event.transaction, self.resolved.secret());
             spent = self.judged - entry.began;
         }
         let left = self.received.route().patience.saturating_sub(spent);
-        let Ok(recorded) = Commit::new(slot, book.clone(), event, left).await else {
-            return Outcome::Unavailable;
-        };
+        let commit = pending_commit(book.clone(), event, left);
+        let Ok(recorded) = Commit::new(slot, commit).await else { return Outcome::Unavailable };
         if outcome(&recorded) != Outcome::Accepted {
             slot.iter_mut().for_each(|entry| entry.is_about(&self.resolved));
         }
@@ -203,9 +307,24 @@ impl VerifiedCallback<'_, '_> {
             || (is_recut() && values.iter().any(|known| value.starts_with(known)))
     }
 
+    /// The keys and the content that make the callback a duplicate of another one.
+    pub(super) fn identity(&self) -> CallbackIdentity {
+        let Self { received, resolved, .. } = self;
+        let route = received.route();
+        let keys = match received.is_test_call() {
+            true => EventKeys::of(&test_calls::key_owner(&route.id), resolved),
+            false => EventKeys::of(&route.id, resolved),
+        };
+        CallbackIdentity { keys, fingerprint: Fingerprint::of(resolved) }
+    }
+
     /// The event to be recorded, with the answer to keep, if there is one. `None` if it cannot be
     /// written down, which no sender causes.
-    pub(super) fn event(&self, first: Option<&Reply>) -> Option<NewEvent> {
+    pub(super) fn event(
+        &self,
+        first: Option<&Reply>,
+        identity: CallbackIdentity,
+    ) -> Option<NewEvent> {
         let Self { id, received, resolved, release, .. } = self;
         let route = received.route();
         let at_ms = received.at_ms();
@@ -218,15 +337,11 @@ impl VerifiedCallback<'_, '_> {
             Some(Reply::Silence) | None => None,
         };
         let body = EventBody::store(&event, self.callback.request(), kept).ok()?;
-        let keys = match received.is_test_call() {
-            true => EventKeys::of(&test_calls::key_owner(&route.id), resolved),
-            false => EventKeys::of(&route.id, resolved),
-        };
         Some(NewEvent {
             id: *id,
             source: route.id.clone(),
-            keys,
-            fingerprint: Fingerprint::of(resolved),
+            keys: identity.keys,
+            fingerprint: identity.fingerprint,
             transaction: resolved.role(Role::Transaction).unwrap_or_default().to_owned(),
             user: resolved.role(Role::User).map(str::to_owned),
             received_ms: at_ms,
@@ -326,7 +441,7 @@ impl VerifiedCallback<'_, '_> {
             (outcome, _) if self.callback.has_own_answer(outcome) => {
                 self.callback.reply(outcome, None, &salt)
             }
-            (outcome, Some(_)) => match Box::pin(kept_answer(book, recorded.first())).await {
+            (outcome, Some(_)) => match kept_answer(book, recorded.first()).await {
                 Some(kept) => Reply::Answer(kept),
                 None => self.callback.reply(outcome, None, &salt),
             },

@@ -6,14 +6,14 @@
 //! settled. The next release repairs a crash in between.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Uri;
 
 use super::client::Caller;
-use super::handler::{CallbackHandler, Decision, EarlyReply, Shared, judge, public_keys, salt};
+use super::handler::{CallbackHandler, Shared};
+use super::judging::{Decision, EarlyReply, judge, public_keys, salt};
 use super::received::{Head, Received};
 use super::record::VerifiedCallback;
 use super::several::{Part, Readings};
@@ -22,7 +22,7 @@ use crate::ledger::{
     BatchedLedger, DedupResult, EventId, HeldBounds, HeldOrder, HeldWhy, HoldOutcome, LedgerError,
     LogQuery, NewEvent, NewHeld, Rejection, Release,
 };
-use crate::sender::{Callback, CallbackError, OlderKeys, Outcome, Reason, Reply, Resolved, Role};
+use crate::sender::{Callback, CallbackError, Outcome, Reason, Reply, Resolved, Role};
 use crate::wire::RawTarget;
 
 /// Whether anything is recorded.
@@ -91,7 +91,7 @@ impl CallbackHandler {
                 return shared.release_parts(held, mode, &callback, &bodies).await;
             }
             Decision::AddressCheck => return Ok(Released::Undecided),
-            Decision::Stop(stop) => return shared.stays(held, stop, mode).await,
+            Decision::Early(stop) => return shared.stays(held, stop, mode).await,
         };
         if shared.is_too_old(&received) {
             return Ok(Released::Undecided);
@@ -153,12 +153,6 @@ impl Shared {
         self.book.get().ok_or(LedgerError::Unavailable("the store is not open yet".into()))
     }
 
-    fn look_up(&self, callback: &mut Callback<'_>) {
-        if !self.no_older_keys.load(Ordering::Relaxed) {
-            callback.look_up(OlderKeys::Wanted);
-        }
-    }
-
     /// Whether what it repeats may be forgotten.
     fn is_too_old(&self, received: &Received) -> bool {
         let age = now_ms().saturating_sub(received.at_ms());
@@ -215,7 +209,7 @@ impl Shared {
         let first: Option<Reply> = callback
             .answer_depends_on_callback()
             .then(|| callback.reply(Outcome::Accepted, None, &salt));
-        genuine.event(first.as_ref())
+        genuine.event(first.as_ref(), genuine.identity())
     }
 
     /// Records the event, as every event is, and settles the callback.

@@ -1,6 +1,7 @@
 //! Sources as they run: each with its counters, its rate and its times, found once and shared.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -109,10 +110,38 @@ impl Inline {
     }
 }
 
+type BuildNameHasher = BuildHasherDefault<NameHasher>;
+
+/// FNV-1a: names are short, and only operators choose those that are in the map.
+struct NameHasher(u64);
+
+impl Default for NameHasher {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for NameHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.0 = (self.0 ^ number as u64).wrapping_mul(0x0100_0000_01b3);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// One state of the configuration, as the hot path reads it.
 #[derive(Debug)]
 pub(super) struct View {
-    routes: HashMap<String, Arc<Route>>,
+    /// By name, as it stands in a target.
+    routes: HashMap<Box<[u8]>, Arc<Route>, BuildNameHasher>,
     urls: Arc<UrlFactsTable>,
     pub trusted: Vec<IpNet>,
     pub readiness: Readiness,
@@ -132,7 +161,8 @@ impl View {
             None => Arc::new(urls),
         };
         let routes = config.sources.iter().map(|(name, source)| {
-            let old = before.and_then(|view| view.routes.get(name));
+            let old = before.and_then(|view| view.route(name));
+            let key = Box::from(name.as_bytes());
             let routing = plan.routing.get(name);
             let inline = Inline::of(source, config);
             let body_time = config.server.limits.body_timeout;
@@ -141,7 +171,7 @@ impl View {
                 && same.inline == inline
                 && Arc::ptr_eq(&same.urls, &urls)
             {
-                return (name.clone(), Arc::clone(same));
+                return (key, Arc::clone(same));
             }
             let mut route = Route::new(source, Arc::clone(&base), desk, now);
             route.body_time = body_time;
@@ -159,7 +189,7 @@ impl View {
             if let Some(old) = old.filter(|old| old.source.rate == source.rate) {
                 route.rate = old.rate.as_ref().map(RateLimiter::snapshot);
             }
-            (name.clone(), Arc::new(route))
+            (key, Arc::new(route))
         });
         let view = Self {
             routes: routes.collect(),
@@ -182,6 +212,11 @@ impl View {
 
     /// The source called `name`.
     pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
+        self.route_of(name.as_bytes())
+    }
+
+    /// The source of that name, as it stands in a target.
+    pub fn route_of(&self, name: &[u8]) -> Option<&Arc<Route>> {
         self.routes.get(name)
     }
 
@@ -194,7 +229,7 @@ impl View {
     /// The source that the caller of `path` probably meant.
     pub fn nearest(&self, path: &str) -> Option<&Arc<Route>> {
         let word = path.rsplit('/').find(|part| !part.is_empty())?;
-        let names: Vec<&str> = self.routes.keys().map(String::as_str).collect();
+        let names: Vec<&str> = self.routes.values().map(|route| &*route.source.name).collect();
         self.route(nearest(word, &names)?)
     }
 

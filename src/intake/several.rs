@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 
 use super::callback_log::CallbackRecord;
-use super::handler::{Decision, EarlyReply, Slot, judge, salt, stopped, told};
+use super::judging::{Decision, EarlyReply, Slot, judge, salt, stopped, told};
 use super::received::Received;
 use super::record::VerifiedCallback;
 use crate::ledger::{BatchedLedger, EventId, Release};
@@ -101,10 +101,10 @@ impl<'p> Part<'p> {
         let (id, resolved, readings) = match judge(&mut callback, || id) {
             Decision::Event(id, resolved) => (id, resolved, Readings::One),
             Decision::Ambiguous(id, resolved) => (id, resolved, Readings::Many),
-            Decision::Stop(EarlyReply::Is(Outcome::Test)) | Decision::AddressCheck => {
+            Decision::Early(EarlyReply::Is(Outcome::Test)) | Decision::AddressCheck => {
                 return Ok(None);
             }
-            Decision::Stop(stop) => return Err(stop),
+            Decision::Early(stop) => return Err(stop),
             // A part has one element, so it is one event.
             Decision::Several(_) => return Err(EarlyReply::Is(Outcome::Unavailable)),
         };
@@ -115,7 +115,7 @@ impl<'p> Part<'p> {
 /// A record for each event: each is counted and logged like a callback of its own.
 fn slots(first: &mut Slot, count: usize) -> Vec<Slot> {
     let another = |entry: &CallbackRecord| {
-        CallbackRecord::new(entry.route.clone(), entry.client, entry.began)
+        CallbackRecord::new(entry.route.clone(), entry.client, entry.began, entry.at_ms)
     };
     let others: Vec<Slot> = (1..count).map(|_| first.as_ref().map(another)).collect();
     std::iter::once(first.take()).chain(others).collect()

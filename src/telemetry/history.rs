@@ -450,11 +450,17 @@ impl Series {
     }
 }
 
+/// Two steps for each doubling are one for each doubling of the square.
 fn step(took: Duration) -> usize {
-    let doublings = (took.as_secs_f64() * 1e6 / FIRST_STEP_US).log2();
-    // A negative number of steps is the first one.
-    ((doublings * 2.0) as usize).min(STEPS - 1)
+    let nanos =
+        took.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(took.subsec_nanos()));
+    let thousandths = nanos.min(LAST_STEP_NS) / FIRST_STEP_US as u64;
+    let square = thousandths * thousandths / 1_000_000;
+    square.checked_ilog2().map_or(0, |step| step as usize).min(STEPS - 1)
 }
+
+/// Longer than where the last step begins; its square fits into a word.
+const LAST_STEP_NS: u64 = 60_000_000_000;
 
 /// The start of step number `at`.
 fn begin(at: usize) -> Duration {
@@ -484,6 +490,15 @@ mod tests {
 
     fn after(history: &History, seconds: u64) -> Instant {
         history.start.instant + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_latency_is_in_the_step_that_begins_below_it() {
+        for at in 0..STEPS {
+            assert_eq!(step(begin(at).mul_f64(1.01)), at);
+            assert_eq!(step(begin(at + 1).mul_f64(0.99)), at);
+        }
+        assert_eq!((step(Duration::ZERO), step(Duration::MAX)), (0, STEPS - 1));
     }
 
     #[test]

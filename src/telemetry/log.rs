@@ -12,7 +12,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
 
-use super::{Lines, LinesGuard};
+use super::{Lines, LinesGuard, callback_line};
 use crate::clock::{self, Occasional, Stamp};
 use crate::sender::JsonObject;
 
@@ -58,7 +58,10 @@ pub fn init(format: Option<LogFormat>) -> io::Result<LinesGuard> {
     let colour = if terminal { Colour::Always } else { Colour::Never };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| DEFAULT_FILTER.into());
     let (lines, guard) = Lines::to(std::io::stderr())?;
-    build(format, colour, filter, lines).try_init().map_err(io::Error::other)?;
+    build(format, colour, filter, lines.clone()).try_init().map_err(io::Error::other)?;
+    if format == LogFormat::Json {
+        callback_line::write_to(lines);
+    }
     Ok(guard)
 }
 

@@ -18,7 +18,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::task::coop;
+use tokio::time::{Instant, Sleep};
 
 use super::activity::{ConnectionActivity, IdleAction};
 use super::client_certificate::PeerCertificates;
@@ -260,7 +261,8 @@ impl<H: Handler> ListenerService<H> {
         let mut drain = DrainWatch { life: &self.life, phase, reached, observed: Observed::No };
         let mut notified = pin!(activity.reclaim().listen());
         let mut reclaim = ReclaimWaiter::new(activity.reclaim(), notified.as_mut());
-        let mut watch = pin!(tokio::time::sleep(head_time));
+        let timer = pin!(tokio::time::sleep(head_time));
+        let mut watch = TimerWatch::new(timer);
         let mut is_closing = false;
         let mut begun = activity.begun();
         poll_fn(|cx| {
@@ -274,11 +276,11 @@ impl<H: Handler> ListenerService<H> {
             if std::mem::replace(&mut begun, activity.begun()) != begun {
                 finish |= !is_closing && self.is_outdated(settings.as_ref());
             }
-            while !finish && watch.as_mut().poll(cx).is_ready() {
+            while !finish && watch.has_ended(cx) {
                 let now = Instant::now();
                 let idle_time = if is_closing { Duration::ZERO } else { idle_time };
                 match activity.action(now, head_time, idle_time) {
-                    IdleAction::Wait(wait) => watch.as_mut().reset(now + wait),
+                    IdleAction::Wait(wait) => watch.reset(now + wait),
                     IdleAction::Finish if !is_closing => finish = true,
                     IdleAction::Finish | IdleAction::Close => return Poll::Ready(()),
                 }
@@ -287,14 +289,51 @@ impl<H: Handler> ListenerService<H> {
                 return Poll::Pending;
             }
             is_closing = true;
-            watch.as_mut().reset(Instant::now() + head_time);
-            if watch.as_mut().poll(cx).is_ready() {
+            watch.reset(Instant::now() + head_time);
+            if watch.has_ended(cx) {
                 cx.waker().wake_by_ref();
             }
             shut_down(connection.as_mut());
             connection.as_mut().poll(cx).map(|_| ())
         })
         .await;
+    }
+}
+
+/// The connection's timer. While it runs, a poll costs one load: the task is already registered.
+struct TimerWatch<'s> {
+    sleep: Pin<&'s mut Sleep>,
+    registered: Registered,
+}
+
+/// Whether a timer wakes its task.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Registered {
+    No,
+    Yes,
+}
+
+impl<'s> TimerWatch<'s> {
+    fn new(sleep: Pin<&'s mut Sleep>) -> Self {
+        Self { sleep, registered: Registered::No }
+    }
+
+    /// Whether its time has come. If not, it wakes the task of `cx`, which is always the same.
+    fn has_ended(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.registered == Registered::Yes && !self.sleep.is_elapsed() {
+            return false;
+        }
+        // Without budget the timer is not even looked at, and the task is polled again at once.
+        self.registered = match coop::has_budget_remaining() {
+            true => Registered::Yes,
+            false => Registered::No,
+        };
+        self.sleep.as_mut().poll(cx).is_ready()
+    }
+
+    fn reset(&mut self, deadline: Instant) {
+        self.sleep.as_mut().reset(deadline);
+        self.registered = Registered::No;
     }
 }
 

@@ -29,8 +29,10 @@ pub(super) fn check<B>(request: &Request<B>, framing: Framing) -> Result<(), Hea
     if framing == Framing::Conflicting {
         return Err(HeadError::TwoLengths);
     }
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    match (hosts.next(), hosts.next()) {
+    // To compare the few names of a head is faster than to hash one.
+    let mut hosts = request.headers().iter().filter(|(name, _)| *name == header::HOST);
+    let mut next = || hosts.next().map(|(_, host)| host);
+    match (next(), next()) {
         (_, Some(_)) => Err(HeadError::SeveralHosts),
         (None, None) if request.version() == Version::HTTP_11 => Err(HeadError::NoHost),
         (None, None) => Ok(()),
@@ -42,8 +44,9 @@ pub(super) fn check<B>(request: &Request<B>, framing: Framing) -> Result<(), Hea
 /// HTTP/2 the two must not differ (RFC 9113, section 8.3.1).
 fn check_host<B>(request: &Request<B>, host: &HeaderValue) -> Result<(), HeadError> {
     let bytes = host.as_bytes();
-    let is_host =
-        bytes.is_empty() || (Authority::try_from(bytes).is_ok() && !bytes.contains(&b'@'));
+    let is_host = bytes.is_empty()
+        || is_plain_host(bytes)
+        || (Authority::try_from(bytes).is_ok() && !bytes.contains(&b'@'));
     if !is_host {
         return Err(HeadError::NotAHost);
     }
@@ -53,6 +56,20 @@ fn check_host<B>(request: &Request<B>, host: &HeaderValue) -> Result<(), HeadErr
         _ => Ok(()),
     }
 }
+
+/// Whether `host` is a name or an address of IPv4, perhaps with a port: certainly a host.
+fn is_plain_host(host: &[u8]) -> bool {
+    let port = memchr::memchr(b':', host);
+    let (name, port) = port.map_or((host, &b"0"[..]), |at| (&host[..at], &host[at + 1..]));
+    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    !name.is_empty()
+        && name.iter().all(is_of_name)
+        && (1..=PORT_DIGITS_MAX).contains(&port.len())
+        && port.iter().all(u8::is_ascii_digit)
+}
+
+/// Digits of a port.
+const PORT_DIGITS_MAX: usize = 5;
 
 /// The reply to a rejected head. The connection is closed: what follows may be anything.
 pub(super) fn bad_request() -> Response {
@@ -77,6 +94,24 @@ mod tests {
             request.headers_mut().append(header::HOST, HeaderValue::from_bytes(host).unwrap());
         }
         request
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_plain_host_is_an_authority(host in "[a-zA-Z0-9.:@_-]{0,12}(:[0-9]{1,6})?") {
+            let is_authority = Authority::try_from(host.as_str()).is_ok() && !host.contains('@');
+            proptest::prop_assert!(!is_plain_host(host.as_bytes()) || is_authority, "{host}");
+        }
+    }
+
+    #[test]
+    fn usual_hosts_are_plain() {
+        for host in ["a", "a.example", "127.0.0.1:8080", "x-y.example:443"] {
+            assert!(is_plain_host(host.as_bytes()), "{host}");
+        }
+        for host in ["", ":80", "a:", "a:b", "a:80:80", "a@b", "[::1]", "a b", "a:123456"] {
+            assert!(!is_plain_host(host.as_bytes()), "{host}");
+        }
     }
 
     #[test]

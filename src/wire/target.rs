@@ -168,6 +168,10 @@ impl Scan {
 
     /// Scans `bytes` of a head and makes its target acceptable to hyper.
     pub(super) fn bytes(&mut self, bytes: &mut [u8]) {
+        if self.at == At::Start && is_plain_head(bytes) {
+            self.at = At::End;
+            return;
+        }
         let mut next = 0;
         while next < bytes.len() {
             let rest = &mut bytes[next..];
@@ -279,6 +283,44 @@ impl Lengths {
     }
 }
 
+/// Whether `bytes` are one whole head in which nothing has to be replaced or noted, as nearly all
+/// are: it has no odd byte, no empty line but the last, and no Transfer-Encoding.
+fn is_plain_head(bytes: &[u8]) -> bool {
+    let Some(head) = bytes.strip_suffix(b"\r\n\r\n") else { return false };
+    let is_begun = head.first().is_some_and(u8::is_ascii_uppercase)
+        && memchr2(b' ', b'\n', head).is_some_and(|at| head[at] == b' ');
+    is_begun
+        && memchr_iter(b'\n', head)
+            .all(|at| !matches!(bytes.get(at + 1), Some(b'\r' | b'\n' | b't' | b'T')))
+        && !has_odd_byte(head)
+}
+
+/// Bytes that are looked at together.
+const BLOCK: usize = 32;
+
+/// The same as a search for odd bytes, in vectors.
+fn has_odd_byte(bytes: &[u8]) -> bool {
+    let mut any = [0; BLOCK];
+    let mut look = |block: &[u8; BLOCK]| {
+        for (any, byte) in any.iter_mut().zip(block) {
+            // `"` and `#` differ in one bit, and so do `<` and `>`.
+            let is_odd = byte | 1 == b'#' || byte | 2 == b'>';
+            *any |= u8::from(is_odd) | byte & 0x80;
+        }
+    };
+    let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+    blocks.iter().for_each(&mut look);
+    match bytes.last_chunk::<BLOCK>() {
+        Some(last) => look(last),
+        None => {
+            let mut short = [b' '; BLOCK];
+            short[..rest.len()].copy_from_slice(rest);
+            look(&short);
+        }
+    }
+    any != [0; BLOCK]
+}
+
 fn is_odd(piece: &[u8]) -> bool {
     memchr3(b'"', b'<', b'>', piece).is_some() || memchr(b'#', piece).is_some() || !piece.is_ascii()
 }
@@ -346,7 +388,46 @@ mod tests {
         assert_eq!(scan.at, At::Lost);
     }
 
+    #[test]
+    fn odd_bytes_are_found_wherever_they_stand() {
+        for len in 0..100 {
+            assert!(!has_odd_byte(&vec![b'a'; len]));
+            for at in 0..len {
+                for byte in 0..=u8::MAX {
+                    let mut bytes = vec![b'a'; len];
+                    bytes[at] = byte;
+                    assert_eq!(has_odd_byte(&bytes), is_odd(&bytes), "{byte:#x} at {at} of {len}");
+                }
+            }
+        }
+    }
+
+    /// Scans `bytes` in two pieces, the first of one byte: never a whole head at once.
+    fn scan_slowly(bytes: &[u8]) -> (Scan, Vec<u8>) {
+        scan(&[&bytes[..1], &bytes[1..]])
+    }
+
     proptest! {
+        #[test]
+        fn a_plain_head_is_scanned_to_the_same_end(
+            head in "(GET|POST|get|\r\n|) ?[/a?\"#<>\u{e9}]{0,6} ?(HTTP/1.1)?(\r?\n(A: b|Te: x|transfer-encoding: c|Content-Length: 0|T|\"|))*",
+            end in "(\r\n\r\n|\n\n|\r\n|)[a]?",
+        ) {
+            let head = format!("{head}{end}");
+            if head.is_empty() {
+                return Ok(());
+            }
+            let (mut whole, shown) = scan(&[head.as_bytes()]);
+            let (mut slow, same) = scan_slowly(head.as_bytes());
+            prop_assert_eq!(shown, same);
+            prop_assert_eq!(whole.at, slow.at);
+            prop_assert_eq!(whole.take_framing(), slow.take_framing());
+            prop_assert_eq!(whole.take_raw(), slow.take_raw());
+            whole.begin();
+            slow.begin();
+            prop_assert_eq!(whole.at, slow.at);
+        }
+
         #[test]
         fn it_does_not_matter_how_a_head_is_cut(cuts in proptest::collection::vec(0..ODD.len(), 0..6)) {
             let mut cuts = cuts;

@@ -158,9 +158,6 @@ impl Text<'_> {
 
 fn put_roles(to: &mut Vec<u8>, resolved: &Resolved, text: Text<'_>) {
     let bits = |roles: &[Role]| roles.iter().fold(0, |bits, role| bits | bit(*role));
-    let there = Role::ALL.into_iter().filter(|role| resolved.role(*role).is_some());
-    to.push(there.fold(0, |bits, role| bits | bit(role)));
-    to.push(bits(resolved.authenticated()));
     let facts = resolved.covered().iter().map(|fact| match fact {
         Fact::Kind => KIND_COVERED,
         Fact::Test => TEST_COVERED,
@@ -168,18 +165,26 @@ fn put_roles(to: &mut Vec<u8>, resolved: &Resolved, text: Text<'_>) {
     let unit = AmountUnit::ALL.iter().position(|unit| Some(*unit) == resolved.amount_unit());
     let unit = unit.map_or(0, |at| at as u8 + 1) << UNIT_SHIFT;
     let effect = Effect::ALL.iter().position(|effect| *effect == resolved.effect());
-    to.push(facts.fold(effect.unwrap_or_default() as u8 | unit, |codes, fact| codes | fact));
+    let codes = facts.fold(effect.unwrap_or_default() as u8 | unit, |codes, fact| codes | fact);
+    // The roles that are there are written when they have been seen.
+    let there_at = to.len();
+    to.extend_from_slice(&[0, bits(resolved.authenticated()), codes]);
     if escaped(resolved) != 0 {
         to.push(escaped(resolved));
     }
+    let mut there = 0;
     for role in Role::ALL {
         let Some(value) = resolved.role(role) else { continue };
+        there |= bit(role);
         let at = resolved.position(role).filter(|at| text.has(value.as_bytes(), *at));
         to.put_len(value.len() << 1 | usize::from(at.is_some()));
         match at {
             Some(at) => to.put_len(at),
             None => to.extend_from_slice(value.as_bytes()),
         }
+    }
+    if let Some(bits) = to.get_mut(there_at) {
+        *bits = there;
     }
 }
 

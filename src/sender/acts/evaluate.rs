@@ -91,6 +91,17 @@ struct PlainQuery<'q> {
     query: &'q [u8],
 }
 
+/// The value of a placeholder, as far as a look at a query without escapes tells.
+#[derive(Clone, Copy)]
+pub(in crate::sender) enum PlainValue<'q> {
+    /// This value.
+    Value(&'q [u8]),
+    /// The parameter did not come.
+    Absent,
+    /// Unknown without an evaluation.
+    Unknown,
+}
+
 impl<'q> PlainQuery<'q> {
     /// The value of `spot`, if it is one whole parameter of the query.
     #[inline]
@@ -157,6 +168,19 @@ impl Callback<'_> {
     fn plain_query(&self) -> Option<PlainQuery<'_>> {
         let plain = self.opened.is_none() && self.parameters.is_plain();
         plain.then_some(PlainQuery { parameters: &self.parameters, query: self.query })
+    }
+
+    /// The value of `spot`, if it is one whole parameter of a query without escapes.
+    #[inline]
+    pub(in crate::sender) fn plain_value(&self, spot: &Bound) -> PlainValue<'_> {
+        let (Some(plain), Some(slot)) = (self.plain_query(), spot.plain_slot()) else {
+            return PlainValue::Unknown;
+        };
+        match plain.parameters.get_plain(slot, plain.query) {
+            Some(value) => PlainValue::Value(value),
+            None if plain.parameters.has(slot) => PlainValue::Unknown,
+            None => PlainValue::Absent,
+        }
     }
 
     fn put_optional(

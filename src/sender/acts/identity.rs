@@ -5,18 +5,18 @@
 //! *signature key* is what the signature states. It is written where the signature does not cover
 //! the identity, so that one signature makes one event. See `docs/adding-a-sender.md`.
 
-use sha2::{Digest as _, Sha256};
-
 use super::evaluate::Context;
 use super::outcome::Reason;
 use super::resolved::{KeyForm, KeyRole, Keys, Resolved, Role};
 use super::signature;
+use crate::sender::crypto::digest::{Algorithm, Feed, Start};
 use crate::sender::language::bound::Bound;
 use crate::sender::language::coverage::Coverage;
 use crate::sender::language::definition::{RoleText, Writing};
 use crate::sender::language::recipe::Recipe;
 use crate::sender::language::text::Text;
 use crate::sender::request::callback::{Callback, CallbackError};
+use crate::sender::request::encoding::Sink;
 use crate::sender::request::parameters::ParameterError;
 
 /// The first byte of a key: one number for each form of a key, never reused. The forms of the first
@@ -164,27 +164,23 @@ impl<'a> Callback<'a> {
         texts: &[RoleText<Bound>],
         text: &RoleText<Bound>,
         mark: Mark,
-        to: &mut impl Extend<u8>,
+        to: &mut impl Sink,
     ) -> Result<(), ParameterError> {
-        to.extend([IDENTITY_FORM, u8::from(mark == Mark::Marked)]);
+        to.put(&[IDENTITY_FORM, u8::from(mark == Mark::Marked)]);
         put_part(to, self.kind_name().as_bytes());
         let index = texts.iter().position(|known| std::ptr::eq(known, text));
-        to.extend([small(index.unwrap_or(usize::MAX))]);
+        to.put(&[small(index.unwrap_or(usize::MAX))]);
         self.put_values(&text.of, to)
     }
 
-    fn put_values(
-        &self,
-        text: &Text<Bound>,
-        to: &mut impl Extend<u8>,
-    ) -> Result<(), ParameterError> {
+    fn put_values(&self, text: &Text<Bound>, to: &mut impl Sink) -> Result<(), ParameterError> {
         let context = Context { plus: self.plus(), ..Context::default() };
         for (place, spot) in text.spots().enumerate() {
             // An optional part that is empty is left out, and so is one that did not come.
             let Some(value) = self.value(spot, &context)?.filter(|value| !value.is_empty()) else {
                 continue;
             };
-            to.extend([small(place)]);
+            to.put(&[small(place)]);
             put_part(to, &value);
         }
         Ok(())
@@ -202,7 +198,7 @@ impl<'a> Callback<'a> {
             Some(form) => keys.lookup(KeyRole::Signature, form),
             None => keys.signature(),
         };
-        to.extend([SIGNATURE_FORM, u8::from(mark == Mark::Marked)]);
+        to.put(&[SIGNATURE_FORM, u8::from(mark == Mark::Marked)]);
         match variant.cut {
             Some(cut) if variant.writing != Writing::Text => {
                 let written = signature::written(&output, variant.writing);
@@ -235,8 +231,8 @@ impl<'a> Callback<'a> {
         }
         if let Some(output) = self.matched.as_ref().and_then(|matched| matched.output) {
             let to = keys.lookup(KeyRole::Signature, KeyForm::Older);
-            to.extend([FORMER_SIGNED]);
-            to.extend(output.bytes().iter().copied());
+            to.put(&[FORMER_SIGNED]);
+            to.put(output.bytes());
         }
         Ok(())
     }
@@ -246,10 +242,10 @@ impl<'a> Callback<'a> {
         form: u8,
         texts: &[RoleText<Bound>],
         text: &RoleText<Bound>,
-        to: &mut impl Extend<u8>,
+        to: &mut impl Sink,
     ) -> Result<(), ParameterError> {
         let index = texts.iter().position(|known| std::ptr::eq(known, text));
-        to.extend([form, small(index.unwrap_or_default()), self.former_number()]);
+        to.put(&[form, small(index.unwrap_or_default()), self.former_number()]);
         self.put_values(&text.of, to)
     }
 
@@ -282,22 +278,22 @@ impl<'a> Callback<'a> {
     /// `escaped` are roles whose text is escaped, because their bytes are not UTF-8.
     pub(in crate::sender) fn content<'t>(
         &self,
-        role: impl Fn(Role) -> Option<&'t [u8]>,
+        role: impl Fn(Role) -> Option<&'t str>,
         escaped: &[Role],
     ) -> u64 {
-        let mut hash = Sha256::new();
+        let mut feed = Feed::new(Start::Plain(Algorithm::Sha256));
         let mut part = |value: Option<&[u8]>| {
             let len = value.map_or(u64::MAX, |value| value.len() as u64);
-            hash.update(len.to_le_bytes());
-            hash.update(value.unwrap_or_default());
+            feed.put(&len.to_le_bytes());
+            feed.put(value.unwrap_or_default());
         };
         part(Some(self.kind_name().as_bytes()));
         for one in Role::ALL {
             match role(one) {
                 Some(amount) if one == Role::Amount => {
-                    part(Some(super::resolve::plain_amount(amount).as_bytes()));
+                    part(Some(&super::resolve::plain_amount(amount)));
                 }
-                value => part(value),
+                value => part(value.map(str::as_bytes)),
             }
             // The same text can also have come as it is.
             if escaped.contains(&one) {
@@ -312,9 +308,7 @@ impl<'a> Callback<'a> {
                 part(self.value(spot, &context).ok().flatten().as_deref());
             }
         }
-        let mut short = [0; 8];
-        short.copy_from_slice(&hash.finalize()[..8]);
-        u64::from_le_bytes(short)
+        feed.finish().bytes().first_chunk().map_or(0, |short| u64::from_le_bytes(*short))
     }
 }
 
@@ -332,7 +326,7 @@ fn small(number: usize) -> u8 {
     u8::try_from(number).unwrap_or(u8::MAX)
 }
 
-fn put_part(to: &mut impl Extend<u8>, part: &[u8]) {
-    to.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-    to.extend(part.iter().copied());
+fn put_part(to: &mut impl Sink, part: &[u8]) {
+    to.put(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+    to.put(part);
 }

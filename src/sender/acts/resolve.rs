@@ -1,6 +1,7 @@
 //! Resolution of a verified callback: its kind, roles, parameters, template and keys.
 
 mod amount;
+mod roles;
 mod shown;
 
 use std::borrow::Cow;
@@ -8,11 +9,11 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
-use super::evaluate::{Context, ReplyValues};
+use super::evaluate::{Context, PlainValue, ReplyValues};
 use super::identity::{IdentityCover, KeyFacts, KindCover, Mark};
 use super::json_object::{JsonObject, put_json_text};
 use super::outcome::Reason;
-use super::resolved::{Effect, Fact, Keys, Resolved, Role, Texts};
+use super::resolved::{Effect, Fact, Keys, Resolved, Role, Span, Texts};
 use super::signature::{SignatureVariant, TimeCover};
 use crate::sender::language::bound::{Bound, Gate, Input};
 use crate::sender::language::condition::Condition;
@@ -20,7 +21,6 @@ use crate::sender::language::coverage::{Coverage, TextVerdict};
 use crate::sender::language::definition::{KindUse, RoleText, Roles, Uncovered};
 use crate::sender::language::recipe::{Protection, WhenBody};
 use crate::sender::language::text::{Piece, Text};
-use crate::sender::request::Request;
 use crate::sender::request::callback::{
     Callback, CallbackError, CallbackKind, Proof, Resolution, Verified,
 };
@@ -28,6 +28,7 @@ use crate::sender::request::encoding;
 use crate::sender::request::parameters::ParameterError;
 use crate::sender::request::unreplaced;
 use amount::same_amount;
+use roles::RoleValues;
 
 pub(in crate::sender) use amount::plain_amount;
 
@@ -36,9 +37,6 @@ const TEXTS_BYTES: usize = 128;
 
 /// A value with the role's text that made it.
 type MadeOf<'s, 't> = (Cow<'s, [u8]>, &'t RoleText<Bound>);
-
-/// A value with the text that made it.
-type Made<'s> = (Cow<'s, [u8]>, &'s Text<Bound>);
 
 impl Verified<'_, '_> {
     /// Resolves the callback. `event_id` is the id that the event will have, for
@@ -66,8 +64,8 @@ impl Verified<'_, '_> {
             Err(rejection) => return Resolution::Rejected(rejection),
         }
         match callback.resolved(&event_id) {
-            Ok((resolved, TextVerdict::Ambiguous)) => Resolution::Ambiguous(Box::new(resolved)),
-            Ok((resolved, _)) => Resolution::Event(Box::new(resolved)),
+            Ok((resolved, TextVerdict::Ambiguous)) => Resolution::Ambiguous(resolved),
+            Ok((resolved, _)) => Resolution::Event(resolved),
             Err(rejection) => Resolution::Rejected(rejection),
         }
     }
@@ -90,16 +88,15 @@ impl<'a> Callback<'a> {
     pub(in crate::sender) fn resolved(
         &mut self,
         event_id: &dyn fmt::Display,
-    ) -> Result<(Resolved, TextVerdict), CallbackError> {
+    ) -> Result<(Box<Resolved>, TextVerdict), CallbackError> {
         let identity = self.identity_text()?;
         let is_proven = self.proof == Proof::Signature;
         if is_proven {
             self.ours()?;
         }
-        self.coverage = Some(self.cover()?);
+        self.cover()?;
         let this = &*self;
-        let nothing = Coverage::default();
-        let coverage = this.coverage.as_ref().unwrap_or(&nothing);
+        let coverage = &this.coverage;
         let mut facts = this.key_facts(coverage, identity);
         if is_proven {
             this.reject_uncovered(&facts, identity)?;
@@ -108,52 +105,31 @@ impl<'a> Callback<'a> {
             facts.identity = IdentityCover::Covered;
         }
         let mut unresolved: Vec<String> = this.unreplaced().map(unreplaced::shown).collect();
-        let mut texts = Texts::with_capacity(TEXTS_BYTES + this.query.len());
-        let (mut roles, mut positions) = ([None; Role::ALL.len()], [None; Role::ALL.len()]);
-        let (mut authenticated, mut escaped) = (SmallVec::new(), SmallVec::new());
-        for role in Role::ALL {
-            let Some((value, text)) = this.role_text(role)? else { continue };
-            match str::from_utf8(&value) {
-                Ok(_) => {
-                    roles[role as usize] = Some(texts.put(|out| out.extend_from_slice(&value)));
-                    positions[role as usize] = this.position(&value);
-                }
-                // Two transactions must never have one text.
-                Err(_) if matches!(role, Role::Transaction | Role::Reverses) => {
-                    return Err(CallbackError::of(Reason::BadEncoding, role.as_str()));
-                }
-                Err(_) => {
-                    roles[role as usize] = Some(texts.put(|out| encoding::percent(&value, out)));
-                    escaped.push(role);
-                }
-            }
-            if is_proven && this.covers_role(&facts, role, text) {
-                authenticated.push(role);
-            }
-        }
+        let mut found = RoleValues::new(TEXTS_BYTES + this.query.len());
+        let proven_facts = is_proven.then_some(&facts);
+        this.find_roles(proven_facts, &mut found)?;
         if is_proven {
-            this.pinned(|role| roles[role as usize].map_or(&[], |span| texts.get(span)))?;
+            this.pinned(|role| found.get(role).unwrap_or_default())?;
         }
-        let content =
-            this.content(|role| roles[role as usize].map(|span| texts.get(span)), &escaped);
-        let template = texts.put(|out| this.put_template(event_id, &mut unresolved, out));
+        let content = this.content(|role| found.get(role), &found.escaped);
+        let template = this.put_template(event_id, &mut unresolved, &mut found.texts);
         let mut keys = Keys::default();
         this.put_keys(identity, facts, &mut keys)?;
         let (params, texts_of_params) = this.params_form();
         let test = this.holds(&this.recipe.flag);
-        let effect = this.effect(roles[Role::User as usize].is_some(), test);
-        let resolved = Resolved {
-            texts: texts.finish(),
-            roles,
-            positions,
+        let effect = this.effect(found.get(Role::User).is_some(), test);
+        let resolved = Box::new(Resolved {
+            texts: found.texts.finish(),
+            roles: found.roles,
+            positions: found.positions,
             kind: this.kind_here().map(|kind| kind.name.clone()),
             test,
             unresolved,
-            authenticated,
+            authenticated: found.authenticated,
             covered: if is_proven { this.covered_facts(&facts) } else { SmallVec::new() },
             effect,
             unit: this.role_layers().find_map(|roles| roles.amount_unit),
-            escaped,
+            escaped: found.escaped,
             recut: coverage.recut.clone(),
             params,
             texts_of_params,
@@ -162,20 +138,8 @@ impl<'a> Callback<'a> {
             content,
             misfits: coverage.misfits.clone(),
             secret: this.matched.as_ref().and_then(|matched| matched.secret),
-        };
+        });
         Ok((resolved, coverage.verdict))
-    }
-
-    /// The position of `value` in target and body, joined, if it is there as it
-    /// is.
-    fn position(&self, value: &[u8]) -> Option<u32> {
-        let Request { target, body, .. } = self.request;
-        let within = |whole: &[u8]| {
-            let at = (value.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
-            (at + value.len() <= whole.len()).then_some(at)
-        };
-        let at = within(target).or_else(|| within(body).map(|at| target.len() + at));
-        at.and_then(|at| u32::try_from(at).ok())
     }
 
     /// Facts for the keys.
@@ -276,24 +240,6 @@ impl<'a> Callback<'a> {
         conditions.filter_map(Condition::spot).chain(by)
     }
 
-    fn covers_role(&self, facts: &KeyFacts<'_>, role: Role, text: &Text<Bound>) -> bool {
-        if role == Role::Transaction && facts.identity == IdentityCover::Repeats {
-            return false;
-        }
-        // What would be another transaction is rejected, so that this one is what was signed.
-        let rejects = self.recipe.identity.uncovered == Uncovered::Rejected;
-        if role == Role::Transaction && rejects && self.recipe.identity.by.is_empty() {
-            return facts.identity == IdentityCover::Covered;
-        }
-        let (texts, layer) = self.role_layer(role);
-        let Some(own) = texts.iter().find(|known| std::ptr::eq(&raw const known.of, text)) else {
-            return false;
-        };
-        let of_kind = matches!(layer, RoleLayer::Kind | RoleLayer::Row);
-        self.covers_text(facts.coverage, texts, own)
-            && (!of_kind || facts.kind == KindCover::Covered)
-    }
-
     /// Whether kind and test flag are covered, where the sender has them.
     fn covered_facts(&self, facts: &KeyFacts<'_>) -> SmallVec<[Fact; 2]> {
         let mut covered = SmallVec::new();
@@ -329,40 +275,13 @@ impl<'a> Callback<'a> {
 
     /// The layers of roles, the nearest first.
     fn role_layers(&self) -> impl Iterator<Item = &'a Roles<Bound>> {
-        self.layers().into_iter().flatten().map(|(roles, _)| roles)
-    }
-
-    fn layers(&self) -> [Option<(&'a Roles<Bound>, RoleLayer)>; 4] {
-        [
-            self.matched_variant().map(|variant| (&variant.roles, RoleLayer::Variant)),
-            self.row_here().map(|row| (&row.roles, RoleLayer::Row)),
-            self.kind_here().map(|kind| (&kind.roles, RoleLayer::Kind)),
-            Some((&self.recipe.roles, RoleLayer::File)),
-        ]
-    }
-
-    /// The texts of `role`: those of the variant that matched, of the row, of the kind, or of the
-    /// file.
-    pub(in crate::sender) fn role_texts(&self, role: Role) -> &'a [RoleText<Bound>] {
-        self.role_layer(role).0
-    }
-
-    fn role_layer(&self, role: Role) -> (&'a [RoleText<Bound>], RoleLayer) {
-        for (roles, layer) in self.layers().into_iter().flatten() {
-            if let Some(texts) = roles.texts.get(role) {
-                return (texts, layer);
-            }
-            // What identifies an event of the table is its transaction.
-            if let (Role::Transaction, RoleLayer::Row, Some(row)) = (role, layer, self.row_here()) {
-                return (&row.id, layer);
-            }
-        }
-        (&[], RoleLayer::File)
-    }
-
-    fn role_text(&self, role: Role) -> Result<Option<Made<'_>>, ParameterError> {
-        let made = self.first_made(self.role_texts(role))?;
-        Ok(made.map(|(value, text)| (value, &text.of)))
+        let layers = [
+            self.matched_variant().map(|variant| &variant.roles),
+            self.row_here().map(|row| &row.roles),
+            self.kind_here().map(|kind| &kind.roles),
+            Some(&self.recipe.roles),
+        ];
+        layers.into_iter().flatten()
     }
 
     /// The value of `role`, if the callback has it.
@@ -370,7 +289,7 @@ impl<'a> Callback<'a> {
         &self,
         role: Role,
     ) -> Result<Option<Cow<'_, [u8]>>, ParameterError> {
-        Ok(self.role_text(role)?.map(|(value, _)| value))
+        Ok(self.first_made(self.role_texts(role))?.map(|(value, _)| value))
     }
 
     /// The first text that can be made and is not empty.
@@ -395,8 +314,17 @@ impl<'a> Callback<'a> {
     /// A role's text: every placeholder outside an optional part has to be there, not empty, and
     /// not a macro that the sender left in place.
     fn made<'s>(&'s self, text: &'s Text<Bound>) -> Result<Option<Cow<'s, [u8]>>, ParameterError> {
+        let only = text.only_spot();
+        match only.map_or(PlainValue::Unknown, |spot| self.plain_value(spot)) {
+            PlainValue::Value(value) => {
+                let is_made = !value.is_empty() && !self.recipe.macros.is_unreplaced(value);
+                return Ok(is_made.then_some(Cow::Borrowed(value)));
+            }
+            PlainValue::Absent => return Ok(None),
+            PlainValue::Unknown => {}
+        }
         let context = Context { plus: self.plus(), ..Context::default() };
-        if let [Piece::Value(spot)] = text.pieces.as_slice() {
+        if let Some(spot) = only {
             return self.made_value(spot, &context);
         }
         let mut out = Vec::new();
@@ -477,12 +405,11 @@ impl<'a> Callback<'a> {
     }
 
     /// Rejects an item or amount that differs from the source's own table.
-    fn pinned<'t>(&self, role: impl Fn(Role) -> &'t [u8]) -> Result<(), CallbackError> {
+    fn pinned<'t>(&self, role: impl Fn(Role) -> &'t str) -> Result<(), CallbackError> {
         if self.recipe.rewards.is_empty() {
             return Ok(());
         }
-        let text = |of| str::from_utf8(role(of)).unwrap_or_default();
-        let (item, amount) = (text(Role::Item), text(Role::Amount));
+        let (item, amount) = (role(Role::Item), role(Role::Amount));
         let pinned = self.recipe.rewards.get(item);
         if pinned.is_some_and(|pinned| same_amount(pinned, amount)) {
             return Ok(());
@@ -496,16 +423,17 @@ impl<'a> Callback<'a> {
         &self,
         event_id: &dyn fmt::Display,
         unresolved: &mut Vec<String>,
-        to: &mut Vec<u8>,
-    ) {
+        to: &mut Texts,
+    ) -> Span {
         if self.recipe.template.is_empty() {
-            return;
+            return to.put("");
         }
+        let mut json = Vec::new();
         let event_id = Some(event_id);
         let said =
             ReplyValues { reason: None, at_ms: self.now_ms, countersign: "", code: "", event_id };
         let context = Context { plus: self.plus(), said: Some(&said), ..Context::default() };
-        let mut object = JsonObject::begin(to);
+        let mut object = JsonObject::begin(&mut json);
         let mut out = Vec::new();
         for (name, text) in &self.recipe.template {
             out.clear();
@@ -533,6 +461,7 @@ impl<'a> Callback<'a> {
             put_json_text(object.name(name.as_bytes()), encoding::shown(&out).as_bytes());
         }
         object.end();
+        to.put(str::from_utf8(&json).unwrap_or_default())
     }
 
     /// The value of `role` as far as it can be read, verified or not. Use it only to search.
@@ -541,13 +470,4 @@ impl<'a> Callback<'a> {
         let value = self.role(role).ok()??;
         Some(encoding::shown(&value).into_owned())
     }
-}
-
-/// Which layer of a sender file a role's texts are of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum RoleLayer {
-    Variant,
-    Row,
-    Kind,
-    File,
 }

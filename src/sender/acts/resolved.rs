@@ -219,7 +219,7 @@ pub enum ParamTexts {
 
 /// Texts of a callback that is resolved, joined: one buffer in place of a dozen.
 #[derive(Debug)]
-pub(in crate::sender) struct Texts(Vec<u8>);
+pub(in crate::sender) struct Texts(String);
 
 /// One of several texts.
 #[derive(Clone, Copy, Debug)]
@@ -279,22 +279,23 @@ enum KeyPlace {
 
 impl Texts {
     pub(in crate::sender) fn with_capacity(bytes: usize) -> Self {
-        Self(Vec::with_capacity(bytes))
+        Self(String::with_capacity(bytes))
     }
 
-    /// Takes the text that `write` writes: UTF-8, always.
-    pub(in crate::sender) fn put(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
+    /// Takes a text.
+    #[inline]
+    pub(in crate::sender) fn put(&mut self, text: &str) -> Span {
         let start = self.0.len();
-        write(&mut self.0);
+        self.0.push_str(text);
         Span { start, end: self.0.len() }
     }
 
-    pub(in crate::sender) fn get(&self, span: Span) -> &[u8] {
+    pub(in crate::sender) fn get(&self, span: Span) -> &str {
         self.0.get(span.start..span.end).unwrap_or_default()
     }
 
     pub(in crate::sender) fn finish(self) -> String {
-        String::from_utf8(self.0).unwrap_or_default()
+        self.0
     }
 }
 

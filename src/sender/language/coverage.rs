@@ -9,6 +9,8 @@ use super::bound::{Bound, Gateway, Input};
 use super::recipe::Recipe;
 use super::recut::chains::{ChainRules, KnownName, NameOrder};
 use super::recut::{self, EmptyItems, Layout, Proof, Separation, ValueSet};
+use super::text::{Piece, Text};
+use super::value_shape::ByteSet;
 use crate::sender::acts::signature::Except;
 use crate::sender::request::names::Slot;
 use crate::sender::request::parameters::Place;
@@ -78,6 +80,17 @@ pub(in crate::sender) struct Signed {
     pub(in crate::sender) chain: Option<Chain>,
     /// Whether every value is closed in every text of fitting values, by confirmed shapes alone.
     pub(in crate::sender) is_closed: Always,
+    /// The parameters in it, where no value of it is a list of them.
+    pub(in crate::sender) by_slot: Option<SlotCover>,
+}
+
+/// Parameters that a signed text covers by itself, whatever else came.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sender) struct SlotCover {
+    /// Slots that are closed by confirmed facts, and signed without loss.
+    pub(in crate::sender) closed: ByteSet,
+    /// Slots in an optional part, which may have been left out.
+    pub(in crate::sender) optional: ByteSet,
 }
 
 /// Whether something holds for every callback.
@@ -130,6 +143,34 @@ impl Chain {
             empty: self.empty,
             known,
         }
+    }
+}
+
+impl SlotCover {
+    /// Of `signed`, the values of the text `of`. `None` if a value is a whole query, body or list,
+    /// so that what is covered depends on where a parameter came.
+    fn of(signed: &Signed, of: &Text<Bound>) -> Option<Self> {
+        let (mut closed, mut optional) = (ByteSet::default(), ByteSet::default());
+        for (number, value) in (0..=u8::MAX).zip(&signed.values) {
+            match &value.input {
+                SignedInput::Query | SignedInput::Body | SignedInput::Pairs { .. } => return None,
+                SignedInput::Parameter { slot, steps } if steps.is_empty() => {
+                    if value.loss == Loss::None && signed.always_closed().contains(number) {
+                        closed.insert(*slot);
+                    }
+                }
+                _ => {}
+            }
+        }
+        for piece in &of.pieces {
+            let Piece::Optional(inner) = piece else { continue };
+            for piece in inner {
+                if let Piece::Value(Bound { input: Input::Parameter { slot, .. }, .. }) = piece {
+                    optional.insert(*slot);
+                }
+            }
+        }
+        Some(Self { closed, optional })
     }
 }
 

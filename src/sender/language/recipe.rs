@@ -22,6 +22,7 @@ use super::definition::{
 use super::definition_error::DefinitionError;
 use super::text::Text;
 use super::time::Stamp;
+use super::value_shape::ByteSet;
 use crate::sender::acts::reply::{Answer, Rows, Spec};
 use crate::sender::acts::signature::{SignatureVariant, TimeCover};
 use crate::sender::crypto::key_set::{KeyList, KeySet};
@@ -90,6 +91,9 @@ pub struct Recipe {
     pub(in crate::sender) masked: Vec<Bound>,
     /// Slots of supplied signatures: masked wherever parameters are shown.
     pub(in crate::sender) supplied_signatures: Vec<Slot>,
+    /// Slots whose whole value is masked wherever parameters are shown: supplied signatures, and
+    /// secrets of the sender.
+    pub(in crate::sender) hidden: ByteSet,
     /// Slots that may follow a signed part: supplied signatures, and the id of a public key.
     pub(in crate::sender) unsigned: Vec<Slot>,
 }

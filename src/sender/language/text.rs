@@ -69,6 +69,15 @@ impl<K> Default for Text<K> {
 }
 
 impl<K> Text<K> {
+    /// The placeholder of a text that is nothing else.
+    #[inline]
+    pub(in crate::sender) fn only_spot(&self) -> Option<&K> {
+        match self.pieces.as_slice() {
+            [Piece::Value(spot)] => Some(spot),
+            _ => None,
+        }
+    }
+
     /// Every placeholder, those of optional parts included.
     pub(in crate::sender) fn spots(&self) -> impl Iterator<Item = &K> {
         self.pieces

@@ -32,6 +32,7 @@ use crate::sender::language::definition::{Probes, Reads, Root};
 use crate::sender::language::recipe::{Also, EventRow, Events, Kind, Protection, Recipe, WhenBody};
 use crate::sender::request::Request;
 
+pub use answer::ReplyKind;
 pub(in crate::sender) use matching::{SUPPLIED_MAX, supplied_plus};
 pub(in crate::sender) use public::Message;
 
@@ -57,7 +58,7 @@ pub struct Callback<'a> {
     pub(in crate::sender) nature: CallbackKind,
     pub(in crate::sender) proof: Proof,
     /// The coverage, once it is known.
-    pub(in crate::sender) coverage: Option<Coverage>,
+    pub(in crate::sender) coverage: Coverage,
     pub(in crate::sender) older_keys: OlderKeys,
 }
 
@@ -212,7 +213,7 @@ impl<'a> Callback<'a> {
             row: None,
             nature: CallbackKind::Message,
             proof: Proof::Signature,
-            coverage: None,
+            coverage: Coverage::default(),
             older_keys: OlderKeys::Unwanted,
         }
     }
@@ -278,7 +279,7 @@ impl<'a> Callback<'a> {
         }
         self.find_kind();
         let (resolved, _) = self.resolved(&event_id)?;
-        Ok(Box::new(resolved))
+        Ok(resolved)
     }
 
     fn not_verified(&self, rejection: CallbackError) -> Judgement<'_, 'a> {
@@ -448,7 +449,8 @@ impl<'a> Callback<'a> {
     /// The parameters whose value is a macro that the sender left in place.
     pub(in crate::sender) fn unreplaced(&self) -> impl Iterator<Item = &[u8]> {
         let (parameters, buffers) = self.side(Scope::Message);
-        parameters.iter(buffers).filter_map(|parameter| {
+        let all = if parameters.may_hold_macros(buffers) { usize::MAX } else { 0 };
+        parameters.iter(buffers).take(all).filter_map(|parameter| {
             if !unreplaced::may_be_macro(parameter.raw) {
                 return None;
             }

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::encoding::{self, EncodingError, Plus};
 use super::marks;
 use super::names::{Names, Slot, Strangers};
-use super::{json, xml};
+use super::{json, unreplaced, xml};
 use crate::sender::acts::outcome::Reason;
 
 /// Parameters that one callback may have. The longest known sender sends fewer than forty.
@@ -395,6 +395,24 @@ impl Parameters {
         let link = self.links[usize::from(slot)];
         let pair = self.pairs.get(usize::from(link).checked_sub(1)?)?;
         (pair.place == Place::Query).then(|| pair.value.of(query))
+    }
+
+    /// Each value, with the slot of its name, if all are in the query and none needs decoding. The
+    /// slot of a name that the recipe does not know is one that no name has.
+    pub(in crate::sender) fn plain_values<'p>(
+        &'p self,
+        query: &'p [u8],
+    ) -> Option<impl Iterator<Item = (Slot, &'p [u8])>> {
+        let plain = self.is_plain() && self.pairs.iter().all(|pair| pair.place == Place::Query);
+        plain.then(|| self.pairs.iter().map(|pair| (pair.slot, pair.value.of(query))))
+    }
+
+    /// Whether a value as on the wire may start with a bracket, or with quotes around one.
+    pub(in crate::sender) fn may_hold_macros(&self, buffers: Buffers<'_>) -> bool {
+        self.pairs.iter().any(|pair| {
+            let first = buffers.get(pair.place).get(pair.value.start as usize);
+            first.is_some_and(|first| unreplaced::MAY_BEGIN.contains(first))
+        })
     }
 
     /// The parameter called `name` in any place, if it came.

@@ -71,6 +71,9 @@ fn names(sender: &Sender, binder: &Binder<'_>) -> Vec<String> {
     names
 }
 
+/// Bytes that a macro begins with: a bracket, or a quote before one.
+pub(in crate::sender) const MAY_BEGIN: [u8; 5] = *b"{[<%\"";
+
 /// Whether a value as on the wire could start with a bracket: all others need no decoding.
 pub(in crate::sender) fn may_be_macro(raw: &[u8]) -> bool {
     let first = raw.iter().find(|byte| **byte != b'"').copied().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Conditions of a sender file, evaluated on one callback.
 
-use super::Context;
+use super::{Context, PlainValue};
 use crate::sender::language::bound::{Bound, Gate};
 use crate::sender::language::condition::{Condition, Subject};
 use crate::sender::request::callback::Callback;
@@ -21,20 +21,27 @@ impl Callback<'_> {
     }
 
     pub(in crate::sender) fn holds_one(&self, condition: &Condition<Bound>) -> bool {
-        let context = Context { plus: self.plus(), ..Context::default() };
         let holds = match &condition.subject {
-            Subject::There(spot) => {
-                matches!(self.value(spot, &context), Ok(Some(value)) if !value.is_empty())
-            }
-            Subject::Is(spot, word) => {
-                matches!(self.value(spot, &context), Ok(Some(value)) if value.as_ref() == &**word)
-            }
+            Subject::There(spot) => self.is(spot, |value| !value.is_empty()),
+            Subject::Is(spot, word) => self.is(spot, |value| value == &**word),
             // In a verified callback, a value that looks like a macro is a value.
             Subject::Unreplaced => {
                 self.matched.is_none() && !self.has_signature() && self.first_unreplaced().is_some()
             }
-            Subject::Recut => self.coverage.as_ref().is_some_and(|one| !one.recut.is_empty()),
+            Subject::Recut => !self.coverage.recut.is_empty(),
         };
         holds != condition.negated
+    }
+
+    /// Whether the value of `spot` came, can be read, and is as `wanted`.
+    fn is(&self, spot: &Bound, wanted: impl Fn(&[u8]) -> bool) -> bool {
+        match self.plain_value(spot) {
+            PlainValue::Value(value) => wanted(value),
+            PlainValue::Absent => false,
+            PlainValue::Unknown => {
+                let context = Context { plus: self.plus(), ..Context::default() };
+                matches!(self.value(spot, &context), Ok(Some(value)) if wanted(&value))
+            }
+        }
     }
 }

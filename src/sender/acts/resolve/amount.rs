@@ -1,15 +1,24 @@
 //! Amounts: decimal texts, compared without rounding.
 
+use smallvec::SmallVec;
+
+/// The text of an amount; usual ones stay off the heap.
+type AmountText = SmallVec<[u8; 32]>;
+
 /// An amount without redundant zeros: equal amounts become equal texts. A text that is not a
 /// decimal stays as it is.
-pub(in crate::sender) fn plain_amount(amount: &[u8]) -> String {
-    let text = String::from_utf8_lossy(amount);
-    match decimal(&text) {
-        Some((negative, whole, fraction)) => {
-            format!("{}{whole}.{fraction}", if negative { "-" } else { "" })
-        }
-        None => text.into_owned(),
+pub(in crate::sender) fn plain_amount(amount: &str) -> AmountText {
+    let Some((negative, whole, fraction)) = decimal(amount) else {
+        return AmountText::from_slice(amount.as_bytes());
+    };
+    let mut text = AmountText::new();
+    if negative {
+        text.push(b'-');
     }
+    text.extend_from_slice(whole.as_bytes());
+    text.push(b'.');
+    text.extend_from_slice(fraction.as_bytes());
+    text
 }
 
 /// Whether two amounts are equal as decimals, without rounding: `10` equals `10.0` and `010`. Other
@@ -36,6 +45,15 @@ fn decimal(amount: &str) -> Option<(bool, &str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn equal_amounts_become_equal_texts() {
+        let plain = |amount| String::from_utf8(plain_amount(amount).to_vec()).unwrap();
+        assert_eq!(plain("010"), "10.");
+        assert_eq!(plain("-0.50"), "-.5");
+        assert_eq!(plain("-0.0"), ".");
+        assert_eq!(plain("1e1"), "1e1");
+    }
 
     #[test]
     fn amounts_are_compared_as_decimals() {

@@ -87,6 +87,9 @@ impl Callback<'_> {
     /// request, and how their texts are shown. A text that is not UTF-8 is an edit: what older
     /// versions stored without one keeps its meaning.
     pub(super) fn params_form(&self) -> (ParamsForm, ParamTexts) {
+        if let Some(form) = self.form_of_plain_query() {
+            return (form, ParamTexts::Plain);
+        }
         let (parameters, buffers) = self.side(Scope::Message);
         let of_body = parameters.iter(buffers).map(|one| one.place);
         let body = match of_body.into_iter().find(|place| *place != Place::Query) {
@@ -125,6 +128,24 @@ impl Callback<'_> {
             }
         }
         (form, texts)
+    }
+
+    /// The same where all parameters are in a query without escapes, each name once: the commonest
+    /// by far.
+    fn form_of_plain_query(&self) -> Option<ParamsForm> {
+        let once = self.unreadable.is_none() && self.parameters.repeats == Repeats::None;
+        if self.opened.is_some() || !once || self.is_body_rewritten() || !self.query.is_ascii() {
+            return None;
+        }
+        let values = self.parameters.plain_values(self.query)?;
+        let query = self.recipe.sender.reads.contains(&Reads::Query).then_some(self.query);
+        let mut form = ParamsForm::of(query, BodySection::None, self.plus());
+        for (index, (slot, value)) in values.enumerate() {
+            if self.recipe.hidden.contains(slot) || self.is_secret(value) {
+                form.mask(index);
+            }
+        }
+        Some(form)
     }
 
     /// Whether the body is read in another form than it was received in.

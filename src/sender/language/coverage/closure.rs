@@ -1,12 +1,13 @@
 //! Coverage of one callback: the values on which every parse of the signed text agrees.
 
 mod covers;
+mod misfits;
 
 use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::{Always, Chain, ChainSource, Signed, SignedInput};
+use super::{Always, Chain, ChainSource, SignedInput};
 use crate::sender::acts::evaluate::Context;
 use crate::sender::acts::outcome::Reason;
 use crate::sender::acts::signature::{Escapes, SignatureVariant};
@@ -32,6 +33,18 @@ pub(in crate::sender) struct Coverage {
     pub(in crate::sender) misfits: Vec<String>,
     /// Parameters whose value could be cut in two under the same signature.
     pub(in crate::sender) recut: Vec<String>,
+    basis: Basis,
+}
+
+/// The basis of the coverage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Basis {
+    /// The text that was signed, or nothing.
+    #[default]
+    Text,
+    /// The sender's file alone: one signature, of the variant at that index, which closes every
+    /// value that fits its shape.
+    File { variant: usize },
 }
 
 /// The signed text's evidence about the callback as a whole.
@@ -119,7 +132,23 @@ impl Callback<'_> {
     /// # Errors
     /// `bad_encoding` if a value does not fit a shape that the sender file enforces, or a name in a
     /// decoded list holds a separator.
-    pub(in crate::sender) fn cover(&self) -> Result<Coverage, CallbackError> {
+    pub(in crate::sender) fn cover(&mut self) -> Result<(), CallbackError> {
+        match self.settled_by_file()? {
+            Some(variant) => {
+                let of = VariantRef::Recipe(variant);
+                let closed = *self.recipe.variants[variant].signed.always_closed();
+                let open = ValueSet::default();
+                let coverage = &mut self.coverage;
+                coverage.proofs.clear();
+                coverage.proofs.push(VariantProof { of, closed, open, pairs: None });
+                coverage.basis = Basis::File { variant };
+            }
+            None => self.coverage = self.covered_by_text()?,
+        }
+        Ok(())
+    }
+
+    fn covered_by_text(&self) -> Result<Coverage, CallbackError> {
         let mut coverage = Coverage::default();
         let Some(matched) = self.matched.as_ref() else { return Ok(coverage) };
         let Some(first) = matched.variant else { return Ok(coverage) };
@@ -192,43 +221,6 @@ impl Callback<'_> {
             self.open_escapes(variant, other, &mut again)?;
         }
         Ok(again)
-    }
-
-    /// The names of the values of `variant` that do not fit their shape.
-    fn misfits(&self, variant: &SignatureVariant) -> Result<Vec<String>, ParameterError> {
-        let signed = &variant.signed;
-        let context = Context { plus: variant.plus, ..Context::default() };
-        let mut names = Vec::new();
-        for (spot, shape) in signed.spots.iter().zip(&signed.assumed.shapes) {
-            let Some(spot) = spot.as_ref().filter(|_| !shape.is_free()) else { continue };
-            let value = self.value(spot, &context)?.filter(|value| !value.is_empty());
-            let fits = value.map_or(shape.may_be_absent(), |value| shape.fits(&value));
-            if !fits {
-                names.push(spot.name.to_string());
-            }
-        }
-        self.absent_of_together(signed, &context, |name| names.push(name.to_owned()))?;
-        Ok(names)
-    }
-
-    /// Calls `absent` with each value that is absent although the provider sends it whenever it
-    /// sends one of those that came.
-    fn absent_of_together<'s>(
-        &'s self,
-        signed: &'s Signed,
-        context: &Context<'s>,
-        mut absent: impl FnMut(&str),
-    ) -> Result<(), ParameterError> {
-        let spot = |value: &usize| signed.spots.get(*value).and_then(Option::as_ref);
-        let (mut came, mut missing) = (false, SmallVec::<[&Bound; 4]>::new());
-        for spot in signed.together.iter().filter_map(spot) {
-            match self.value(spot, context)?.is_some_and(|value| !value.is_empty()) {
-                true => came = true,
-                false => missing.push(spot),
-            }
-        }
-        missing.iter().filter(|_| came).for_each(|spot| absent(&spot.name));
-        Ok(())
     }
 
     fn read_text_back(

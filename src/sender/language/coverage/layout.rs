@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Always, Chain, ChainSource, Gathered, Loss, Signed, SignedInput, SignedValue};
+use super::{
+    Always, Chain, ChainSource, Gathered, Loss, Signed, SignedInput, SignedValue, SlotCover,
+};
 use crate::sender::acts::resolved::Role;
 use crate::sender::acts::signature::{self, Listed, ListedValue, Pairs, Plan};
 use crate::sender::language::bound::{Binder, Bound, Gateway, Input, Scope};
@@ -115,6 +117,8 @@ impl Signed {
         if !texts.sorted.is_empty() {
             signed.add_sorted(texts.sorted, binder, shaping);
         }
+        let has_places = texts.pairs.is_none() && !binder.sender.reads.is_empty();
+        signed.by_slot = SlotCover::of(&signed, texts.of).filter(|_| has_places);
         signed
     }
 
@@ -361,7 +365,18 @@ impl Builder<'_, '_> {
         let is_closed = if all && self.chain.is_none() { Always::Yes } else { Always::ByCallback };
         let (values, spots, chain) = (self.values, self.spots, self.chain);
         let together = self.together.into();
-        Signed { values, spots, layout, assumed, confirmed, together, separation, chain, is_closed }
+        Signed {
+            values,
+            spots,
+            layout,
+            assumed,
+            confirmed,
+            together,
+            separation,
+            chain,
+            is_closed,
+            by_slot: None,
+        }
     }
 }
 

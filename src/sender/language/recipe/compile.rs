@@ -22,6 +22,7 @@ use crate::sender::language::definition::{
 };
 use crate::sender::language::definition_error::DefinitionError;
 use crate::sender::language::text::{Piece, Strictness, Text, is_key};
+use crate::sender::language::value_shape::ByteSet;
 use crate::sender::request::names::{Slot, Strangers};
 use crate::sender::request::unreplaced::Macros;
 
@@ -60,6 +61,7 @@ impl Compiler {
         let replies =
             self.take(sender.replies.bind(&mut |spot| binder.spot(spot, Use::Reply)), "reply")?;
         let supplied_signatures = signature::supplied_slots(&variants);
+        let masked = self.masked(sender, binder);
         let mut recipe = Recipe {
             sender: Arc::clone(sender),
             source: binder.terms.source.clone(),
@@ -73,8 +75,9 @@ impl Compiler {
                 .copied()
                 .chain(pick_slot(key_list.as_ref()))
                 .collect(),
+            hidden: hidden(&supplied_signatures, &masked),
             supplied_signatures,
-            masked: self.masked(sender, binder),
+            masked,
             variants,
             key_list,
             known_keys: known_keys(binder.terms),
@@ -528,6 +531,20 @@ fn echoed(own: &Rows<Bound>, of_file: &Rows<Bound>) -> Vec<Bound> {
         matches!(spot.input, Input::Parameter { .. } | Input::Gateway(Gateway::Message))
     };
     spots.filter(comes).cloned().collect()
+}
+
+/// The slots of supplied signatures and of whole parameters that are secrets of the sender.
+fn hidden(supplied: &[Slot], masked: &[Bound]) -> ByteSet {
+    let mut slots = ByteSet::default();
+    supplied.iter().for_each(|slot| slots.insert(*slot));
+    for spot in masked {
+        if let Input::Parameter { slot, steps, .. } = &spot.input
+            && steps.is_empty()
+        {
+            slots.insert(*slot);
+        }
+    }
+    slots
 }
 
 fn protection(sender: &Sender, terms: &Terms) -> Protection {

@@ -8,8 +8,43 @@ use crate::sender::acts::signature;
 use crate::sender::crypto::digest::{Algorithm, Feed};
 use crate::sender::language::bound::{Bound, Gateway, Input};
 use crate::sender::language::definition::Writing;
+use crate::sender::language::recipe::Recipe;
 use crate::sender::language::text::{Piece, Text};
 use crate::sender::request::encoding;
+
+/// The part of a callback that decides about a reply which is the same for its whole kind.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplyKind(Option<usize>);
+
+impl Recipe {
+    /// The reply to `outcome` of a verified callback of that kind, if it is the same for all of
+    /// them. `None`: [`Callback::reply`] makes it.
+    #[must_use]
+    pub fn fixed_reply(&self, of: ReplyKind, outcome: Outcome) -> Option<Reply> {
+        if outcome == Outcome::Rejected {
+            // It may depend on whether the callback is an address check.
+            return None;
+        }
+        match self.reply_spec(of, reply::names(outcome, None)) {
+            Some(Spec::Silence) | None => Some(Reply::Silence),
+            Some(Spec::Fixed(answer)) => Some(Reply::Answer(answer.clone())),
+            Some(Spec::Made(_)) => None,
+        }
+    }
+
+    /// The first reply that has one of `names`: the source's own, that of the kind, or the file's.
+    fn reply_spec(
+        &self,
+        of: ReplyKind,
+        mut names: impl Iterator<Item = &'static str>,
+    ) -> Option<&Spec<Bound>> {
+        let kind = of.0.and_then(|kind| self.kinds.get(kind));
+        names.find_map(|name| {
+            let of_kind = || kind.and_then(|kind| kind.replies.get(name));
+            self.own_replies.get(name).or_else(of_kind).or_else(|| self.replies.get(name))
+        })
+    }
+}
 
 impl<'a> Callback<'a> {
     fn spec(&self, outcome: Outcome, reason: Option<Reason>) -> Option<&'a Spec<Bound>> {
@@ -18,11 +53,14 @@ impl<'a> Callback<'a> {
             && self.opened.is_none()
             && self.holds(&self.recipe.challenge);
         let challenge = rejected.then_some(reply::CHALLENGE_REJECTED);
-        challenge.into_iter().chain(reply::names(outcome, reason)).find_map(|name| {
-            let own = self.recipe.own_replies.get(name);
-            let kind = || self.kind_here().and_then(|kind| kind.replies.get(name));
-            own.or_else(kind).or_else(|| self.recipe.replies.get(name))
-        })
+        let names = challenge.into_iter().chain(reply::names(outcome, reason));
+        self.recipe.reply_spec(self.reply_kind(), names)
+    }
+
+    /// The part of it that decides about replies which depend on nothing else.
+    #[must_use]
+    pub fn reply_kind(&self) -> ReplyKind {
+        ReplyKind(self.kind)
     }
 
     /// Whether the reply to an accepted callback is made from the callback: then it has to be

@@ -41,7 +41,8 @@ impl EventFacts {
     pub(super) fn of(resolved: &Resolved) -> Self {
         let role = |role| {
             let value = resolved.role(role)?;
-            let plain = crate::sender::acts::resolve::plain_amount(value.as_bytes());
+            let plain = crate::sender::acts::resolve::plain_amount(value).to_vec();
+            let plain = String::from_utf8(plain).unwrap();
             Some(if role == Role::Amount { plain } else { value.to_owned() })
         };
         Self {

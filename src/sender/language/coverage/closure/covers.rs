@@ -1,6 +1,6 @@
 //! Coverage of a placeholder, a condition or a text by the proofs of one callback.
 
-use super::{Coverage, PairsProof, VariantProof};
+use super::{Basis, Coverage, PairsProof, VariantProof};
 use crate::sender::acts::evaluate::{self, Context};
 use crate::sender::acts::signature::{Plan, SignatureVariant};
 use crate::sender::language::bound::{Bound, Gate, Gateway, Input, Scope};
@@ -44,6 +44,16 @@ impl Callback<'_> {
 
     /// Whether the signatures cover the value of `spot`, or that it is absent.
     pub(in crate::sender) fn covers(&self, coverage: &Coverage, spot: &Bound) -> bool {
+        match self.covers_by_file(coverage, spot) {
+            Some(is_covered) => {
+                debug_assert_eq!(is_covered, self.covers_by_proofs(coverage, spot));
+                is_covered
+            }
+            None => self.covers_by_proofs(coverage, spot),
+        }
+    }
+
+    fn covers_by_proofs(&self, coverage: &Coverage, spot: &Bound) -> bool {
         match &spot.input {
             Input::Known(text) => text.spots().all(|spot| self.covers(coverage, spot)),
             Input::Setting(_) | Input::Absent | Input::Role(_) => true,
@@ -55,6 +65,16 @@ impl Callback<'_> {
             }
             _ => coverage.proofs.iter().any(|proof| self.proves(coverage, proof, spot)),
         }
+    }
+
+    /// The same for one whole parameter, where the sender's file decides it.
+    #[inline]
+    fn covers_by_file(&self, coverage: &Coverage, spot: &Bound) -> Option<bool> {
+        let Basis::File { variant } = coverage.basis else { return None };
+        let slot = spot.plain_slot().filter(|_| self.opened.is_none())?;
+        let cover = self.recipe.variants.get(variant)?.signed.by_slot.as_ref()?;
+        let is_sure = !cover.optional.contains(slot);
+        is_sure.then(|| cover.closed.contains(slot) && self.parameters.has(slot))
     }
 
     fn proves(&self, coverage: &Coverage, proof: &VariantProof, spot: &Bound) -> bool {

@@ -1,0 +1,342 @@
+//! The decision about a whole callback: judged, and then recorded, held or answered.
+//!
+//! A future is as large as the largest that it may wait for, and is moved as a whole. So a
+//! callback, which is a kilobyte long, is judged without one. Rare branches are boxed, and those
+//! that need the callback again read it again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::address_check;
+use super::callback_log::CallbackRecord;
+use super::handler::Shared;
+use super::quarantine::quarantine;
+use super::received::Received;
+use super::record::{Recording, VerifiedCallback};
+use super::several::{Readings, Several};
+use crate::clock;
+use crate::ledger::{EventId, Release};
+use crate::sender::{
+    Answer, Callback, CallbackError, Judgement, KeySet, OlderKeys, Outcome, Reason, Reply,
+    Resolution, Resolved,
+};
+use crate::wire::ReservedBytes;
+
+/// A callback that goes no further, and what becomes of it.
+pub(super) enum EarlyReply {
+    Is(Outcome),
+    Refused(Outcome, CallbackError),
+}
+
+/// The decision about a callback before anything is recorded.
+pub(super) enum Decision {
+    Event(EventId, Box<Resolved>),
+    /// Verified, but it may say several things.
+    Ambiguous(EventId, Box<Resolved>),
+    /// Verified, and several events, in parts with these bodies.
+    Several(Vec<Bytes>),
+    /// An address check, to be answered once.
+    AddressCheck,
+    Early(EarlyReply),
+}
+
+/// The next step for a callback that was judged.
+enum Step {
+    /// None: this is the reply.
+    Done(Reply),
+    /// Recorded in the ledger.
+    Record(Recording),
+    /// Judged again once the store is open.
+    Wait,
+    /// Held, or answered as an address check.
+    Rare,
+}
+
+/// The record of the callback in progress; removed if its sender hangs up while it is being
+/// recorded.
+pub(super) type Slot = Option<CallbackRecord>;
+
+impl Shared {
+    /// Judges a whole request, and records it if it is verified.
+    pub(super) async fn decide(
+        &self,
+        slot: &mut Slot,
+        received: &mut Received,
+        taken: ReservedBytes<'_>,
+    ) -> Reply {
+        let keys = match &received.route().keys {
+            Some(_) => Box::pin(public_keys(received, slot.as_ref())).await,
+            None => None,
+        };
+        match self.judged(slot, received, keys.as_deref()) {
+            Step::Done(reply) => reply,
+            Step::Wait => Box::pin(self.when_open(slot, received, taken)).await,
+            Step::Record(recording) => {
+                drop(taken);
+                recording.record(slot, received, self, keys.as_deref()).await
+            }
+            Step::Rare => {
+                drop(taken);
+                Box::pin(self.decide_rarely(slot, received, keys.as_deref())).await
+            }
+        }
+    }
+
+    /// Reads and judges a callback, and prepares what has to be recorded.
+    #[inline(never)]
+    fn judged(&self, slot: &mut Slot, received: &Received, keys: Option<&KeySet>) -> Step {
+        let route = received.route();
+        let mut callback = read(received, keys);
+        self.look_up(&mut callback);
+        let began = clock::instant();
+        let ruling = judge(&mut callback, || EventId::new(received.at_ms()));
+        let judged = clock::instant();
+        self.desk.metrics.verify_seconds.observe((judged - began).as_secs_f64());
+        if let Some(trace) = slot.as_mut().and_then(|record| record.trace.as_mut()) {
+            trace.verified(began, judged);
+        }
+        let Some(book) = self.book.get().filter(|_| !self.is_starting()) else {
+            return match ruling {
+                // A callback that is to be held has to be recorded.
+                Decision::Early(stop) if !stop.is_held_by(route) => {
+                    Step::Done(stopped(slot, &callback, received, stop))
+                }
+                _ => Step::Wait,
+            };
+        };
+        match ruling {
+            Decision::Early(stop) if !stop.is_held_by(route) || received.is_test_call() => {
+                Step::Done(stopped(slot, &callback, received, stop))
+            }
+            // A sender that checks addresses may sign no message.
+            Decision::Event(..) if callback.message_proof().is_some() => Step::Rare,
+            Decision::Event(id, resolved) => {
+                let verified = verified(id, &callback, received, resolved, judged);
+                match verified.prepare(slot, book) {
+                    Ok(recording) => Step::Record(recording),
+                    Err(reply) => Step::Done(reply),
+                }
+            }
+            Decision::Early(_)
+            | Decision::AddressCheck
+            | Decision::Ambiguous(..)
+            | Decision::Several(_) => Step::Rare,
+        }
+    }
+
+    /// Judges a callback that needs more than a record or a reply.
+    async fn decide_rarely(
+        &self,
+        slot: &mut Slot,
+        received: &Received,
+        keys: Option<&KeySet>,
+    ) -> Reply {
+        let mut callback = read(received, keys);
+        let Some(book) = self.book.get() else {
+            return stopped(slot, &callback, received, EarlyReply::Is(Outcome::Unavailable));
+        };
+        self.look_up(&mut callback);
+        let ruling = judge(&mut callback, || EventId::new(received.at_ms()));
+        let judged = clock::instant();
+        match ruling {
+            Decision::Early(stop) => ended(slot, &callback, received, stop).await,
+            Decision::AddressCheck => {
+                let stop = address_check::answer(&callback, received, book).await;
+                stopped(slot, &callback, received, stop)
+            }
+            Decision::Several(bodies) => match Several::judge(&callback, received, &bodies) {
+                Ok(several) => several.record(slot, book, judged).await,
+                Err(stop) => ended(slot, &callback, received, stop).await,
+            },
+            Decision::Event(id, resolved) => {
+                let readings = address_check::readings(&callback, &resolved, received, book).await;
+                let verified = verified(id, &callback, received, resolved, judged);
+                match readings {
+                    Err(stop) => ended(slot, &callback, received, stop).await,
+                    Ok(Readings::Many) => verified.record_ambiguous(slot, book).await,
+                    Ok(Readings::One) => match verified.prepare(slot, book) {
+                        Ok(recording) => recording.record(slot, received, self, keys).await,
+                        Err(reply) => reply,
+                    },
+                }
+            }
+            Decision::Ambiguous(id, resolved) => {
+                let verified = verified(id, &callback, received, resolved, judged);
+                verified.record_ambiguous(slot, book).await
+            }
+        }
+    }
+
+    pub(super) fn look_up(&self, callback: &mut Callback<'_>) {
+        if !self.no_older_keys.load(Ordering::Relaxed) {
+            callback.look_up(OlderKeys::Wanted);
+        }
+    }
+}
+
+/// A callback that was verified and resolved just now.
+fn verified<'g, 'a>(
+    id: EventId,
+    callback: &'g Callback<'a>,
+    received: &'g Received,
+    mut resolved: Box<Resolved>,
+    judged: Instant,
+) -> VerifiedCallback<'g, 'a> {
+    if received.is_test_call() {
+        resolved.make_test();
+    }
+    received.route().note_misfits(resolved.misfits());
+    VerifiedCallback { id, callback, received, resolved, judged, release: Release::None }
+}
+
+/// The callback that was received, made where it stays.
+#[inline(always)]
+pub(super) fn read<'r>(received: &'r Received, keys: Option<&'r KeySet>) -> Callback<'r> {
+    let mut callback = received.route().source.recipe.read(received.request(), received.at_ms());
+    callback.use_keys(keys);
+    callback
+}
+
+/// Reads and judges a callback again, for a branch that needs more of it than was kept.
+pub(super) fn reread<T>(
+    received: &Received,
+    keys: Option<&KeySet>,
+    id: EventId,
+    then: impl FnOnce(&Callback<'_>) -> T,
+) -> T {
+    let mut callback = read(received, keys);
+    let _ = judge(&mut callback, || id);
+    then(&callback)
+}
+
+/// Verifies and resolves.
+pub(super) fn judge(callback: &mut Callback<'_>, id: impl FnOnce() -> EventId) -> Decision {
+    match callback.verify() {
+        Judgement::Probe => Decision::Early(EarlyReply::Is(Outcome::Test)),
+        Judgement::Undecided => Decision::Early(EarlyReply::Is(Outcome::Unavailable)),
+        Judgement::Challenge => Decision::AddressCheck,
+        Judgement::Rejected(refusal) => Decision::Early(by_sender(refusal)),
+        Judgement::Verified(mut verified) => {
+            let id = id();
+            match verified.resolve(id) {
+                Resolution::Event(resolved) => Decision::Event(id, resolved),
+                Resolution::Ambiguous(resolved) => Decision::Ambiguous(id, resolved),
+                Resolution::Several(bodies) => Decision::Several(bodies),
+                Resolution::Challenge => Decision::AddressCheck,
+                Resolution::Test => Decision::Early(EarlyReply::Is(Outcome::Test)),
+                Resolution::Rejected(refusal) => Decision::Early(by_sender(refusal)),
+            }
+        }
+    }
+}
+
+/// The public keys to verify a callback with, if its sender has some. If the callback names a key
+/// that is missing, the list is checked again, within the sender's patience.
+pub(super) async fn public_keys(
+    received: &Received,
+    entry: Option<&CallbackRecord>,
+) -> Option<Arc<KeySet>> {
+    let route = received.route();
+    let published = route.keys.as_ref()?;
+    let keys = published.now();
+    let Some(id) = wanted_key(received, keys.as_deref()) else { return keys };
+    let spent = entry.map_or(Duration::ZERO, |entry| entry.began.elapsed());
+    published.look_again(&id, route.patience.saturating_sub(spent)).await;
+    published.now()
+}
+
+/// The id of the key that a callback cannot be verified without, if nothing else is wrong with it.
+fn wanted_key(received: &Received, keys: Option<&KeySet>) -> Option<Vec<u8>> {
+    let recipe = &received.route().source.recipe;
+    let mut callback = recipe.read(received.request(), received.at_ms());
+    callback.use_keys(keys);
+    let id = callback.key_id()?.into_owned();
+    if keys.is_some_and(|keys| keys.knows(&id)) {
+        return None;
+    }
+    let lacks_key = match callback.verify() {
+        Judgement::Undecided => true,
+        Judgement::Rejected(refusal) => refusal.reason == Reason::UnknownKey,
+        _ => false,
+    };
+    lacks_key.then_some(id)
+}
+
+/// Ends a callback that does not become an event: in quarantine, where its source says so.
+async fn ended(
+    slot: &mut Slot,
+    callback: &Callback<'_>,
+    received: &Received,
+    stop: EarlyReply,
+) -> Reply {
+    if stop.is_held_by(received.route()) && !received.is_test_call() {
+        return quarantine(slot, callback, received, stop).await;
+    }
+    stopped(slot, callback, received, stop)
+}
+
+/// Ends a callback that is not recorded: noted, kept if it is rejected, and answered.
+pub(super) fn stopped(
+    slot: &mut Slot,
+    callback: &Callback<'_>,
+    received: &Received,
+    stop: EarlyReply,
+) -> Reply {
+    let (outcome, reason) = match stop {
+        EarlyReply::Is(outcome) => (outcome, None),
+        EarlyReply::Refused(outcome, ref refusal) => (outcome, Some(refusal.reason)),
+    };
+    let reply = match reason {
+        // A bound has the same reply for every sender.
+        Some(Reason::TooLarge) => Reply::Answer(Answer {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            content_type: None,
+            body: Bytes::new(),
+        }),
+        _ => callback.reply(outcome, reason, &salt),
+    };
+    let reply = told(slot, reply);
+    if let Some(entry) = slot {
+        entry.is(outcome);
+        if !matches!(outcome, Outcome::Challenge | Outcome::Superseded) {
+            entry.spare();
+        }
+        if let EarlyReply::Refused(_, refusal) = stop {
+            entry.refused(refusal);
+            entry.keep(received, callback);
+        }
+    }
+    reply
+}
+
+pub(super) fn told(slot: &mut Slot, reply: Reply) -> Reply {
+    if let (Some(entry), Reply::Answer(answer)) = (slot, &reply) {
+        entry.answered(answer.status);
+    }
+    reply
+}
+
+fn by_sender(refusal: CallbackError) -> EarlyReply {
+    let outcome = match refusal.reason {
+        Reason::Disabled => Outcome::Disabled,
+        _ => Outcome::Rejected,
+    };
+    EarlyReply::Refused(outcome, refusal)
+}
+
+impl EarlyReply {
+    pub(super) fn refused(outcome: Outcome, reason: Reason) -> Self {
+        Self::Refused(outcome, CallbackError { reason, parameter: None })
+    }
+}
+
+/// Random bytes for a sealed answer. The operating system never runs out of them.
+pub(super) fn salt() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let _ = getrandom::fill(&mut bytes);
+    bytes
+}
