@@ -53,7 +53,7 @@ mod upkeep;
 mod window;
 
 pub use accept::{
-    Accepted, BatchSource, DedupeKey, EventKeys, Fingerprint, LookupKey, NewEvent, Nonce, NonceUse,
+    Accepted, DedupeKey, EventKeys, Fingerprint, LookupKey, NewEvent, Nonce, NonceUse,
 };
 pub use batch::{BatchOptions, BatchedLedger, DedupResult, Due, NoopObserver, Observer, Recorded};
 pub use body::{EventBody, KeptReply, RawRequest};

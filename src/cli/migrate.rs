@@ -18,11 +18,15 @@ use crate::server;
         also concurrently. Gateways of the previous version keep running meanwhile, unless the \
         changelog says otherwise. The embedded engine needs no migration.",
     after_help = "Examples:\n  \
-        postern migrate --config postern.toml"
+        postern migrate --config postern.toml\n  \
+        postern migrate --config postern.toml --finish"
 )]
 pub(super) struct Migrate {
     #[command(flatten)]
     config: ConfigFile,
+    /// End an upgrade, after the last gateway was replaced: older gateways are refused from now on
+    #[arg(long)]
+    finish: bool,
 }
 
 impl Migrate {
@@ -38,17 +42,32 @@ impl Migrate {
             return Ok(Exit::Done);
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(migrate(server::postgres(store, server), screen))
+        let step = if self.finish { Step::Finish } else { Step::Migrate };
+        runtime.block_on(migrate(server::postgres(store, server), step, screen))
     }
 }
 
-async fn migrate(options: PostgresOptions, screen: &mut Screen<'_>) -> io::Result<Exit> {
+/// What the command does.
+#[derive(Clone, Copy)]
+enum Step {
+    Migrate,
+    Finish,
+}
+
+async fn migrate(
+    options: PostgresOptions,
+    step: Step,
+    screen: &mut Screen<'_>,
+) -> io::Result<Exit> {
     let (said, mut heard) = mpsc::unbounded_channel();
     let migrating = tokio::spawn(async move {
         let mut say = move |line| {
             let _ = said.send(line);
         };
-        Postgres::migrate(&options, &mut say).await
+        match step {
+            Step::Migrate => Postgres::migrate(&options, &mut say).await,
+            Step::Finish => Postgres::finish_upgrade(&options, &mut say).await,
+        }
     });
     while let Some(line) = heard.recv().await {
         writeln!(screen.out, "{line}")?;

@@ -66,6 +66,13 @@ impl Drop for Commit<'_> {
     }
 }
 
+/// The answer about a callback that the ledger knew without being asked to record it.
+pub(super) fn known(entry: &mut Option<CallbackRecord>, recorded: Recorded) -> Answer {
+    let answer = Ok(recorded);
+    entry.iter_mut().for_each(|entry| conclude(entry, &answer));
+    answer
+}
+
 /// Notes the outcome of a verified callback.
 fn conclude(entry: &mut CallbackRecord, answer: &Answer) {
     entry.trace.iter_mut().for_each(|trace| trace.recorded());

@@ -15,7 +15,7 @@ use crate::ledger::{
 use crate::plan::Routes;
 use crate::sender::{Answer, Callback, KeySet, Operand, Outcome, Reply, ReplyKind, Resolved, Role};
 
-use super::commit::{Commit, PendingCommit, outcome, pending_commit};
+use super::commit::{self, Commit, PendingCommit, outcome, pending_commit};
 use super::dispute::{Dispute, held_for};
 use super::handler::Shared;
 use super::inline_wait::{InlineReply, InlineWait};
@@ -45,7 +45,7 @@ pub(super) struct CallbackIdentity {
 /// A verified callback on its way into the ledger, without what only rare results need.
 pub(super) struct Recording {
     id: EventId,
-    commit: PendingCommit,
+    submission: Submission,
     resolved: Box<Resolved>,
     judged: Instant,
     /// When its sender stops waiting.
@@ -57,6 +57,14 @@ pub(super) struct Recording {
     first: Option<Reply>,
 }
 
+/// How the ledger answers a callback.
+enum Submission {
+    /// After a commit.
+    Pending(PendingCommit),
+    /// At once: it is a duplicate of a durable event.
+    Known(Recorded),
+}
+
 impl Recording {
     /// Records the callback and answers it.
     pub async fn record(
@@ -66,13 +74,17 @@ impl Recording {
         shared: &Shared,
         keys: Option<&KeySet>,
     ) -> Reply {
-        let Self { id, commit, resolved, judged, until, reply_kind, is_asked, first } = self;
+        let Self { id, submission, resolved, judged, until, reply_kind, is_asked, first } = self;
         let inquiry = match is_asked {
             true => InlineWait::begin(received.route(), &shared.verdicts, id, until),
             false => None,
         };
         let recipe = &received.route().source.recipe;
-        let Ok(recorded) = Commit::new(slot, commit).await else {
+        let answer = match submission {
+            Submission::Pending(commit) => Commit::new(slot, commit).await,
+            Submission::Known(recorded) => commit::known(slot, recorded),
+        };
+        let Ok(recorded) = answer else {
             let outcome = Outcome::Unavailable;
             let made = || reread(received, keys, id, |one| one.reply(outcome, None, &salt));
             return told(slot, recipe.fixed_reply(reply_kind, outcome).unwrap_or_else(made));
@@ -150,18 +162,27 @@ impl VerifiedCallback<'_, '_> {
         let first = callback
             .answer_depends_on_callback()
             .then(|| callback.reply(Outcome::Accepted, None, &salt));
-        let Some(event) = self.event(first.as_ref(), self.identity()) else {
-            return Err(stopped(slot, callback, received, EarlyReply::Is(Outcome::Unavailable)));
-        };
-        let mut spent = Duration::ZERO;
+        let identity = self.identity();
+        let known = book.known(id, &identity.keys, identity.fingerprint);
         if let Some(entry) = slot {
-            entry.verified(id, &event.transaction, self.resolved.secret());
-            spent = judged - entry.began;
+            let transaction = self.resolved.role(Role::Transaction).unwrap_or_default();
+            entry.verified(id, transaction, self.resolved.secret());
         }
+        let spent = slot.as_ref().map_or(Duration::ZERO, |entry| judged - entry.began);
         let left = received.route().patience.saturating_sub(spent);
+        let submission = match known {
+            Some(recorded) => Submission::Known(recorded),
+            None => match self.event(first.as_ref(), identity) {
+                Some(event) => Submission::Pending(pending_commit(book.clone(), event, left)),
+                None => {
+                    let stop = EarlyReply::Is(Outcome::Unavailable);
+                    return Err(stopped(slot, callback, received, stop));
+                }
+            },
+        };
         Ok(Recording {
             id,
-            commit: pending_commit(book.clone(), event, left),
+            submission,
             is_asked: !self.is_inline_withheld(),
             resolved: self.resolved,
             judged,

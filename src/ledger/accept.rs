@@ -1,7 +1,5 @@
 //! Accepting callbacks: the input of the ledger and its result.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
@@ -71,9 +69,6 @@ pub struct NewEvent {
     /// The destinations; one delivery is made for each.
     pub targets: SmallVec<[TargetId; 2]>,
 }
-
-/// Events that the engine takes when it can commit them; until then more may be added.
-pub type BatchSource = Box<dyn FnOnce() -> Arc<Vec<NewEvent>> + Send>;
 
 /// The result for an event. The facts about a first event are durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,24 +151,36 @@ impl NewEvent {
         64 + 16 * self.keys.len() + texts + self.body.len()
     }
 
-    /// Judges it by what `find` says of its keys. An identity takes precedence over a signature,
-    /// and what is written over what is only looked up.
+    /// Judges it by what `find` says of its keys.
     pub(super) fn judge<E>(
         &self,
+        find: impl FnMut(&DedupeKey) -> Result<Option<First>, E>,
+    ) -> Result<Judged, E> {
+        self.keys.judge(self.id, self.fingerprint, find)
+    }
+}
+
+impl EventKeys {
+    /// Judges the event `id` with these keys and this content by what `find` says of the keys. An
+    /// identity takes precedence over a signature, and what is written over what is only looked up.
+    pub(super) fn judge<E>(
+        &self,
+        id: EventId,
+        fingerprint: Fingerprint,
         mut find: impl FnMut(&DedupeKey) -> Result<Option<First>, E>,
     ) -> Result<Judged, E> {
         let mut missing = SmallVec::new();
         let mut known = None;
-        for key in &self.keys.identity {
+        for key in &self.identity {
             match find(key)? {
-                Some(first) if first.id == self.id => return Ok(Judged::Own),
-                Some(first) => known = known.or(Some((first, self.fingerprint))),
+                Some(first) if first.id == id => return Ok(Judged::Own),
+                Some(first) => known = known.or(Some((first, fingerprint))),
                 None if missing.contains(key) => {}
                 None => missing.push(*key),
             }
         }
         if known.is_none() {
-            for lookup in self.keys.looked_up(KeyRole::Identity) {
+            for lookup in self.looked_up(KeyRole::Identity) {
                 let Some(first) = find(&lookup.key)? else { continue };
                 known = Some((first, lookup.fingerprint));
                 if lookup.form == KeyForm::Unmarked {
@@ -182,19 +189,19 @@ impl NewEvent {
                 break;
             }
         }
-        let signed = match &self.keys.signature {
+        let signed = match &self.signature {
             Some(key) => find(key)?,
             None => None,
         };
         match (known, signed) {
-            (_, Some(first)) if first.id == self.id => Ok(Judged::Own),
+            (_, Some(first)) if first.id == id => Ok(Judged::Own),
             (Some((first, content)), signed) => {
-                missing.extend(self.keys.signature.filter(|_| signed.is_none()));
+                missing.extend(self.signature.filter(|_| signed.is_none()));
                 Ok(same_or_not(first, content, missing))
             }
             (None, Some(first)) => Ok(Judged::Ambiguous(first)),
             (None, None) => {
-                for lookup in self.keys.looked_up(KeyRole::Signature) {
+                for lookup in self.looked_up(KeyRole::Signature) {
                     if let Some(first) = find(&lookup.key)? {
                         return Ok(Judged::Ambiguous(first));
                     }

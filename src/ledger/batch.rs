@@ -1,16 +1,19 @@
 //! The handle that the gateway uses: it gathers events into batches, and makes the proof that one
 //! is recorded.
 //!
-//! Each thread that records has a lane of its own. The first event in an idle lane starts a
-//! writer, a task on the same runtime; while its commit is at the disk, the next events queue up
-//! and make the next batch, with a writer that waits for the disk to be free. So a lone callback
-//! does not wait, many share one commit, and one wake-up from the engine serves a whole batch:
-//! the answers are handed on within the runtime.
+//! Each thread that records has a queue. With the embedded engine the committer takes what is in
+//! the queues (`direct`): the events that come during a sync make the next commit, so a lone
+//! callback does not wait, many share one commit, and one wake-up serves a whole batch. Where a
+//! sync is slow, the committer lingers for a fraction of it, until those who waited before are back
+//! ([`BatchOptions::linger_max`]).
 //!
-//! Where a sync is slow, the writer lingers for a fraction of it, until those who waited before
-//! are back ([`BatchOptions::linger_max`]). A waiter that stops waiting may still be recorded; that
-//! is right, because the sender's next try is then a duplicate.
+//! For the other engines (`queue`, `writer`) the first event in an idle queue starts a writer, a
+//! task on the same runtime, which commits what is there.
+//!
+//! A waiter that stops waiting may still be recorded; that is right, because the sender's next try
+//! is then a duplicate.
 
+mod direct;
 mod queue;
 mod recorded;
 #[cfg(test)]
@@ -23,16 +26,18 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use self::direct::Listener;
 use self::queue::BatchQueues;
 pub use self::recorded::{DedupResult, Recorded};
+use super::embedded::commit_queue::{CommitLimits, CommitQueues, HandOver};
 use super::window::interrupt_archives;
 use super::{
     Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, EarlyExpiry,
-    Engine, Erased, Erasure, EventDetail, EventId, EventWindow, ExportPage, GatewayRecord,
-    GatewayReport, Health, HeldBounds, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery,
-    HoldOutcome, Holding, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery,
-    NewEvent, NewHeld, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
-    Settled, Settlement, SourceId, Stats, Swept,
+    Engine, Erased, Erasure, EventDetail, EventId, EventKeys, EventWindow, ExportPage, Fingerprint,
+    GatewayRecord, GatewayReport, Health, HeldBounds, HeldId, HeldOne, HeldOrder, HeldPage,
+    HeldQuery, HoldOutcome, Holding, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
+    LogQuery, NewEvent, NewHeld, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention,
+    Revision, Settled, Settlement, SourceId, Stats, Swept,
 };
 use crate::sender::Reason;
 
@@ -49,6 +54,8 @@ struct Shared {
     options: BatchOptions,
     observer: Arc<dyn Observer>,
     queues: BatchQueues,
+    /// The queues of an embedded engine.
+    direct: Option<Arc<CommitQueues>>,
     due: watch::Sender<()>,
 }
 
@@ -124,9 +131,22 @@ impl BatchedLedger {
         options: BatchOptions,
         observer: Arc<dyn Observer>,
     ) -> Self {
+        let engine = engine.into();
         let queues = BatchQueues::new(&options);
         let due = watch::Sender::new(());
-        Self { shared: Arc::new(Shared { engine: engine.into(), options, observer, queues, due }) }
+        let direct = match &engine {
+            Engine::Embedded(_) => {
+                let limits = CommitLimits {
+                    events: options.batch_events,
+                    bytes: options.batch_bytes,
+                    linger_max: options.linger_max,
+                };
+                let listener = Listener { observer: Arc::clone(&observer), due: due.clone() };
+                Some(Arc::new(CommitQueues::new(limits, Box::new(listener))))
+            }
+            Engine::Postgres(_) | Engine::Memory(_) => None,
+        };
+        Self { shared: Arc::new(Shared { engine, options, observer, queues, direct, due }) }
     }
 
     /// Records `event`, or finds that its transaction is known; waits for
@@ -151,7 +171,27 @@ impl BatchedLedger {
         event: NewEvent,
         patience: Duration,
     ) -> Result<Recorded, LedgerError> {
-        queue::record(&self.shared, event, patience).await
+        match (&self.shared.engine, &self.shared.direct) {
+            (Engine::Embedded(embedded), Some(queues)) => {
+                direct::record(&self.shared, embedded, queues, event, patience).await
+            }
+            _ => queue::record(&self.shared, event, patience).await,
+        }
+    }
+
+    /// Looks a duplicate up, without a commit: the result that [`BatchedLedger::record`]
+    /// would have for the event `id` with these keys and this content. `None` says nothing: the
+    /// event has to be recorded, and may be a duplicate all the same.
+    #[must_use]
+    pub fn known(
+        &self,
+        id: EventId,
+        keys: &EventKeys,
+        fingerprint: Fingerprint,
+    ) -> Option<Recorded> {
+        let Engine::Embedded(embedded) = &self.shared.engine else { return None };
+        let accepted = embedded.known_duplicate(id, keys, fingerprint)?;
+        Some(Recorded::new(id, id.ms(), &accepted))
     }
 
     /// A signal for a delivery loop; each has its own.
@@ -167,20 +207,12 @@ impl BatchedLedger {
     }
 }
 
-/// The sync time from which lingering pays off: it lasts a quarter of a sync at most, and waking up
-/// costs 0.1 ms.
-const QUICK_SYNC: Duration = Duration::from_micros(400);
-
 impl Shared {
-    /// Whether writers linger before a commit: only where a sync costs more than that.
-    fn has_linger(&self) -> bool {
-        self.engine.sync_time() >= QUICK_SYNC
-    }
-
-    /// The number of writers per queue. Where they linger there is one: a second one would take
-    /// half of the events that it waits for.
-    fn writers(&self) -> usize {
-        if self.has_linger() { 1 } else { self.engine.writers() }
+    /// Tells the committer of the events in a queue.
+    fn hand_over(&self, message: HandOver) {
+        if let Engine::Embedded(embedded) = &self.engine {
+            embedded.hand_over(message);
+        }
     }
 
     fn something_is_due(&self) {

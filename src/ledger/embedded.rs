@@ -27,6 +27,7 @@
 
 mod age;
 mod call;
+pub(in crate::ledger) mod commit_queue;
 mod committer;
 mod core;
 mod damage;
@@ -42,6 +43,7 @@ mod index;
 mod indexer;
 mod journal;
 mod keys;
+mod known;
 mod lock;
 mod manifest;
 mod open;
@@ -70,6 +72,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, oneshot};
 
 use self::call::{Answer, Call, ImportCall, ReplayCall, SettleCall, import_batches};
+use self::commit_queue::HandOver;
 use self::committer::Committer;
 use self::core::Core;
 use self::deliveries::Handed;
@@ -80,14 +83,15 @@ use self::open::{Opened, open};
 pub use self::record::{RecordCheck, check_record};
 use self::run::Run;
 pub use self::tools::{Missing, Survey};
+use super::accept::First;
 use super::{
-    Accepted, BatchSource, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange,
-    Documents, Durability, EarlyExpiry, Erased, Erasure, EventDetail, EventId, EventWindow,
-    ExportPage, GatewayRecord, GatewayReport, Health, HeldId, HeldOne, HeldOrder, HeldPage,
-    HeldQuery, HoldOutcome, Holding, Imported, Item, Keyring, Kind, Lease, LeaseAsk, LeaseBatch,
-    Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder,
-    ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats, StoreClock,
-    Swept,
+    Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
+    Durability, EarlyExpiry, Erased, Erasure, EventDetail, EventId, EventKeys, EventWindow,
+    ExportPage, Fingerprint, GatewayRecord, GatewayReport, Health, HeldId, HeldOne, HeldOrder,
+    HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Keyring, Kind, Lease, LeaseAsk,
+    LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse,
+    ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats,
+    StoreClock, Swept,
 };
 use crate::sender::Reason;
 
@@ -250,12 +254,6 @@ impl Embedded {
         &self.core().options.path
     }
 
-    /// The recent duration of a sync.
-    #[must_use]
-    pub fn sync_time(&self) -> Duration {
-        Duration::from_nanos(self.core().sync_ns.load(Ordering::Relaxed))
-    }
-
     /// Sets the duration of a sync: tests need no slow disk.
     #[cfg(test)]
     pub(in crate::ledger) fn pretend_sync(&self, took: Duration) {
@@ -266,12 +264,33 @@ impl Embedded {
         &self.shared.core
     }
 
-    /// As [`Ledger::accept`], with events that are taken when their frame is filled.
-    pub(super) async fn accept_offer(
+    /// Whether the ledger may acknowledge anything.
+    ///
+    /// # Errors
+    /// [`LedgerError::Fatal`] after a failed write or sync.
+    pub(super) fn check(&self) -> Result<(), LedgerError> {
+        self.core().poison.check()
+    }
+
+    /// Looks a duplicate up without the committer: the durable answer to the event `id`
+    /// with these keys and this content, if nothing has to be written for it. `None` says nothing.
+    pub(super) fn known_duplicate(
         &self,
-        offer: BatchSource,
-    ) -> Result<Vec<Accepted>, LedgerError> {
-        self.call(|answer| Call::Accept(offer, answer)).await
+        id: EventId,
+        keys: &EventKeys,
+        fingerprint: Fingerprint,
+    ) -> Option<Accepted> {
+        let First { id: first, received_ms: first_seen_ms, .. } =
+            self.core().known_duplicate(id, keys, fingerprint)?;
+        Some(Accepted::Duplicate { first, first_seen_ms })
+    }
+
+    /// Tells the committer of the events in a queue.
+    pub(super) fn hand_over(&self, message: HandOver) {
+        if let Some(calls) = &self.shared.calls {
+            // A message that the committer does not get answers its callers.
+            let _ = calls.send(Call::Events(message));
+        }
     }
 
     /// Sends a call to the committer and waits for the answer.
@@ -321,8 +340,7 @@ fn start(
 
 impl Ledger for Embedded {
     async fn accept(&self, batch: &[NewEvent]) -> Result<Vec<Accepted>, LedgerError> {
-        let batch = Arc::new(batch.to_vec());
-        self.accept_offer(Box::new(move || batch)).await
+        self.call(|answer| Call::Accept(batch.to_vec(), answer)).await
     }
 
     async fn may_hold_older_keys(&self) -> Result<bool, LedgerError> {

@@ -6,13 +6,12 @@ use std::time::Duration;
 use crate::sender::Reason;
 
 use super::{
-    Accepted, BatchSource, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange,
-    Documents, EarlyExpiry, Embedded, Erased, Erasure, EventDetail, EventId, EventWindow,
-    ExportPage, GatewayRecord, GatewayReport, Health, HeldId, HeldOne, HeldOrder, HeldPage,
-    HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
-    LedgerError, LogPage, LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, Postgres,
-    ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats,
-    Swept,
+    Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
+    EarlyExpiry, Embedded, Erased, Erasure, EventDetail, EventId, EventWindow, ExportPage,
+    GatewayRecord, GatewayReport, Health, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery,
+    HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
+    LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, Postgres, ReplayOrder, ReplayPage,
+    Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats, Swept,
 };
 
 /// How often a gateway looks for deliveries that another one made and did not attempt. Rarely
@@ -53,9 +52,7 @@ impl Engine {
     #[must_use]
     pub fn writers(&self) -> usize {
         match self {
-            Self::Memory(_) => 1,
-            // One at the disk, and one that waits for it.
-            Self::Embedded(_) => 2,
+            Self::Embedded(_) | Self::Memory(_) => 1,
             Self::Postgres(postgres) => postgres.writers(),
         }
     }
@@ -73,27 +70,6 @@ impl Engine {
     #[must_use]
     pub fn has_files(&self) -> bool {
         matches!(self, Self::Embedded(_))
-    }
-
-    /// As [`Ledger::accept`], with events that are taken when they can be committed.
-    ///
-    /// # Errors
-    /// As [`Ledger::accept`]. The events may not have been taken then.
-    pub async fn accept_offer(&self, offer: BatchSource) -> Result<Vec<Accepted>, LedgerError> {
-        match self {
-            Self::Embedded(embedded) => embedded.accept_offer(offer).await,
-            Self::Postgres(postgres) => postgres.accept(&offer()).await,
-            Self::Memory(memory) => memory.accept(&offer()).await,
-        }
-    }
-
-    /// The duration of a recent sync; zero without one.
-    #[must_use]
-    pub fn sync_time(&self) -> Duration {
-        match self {
-            Self::Embedded(embedded) => embedded.sync_time(),
-            Self::Postgres(_) | Self::Memory(_) => Duration::ZERO,
-        }
     }
 }
 

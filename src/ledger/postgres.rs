@@ -228,12 +228,35 @@ impl Postgres {
         options: &PostgresOptions,
         say: &mut (dyn FnMut(String) + Send),
     ) -> Result<(), PostgresError> {
+        let (dialer, pool) = Self::for_migration(options).await?;
+        let session = pool.session(instant() + options.open_time).await?;
+        migrate::migrate(&session, dialer.schema(), say).await
+    }
+
+    /// Ends an upgrade, after the last gateway was replaced: migrates the tables if that was not
+    /// done, and lets gateways write what earlier versions do not read.
+    ///
+    /// # Errors
+    /// [`PostgresError::OlderGateways`] while a gateway of an earlier version is known to work with
+    /// the tables; otherwise as [`Postgres::migrate`].
+    pub async fn finish_upgrade(
+        options: &PostgresOptions,
+        say: &mut (dyn FnMut(String) + Send),
+    ) -> Result<(), PostgresError> {
+        let (dialer, pool) = Self::for_migration(options).await?;
+        let session = pool.session(instant() + options.open_time).await?;
+        migrate::migrate(&session, dialer.schema(), say).await?;
+        migrate::finish(&session, say).await
+    }
+
+    async fn for_migration(
+        options: &PostgresOptions,
+    ) -> Result<(Arc<Dialer>, Pool), PostgresError> {
         let dialer = options.dialer()?;
         let pool = Pool::new(Arc::clone(&dialer), Role::Migrate, 1);
         hosts::survey(&dialer).await;
         pooler::refuse_within(&dialer, options.open_time).await?;
-        let session = pool.session(instant() + options.open_time).await?;
-        migrate::migrate(&session, dialer.schema(), say).await
+        Ok((dialer, pool))
     }
 
     /// The number of concurrent commits of one thread that increases throughput: all threads share

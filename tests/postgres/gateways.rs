@@ -221,7 +221,7 @@ fn a_start_without_tables_is_refused_and_a_migration_may_be_repeated() {
         }
     });
     let again = setup.run("migrate");
-    assert_eq!(String::from_utf8(again.stdout).unwrap(), "the tables are at version 6\n");
+    assert_eq!(String::from_utf8(again.stdout).unwrap(), "the tables are at version 7\n");
     drop(Gateway::start(&setup));
     // A later version that this gateway works with, and one that it does not work with.
     let schema = &setup.schema;
@@ -230,10 +230,56 @@ fn a_start_without_tables_is_refused_and_a_migration_may_be_repeated() {
     cluster.ask(&format!("update {schema}.meta set v = 8 where k = 'oldest'"));
     let refused = setup.run("serve");
     let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(said.contains("of version 9 and this gateway knows version 6"), "{said}");
+    assert!(said.contains("of version 9 and this gateway knows version 7"), "{said}");
     cluster.ask(&format!("update {schema}.meta set v = 0 where k = 'version'"));
     let said = String::from_utf8(setup.run("serve").stderr).unwrap();
-    assert!(said.contains("needs version 6: run `postern migrate --config FILE`"), "{said}");
+    assert!(said.contains("needs version 7: run `postern migrate --config FILE`"), "{said}");
+}
+
+/// 1. The tables were upgraded: gateways of an earlier version may work with them.
+/// 2. One is registered: the upgrade cannot be finished.
+/// 3. It is gone, and the upgrade is finished: callbacks are stored without the event's JSON.
+/// 4. Both forms are delivered.
+#[test]
+fn callbacks_are_stored_once_after_the_upgrade_is_finished() {
+    let Some(cluster) = shared() else { return };
+    let backend = Backend::start();
+    let setup = setup(cluster, Some(&backend));
+    setup.migrate();
+    let schema = &setup.schema;
+    cluster.ask(&format!("delete from {schema}.meta where k = 'bodies'"));
+    cluster.ask(&format!("update {schema}.meta set v = 3 where k = 'oldest'"));
+    let gateway = Gateway::start(&setup);
+    let mut caller = Caller::new(gateway.callbacks);
+    let mut all = BTreeSet::new();
+    let mut call = |transaction: &str| {
+        all.insert(transaction.to_owned());
+        assert_eq!(caller.call(&target(transaction)).map(|(status, _)| status), Some(200));
+    };
+    let with_json = || {
+        let json = "position('\"transaction\":'::bytea in body) > 0";
+        cluster.ask(&format!("select count(*) from {schema}.event where {json}"))
+    };
+    call("before");
+    assert_eq!(with_json(), "1");
+    cluster.ask(&format!(
+        "insert into {schema}.gateway values (99, 'evt_0', 4611686018427387904, '')"
+    ));
+    let refused = setup.run("migrate --finish");
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("gateways of an earlier version are at work: 1"), "{said}");
+    cluster.ask(&format!("delete from {schema}.gateway where slot = 99"));
+    let done = String::from_utf8(setup.run("migrate --finish").stdout).unwrap();
+    assert!(done.contains("the upgrade is finished"), "{done}");
+    assert_eq!(cluster.ask(&format!("select v from {schema}.meta where k = 'oldest'")), "7");
+    let mut number = 0;
+    eventually("the gateway heard of it", || {
+        number += 1;
+        call(&format!("after-{number}"));
+        with_json() == number.to_string()
+    });
+    backend.await_once_each(&all);
+    check(&setup.url, schema, &all);
 }
 
 #[test]

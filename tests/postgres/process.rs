@@ -66,7 +66,7 @@ impl Setup {
     pub fn command(&self, command: &str) -> (TempDir, Command) {
         let (folder, path) = self.file();
         let mut program = postern();
-        program.arg(command).arg("--config").arg(path);
+        program.args(command.split(' ')).arg("--config").arg(path);
         (folder, program)
     }
 

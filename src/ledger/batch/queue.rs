@@ -1,4 +1,4 @@
-//! Queues: events wait here for their commit.
+//! Queues of the engines that take a batch from a writer: events wait here for their commit.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -6,16 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use super::writer::Writer;
 use super::{BatchOptions, Recorded, Shared};
 use crate::clock::instant;
+use crate::ledger::embedded::commit_queue::QUEUES;
 use crate::ledger::{LedgerError, NewEvent};
-
-/// The number of queues. More threads than that share them, which only costs wake-ups across
-/// runtimes.
-const QUEUES: usize = 16;
 
 /// All queues, and the size of what is waiting or being committed.
 pub(super) struct BatchQueues {
@@ -28,11 +25,7 @@ pub(super) struct BatchQueues {
 
 /// The events of one thread.
 #[derive(Default)]
-pub(super) struct BatchQueue {
-    state: Mutex<State>,
-    /// The linger is over: the wanted number of events is waiting.
-    pub(super) filled: Notify,
-}
+pub(super) struct BatchQueue(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -40,11 +33,6 @@ struct State {
     writers: usize,
     /// One writer has not taken its batch yet: new events go into it.
     waiting: bool,
-    /// The number of events that a lingering writer waits for.
-    wanted: usize,
-    /// The number of events that were waiting or being committed when the last commit ended: about
-    /// the number of callers.
-    callers: usize,
 }
 
 /// A waiting event and its caller.
@@ -70,7 +58,7 @@ pub(super) struct Waiter {
 
 /// Events that are committed together, and the caller of each: `None` once it was answered.
 pub(super) struct Batch {
-    pub(super) events: Arc<Vec<NewEvent>>,
+    pub(super) events: Vec<NewEvent>,
     pub(super) waiters: Vec<Option<Waiter>>,
     /// When the batch was taken.
     pub(super) began: Instant,
@@ -99,7 +87,7 @@ impl BatchQueues {
     }
 
     /// A place in the queue, until it is dropped. A caller that is alone always gets one.
-    fn enter(&self, bytes: usize) -> Result<Slot<'_>, LedgerError> {
+    pub(super) fn enter(&self, bytes: usize) -> Result<Slot<'_>, LedgerError> {
         let slot = Slot { queues: self, bytes };
         let events = self.events.fetch_add(1, Ordering::Relaxed);
         let others = self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -108,7 +96,7 @@ impl BatchQueues {
     }
 }
 
-struct Slot<'a> {
+pub(super) struct Slot<'a> {
     queues: &'a BatchQueues,
     bytes: usize,
 }
@@ -121,7 +109,7 @@ impl Drop for Slot<'_> {
 }
 
 /// The queue of this thread.
-fn own_queue() -> usize {
+pub(super) fn own_queue() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static OWN: usize = THREADS.fetch_add(1, Ordering::Relaxed) % QUEUES;
@@ -139,7 +127,7 @@ pub(super) async fn record(
     let (answer, answered) = oneshot::channel();
     let ticket = Ticket { event, waiter: Waiter { deadline: instant() + patience, answer } };
     let at = own_queue();
-    if shared.queues.get(at).push(ticket, shared.writers()) {
+    if shared.queues.get(at).push(ticket, shared.engine.writers()) {
         tokio::spawn(Writer::new(Arc::clone(shared), at).run());
     }
     // A writer that vanished with its runtime leaves its batch undecided.
@@ -148,16 +136,13 @@ pub(super) async fn record(
 
 impl BatchQueue {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Queues a ticket; returns whether a writer has to be started for it.
     fn push(&self, ticket: Ticket, writers_max: usize) -> bool {
         let mut state = self.state();
         state.queue.push_back(ticket);
-        if state.queue.len() == state.wanted {
-            self.filled.notify_one();
-        }
         let start = !state.waiting && state.writers < writers_max;
         if start {
             state.writers += 1;
@@ -171,7 +156,7 @@ impl BatchQueue {
         let began = instant();
         let mut bytes = 0;
         let mut state = self.state();
-        (state.waiting, state.wanted) = (false, 0);
+        state.waiting = false;
         let most = state.queue.len().min(options.batch_events);
         let (mut events, mut waiters) = (Vec::with_capacity(most), Vec::with_capacity(most));
         while let Some(ticket) = state.queue.pop_front_if(|ticket| {
@@ -191,7 +176,7 @@ impl BatchQueue {
                 break;
             }
         }
-        Batch { events: Arc::new(events), waiters, began }
+        Batch { events, waiters, began }
     }
 
     /// Whether a writer has to wait for another batch. If not, it counts as gone from this moment
@@ -207,28 +192,8 @@ impl BatchQueue {
         again
     }
 
-    /// The number of further events worth waiting for: callers of the last commit that are not back
-    /// yet. The last of them signals [`BatchQueue::filled`].
-    pub(super) fn missing(&self, options: &BatchOptions) -> usize {
-        let mut state = self.state();
-        let wanted = state.callers.min(options.batch_events);
-        let missing = match state.queue.len() {
-            // No event is waiting, so none is delayed by lingering.
-            0 => 0,
-            waiting => wanted.saturating_sub(waiting),
-        };
-        state.wanted = if missing > 0 { wanted } else { 0 };
-        missing
-    }
-
-    /// Records that a commit of `events` events has ended.
-    pub(super) fn committed(&self, events: usize) {
-        let mut state = self.state();
-        state.callers = events + state.queue.len();
-    }
-
-    /// Answers callers whose deadline passed before their commit began; returns the next deadline.
-    pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
+    /// Answers callers whose deadline passed before their commit began.
+    pub(super) fn expire(&self, now: Instant) {
         let mut state = self.state();
         for ticket in mem::take(&mut state.queue) {
             if ticket.waiter.deadline <= now {
@@ -237,7 +202,6 @@ impl BatchQueue {
                 state.queue.push_back(ticket);
             }
         }
-        state.queue.iter().map(|ticket| ticket.waiter.deadline).min()
     }
 
     /// The earliest deadline of the waiting events.

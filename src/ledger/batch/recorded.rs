@@ -1,7 +1,7 @@
 //! The proof that an event is recorded.
 
 use crate::clock::UnixMillis;
-use crate::ledger::{Accepted, EventId, NewEvent};
+use crate::ledger::{Accepted, EventId};
 
 /// An event that the ledger has durably recorded or found known. Only a [`super::BatchedLedger`]
 /// creates one: it is the proof that the sender may be answered.
@@ -33,11 +33,11 @@ pub enum DedupResult {
 }
 
 impl Recorded {
-    /// The ledger's result for `event`. Private to this module, which asks for durable results
-    /// only.
-    pub(super) fn new(event: &NewEvent, accepted: &Accepted) -> Self {
+    /// The ledger's result for the event `id`. Private to this module, which asks for durable
+    /// results only.
+    pub(super) fn new(id: EventId, received_ms: UnixMillis, accepted: &Accepted) -> Self {
         let (standing, first, first_seen_ms) = match *accepted {
-            Accepted::Fresh => (DedupResult::New, event.id, event.received_ms),
+            Accepted::Fresh => (DedupResult::New, id, received_ms),
             Accepted::Duplicate { first, first_seen_ms } => {
                 (DedupResult::Duplicate, first, first_seen_ms)
             }
@@ -48,7 +48,7 @@ impl Recorded {
                 (DedupResult::Ambiguous, first, first_seen_ms)
             }
         };
-        Self { id: event.id, standing, first, first_seen_ms }
+        Self { id, standing, first, first_seen_ms }
     }
 
     /// The id of the event that was offered. The event is stored only if it is new.

@@ -372,3 +372,179 @@ async fn a_lone_callback_waits_for_nobody() {
     }
     assert_eq!(bench.commits(), [1; 5]);
 }
+
+#[tokio::test]
+async fn all_that_a_thread_has_to_record_is_one_batch() {
+    let bench = Bench::new(patient());
+    let waiters: Vec<_> = (0..20).map(|n| bench.spawn(n)).collect();
+    for waiter in waiters {
+        waiter.await.unwrap().unwrap();
+    }
+    assert_eq!(bench.commits(), [20]);
+}
+
+#[tokio::test]
+async fn a_full_batch_does_not_wait_for_the_thread_to_rest() {
+    let bench = Bench::new(BatchOptions { batch_events: 8, ..patient() });
+    let before = bench.begun();
+    let mut all: Vec<_> = (0..8).map(|n| Box::pin(bench.book.record(event(n, &["a"])))).collect();
+    std::future::poll_fn(|cx| {
+        for one in &mut all {
+            assert!(one.as_mut().poll(cx).is_pending());
+        }
+        // Nothing else runs on this thread meanwhile.
+        while bench.begun() == before {
+            std::thread::yield_now();
+        }
+        std::task::Poll::Ready(())
+    })
+    .await;
+    for one in all {
+        assert_eq!(one.await.unwrap().standing(), DedupResult::New);
+    }
+    assert_eq!(bench.commits(), [8]);
+}
+
+#[tokio::test]
+async fn who_leaves_with_an_answer_waiting_makes_room_for_others() {
+    let bench = Bench::new(patient());
+    let events: Vec<_> = (0..12).map(|n| event(n, &["a"])).collect();
+    for (round, some) in events.chunks(4).enumerate() {
+        let mut gone: Vec<_> =
+            some.iter().map(|event| Box::pin(bench.book.record(event.clone()))).collect();
+        std::future::poll_fn(|cx| {
+            gone.iter_mut().for_each(|one| assert!(one.as_mut().poll(cx).is_pending()));
+            std::task::Poll::Ready(())
+        })
+        .await;
+        // Answered, and never looked at.
+        while bench.commits().len() == round {
+            tokio::task::yield_now().await;
+        }
+        drop(gone);
+    }
+    assert_eq!(bench.commits(), [4; 3]);
+    for event in &events {
+        assert!(bench.exists(event.id).await);
+    }
+    bench.book.record(event(50, &[])).await.unwrap();
+}
+
+#[test]
+fn a_driver_that_ends_with_its_runtime_is_replaced() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let bench = Bench::new(patient());
+    let hold = bench.hold();
+    let (dying, living) = (runtime(), runtime());
+    // Both runtimes have this thread, and so one queue. Its driver is in the one that ends.
+    let first = dying.block_on(bench.occupy());
+    let [second] = living.block_on(async {
+        let second = bench.spawn(1);
+        settle_down().await;
+        [second]
+    });
+    drop((dying, first));
+    drop(hold);
+    let recorded = living.block_on(second).unwrap().unwrap();
+    assert_eq!(recorded.standing(), DedupResult::New);
+}
+
+#[tokio::test]
+async fn a_panic_of_the_committer_is_told_at_once_to_all_who_wait() {
+    let bench = Bench::new(patient());
+    let hold = bench.hold();
+    let first = bench.occupy().await;
+    let others: Vec<_> = (1..=3).map(|n| bench.spawn(n)).collect();
+    settle_down().await;
+    bench.faults.panic.store(true, Ordering::SeqCst);
+    drop(hold);
+    // The first is synced; the write of the next commit panics.
+    assert_eq!(first.await.unwrap().unwrap().standing(), DedupResult::New);
+    for waiter in others {
+        assert!(matches!(waiter.await.unwrap(), Err(LedgerError::Fatal(_))));
+    }
+    assert!(matches!(bench.book.record(event(9, &[])).await, Err(LedgerError::Fatal(_))));
+}
+
+#[tokio::test]
+async fn the_last_handle_frees_the_directory_while_a_driver_sleeps() {
+    let Bench { book, _dir: dir, .. } = Bench::new(patient());
+    let gone = tokio::spawn({
+        let book = book.clone();
+        async move { book.record(event(0, &[])).await }
+    });
+    book.record(event(1, &[])).await.unwrap();
+    gone.abort();
+    let _ = gone.await;
+    drop(book);
+    assert!(Embedded::open(EmbeddedOptions::new(dir.path())).is_ok());
+}
+
+/// The queue of the engines that take batches from a writer.
+fn over_memory(options: BatchOptions) -> (BatchedLedger, Arc<Counted>) {
+    let heard = Arc::new(Counted::default());
+    let engine = crate::ledger::Memory::new(StoreClock::manual(START_MS));
+    let book = BatchedLedger::new(engine, options, Arc::clone(&heard) as Arc<dyn Observer>);
+    (book, heard)
+}
+
+#[tokio::test]
+async fn a_writer_commits_what_waits_in_bounded_batches() {
+    let (book, heard) = over_memory(BatchOptions { batch_events: 16, ..patient() });
+    let all: Vec<_> = (0..40)
+        .map(|n| {
+            let book = book.clone();
+            tokio::spawn(async move { book.record(event(n % 20, &["a"])).await })
+        })
+        .collect();
+    let mut new = 0;
+    for one in all {
+        new += usize::from(one.await.unwrap().unwrap().standing() == DedupResult::New);
+    }
+    assert_eq!((new, heard.committed.lock().unwrap().clone()), (20, vec![16, 16, 8]));
+}
+
+#[tokio::test]
+async fn only_what_is_on_the_disk_is_known_at_once() {
+    let bench = Bench::new(patient());
+    let again = event(0, &["a"]);
+    let known = || bench.book.known(again.id, &again.keys, again.fingerprint);
+    assert_eq!(known(), None);
+    let hold = bench.hold();
+    let recording = bench.occupy().await;
+    // Written, and not synced.
+    assert_eq!(known(), None);
+    drop(hold);
+    let first = recording.await.unwrap().unwrap();
+    let duplicate = known().unwrap();
+    assert_eq!(duplicate.standing(), DedupResult::Duplicate);
+    assert_eq!((duplicate.id(), duplicate.first()), (again.id, first.id()));
+    assert_eq!(duplicate.first_seen_ms(), again.received_ms);
+    assert_eq!(bench.commits(), [1]);
+}
+
+#[tokio::test]
+async fn what_the_committer_has_to_see_is_not_known_at_once() {
+    let bench = Bench::new(patient());
+    let first = event(1, &["a"]);
+    bench.book.record(first.clone()).await.unwrap();
+    let known = |event: &NewEvent| bench.book.known(event.id, &event.keys, event.fingerprint);
+    // A try of the same event again is the event itself.
+    assert_eq!(known(&first), None);
+    let repeat = crate::ledger::conformance::repeat(&first, 2);
+    assert!(known(&repeat).is_some());
+    // Another content is a conflict.
+    let mut conflict = repeat.clone();
+    conflict.fingerprint = event(9, &[]).fingerprint;
+    assert_eq!(known(&conflict), None);
+    // A key that the first event has not is added to it.
+    let mut longer = repeat.clone();
+    longer.keys.signature = Some(event(9, &[]).keys.identity[0]);
+    assert_eq!(known(&longer), None);
+    assert_eq!(bench.book.record(longer.clone()).await.unwrap().standing(), DedupResult::Duplicate);
+    assert!(known(&longer).is_some());
+    // After a failed sync nothing is acknowledged.
+    bench.faults.sync.store(true, Ordering::SeqCst);
+    bench.book.record(event(3, &[])).await.unwrap_err();
+    assert_eq!(known(&repeat), None);
+}

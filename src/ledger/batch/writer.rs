@@ -1,13 +1,8 @@
 //! Writers: tasks that commit the events of a queue.
-//!
-//! The engine takes a writer's batch when it can commit it. So a second writer waits while the
-//! first one's commit is at the disk: all events that arrive meanwhile are in the next commit,
-//! which begins without waking any task in between.
 
-use std::mem;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::Shared;
 use super::queue::{Batch, BatchQueue, Stage, Waiter};
@@ -19,89 +14,32 @@ use crate::ledger::{Accepted, Ledger, LedgerError, NewEvent};
 pub(super) struct Writer {
     shared: Arc<Shared>,
     at: usize,
-    claim: Arc<Claim>,
+    stage: Stage,
     /// Whether the writer has left the queue.
     gone: bool,
-}
-
-/// The batch of a writer: taken by the engine when it can commit, then returned.
-struct Claim {
-    shared: Arc<Shared>,
-    at: usize,
-    state: Mutex<Claimed>,
-}
-
-enum Claimed {
-    /// Not yet taken.
-    Open,
-    Taken(Batch),
-    /// The writer does not need the batch any more.
-    Closed,
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
         if !self.gone {
-            self.queue().abandon(match self.claim.close() {
-                Claimed::Open => Stage::Waiting,
-                Claimed::Taken(_) | Claimed::Closed => Stage::Committing,
-            });
+            self.queue().abandon(self.stage);
         }
-    }
-}
-
-impl Claim {
-    fn new(shared: &Arc<Shared>, at: usize) -> Arc<Self> {
-        Arc::new(Self { shared: Arc::clone(shared), at, state: Mutex::new(Claimed::Open) })
-    }
-
-    fn state(&self) -> MutexGuard<'_, Claimed> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes the batch; an empty one if the writer is gone.
-    fn take(&self) -> Arc<Vec<NewEvent>> {
-        let mut state = self.state();
-        if !matches!(*state, Claimed::Open) {
-            return Arc::default();
-        }
-        let batch = self.shared.queues.get(self.at).take(&self.shared.options);
-        let events = Arc::clone(&batch.events);
-        *state = Claimed::Taken(batch);
-        events
-    }
-
-    fn close(&self) -> Claimed {
-        mem::replace(&mut self.state(), Claimed::Closed)
-    }
-
-    /// Answers callers whose deadline has passed; returns the next deadline.
-    fn expire(&self, now: Instant) -> Option<Instant> {
-        let queue = self.shared.queues.get(self.at);
-        let Claimed::Taken(batch) = &mut *self.state() else { return queue.expire(now) };
-        let waiters = batch.waiters.iter_mut();
-        let late = waiters.filter_map(|waiter| waiter.take_if(|waiter| waiter.deadline <= now));
-        late.for_each(|waiter| waiter.answer(Err(LedgerError::Unknown)));
-        let next = batch.waiters.iter().flatten().map(|waiter| waiter.deadline).min();
-        [queue.expire(now), next].into_iter().flatten().min()
     }
 }
 
 impl Writer {
     /// A writer for queue `at`, which already counts it as waiting.
     pub(super) fn new(shared: Arc<Shared>, at: usize) -> Self {
-        let claim = Claim::new(&shared, at);
-        Self { shared, at, claim, gone: false }
+        Self { shared, at, stage: Stage::Waiting, gone: false }
     }
 
     pub(super) async fn run(mut self) {
         loop {
-            self.linger().await;
             self.commit().await;
             if !self.queue().again() {
                 return self.gone = true;
             }
-            self.claim = Claim::new(&self.shared, self.at);
+            self.stage = Stage::Waiting;
         }
     }
 
@@ -109,32 +47,13 @@ impl Writer {
         self.shared.queues.get(self.at)
     }
 
-    /// Waits for the callers of the last commit, where a sync costs more than that.
-    async fn linger(&self) {
-        let sync = self.shared.engine.sync_time();
-        if !self.shared.has_linger() || self.queue().missing(&self.shared.options) == 0 {
-            return;
-        }
-        let limit = self.shared.options.linger_max.min(sync / 4);
-        tokio::select! {
-            biased;
-            () = self.queue().filled.notified() => {}
-            () = pause(limit) => {}
-        }
-    }
-
-    async fn commit(&self) {
-        let accepted = self.accept().await;
-        let Batch { events, waiters, began } = match self.claim.close() {
-            Claimed::Taken(batch) => batch,
-            // The engine failed before it took anything: the waiting events would fail too.
-            Claimed::Open | Claimed::Closed => self.queue().take(&self.shared.options),
-        };
+    async fn commit(&mut self) {
+        let Batch { events, mut waiters, began } = self.queue().take(&self.shared.options);
+        self.stage = Stage::Committing;
         if events.is_empty() {
             return;
         }
-        self.queue().committed(events.len());
-        match accepted {
+        match self.accept(&events, &mut waiters).await {
             Ok(accepted) => {
                 let took = instant().saturating_duration_since(began);
                 self.shared.observer.committed(took, events.len());
@@ -170,7 +89,7 @@ impl Writer {
         for ((event, accepted), waiter) in events.iter().zip(accepted).zip(waiters) {
             due |= *accepted == Accepted::Fresh && !event.targets.is_empty();
             if let Some(waiter) = waiter {
-                waiter.answer(Ok(Recorded::new(event, accepted)));
+                waiter.answer(Ok(Recorded::new(event.id, event.received_ms, accepted)));
             }
         }
         if due {
@@ -179,36 +98,36 @@ impl Writer {
     }
 
     /// Calls the engine, and meanwhile answers callers whose deadline passes.
-    async fn accept(&self) -> Result<Vec<Accepted>, LedgerError> {
-        let claim = Arc::clone(&self.claim);
-        let mut accepted = pin!(self.shared.engine.accept_offer(Box::new(move || claim.take())));
-        let mut next = self.queue().earliest();
+    async fn accept(
+        &self,
+        events: &[NewEvent],
+        waiters: &mut [Option<Waiter>],
+    ) -> Result<Vec<Accepted>, LedgerError> {
+        let mut accepted = pin!(self.shared.engine.accept(events));
         loop {
+            let next = [self.queue().earliest(), earliest(waiters)].into_iter().flatten().min();
             let wake = next.unwrap_or_else(|| instant() + self.shared.options.patience);
             tokio::select! {
                 biased;
                 accepted = &mut accepted => return accepted,
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
-            next = self.claim.expire(instant());
+            let now = instant();
+            self.queue().expire(now);
+            for waiter in waiters.iter_mut() {
+                let late = waiter.take_if(|waiter| waiter.deadline <= now);
+                late.into_iter().for_each(|waiter| waiter.answer(Err(LedgerError::Unknown)));
+            }
         }
     }
+}
+
+/// The next deadline of the callers of a batch.
+fn earliest(waiters: &[Option<Waiter>]) -> Option<Instant> {
+    waiters.iter().flatten().map(|waiter| waiter.deadline).min()
 }
 
 /// Whether an error, known not to have taken effect, may come from a single event of a batch.
 fn is_about_one(error: &LedgerError) -> bool {
     matches!(error, LedgerError::TooLarge { .. } | LedgerError::Corrupt(_))
-}
-
-/// Sleeps for less than a millisecond, which tokio's timer cannot. Dropping the future wakes the
-/// sleeping thread: nothing is left behind.
-async fn pause(time: Duration) {
-    let (awake, asleep) = mpsc::channel::<()>();
-    let sleeping = tokio::task::spawn_blocking(move || {
-        // The time is over or the other end is gone: both end the sleep.
-        let _ = asleep.recv_timeout(time);
-    });
-    // Fails only when the runtime ends, and then lingering is pointless.
-    let _ = sleeping.await;
-    drop(awake);
 }

@@ -1,17 +1,17 @@
-//! Calls to the committer. Events are taken when their frame is filled, unencoded: a duplicate
-//! needs only a key lookup. Everything else is prepared on the caller's thread.
+//! Calls to the committer. What can be prepared on the caller's thread is prepared there.
 
 use tokio::sync::oneshot;
 
+use super::commit_queue::HandOver;
 use super::documents::Written;
 use super::record::{Outcome, attempt_detail};
 use super::run::Run;
 use super::segment::Position;
 use crate::ledger::{
-    Accepted, BatchSource, Decided, DedupeKey, Delivery, DeliveryState, DocumentChange, EventId,
-    HeldId, HeldMark, HeldOrder, HoldOutcome, Holding, Imported, LedgerError, NewEvent, NewHeld,
-    NodeId, Nonce, NonceUse, PastEvent, ReplayId, ReplayPage, Revision, Settled, Settlement,
-    TargetId, portable,
+    Accepted, Decided, DedupeKey, Delivery, DeliveryState, DocumentChange, EventId, HeldId,
+    HeldMark, HeldOrder, HoldOutcome, Holding, Imported, LedgerError, NewEvent, NewHeld, NodeId,
+    Nonce, NonceUse, PastEvent, ReplayId, ReplayPage, Revision, Settled, Settlement, TargetId,
+    portable,
 };
 use crate::sender::Reason;
 
@@ -20,7 +20,9 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, LedgerError>>;
 
 /// A call to the committer.
 pub(super) enum Call {
-    Accept(BatchSource, Answer<Vec<Accepted>>),
+    /// A queue has events.
+    Events(HandOver),
+    Accept(Vec<NewEvent>, Answer<Vec<Accepted>>),
     Nonces(Vec<Nonce>, Answer<Vec<NonceUse>>),
     Settle(SettleCall, Answer<Vec<Settled>>),
     Replay(ReplayCall, Answer<ReplayPage>),

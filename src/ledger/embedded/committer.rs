@@ -1,10 +1,11 @@
 //! The committer: the one thread that writes.
 //!
-//! It takes all waiting calls, looks up keys, adds records to one frame, writes and syncs the
+//! It takes all waiting calls and the events of the queues, looks up keys, adds records to one frame, writes and syncs the
 //! frame, publishes the change and answers. So every answer is on disk, with one exception:
 //! finished deliveries are answered at once and written with the next frame, or [`LAZY`] later at
 //! the latest.
 
+mod arrivals;
 mod end;
 mod held;
 mod import;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use self::arrivals::Arrivals;
 use super::call::{Answer, Call, Move, ReplayCall, SettleCall};
 use super::core::{Core, Memory};
 use super::deliveries::{LeaseDecision, Row};
@@ -47,10 +49,12 @@ const FRAME_MAX: usize = 4 << 20;
 pub(super) struct Committer {
     core: Arc<Core>,
     journal: Journal,
-    keys: Keys,
+    keys: Arc<Keys>,
     nonces: HashMap<[u8; 16], UnixMillis>,
     jobs: Sender<Job>,
     staged: Staged,
+    /// Events that came over queues.
+    arrivals: Arrivals,
     /// Answers that wait for the sync.
     waiting: Vec<Waiting>,
     /// The segment read last.
@@ -105,6 +109,7 @@ impl Committer {
             nonces: memory.nonces,
             jobs,
             staged: Staged::default(),
+            arrivals: Arrivals::default(),
             waiting: Vec::new(),
             buffer: Vec::new(),
             gaps: Gaps::default(),
@@ -124,16 +129,25 @@ impl Committer {
                 }
                 Err(RecvTimeoutError::Disconnected) => break self.commit(),
             }
-            while self.journal.frame.pending() < FRAME_MAX {
+            while self.has_room() {
                 match calls.try_recv() {
                     Ok(call) => self.take(call),
                     Err(_) => break,
                 }
             }
-            if !self.waiting.is_empty() || self.journal.frame.pending() >= FRAME_MAX {
+            if self.arrivals.has_calls() {
+                self.linger(calls);
+                self.take_arrivals();
+            }
+            if !self.waiting.is_empty() || self.arrivals.has_answers() || !self.has_room() {
                 self.commit();
             }
         }
+    }
+
+    /// Whether the frame accepts another call.
+    fn has_room(&self) -> bool {
+        self.journal.frame.pending() < FRAME_MAX
     }
 
     fn next(&self, calls: &Receiver<Call>) -> Result<Call, RecvTimeoutError> {
@@ -148,7 +162,8 @@ impl Committer {
 
     fn take(&mut self, call: Call) {
         match call {
-            Call::Accept(offer, answer) => match self.accept(&offer()) {
+            Call::Events(hand_over) => self.arrivals.call(hand_over),
+            Call::Accept(batch, answer) => match self.accept(&batch) {
                 Ok(accepted) => self.waiting.push(waiting(answer, accepted)),
                 Err(error) => tell(answer, Err(error)),
             },
@@ -220,6 +235,7 @@ impl Committer {
         for waiting in self.waiting.drain(..) {
             waiting(committed.as_ref().copied());
         }
+        self.answer_arrivals(&committed);
     }
 
     fn write(&mut self) -> Result<(), LedgerError> {

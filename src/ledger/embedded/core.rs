@@ -67,7 +67,10 @@ pub(super) struct Core {
     /// The last error while indexing a closed segment.
     pub(super) unindexed: Mutex<Option<LedgerError>>,
     pub(super) sync_ns: AtomicU64,
+    /// The number of published keys.
     pub(super) keys: AtomicU64,
+    /// The keys, those of records that are not synced among them.
+    pub(super) known: Arc<Keys>,
     /// Whether finished deliveries are not written yet.
     pub(super) lazy: AtomicBool,
     /// Whether the ledger is being closed.
@@ -79,7 +82,7 @@ pub(super) struct Core {
 
 /// State that only the committer needs, loaded at the start.
 pub(super) struct Memory {
-    pub(super) keys: Keys,
+    pub(super) keys: Arc<Keys>,
     /// Nonces and when they end.
     pub(super) nonces: HashMap<[u8; 16], UnixMillis>,
 }
@@ -101,7 +104,7 @@ pub(super) struct Gathered {
 impl Gathered {
     pub(super) fn new() -> Self {
         Self {
-            memory: Memory { keys: Keys::new(), nonces: HashMap::new() },
+            memory: Memory { keys: Arc::new(Keys::new()), nonces: HashMap::new() },
             runs: BTreeMap::new(),
             deliveries: Deliveries::default(),
             documents: DocumentTable::default(),
@@ -207,6 +210,7 @@ impl Core {
             unread: Occasional::new(UNREAD_EVERY),
             sync_ns: AtomicU64::new(0),
             keys: AtomicU64::new(gathered.memory.keys.len() as u64),
+            known: Arc::clone(&gathered.memory.keys),
             lazy: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             short: AtomicBool::new(false),
@@ -336,6 +340,11 @@ impl Core {
             lately => lately - lately / 8 + took / 8,
         };
         self.sync_ns.store(lately, Ordering::Relaxed);
+    }
+
+    /// The recent duration of a sync; zero before the first.
+    pub(super) fn sync_time(&self) -> Duration {
+        Duration::from_nanos(self.sync_ns.load(Ordering::Relaxed))
     }
 
     #[cfg(test)]

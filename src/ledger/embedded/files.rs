@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::{Errno, ReadWriteFlags};
+
 use crate::private;
 
 /// File system operations of the journal.
@@ -29,6 +31,10 @@ pub(in crate::ledger) trait Files: Send + Sync {
 pub(in crate::ledger) trait Handle: Send + Sync {
     /// Fills `buffer` from `offset`, as far as the file goes; returns the number of bytes.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// As [`Handle::read_at`], without a wait for the disk: `None` if it would have to wait.
+    fn read_cached(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        self.read_at(buffer, offset).map(Some)
+    }
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes all writes survive a crash of the operating system, if the disk keeps what it
@@ -89,6 +95,17 @@ impl Handle for File {
             }
         }
         Ok(filled)
+    }
+
+    fn read_cached(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        let mut into = [io::IoSliceMut::new(buffer)];
+        match rustix::io::preadv2(self, &mut into, offset, ReadWriteFlags::NOWAIT) {
+            Ok(filled) => Ok(Some(filled)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            // A file system in memory never waits; others are rarely without this.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Handle::read_at(self, buffer, offset).map(Some),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

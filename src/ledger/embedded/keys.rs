@@ -4,9 +4,14 @@
 //! by one: 20 to 40 bytes per key, and no growth that stops the committer longer than a sync. The
 //! journal has the full key, which a match is checked against. The rare keys that share their first
 //! half go to a separate map: correctness does not depend on luck.
+//!
+//! Only the committer adds and moves keys; every thread may look one up. A key is here before its
+//! record is synced: a reader has to check the position.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::segment::{Header, Position};
 use crate::ledger::DedupeKey;
@@ -16,11 +21,16 @@ const SHARDS: usize = 1024;
 
 /// The keys of all segments.
 pub(super) struct Keys {
-    shards: Vec<HashMap<u64, Position, BuildHasherDefault<AsIs>>>,
+    shards: Vec<Mutex<Shard>>,
     /// Keys whose first half another key has.
-    second: HashMap<DedupeKey, Position>,
-    len: usize,
+    second: Mutex<HashMap<DedupeKey, Position>>,
+    /// The number of keys in `second`.
+    second_len: AtomicUsize,
+    len: AtomicUsize,
 }
+
+/// The keys with the same top bits.
+type Shard = HashMap<u64, Position, BuildHasherDefault<AsIs>>;
 
 /// Keys that are loaded together.
 #[derive(Default)]
@@ -94,22 +104,38 @@ fn shard(half: u64) -> usize {
 
 impl Keys {
     pub(super) fn new() -> Self {
-        let shards = (0..SHARDS).map(|_| HashMap::default()).collect();
-        Self { shards, second: HashMap::new(), len: 0 }
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self {
+            shards,
+            second: Mutex::default(),
+            second_len: AtomicUsize::new(0),
+            len: AtomicUsize::new(0),
+        }
+    }
+
+    fn shard(&self, half: u64) -> MutexGuard<'_, Shard> {
+        self.shards[shard(half)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn second(&self) -> MutexGuard<'_, HashMap<DedupeKey, Position>> {
+        self.second.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Inserts many keys, map by map: each fits into the CPU's cache. Returns those whose first
     /// half another key has.
-    pub(super) fn load(&mut self, loading: &mut Loading) -> Vec<(u64, Position)> {
+    pub(super) fn load(&self, loading: &mut Loading) -> Vec<(u64, Position)> {
         let mut twins = Vec::new();
         let mut start = 0;
-        for (shard, end) in loading.sort().into_iter().enumerate() {
-            self.shards[shard].reserve(end - start);
+        for (shard, end) in self.shards.iter().zip(loading.sort()) {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = shard.len();
+            shard.reserve(end - start);
             for (half, at) in &loading.sorted[start..end] {
-                if !self.insert_half(*half, *at) {
+                if !insert_into(&mut shard, *half, *at) {
                     twins.push((*half, *at));
                 }
             }
+            self.len.fetch_add(shard.len() - before, Ordering::Relaxed);
             start = end;
         }
         twins
@@ -117,60 +143,73 @@ impl Keys {
 
     /// The number of keys.
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// Whether the key may be known: another key with its first half is possible.
+    pub(super) fn may_have(&self, key: &DedupeKey) -> bool {
+        let half = half(key);
+        self.shard(half).contains_key(&half)
     }
 
     /// The possible positions of the key: each has to be checked.
     pub(super) fn find(&self, key: &DedupeKey) -> impl Iterator<Item = Position> + use<> {
         let half = half(key);
-        let first = self.shards[shard(half)].get(&half).copied();
-        let second = if self.second.is_empty() { None } else { self.second.get(key).copied() };
+        let first = self.shard(half).get(&half).copied();
+        let second = match self.second_len.load(Ordering::Relaxed) {
+            0 => None,
+            _ => self.second().get(key).copied(),
+        };
         first.into_iter().chain(second)
     }
 
     /// Inserts the position of a new key.
-    pub(super) fn insert(&mut self, key: &DedupeKey, at: Position) {
+    pub(super) fn insert(&self, key: &DedupeKey, at: Position) {
         let half = half(key);
-        if !self.insert_half(half, at) {
-            self.second.insert(*key, at);
-            self.len += 1;
+        if !insert_into(&mut self.shard(half), half, at) {
+            let mut second = self.second();
+            second.insert(*key, at);
+            self.second_len.store(second.len(), Ordering::Relaxed);
         }
-    }
-
-    /// Inserts the position of a key with this first half; `false` if another key has it.
-    pub(super) fn insert_half(&mut self, half: u64, at: Position) -> bool {
-        match self.shards[shard(half)].entry(half) {
-            std::collections::hash_map::Entry::Occupied(_) => false,
-            std::collections::hash_map::Entry::Vacant(place) => {
-                place.insert(at);
-                self.len += 1;
-                true
-            }
-        }
+        self.len.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Moves a key from one position to another, or deletes it.
-    pub(super) fn replace(&mut self, key: &DedupeKey, from: Position, to: Option<Position>) {
+    pub(super) fn replace(&self, key: &DedupeKey, from: Position, to: Option<Position>) {
         let half = half(key);
-        let shard = &mut self.shards[shard(half)];
+        let mut shard = self.shard(half);
         let first = shard.get_mut(&half).filter(|at| **at == from);
         match (first, to) {
             (Some(at), Some(to)) => *at = to,
             (Some(_), None) => {
                 shard.remove(&half);
-                self.len -= 1;
+                self.len.fetch_sub(1, Ordering::Relaxed);
             }
-            (None, Some(to)) => {
-                if let Some(at) = self.second.get_mut(key).filter(|at| **at == from) {
-                    *at = to;
-                }
+            (None, to) => self.replace_second(key, from, to),
+        }
+    }
+
+    fn replace_second(&self, key: &DedupeKey, from: Position, to: Option<Position>) {
+        let mut second = self.second();
+        let Some(at) = second.get_mut(key).filter(|at| **at == from) else { return };
+        match to {
+            Some(to) => *at = to,
+            None => {
+                second.remove(key);
+                self.second_len.store(second.len(), Ordering::Relaxed);
+                self.len.fetch_sub(1, Ordering::Relaxed);
             }
-            (None, None) => {
-                if self.second.get(key) == Some(&from) {
-                    self.second.remove(key);
-                    self.len -= 1;
-                }
-            }
+        }
+    }
+}
+
+/// Inserts the position of a key with this first half; `false` if another key has it.
+fn insert_into(shard: &mut Shard, half: u64, at: Position) -> bool {
+    match shard.entry(half) {
+        std::collections::hash_map::Entry::Occupied(_) => false,
+        std::collections::hash_map::Entry::Vacant(place) => {
+            place.insert(at);
+            true
         }
     }
 }
@@ -205,7 +244,7 @@ mod tests {
 
     #[test]
     fn keys_that_share_a_half_are_kept_apart() {
-        let mut keys = Keys::new();
+        let keys = Keys::new();
         keys.insert(&key(1, 1), at(10));
         keys.insert(&key(1, 2), at(20));
         assert_eq!(found(&keys, &key(1, 1)), [10]);
@@ -224,7 +263,7 @@ mod tests {
 
     #[test]
     fn keys_that_are_loaded_are_found_and_twins_are_told() {
-        let (mut keys, mut loading) = (Keys::new(), Loading::default());
+        let (keys, mut loading) = (Keys::new(), Loading::default());
         let halves = (0..5000_u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         loading.keys = halves.zip((0..).map(at)).collect();
         let twin = (loading.keys[77].0, at(9999));
@@ -241,13 +280,14 @@ mod tests {
 
     #[test]
     fn a_million_keys_take_forty_bytes_each() {
-        let (mut keys, mut loading) = (Keys::new(), Loading::default());
+        let (keys, mut loading) = (Keys::new(), Loading::default());
         for n in 0..1_000_000_u64 {
             let digest = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17);
             loading.keys.push((digest, at(n as u32)));
         }
         assert_eq!(keys.load(&mut loading), []);
-        let room: usize = keys.shards.iter().map(|shard| shard.capacity() * 8 / 7 * 17).sum();
+        let room: usize =
+            keys.shards.iter().map(|shard| shard.lock().unwrap().capacity() * 8 / 7 * 17).sum();
         assert_eq!(keys.len(), 1_000_000);
         assert!(room / keys.len() <= 45, "{}", room / keys.len());
     }

@@ -293,6 +293,11 @@ impl Reader {
                 return Err(with_remedy(segment.damaged(scan.end, &what)));
             }
         }
+        // What a killed process wrote last, and the name of the segment, may not be on the disk yet.
+        // From now on the manifest counts on them, and so do answers to duplicates.
+        let dir = segment.path.parent().unwrap_or(Path::new("."));
+        let synced = segment.file.sync_data().and_then(|()| self.files.sync_dir(dir));
+        synced.map_err(|error| failed(&segment.path, "sync", &error))?;
         self.gathered.absorb(&segment, &tables, self.now)?;
         let run = Arc::new(OpenRun::new(Arc::new(segment)));
         run.extend(tables.events.into_iter(), tables.notes.into_iter());

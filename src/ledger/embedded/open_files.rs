@@ -85,6 +85,10 @@ impl Handle for AtRest {
         self.file()?.read_at(buffer, offset)
     }
 
+    fn read_cached(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        self.file()?.read_cached(buffer, offset)
+    }
+
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file()?.write_at(bytes, offset)
     }

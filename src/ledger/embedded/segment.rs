@@ -345,6 +345,33 @@ impl Segment {
         self.unsealed(offset, buffer.get(RECORD_HEAD..whole).unwrap_or_default())
     }
 
+    /// The payload of the record at `offset`, if all of it is in memory and in order.
+    pub(super) fn read_cached<'b>(
+        &self,
+        offset: u32,
+        buffer: &'b mut Vec<u8>,
+    ) -> Option<Cow<'b, [u8]>> {
+        buffer.resize(GUESS, 0);
+        let filled = self.file.read_cached(buffer, u64::from(offset)).ok()??;
+        let whole = RECORD_HEAD + u32_at(buffer, 0) as usize;
+        if u64::from(offset) + whole as u64 > self.size {
+            return None;
+        }
+        if whole > filled {
+            buffer.resize(whole, 0);
+            let from = u64::from(offset) + filled as u64;
+            let rest = self.file.read_cached(&mut buffer[filled..], from).ok()??;
+            if filled + rest < whole {
+                return None;
+            }
+        }
+        let payload = buffer.get(RECORD_HEAD..whole)?;
+        if u32_at(buffer, 4) != self.header.crc(offset, payload) {
+            return None;
+        }
+        self.unsealed(offset, payload).ok()
+    }
+
     /// Reads the record at `offset` to the front of the buffer; returns its end there.
     fn fetch(&self, offset: u32, buffer: &mut Vec<u8>) -> Result<usize, LedgerError> {
         buffer.resize(GUESS, 0);

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use super::sweep::ask as sweep_ask;
 use super::*;
 use crate::ledger::conformance::{self, START_MS, event, node};
-use crate::ledger::{MasterKey, TargetFilter, Verdict};
+use crate::ledger::{BatchOptions, BatchedLedger, MasterKey, NoopObserver, TargetFilter, Verdict};
 
 /// Small segments: a test then meets many.
 fn options(dir: &TempDir, clock: StoreClock) -> EmbeddedOptions {
@@ -32,6 +32,12 @@ fn options(dir: &TempDir, clock: StoreClock) -> EmbeddedOptions {
 
 fn open_in(dir: &TempDir) -> Result<Embedded, LedgerError> {
     Embedded::open(options(dir, StoreClock::manual(START_MS)))
+}
+
+/// The handle that the gateway uses, for a while.
+fn book(ledger: &Embedded) -> BatchedLedger {
+    let options = BatchOptions { patience: Duration::from_secs(60), ..BatchOptions::default() };
+    BatchedLedger::new(ledger.clone(), options, Arc::new(NoopObserver))
 }
 
 /// The segments in the order of their numbers.

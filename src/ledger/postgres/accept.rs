@@ -3,17 +3,19 @@
 //! The unique index of `dedupe` decides which callback is first, on every gateway: an insert of a
 //! key that is being inserted waits until the other commit is as durable as its own would be.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 
+use smallvec::SmallVec;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::durability::Required;
 use super::link::Session;
-use super::log::write_event;
+use super::log::put_event;
 use super::query_error::{Cause, QueryError};
-use super::row_cipher::{Place, RowSealer, under};
+use super::row_cipher::{BodyForm, Place, RowSealer, under};
 use super::sql::{CLOCK, NOW, hash8, id_of, int, key_of, key_uuid, seen, uuid_of};
 use super::{Core, TARGETS_BETWEEN};
 use crate::ledger::accept::{First, Judged};
@@ -77,15 +79,39 @@ impl Core {
         if offered.is_empty() {
             return Ok(HashSet::new());
         }
-        let events: Vec<&NewEvent> = offered.iter().map(|at| &batch[*at]).collect();
+        let mut events: Vec<&NewEvent> = offered.iter().map(|at| &batch[*at]).collect();
         let pen = self.vault.pen()?;
-        let (keys, rows) = (KeyColumns::new(&events), EventColumns::new(&events, &pen));
-        let (now, key) = (self.clock.fixed(), pen.number());
+        let (now, key, required) = (self.clock.fixed(), pen.number(), self.pulse.required());
+        let table = self.event_table(events.iter().map(|event| event.id));
         let mut with: Vec<&(dyn ToSql + Sync)> = vec![&now, &key];
-        with.extend(keys.all());
-        with.extend(rows.all());
-        let sql = record_sql(self.pulse.required());
-        let rows = session.rows(&sql, &with).await?;
+        let is_single = events.iter().all(|event| event.keys.written().count() == 1);
+        let rows = if is_single {
+            events.sort_by_key(|event| event.keys.written().next());
+            let pieces = Pieces::new(&events, &pen);
+            let k: Vec<Uuid> = events
+                .iter()
+                .flat_map(|event| event.keys.written())
+                .map(|k| key_uuid(&k))
+                .collect();
+            let (rows, due) = (EventColumns::new(&events, &pieces), DeliveryColumns::new(&events));
+            with.push(&k);
+            with.extend(rows.all());
+            with.extend(due.all());
+            session.rows(&single_sql(required, &table), &with).await?
+        } else {
+            let pieces = Pieces::new(&events, &pen);
+            let (keys, rows) = (KeyColumns::new(&events), EventColumns::new(&events, &pieces));
+            let due = DeliveryColumns::new(&events);
+            let all: Vec<Vec<u8>> =
+                events.iter().map(|event| joined(event.keys.written())).collect();
+            let count: Vec<i64> =
+                events.iter().map(|event| event.keys.written().count() as i64).collect();
+            with.extend(keys.all());
+            with.extend(rows.all());
+            with.extend([&all as &(dyn ToSql + Sync), &count]);
+            with.extend(due.all());
+            session.rows(&several_sql(required, &table), &with).await?
+        };
         Ok(rows.iter().map(|row| id_of(row.get(0))).collect())
     }
 
@@ -195,6 +221,34 @@ impl<'b> Round<'b> {
     }
 }
 
+/// The sealed parts of events, in one buffer.
+struct Pieces {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Pieces {
+    /// Bytes of a piece beyond its body, about.
+    const BESIDE_BODY: usize = 128;
+
+    fn new(events: &[&NewEvent], pen: &RowSealer<'_>) -> Self {
+        let size = events.iter().map(|event| event.body.len() + Self::BESIDE_BODY).sum();
+        let mut pieces =
+            Self { bytes: Vec::with_capacity(size), ends: Vec::with_capacity(events.len()) };
+        for event in events {
+            put_piece(&mut pieces.bytes, event, pen);
+            pieces.ends.push(pieces.bytes.len());
+        }
+        pieces
+    }
+
+    fn all(&self) -> Vec<&[u8]> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        let ranges = starts.zip(&self.ends).map(|(start, end)| *start..*end);
+        ranges.map(|range| self.bytes.get(range).unwrap_or_default()).collect()
+    }
+}
+
 /// The keys of events, one row each, in the order of the keys: inserts in that order never
 /// deadlock.
 struct KeyColumns<'e> {
@@ -230,66 +284,124 @@ impl<'e> KeyColumns<'e> {
 /// Events, one row each.
 struct EventColumns<'e> {
     id: Vec<Uuid>,
-    count: Vec<i64>,
     source: Vec<&'e str>,
     tx: Vec<i64>,
     usr: Vec<Option<i64>>,
     received_ms: Vec<i64>,
     test: Vec<bool>,
     fingerprint: Vec<i64>,
-    keys: Vec<Vec<u8>>,
-    targets: Vec<String>,
-    body: Vec<Vec<u8>>,
+    targets: Vec<Cow<'e, str>>,
+    body: Vec<&'e [u8]>,
 }
 
 impl<'e> EventColumns<'e> {
-    fn new(events: &[&'e NewEvent], pen: &RowSealer<'_>) -> Self {
+    fn new(events: &[&'e NewEvent], pieces: &'e Pieces) -> Self {
         let user = |event: &'e NewEvent| event.user.as_deref().map(str::as_bytes);
         Self {
             id: events.iter().map(|event| uuid_of(event.id)).collect(),
-            count: events.iter().map(|event| event.keys.written().count() as i64).collect(),
             source: events.iter().map(|event| event.source.as_str()).collect(),
             tx: events.iter().map(|event| hash8(event.transaction.as_bytes())).collect(),
             usr: events.iter().map(|event| user(event).map(hash8)).collect(),
             received_ms: events.iter().map(|event| event.received_ms).collect(),
             test: events.iter().map(|event| event.test).collect(),
             fingerprint: events.iter().map(|event| int(event.fingerprint)).collect(),
-            keys: events.iter().map(|event| joined(event.keys.written())).collect(),
             targets: events.iter().map(|event| targets_of(event)).collect(),
-            body: events.iter().map(|event| piece_of(event, pen)).collect(),
+            body: pieces.all(),
         }
     }
 
-    fn all(&self) -> [&(dyn ToSql + Sync); 11] {
+    fn all(&self) -> [&(dyn ToSql + Sync); 9] {
         [
             &self.id,
-            &self.count,
             &self.source,
             &self.tx,
             &self.usr,
             &self.received_ms,
             &self.test,
             &self.fingerprint,
-            &self.keys,
             &self.targets,
             &self.body,
         ]
     }
 }
 
-/// The sealed part of an event. Gateways of an earlier version, which may run beside this one, read
-/// no body but one with its JSON.
-pub(super) fn piece_of(event: &NewEvent, pen: &RowSealer<'_>) -> Vec<u8> {
-    let place = Place::Event { id: event.id, source: event.source.as_str() };
-    let older = EventBody::with_json(&event.body);
-    let body = older.as_ref().unwrap_or(&event.body);
-    write_event(pen, place, &event.transaction, event.user.as_deref(), body)
+/// The deliveries of events, one row each.
+struct DeliveryColumns<'e> {
+    event: Vec<Uuid>,
+    target: Vec<&'e str>,
 }
 
-/// The statement that records events. If one of two keys of an event was taken concurrently, the
-/// other must not stay: a division by zero rolls the statement back, and the batch is evaluated
-/// again.
-fn record_sql(required: Required) -> String {
+impl<'e> DeliveryColumns<'e> {
+    fn new(events: &[&'e NewEvent]) -> Self {
+        let mut columns = Self { event: Vec::new(), target: Vec::new() };
+        for event in events {
+            for target in target_names(event) {
+                columns.event.push(uuid_of(event.id));
+                columns.target.push(target);
+            }
+        }
+        columns
+    }
+
+    fn all(&self) -> [&(dyn ToSql + Sync); 2] {
+        [&self.event, &self.target]
+    }
+}
+
+/// The sealed part of an event.
+pub(super) fn piece_of(event: &NewEvent, pen: &RowSealer<'_>) -> Vec<u8> {
+    let mut piece = Vec::with_capacity(event.body.len() + Pieces::BESIDE_BODY);
+    put_piece(&mut piece, event, pen);
+    piece
+}
+
+fn put_piece(to: &mut Vec<u8>, event: &NewEvent, pen: &RowSealer<'_>) {
+    let place = Place::Event { id: event.id, source: event.source.as_str() };
+    let body = match pen.body_form() {
+        BodyForm::Derived => Ok(Cow::Borrowed(&event.body)),
+        BodyForm::WithJson => EventBody::with_json(&event.body).map(Cow::Owned),
+    };
+    // An unreadable body stays as it is.
+    let body = body.as_deref().unwrap_or(&event.body);
+    put_event(to, pen, place, &event.transaction, event.user.as_deref(), body);
+}
+
+/// The statement that records events with one key each, in the order of the keys, in the table
+/// `event`. The bodies are read once.
+fn single_sql(required: Required, event: &str) -> String {
+    format!(
+        "with fresh as (
+            insert into dedupe (k, id, seen_ms, fingerprint, source)
+            select k, id, {seen}, fingerprint, source
+            from unnest($3::uuid[], $4::uuid[], $8::bigint[], $10::bigint[], $5::text[])
+                as o(k, id, seen_ms, fingerprint, source)
+            where {under} and {durable}
+            on conflict (k) do nothing
+            returning id
+        ), recorded as (
+            insert into {event} (id, source, tx, usr, received_ms, test, fingerprint, keys, targets,
+                body)
+            select id, source, tx, usr, received_ms, test, fingerprint, uuid_send(k),
+                string_to_array(targets, E'\\x1f'), body
+            from unnest($3::uuid[], $4::uuid[], $5::text[], $6::bigint[], $7::bigint[],
+                $8::bigint[], $9::bool[], $10::bigint[], $11::text[], $12::bytea[])
+                as o(k, id, source, tx, usr, received_ms, test, fingerprint, targets, body)
+            where id in (select id from fresh)
+        ), due as (
+            {due}
+        )
+        select id from fresh",
+        under = under("$2"),
+        durable = required.condition(),
+        seen = seen(),
+        due = due_sql("$13", "$14"),
+    )
+}
+
+/// The statement that records events of which some have several keys. If one of the keys of an
+/// event was taken concurrently, the others must not stay: a division by zero rolls the statement
+/// back, and the batch is evaluated again.
+fn several_sql(required: Required, event: &str) -> String {
     format!(
         "with fresh as (
             insert into dedupe (k, id, seen_ms, fingerprint, source, keys)
@@ -297,43 +409,56 @@ fn record_sql(required: Required) -> String {
             from unnest($3::uuid[], $4::uuid[], $5::bigint[], $6::bigint[], $7::text[],
                 $8::bytea[]) as o(k, id, seen_ms, fingerprint, source, keys)
             where {under} and {durable}
-            order by k
             on conflict (k) do nothing
             returning id
         ), counted as (
             select id, count(*) as n from fresh group by id
-        ), offered as (
-            select * from unnest($9::uuid[], $10::bigint[], $11::text[], $12::bigint[],
-                $13::bigint[], $14::bigint[], $15::bool[], $16::bigint[], $17::bytea[],
-                $18::text[], $19::bytea[])
-                as o(id, n, source, tx, usr, received_ms, test, fingerprint, keys, targets, body)
-        ), whole as (
-            select o.*, string_to_array(o.targets, E'\\x1f') as names
-            from offered o join counted c on c.id = o.id
-            where 1 / (case when c.n = o.n then 1 else 0 end) = 1
         ), recorded as (
-            insert into event (id, source, tx, usr, received_ms, test, fingerprint, keys, targets,
+            insert into {event} (id, source, tx, usr, received_ms, test, fingerprint, keys, targets,
                 body)
-            select id, source, tx, usr, received_ms, test, fingerprint, keys, names, body
-            from whole
+            select o.id, source, tx, usr, received_ms, test, fingerprint, keys,
+                string_to_array(targets, E'\\x1f'), body
+            from unnest($9::uuid[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[],
+                $14::bool[], $15::bigint[], $16::text[], $17::bytea[], $18::bytea[])
+                as o(id, source, tx, usr, received_ms, test, fingerprint, targets, body, keys)
+            where o.id in (select id from counted)
         ), due as (
-            insert into delivery (event_id, target, due_ms, attempt, token, owner)
-            select w.id, t.target, {CLOCK}, 0, {NOW} * 1024, null
-            from whole w cross join lateral unnest(w.names) as t(target)
+            {due}
         )
-        select id from whole",
+        select c.id from counted c
+        join unnest($9::uuid[], $19::bigint[]) as o(id, n) on o.id = c.id
+        where 1 / (case when c.n = o.n then 1 else 0 end) = 1",
         under = under("$2"),
         durable = required.condition(),
-        seen = seen()
+        seen = seen(),
+        due = due_sql("$20", "$21"),
+    )
+}
+
+/// The insert of deliveries of fresh events, given as two parameters.
+fn due_sql(events: &str, targets: &str) -> String {
+    format!(
+        "insert into delivery (event_id, target, due_ms, attempt, token, owner)
+            select o.id, o.target, {CLOCK}, 0, {NOW} * 1024, null
+            from unnest({events}::uuid[], {targets}::text[]) as o(id, target)
+            where o.id in (select id from fresh)"
     )
 }
 
 /// The destinations of an event, each once, by name.
-fn targets_of(event: &NewEvent) -> String {
-    let mut names: Vec<&str> = event.targets.iter().map(TargetId::as_str).collect();
+fn target_names(event: &NewEvent) -> SmallVec<[&str; 2]> {
+    let mut names: SmallVec<[&str; 2]> = event.targets.iter().map(TargetId::as_str).collect();
     names.sort_unstable();
     names.dedup();
-    names.join(TARGETS_BETWEEN)
+    names
+}
+
+fn targets_of(event: &NewEvent) -> Cow<'_, str> {
+    match *target_names(event) {
+        [] => Cow::Borrowed(""),
+        [one] => Cow::Borrowed(one),
+        ref names => Cow::Owned(names.join(TARGETS_BETWEEN)),
+    }
 }
 
 pub(super) fn joined(keys: impl Iterator<Item = DedupeKey>) -> Vec<u8> {

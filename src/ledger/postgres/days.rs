@@ -94,6 +94,16 @@ impl Core {
         Ok(())
     }
 
+    /// The table for events with these ids: the partition of their day, or the whole table if they
+    /// have several days.
+    pub(super) fn event_table(&self, ids: impl Iterator<Item = EventId>) -> String {
+        let mut days = ids.map(|id| day_of(id.ms()));
+        match days.next() {
+            Some(day) if days.all(|other| other == day) => table_of(TABLES[0], day),
+            _ => TABLES[0].to_owned(),
+        }
+    }
+
     fn late(&self) -> MutexGuard<'_, HashMap<i32, Instant>> {
         self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::accept::{joined, piece_of, several};
 use super::link::{HeldSession, Session};
 use super::query_error::{Cause, QueryError};
-use super::row_cipher::{Place, RowSealer, malformed, under};
+use super::row_cipher::{BodyForm, Place, RowSealer, malformed, under};
 use super::sql::{CLOCK, NOW, hash8, id_of, int, key_of, key_uuid, uuid_of};
 use super::{Core, TARGETS_BETWEEN};
 use crate::ledger::codec::Take;
@@ -115,8 +115,11 @@ impl Core {
             return Ok(0);
         }
         let pen = self.vault.pen()?;
-        // As of events: gateways of an earlier version read no other body.
-        let new: Vec<NewHeld> = new.iter().map(|held| held.with_json()).collect();
+        let form = |held: &&'_ NewHeld| match pen.body_form() {
+            BodyForm::Derived => NewHeld::clone(held),
+            BodyForm::WithJson => held.with_json(),
+        };
+        let new: Vec<NewHeld> = new.iter().map(form).collect();
         let ids: Vec<Uuid> = new.iter().map(|held| uuid(held.id)).collect();
         let sources: Vec<&str> = new.iter().map(|held| held.event.source.as_str()).collect();
         let whys: Vec<i16> = new.iter().map(|held| i16::from(held.why.code())).collect();

@@ -70,11 +70,25 @@ pub(super) fn write_event(
     user: Option<&str>,
     body: &[u8],
 ) -> Vec<u8> {
-    pen.write(place, |to| {
+    let mut piece = Vec::new();
+    put_event(&mut piece, pen, place, transaction, user, body);
+    piece
+}
+
+/// Adds the piece of an event.
+pub(super) fn put_event(
+    to: &mut Vec<u8>,
+    pen: &RowSealer<'_>,
+    place: Place<'_>,
+    transaction: &str,
+    user: Option<&str>,
+    body: &[u8],
+) {
+    pen.put(to, place, |to| {
         to.put_bytes(transaction.as_bytes());
         to.put_opt(user);
         to.extend_from_slice(body);
-    })
+    });
 }
 
 /// The sealed part of an attempt; empty if there is none.

@@ -25,7 +25,7 @@ struct Step {
 pub(super) const OLDER_KEYS: &str =
     "insert into meta (k, v) values ('older_keys', 1) on conflict (k) do nothing";
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step {
         version: 1,
         name: "the ledger's tables",
@@ -71,6 +71,15 @@ const STEPS: [Step; 6] = [
         version: 6,
         name: "what each gateway counted",
         sql: include_str!("migrations/0006_gateways.sql"),
+        upgrade: "",
+        index: None,
+        oldest: 3,
+    },
+    Step {
+        version: 7,
+        name: "callbacks that are stored once, when the upgrade is finished",
+        // Nothing changes before [`finish`].
+        sql: "",
         upgrade: "",
         index: None,
         oldest: 3,
@@ -122,9 +131,45 @@ pub(super) async fn migrate(
         session.run(sql, &[&step.version, &step.oldest]).await?;
         session.batch("commit").await?;
     }
+    if found.tables == 0 {
+        // No gateway of an earlier version has worked with them.
+        write_derived(session).await?;
+    }
     say(format!("the tables are at version {VERSION}"));
     session.rows("select pg_advisory_unlock($1)", &[&LOCK]).await?;
     Ok(())
+}
+
+/// Ends an upgrade: from now on bodies of version 2 are written, which gateways before version
+/// [`FINISHED`] of the tables do not read. They are refused from now on.
+pub(super) async fn finish(
+    session: &Session,
+    say: &mut (dyn FnMut(String) + Send),
+) -> Result<(), PostgresError> {
+    let older = older_gateways(session).await?;
+    if older > 0 {
+        return Err(PostgresError::OlderGateways { count: older });
+    }
+    write_derived(session).await?;
+    say("the upgrade is finished: callbacks are stored once, and older gateways are refused".into());
+    Ok(())
+}
+
+/// The oldest version of a gateway that reads bodies of version 2.
+const FINISHED: i64 = 7;
+
+async fn write_derived(session: &Session) -> Result<(), QueryError> {
+    // Together: a gateway that finds the second has been refused by the first, if it is older.
+    let sql = "insert into meta (k, v) values ('oldest', $1), ($2, 2)
+        on conflict (k) do update set v = greatest(meta.v, excluded.v)";
+    session.run(sql, &[&FINISHED, &super::row_cipher::BODIES]).await.map(drop)
+}
+
+/// The number of gateways at work that are known to be older.
+async fn older_gateways(session: &Session) -> Result<i64, QueryError> {
+    let sql = "select count(*) from gateway where node not like '%' || $1
+        and until_ms > floor(extract(epoch from now()) * 1000)::bigint";
+    Ok(session.row(sql, &[&super::gateway::MARK]).await?.get(0))
 }
 
 /// Takes the lock of migrations. A waiting session holds no snapshot: a concurrent index creation

@@ -110,6 +110,15 @@ pub enum PostgresError {
         /// The version of this gateway.
         wanted: i64,
     },
+    /// Gateways of an earlier version work with the tables.
+    #[error(
+        "the upgrade cannot be finished yet, gateways of an earlier version are at work: {count}. \
+         Replace them, wait 30 seconds, and run the command again"
+    )]
+    OlderGateways {
+        /// Their number.
+        count: i64,
+    },
     /// Data is sealed with an unavailable master key.
     #[error("{0}")]
     Sealed(String),

@@ -140,6 +140,10 @@ impl From<tokio_postgres::Error> for QueryError {
             }
             &SqlState::LOCK_NOT_AVAILABLE => Self::Again(cause),
             &SqlState::CHECK_VIOLATION => Self::NoPartition(cause),
+            // Events of one day name their partition.
+            &SqlState::UNDEFINED_TABLE if said.message().contains("event_") => {
+                Self::NoPartition(cause)
+            }
             &SqlState::DIVISION_BY_ZERO => Self::Torn(cause),
             state if state.code() == UNDURABLE => Self::NotDurable(Cause::new(
                 FaultCode::NotDurable,

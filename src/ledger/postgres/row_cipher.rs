@@ -35,12 +35,29 @@ pub(super) struct Used {
     pub(super) current: Option<KeyId>,
     /// Keys of existing sealed data.
     pub(super) all: Vec<KeyId>,
+    /// The form of bodies for writing.
+    pub(super) body_form: BodyForm,
 }
+
+/// The form in which bodies of events are written. Both are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum BodyForm {
+    /// Version 1, with the JSON of the event: gateways of an earlier version may work beside this
+    /// one, and read no other.
+    #[default]
+    WithJson,
+    /// Version 2 too, from which the JSON is derived: the upgrade is finished.
+    Derived,
+}
+
+/// The row of `meta` that says that an upgrade is finished.
+pub(super) const BODIES: &str = "bodies";
 
 /// Writes pieces under one key.
 pub(super) struct RowSealer<'v> {
     nonces: &'v Mutex<Nonces>,
     key: Option<MasterKey>,
+    body_form: BodyForm,
 }
 
 /// The place that a piece is bound to.
@@ -85,12 +102,14 @@ impl Place<'_> {
 impl Used {
     /// Reads the keys from the database.
     pub(super) async fn read(session: &Session) -> Result<Self, QueryError> {
-        let rows = session.rows("select k, v from meta where k = 'key' or k like 'key %'", &[]);
+        let sql = "select k, v from meta where k in ('key', $1) or k like 'key %'";
+        let rows = session.rows(sql, &[&BODIES]);
         let mut used = Self::default();
         for row in rows.await? {
             let id = Some(row.get::<_, i64>(1)).filter(|id| *id != 0).map(key_id);
             match row.get(0) {
                 "key" => used.current = id,
+                BODIES => used.body_form = BodyForm::Derived,
                 _ => used.all.extend(id),
             }
         }
@@ -133,9 +152,11 @@ impl RowCipher {
     /// Records the keys of the database.
     pub(super) fn heard(&self, used: Used) {
         let mut known = self.used.write().unwrap_or_else(PoisonError::into_inner);
-        if *known != used {
+        if (known.current, &known.all) != (used.current, &used.all) {
             let key = used.current.map_or_else(|| "none".to_owned(), |id| id.to_string());
             tracing::info!(key, "the database is sealed with another key");
+        }
+        if *known != used {
             *known = used;
         }
     }
@@ -147,7 +168,10 @@ impl RowCipher {
 
     /// A sealer with the key for writing.
     pub(super) fn pen(&self) -> Result<RowSealer<'_>, QueryError> {
-        let current = self.used.read().unwrap_or_else(PoisonError::into_inner).current;
+        let (current, body_form) = {
+            let used = self.used.read().unwrap_or_else(PoisonError::into_inner);
+            (used.current, used.body_form)
+        };
         let key = match current {
             None => None,
             Some(id) => Some(self.keys.find(id).cloned().ok_or_else(|| {
@@ -155,7 +179,7 @@ impl RowCipher {
                 QueryError::Ledger(LedgerError::Sealed(format!("the database {missing}")))
             })?),
         };
-        Ok(RowSealer { nonces: &self.nonces, key })
+        Ok(RowSealer { nonces: &self.nonces, key, body_form })
     }
 
     /// The content of a piece.
@@ -199,22 +223,42 @@ impl RowSealer<'_> {
 
     /// The prefix of its pieces.
     pub(super) fn prefix(&self) -> Vec<u8> {
+        let mut prefix = Vec::new();
+        self.put_prefix(&mut prefix);
+        prefix
+    }
+
+    fn put_prefix(&self, to: &mut Vec<u8>) {
         match &self.key {
-            None => vec![CLEAR],
-            Some(key) => [&[SEALED][..], &key.id().0].concat(),
+            None => to.push(CLEAR),
+            Some(key) => {
+                to.push(SEALED);
+                to.extend_from_slice(&key.id().0);
+            }
         }
     }
 
     /// The piece with the output of `put`.
     pub(super) fn write(&self, place: Place<'_>, put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-        let mut piece = self.prefix();
-        let start = piece.len();
-        put(&mut piece);
+        let mut piece = Vec::new();
+        self.put(&mut piece, place, put);
+        piece
+    }
+
+    /// Adds the piece with the output of `put` to `to`.
+    pub(super) fn put(&self, to: &mut Vec<u8>, place: Place<'_>, put: impl FnOnce(&mut Vec<u8>)) {
+        self.put_prefix(to);
+        let start = to.len();
+        put(to);
         if let Some(key) = &self.key {
             let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
-            key.seal(&mut nonces, &place.bytes(), &mut piece, start);
+            key.seal(&mut nonces, &place.bytes(), to, start);
         }
-        piece
+    }
+
+    /// The form of the bodies of events that are written.
+    pub(super) fn body_form(&self) -> BodyForm {
+        self.body_form
     }
 }
 
@@ -255,7 +299,7 @@ impl Core {
     ) -> Result<(), PostgresError> {
         let own = self.vault.keys.current().map(MasterKey::id);
         let used = Used::read(held).await?;
-        if own.is_none() || used != Used::default() {
+        if own.is_none() || used.current.is_some() || !used.all.is_empty() {
             return self.check(used);
         }
         // Another gateway may do the same with another key.

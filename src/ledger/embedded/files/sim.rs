@@ -111,6 +111,13 @@ impl Sim {
         self.state().dead = true;
     }
 
+    /// The disk as it is after its process was killed: unsynced writes can still be lost.
+    pub(in crate::ledger) fn killed(&self) -> Self {
+        let mut state = self.state().clone();
+        (state.dead, state.fault) = (false, None);
+        Self(Arc::new(Mutex::new(state)))
+    }
+
     /// The disk as the next start finds it.
     pub(in crate::ledger) fn after(&self, left: Left) -> Self {
         let mut state = self.state().clone();

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::ledger::embedded::files::sim::{Fault, Left, Sim};
 use crate::ledger::{
-    Decided, Decision, DeliveryState, Expect, HeldBounds, HeldId, HeldOne, HeldOrder, HoldOutcome,
-    NewHeld,
+    Decided, Decision, DedupResult, DeliveryState, Expect, HeldBounds, HeldId, HeldOne, HeldOrder,
+    HoldOutcome, NewHeld,
 };
 
 const RULE: Kind = Kind::new("rule");
@@ -101,10 +101,15 @@ impl Story {
     async fn offer(&mut self, ledger: &Embedded, n: u64, size: usize) {
         let mut event = event(n, &["a"]);
         event.body = vec![n as u8; size].into();
-        let accepted = ledger.accept(std::slice::from_ref(&event)).await;
-        if let Ok(accepted) = &accepted {
-            assert_eq!(*accepted, [Accepted::Fresh]);
-        }
+        // Both ways to the committer.
+        let accepted = match n % 2 {
+            0 => ledger.accept(std::slice::from_ref(&event)).await.map(|accepted| {
+                assert_eq!(accepted, [Accepted::Fresh]);
+            }),
+            _ => book(ledger).record(event.clone()).await.map(|recorded| {
+                assert_eq!(recorded.standing(), DedupResult::New);
+            }),
+        };
         self.offered.push((event, accepted.is_ok()));
     }
 
@@ -200,6 +205,23 @@ impl Story {
         // only that it comes to something when nothing is wrong.
         let _ = ledger.wait_until_indexed();
         let _ = ledger.sweep(&policy, usize::MAX).await;
+    }
+
+    /// Offers each event that the ledger has again; returns those that are acknowledged. Nothing is
+    /// written for them.
+    async fn repeat_what_is_there(&self, ledger: &Embedded) -> Vec<EventId> {
+        let mut duplicates = Vec::new();
+        for (event, _) in &self.offered {
+            if ledger.event(event.id).await.unwrap().is_none() {
+                continue;
+            }
+            let again = conformance::repeat(event, 5_000);
+            let recorded = book(ledger).record(again).await.unwrap();
+            assert_eq!(recorded.standing(), DedupResult::Duplicate);
+            assert_eq!(recorded.first(), event.id);
+            duplicates.push(event.id);
+        }
+        duplicates
     }
 
     /// Whether a ledger that was opened again has everything that was acknowledged.
@@ -299,6 +321,28 @@ fn a_power_cut_at_every_odd_step_loses_nothing() {
     let (faults, starts) = every_step(Fault::Cut, &LEFTS, ODD);
     println!("power cuts: {faults}, starts after them: {starts}");
     assert!(faults > 30);
+}
+
+#[test]
+fn what_is_known_after_a_kill_survives_a_power_cut() {
+    let mut acknowledged = 0;
+    for step in (0..steps()).filter(|step| step % 3 == 0) {
+        let machine = Machine::new();
+        machine.sim.fail_at(step, Fault::Cut);
+        let story = machine.run();
+        let killed = machine.sim.killed();
+        let ledger = machine.open(&killed).unwrap();
+        let duplicates = block_on(story.repeat_what_is_there(&ledger));
+        killed.cut();
+        drop(ledger);
+        let ledger = machine.open(&killed.after(Left::Nothing)).unwrap();
+        for id in &duplicates {
+            let found = block_on(ledger.event(*id)).unwrap();
+            assert!(found.is_some(), "{id} was acknowledged after step {step}, and is missing");
+        }
+        acknowledged += duplicates.len();
+    }
+    assert!(acknowledged > 30);
 }
 
 #[test]

@@ -7,8 +7,9 @@ use super::*;
 use crate::ledger::conformance::{key, settlement};
 use crate::ledger::embedded::files::sim::{Left, Sim};
 use crate::ledger::{
-    Decision, DedupeKey, DeliveryState, EventKeys, Expect, Fingerprint, HeldBounds, HeldOrder,
-    HeldQuery, HeldWhy, LookupKey, Memory, NewHeld, ReplayId, ReplayWhat, SourceId, TargetId,
+    Decision, DedupResult, DedupeKey, DeliveryState, EventKeys, Expect, Fingerprint, HeldBounds,
+    HeldOrder, HeldQuery, HeldWhy, LookupKey, Memory, NewHeld, Recorded, ReplayId, ReplayWhat,
+    SourceId, TargetId,
 };
 use crate::sender::{KeyForm, KeyRole};
 
@@ -16,6 +17,8 @@ use crate::sender::{KeyForm, KeyRole};
 #[derive(Clone, Debug)]
 enum Step {
     Accept(Vec<OfferedEvent>),
+    /// The same, each event by a caller of its own, over the queues.
+    Record(Vec<OfferedEvent>),
     /// The `n`th event of all that were offered is offered again under its own id.
     Retry(usize),
     Lease(usize),
@@ -70,6 +73,7 @@ fn offer() -> impl Strategy<Value = OfferedEvent> {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => prop::collection::vec(offer(), 1..8).prop_map(Step::Accept),
+        6 => prop::collection::vec(offer(), 1..8).prop_map(Step::Record),
         1 => any::<usize>().prop_map(Step::Retry),
         4 => (1_usize..6).prop_map(Step::Lease),
         6 => (any::<usize>(), 0_u8..4).prop_map(|(at, verdict)| Step::Settle(at, verdict)),
@@ -106,6 +110,18 @@ fn verdict(code: u8) -> Verdict {
     let after = Duration::from_secs(7);
     [Verdict::Done, Verdict::Retry { after }, Verdict::Dead, Verdict::Postpone { after }]
         [usize::from(code)]
+}
+
+/// The answer of an engine that a record stands for.
+fn accepted(event: &NewEvent, recorded: Recorded) -> Accepted {
+    let (first, first_seen_ms) = (recorded.first(), recorded.first_seen_ms());
+    assert_eq!(recorded.id(), event.id);
+    match recorded.standing() {
+        DedupResult::New => Accepted::Fresh,
+        DedupResult::Duplicate => Accepted::Duplicate { first, first_seen_ms },
+        DedupResult::Conflict => Accepted::Conflict { first, first_seen_ms },
+        DedupResult::Ambiguous => Accepted::Ambiguous { first, first_seen_ms },
+    }
 }
 
 /// Both ledgers, and what was done to them.
@@ -178,11 +194,55 @@ impl Pair {
         self.offered.extend(events);
     }
 
+    /// Callers that come together are answered as one batch is.
+    async fn record(&mut self, events: Vec<NewEvent>) {
+        let book = book(self.embedded());
+        let known: Vec<Option<Recorded>> = events
+            .iter()
+            .map(|event| book.known(event.id, &event.keys, event.fingerprint))
+            .collect();
+        let expected = self.model.accept(&events).await.unwrap();
+        // What is known at once is what the committer says too.
+        for ((event, known), expected) in events.iter().zip(known).zip(&expected) {
+            match known {
+                Some(known) => assert_eq!(accepted(event, known), *expected),
+                // Whether an older key is known takes a look at its record.
+                None => assert!(!self.must_be_known(event, expected)),
+            }
+        }
+        let callers: Vec<_> = events
+            .iter()
+            .cloned()
+            .map(|event| {
+                let book = book.clone();
+                tokio::spawn(async move { book.record(event).await })
+            })
+            .collect();
+        for (caller, (event, expected)) in callers.into_iter().zip(events.iter().zip(expected)) {
+            assert_eq!(accepted(event, caller.await.unwrap().unwrap()), expected);
+        }
+        self.offered.extend(events);
+    }
+
+    /// Whether a duplicate brings no key that its first event lacks, and was offered before.
+    fn must_be_known(&self, event: &NewEvent, expected: &Accepted) -> bool {
+        let Accepted::Duplicate { first, .. } = expected else { return false };
+        let first = self.offered.iter().find(|offered| offered.id == *first);
+        first.is_some_and(|first| {
+            let own: Vec<DedupeKey> = first.keys.written().collect();
+            event.keys.written().all(|key| own.contains(&key))
+        })
+    }
+
     async fn step(&mut self, step: Step) {
         match step {
             Step::Accept(offers) => {
                 let events = offers.iter().map(|offer| self.event(offer)).collect();
                 self.accept(events).await;
+            }
+            Step::Record(offers) => {
+                let events = offers.iter().map(|offer| self.event(offer)).collect();
+                self.record(events).await;
             }
             Step::Retry(at) if !self.offered.is_empty() => {
                 let again = self.offered[at % self.offered.len()].clone();

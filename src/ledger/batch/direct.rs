@@ -1,0 +1,157 @@
+//! Recording with the embedded engine: its committer gathers the events itself, from a queue for
+//! each thread.
+//!
+//! A queue has a driver while callers wait in it: a task of their runtime. The driver
+//! tells the committer of events when it runs, which is after all tasks that were ready before: what
+//! the thread has to record at that time is one batch. A full batch is handed over at
+//! once, so a thread that never rests delays nothing.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::queue::own_queue;
+use super::recorded::Recorded;
+use super::{Observer, Shared};
+use crate::clock::instant;
+use crate::ledger::embedded::commit_queue::{CommitListener, CommitQueues, Progress, Ticket};
+use crate::ledger::{Accepted, Embedded, LedgerError, NewEvent};
+
+/// The listener of the queues of a [`super::BatchedLedger`].
+pub(super) struct Listener {
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) due: tokio::sync::watch::Sender<()>,
+}
+
+impl CommitListener for Listener {
+    fn committed(&self, took: Duration, events: usize) {
+        self.observer.committed(took, events);
+    }
+
+    fn failed(&self, error: &LedgerError, events: usize) {
+        self.observer.failed(error, events);
+    }
+
+    fn deliveries_due(&self) {
+        self.due.send_replace(());
+    }
+}
+
+/// A caller's place in a queue; it is left when this is dropped.
+struct Caller<'q> {
+    shared: &'q Arc<Shared>,
+    queues: &'q Arc<CommitQueues>,
+    at: usize,
+    ticket: Option<Ticket>,
+}
+
+/// The duty to say that the driver of a queue has ended.
+struct DriverGuard {
+    queues: Arc<CommitQueues>,
+    at: usize,
+    has_ended: bool,
+}
+
+impl Drop for Caller<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.queues.leave(self.at, ticket);
+        }
+    }
+}
+
+impl Drop for DriverGuard {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.queues.detach_driver(self.at);
+        }
+    }
+}
+
+/// Queues `event` and waits for its result.
+pub(super) async fn record(
+    shared: &Arc<Shared>,
+    embedded: &Embedded,
+    queues: &Arc<CommitQueues>,
+    event: NewEvent,
+    patience: Duration,
+) -> Result<Recorded, LedgerError> {
+    embedded.check()?;
+    let _place = shared.queues.enter(event.body.len())?;
+    let (id, received_ms) = (event.id, event.received_ms);
+    let (at, deadline) = (own_queue(), instant() + patience);
+    let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+    let added = queues.add(at, event, deadline, waker);
+    let mut caller = Caller { shared, queues, at, ticket: Some(added.ticket) };
+    if added.hands_over {
+        embedded.hand_over(queues.hand_over(at));
+    }
+    if added.starts_driver {
+        caller.start_driver();
+    }
+    let accepted = poll_fn(|cx| caller.poll(cx)).await?;
+    Ok(Recorded::new(id, received_ms, &accepted))
+}
+
+impl Caller<'_> {
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<Accepted, LedgerError>> {
+        let Some(ticket) = self.ticket else { return Poll::Ready(Err(LedgerError::Unknown)) };
+        match self.queues.progress(self.at, ticket, cx.waker()) {
+            Progress::Answered(answer) => {
+                self.ticket = None;
+                return Poll::Ready(answer);
+            }
+            Progress::Waiting => {}
+            Progress::Undriven => self.start_driver(),
+        }
+        Poll::Pending
+    }
+
+    fn start_driver(&self) {
+        let (queues, at) = (Arc::clone(self.queues), self.at);
+        let guard = DriverGuard { queues, at, has_ended: false };
+        tokio::spawn(drive(Arc::downgrade(self.shared), guard));
+    }
+}
+
+/// Tells the committer of events, wakes callers with an answer, and watches their deadlines, until
+/// no caller is waiting.
+///
+/// The driver does not keep the ledger open.
+async fn drive(shared: Weak<Shared>, mut guard: DriverGuard) {
+    let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
+    let mut set_to: Option<Instant> = None;
+    let mut awake: Vec<Waker> = Vec::new();
+    poll_fn(|cx| {
+        loop {
+            let DriverGuard { queues, at, .. } = &guard;
+            let duties = queues.attend(*at, cx.waker(), &mut awake);
+            if duties.hands_over {
+                let message = queues.hand_over(*at);
+                if let Some(shared) = shared.upgrade() {
+                    shared.hand_over(message);
+                }
+            }
+            awake.drain(..).for_each(Waker::wake);
+            let Some(deadline) = duties.deadline else {
+                guard.has_ended = true;
+                return Poll::Ready(());
+            };
+            if set_to == Some(deadline) && !alarm.is_elapsed() {
+                return Poll::Pending;
+            }
+            if set_to != Some(deadline) {
+                alarm.as_mut().reset(deadline.into());
+                set_to = Some(deadline);
+            }
+            if alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            set_to = None;
+            queues.expire(*at, instant());
+        }
+    })
+    .await;
+}
