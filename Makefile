@@ -75,9 +75,9 @@ doc: ## The documentation, warnings are errors
 bench: ## The criterion suite: each figure next to the bare digest of the same bytes
 	cargo bench --locked
 
-load: ## The release build under load, in turn with a bare hyper server (ARGS=--help)
+load: ## The release build under load, in turn with a bare hyper server and others; --open: past saturation (ARGS=--help)
 	@scripts/setup load
-	cargo build --locked --release --bin postern --example bare_hyper
+	cargo build --locked --release --bin postern --example bare_hyper --example open_client
 	python3 benches/load/run.py $(ARGS)
 
 .PHONY: instructions

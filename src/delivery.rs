@@ -1,7 +1,7 @@
 //! Delivery: recorded events reach their destinations, at least once, each time under the same id.
 //!
 //! ```text
-//! BatchedLedger ─lease─▶ Dispatcher ─one per delivery─▶ Attempt ─▶ Settler ─settle─▶ BatchedLedger
+//! BatchedLedger ─lease─▶ Dispatcher ─▶ AttemptTasks ─▶ Settler ─settle─▶ BatchedLedger
 //!                  └ DestinationState: one per destination: slots, breaker, client
 //! ```
 //!
@@ -19,6 +19,7 @@
 
 mod attempt;
 mod attempt_result;
+mod attempt_tasks;
 mod attempt_trace;
 mod breaker;
 mod control;
@@ -32,6 +33,7 @@ mod message;
 mod message_signature;
 mod outbound_request;
 mod pauses;
+mod quick_hash;
 mod replay;
 mod schedule;
 mod settler;

@@ -4,6 +4,7 @@
 
 mod address;
 mod client;
+mod exchange;
 mod guard;
 mod probe;
 #[cfg(feature = "s3")]
@@ -11,5 +12,6 @@ pub mod s3;
 
 pub use address::resolve;
 pub use client::{Client, ClientError, Trusted, error_text, has_system_roots};
+pub use exchange::{ExchangeError, Reply};
 pub use guard::{EgressError, Guard, Scheme, Trust, is_public};
 pub use probe::{Probe, ProbeError};

@@ -449,7 +449,7 @@ impl Running {
             verdicts: gate.verdicts().clone(),
             deliveries,
         };
-        let dispatcher = Dispatcher::start(&config, tools);
+        let dispatcher = Dispatcher::start(&config, tools)?;
         let upkeep =
             Upkeep::start(&config, registry.clone(), Arc::clone(&metrics), Arc::clone(life));
         let scrubber = upkeep.scrubber();

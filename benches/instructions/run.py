@@ -1,15 +1,20 @@
 #!/usr/bin/env python3
-"""User instructions of a callback: `make instructions`, or `make instructions ARGS="--callbacks 1000"`.
+"""User instructions of a callback and of a delivery: `make instructions`, or `make instructions ARGS="--callbacks 1000"`.
 
 The release build runs under valgrind's callgrind, which counts each instruction in user space. So the figures repeat
 within 1 %, on a busy machine too, unlike times. Each kind of callback is sent over 16 connections, in turn, after a
 warm-up that is not counted. valgrind hides the processor's SHA instructions, and SHA-256 runs in software there: its
 compression is counted apart, and the gate is on the rest. Kernel and disk are not counted.
 
+A delivery is measured on a second gateway: events are recorded while their destination is paused, then it is resumed, and
+everything that the gateway does until the last one is settled is divided by their number. The backend is a small server
+outside of valgrind, which answers 200 at once.
+
 `allowed.txt`, beside this file, has the most that each kind may take. Above it, the exit code is 1.
 """
 
 import argparse
+import asyncio
 import contextlib
 import importlib.util
 import re
@@ -17,7 +22,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -25,6 +32,15 @@ ALLOWED = HERE / "allowed.txt"
 READY_SECONDS = 120
 # What SHA-256 does in software is the processor's work outside valgrind.
 HARDWARE = re.compile(r"sha2.*compress|compress256|sha256.*digest_blocks")
+# The last attempts are settled after the backend has answered them.
+SETTLED_SECONDS = 1
+DESTINATION = """destinations = ["backend"]
+
+[[destination]]
+name = "backend"
+url = "http://127.0.0.1:{backend}/rewards"
+secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+"""
 
 
 def load_module():
@@ -48,13 +64,15 @@ def fail(text):
 class Server:
     """Postern under callgrind."""
 
-    def __init__(self, folder, program):
+    def __init__(self, folder, program, backend=None):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self.folder, self.port, admin = folder, LOAD.free_port(), LOAD.free_port()
+        self.admin = f"http://127.0.0.1:{admin}"
         config = folder / "postern.toml"
-        config.write_text(LOAD.CONFIG.format(
-            callbacks=self.port, admin=admin, store=(folder / "store").resolve(), secret=LOAD.SECRET))
+        text = LOAD.CONFIG + (DESTINATION if backend else "")
+        config.write_text(text.format(
+            callbacks=self.port, admin=admin, store=(folder / "store").resolve(), secret=LOAD.SECRET, backend=backend))
         self.log, self.dumps = folder / "postern.log", 0
         command = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--fair-sched=yes", "--compress-strings=no",
                    "--compress-pos=no", f"--callgrind-out-file={folder / 'callgrind.out'}",
@@ -64,7 +82,7 @@ class Server:
         until = time.monotonic() + READY_SECONDS
         while True:
             try:
-                LOAD.get(f"http://127.0.0.1:{admin}/readyz")
+                LOAD.get(f"{self.admin}/readyz")
                 break
             except OSError as error:
                 if self.process.poll() is not None or time.monotonic() > until:
@@ -89,6 +107,19 @@ class Server:
                 fail(f"{path} was not written")
             time.sleep(0.1)
         return own_costs(path), path
+
+    def order(self, path):
+        """One call of the admin API."""
+        token = (self.folder / "store" / "admin-token").read_text().strip()
+        request = urllib.request.Request(f"{self.admin}{path}", method="POST", data=b"",
+                                         headers={"Authorization": f"Bearer {token}"})
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=60) as reply:
+            return reply.read()
+
+    def backlog(self):
+        page = LOAD.get(f"{self.admin}/metrics")
+        return int(re.search(r'(?m)^postern_delivery_backlog\{destination="backend"\} (\d+)$', page)[1])
 
     def stop(self):
         self.process.terminate()
@@ -150,6 +181,65 @@ def received(one):
     return data
 
 
+# ---- deliveries -----------------------------------------------------------------------------------------------
+
+class Backend(asyncio.Protocol):
+    """Reads requests with a Content-Length, and answers each with 200 and a short body."""
+
+    ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    served = 0
+
+    def __init__(self):
+        self.data = b""
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.data += data
+        while b"\r\n\r\n" in self.data:
+            head, _, rest = self.data.partition(b"\r\n\r\n")
+            length = int(re.search(rb"(?i)content-length: (\d+)", head)[1])
+            if len(rest) < length:
+                return
+            self.data = rest[length:]
+            Backend.served += 1
+            self.transport.write(self.ANSWER)
+
+    @classmethod
+    def start(cls):
+        """Serves on a thread of its own; the port."""
+        loop, port = asyncio.new_event_loop(), LOAD.free_port()
+        loop.run_until_complete(loop.create_server(cls, "127.0.0.1", port))
+        threading.Thread(target=loop.run_forever, daemon=True).start()
+        return port
+
+    @classmethod
+    def wait(cls, count):
+        until = time.monotonic() + READY_SECONDS
+        while cls.served < count:
+            if time.monotonic() > until:
+                fail(f"{count - cls.served} of {count} events were not delivered")
+            time.sleep(0.05)
+        time.sleep(SETTLED_SECONDS)
+
+
+def drain(server, first, count, connections):
+    """Has `count` events recorded and delivered; what the deliveries cost, by function, and the file that holds it."""
+    server.order("/admin/v1/destinations/backend/pause")
+    send(server.port, [LOAD.target(number, LOAD.SECRET) for number in range(first, first + count)], connections)
+    server.control("--zero")
+    served = Backend.served
+    server.order("/admin/v1/destinations/backend/resume")
+    Backend.wait(served + count)
+    costs, path = server.counted("delivery")
+    if left := server.backlog():
+        fail(f"{left} of {count} events were not delivered")
+    if Backend.served != served + count:
+        fail(f"{count} events were delivered {Backend.served - served} times")
+    return costs, path
+
+
 # ---- the whole ------------------------------------------------------------------------------------------------
 
 def kinds(warm_up, callbacks):
@@ -171,38 +261,50 @@ def allowed():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--callbacks", type=int, default=3000, help="of each kind, counted")
+    parser.add_argument("--callbacks", type=int, default=3000, help="of each kind, counted; as many deliveries")
     parser.add_argument("--warm-up", type=int, default=400, help="of each kind, not counted")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--program", type=Path, default=LOAD.TARGET / "release/postern")
     parser.add_argument("--folder", type=Path, default=LOAD.TARGET / "instructions", help="store, log and profiles")
+    parser.add_argument("--only", choices=["callbacks", "delivery"], help="only these kinds")
     parser.add_argument("--no-gate", action="store_true", help="for builds of another profile: print only")
     options = parser.parse_args()
     if not shutil.which("valgrind"):
         fail("valgrind is not installed; run `apt-get install valgrind`")
     most, over = allowed(), []
-    server = Server(options.folder, options.program)
-    try:
-        print(f"{LOAD.machine()}; {options.callbacks} callbacks of each kind, {options.connections} connections.\n")
-        print("| callback | instructions | of them SHA-256 | without | allowed |\n|---|---|---|---|---|")
-        for kind, warm_up, targets in kinds(options.warm_up, options.callbacks):
-            send(server.port, warm_up, options.connections)
-            server.control("--zero")
-            statuses = send(server.port, targets, options.connections)
-            costs, path = server.counted(kind)
-            if len(statuses) != 1:
-                fail(f"{kind}: statuses {statuses}")
-            total = sum(costs.values()) / len(targets)
-            hardware = sum(cost for name, cost in costs.items() if HARDWARE.search(name)) / len(targets)
-            without = total - hardware
-            print(f"| {kind} | {total:,.0f} | {hardware:,.0f} | **{without:,.0f}** | {most[kind]:,} |", flush=True)
-            if without > most[kind]:
-                over.append(f"{kind} takes {without:,.0f} instructions, {most[kind]:,} are allowed; "
-                            f"see `callgrind_annotate {path}`")
-        size = sum(file.stat().st_blocks * 512 for file in (options.folder / "store").rglob("*") if file.is_file())
-        print(f"\nThe store takes {size:,} bytes on disk, zeros that are written ahead included.")
-    finally:
-        server.stop()
+
+    def show(kind, costs, path):
+        total = sum(costs.values()) / options.callbacks
+        hardware = sum(cost for name, cost in costs.items() if HARDWARE.search(name)) / options.callbacks
+        without = total - hardware
+        print(f"| {kind} | {total:,.0f} | {hardware:,.0f} | **{without:,.0f}** | {most[kind]:,} |", flush=True)
+        if without > most[kind]:
+            over.append(f"{kind} takes {without:,.0f} instructions, {most[kind]:,} are allowed; "
+                        f"see `callgrind_annotate {path}`")
+
+    print(f"{LOAD.machine()}; {options.callbacks} of each kind, {options.connections} connections.\n")
+    print("| kind | instructions | of them SHA-256 | without | allowed |\n|---|---|---|---|---|")
+    with contextlib.ExitStack() as stack:
+        if options.only != "delivery":
+            server = Server(options.folder, options.program)
+            stack.callback(server.stop)
+            for kind, warm_up, targets in kinds(options.warm_up, options.callbacks):
+                send(server.port, warm_up, options.connections)
+                server.control("--zero")
+                statuses = send(server.port, targets, options.connections)
+                costs, path = server.counted(kind)
+                if len(statuses) != 1:
+                    fail(f"{kind}: statuses {statuses}")
+                show(kind, costs, path)
+            files = (options.folder / "store").rglob("*")
+            size = sum(file.stat().st_blocks * 512 for file in files if file.is_file())
+        if options.only != "callbacks":
+            server = Server(options.folder.with_name(f"{options.folder.name}-delivery"), options.program, Backend.start())
+            stack.callback(server.stop)
+            drain(server, 0, options.warm_up, options.connections)
+            show("delivery", *drain(server, options.warm_up, options.callbacks, options.connections))
+        if options.only != "delivery":
+            print(f"\nThe store takes {size:,} bytes on disk, zeros that are written ahead included.")
     if over and not options.no_gate:
         fail("\n".join(over))
 

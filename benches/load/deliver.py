@@ -6,7 +6,7 @@ then Postern, which drains a backlog that was recorded while its destination was
 server on core 1. What is compared is deliveries per second of the client's processor time (user and system, from
 /proc/PID/stat), as a ratio to the bare client *of the same round*.
 
-Postern reads each event, signs it, keeps the attempt and writes down what became of it. Nothing leaves the loopback
+Postern reads each event, signs it, records the attempt and its result. Nothing leaves the loopback
 interface.
 """
 
@@ -91,9 +91,10 @@ def bare(sink, count, pin):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--count", type=int, default=40_000, help="deliveries of each round")
     parser.add_argument("--folder", type=run.Path, default=run.TARGET / "load", help="store and logs; on a real disk")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     pinned = (os.cpu_count() or 1) > 1 and shutil.which("taskset") is not None
@@ -110,14 +111,22 @@ def main():
             rows.append((bare(sink.port, options.count, client_pin), drain(server)))
             run.progress(f"  round {number + 1}/{options.rounds}  bare {rows[-1][0][0]:>9,.0f}  "
                          f"postern {rows[-1][1][0]:>9,.0f} deliveries/CPU s")
+    part = run.publish("load-deliveries", report(rows, options, pinned))
+    if options.write:
+        run.write_page([part])
+
+
+def report(rows, options, pinned):
     ratios = [mine[0] / base[0] for base, mine in rows]
     middle = lambda which, at: statistics.median(row[which][at] for row in rows)
-    print(f"\n{run.machine()}. {options.rounds} rounds of {options.count} deliveries, 16 at one time; "
-          f"{'clients on core 0, server on core 1' if pinned else 'NOT pinned'}.\n")
-    print("| client | deliveries per CPU second | over the bare client (each round) | per second |\n|---|---|---|---|")
-    print(f"| bare hyper client | {middle(0, 0):,.0f} | 1 | {middle(0, 1):,.0f} |")
-    print(f"| Postern | {middle(1, 0):,.0f} | **{statistics.median(ratios):.2f}** "
-          f"({', '.join(f'{ratio:.2f}' for ratio in ratios)}) | {middle(1, 1):,.0f} |")
+    yield (f"{time.strftime('%Y-%m-%d')}, commit `{run.commit()}`, {run.machine()}. {options.rounds} rounds of {options.count} deliveries in "
+           f"turn, 16 concurrent; {'clients on core 0, server on core 1' if pinned else 'NOT pinned'}.")
+    yield ""
+    yield "| client | deliveries per CPU second | over the bare client (each round) | per second |"
+    yield "|---|---|---|---|"
+    yield f"| bare hyper client | {middle(0, 0):,.0f} | 1 | {middle(0, 1):,.0f} |"
+    yield (f"| Postern | {middle(1, 0):,.0f} | **{statistics.median(ratios):.2f}** "
+           f"({', '.join(f'{ratio:.2f}' for ratio in ratios)}) | {middle(1, 1):,.0f} |")
 
 
 if __name__ == "__main__":

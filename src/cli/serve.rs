@@ -16,7 +16,7 @@ use crate::server::{self, Listeners, Parts, ServeError, Store};
 use crate::telemetry::{self, LogFormat, Metrics};
 use crate::wire::Inherited;
 
-/// Threads for the admin listener, deliveries and reloads; callbacks have threads of their own.
+/// Threads for the admin listener and reloads; callbacks and deliveries have threads of their own.
 const SIDE_THREADS: usize = 2;
 
 /// How long whatever still blocks may hold up the end.

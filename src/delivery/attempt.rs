@@ -3,17 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use http::Request;
+use http_body_util::Full;
 
 use super::attempt_result::AttemptResult;
 use super::attempt_trace::AttemptTrace;
-use super::outbound_request::{PayloadError, PayloadFormat};
+use super::outbound_request::{PayloadError, PayloadFormat, RequestParts};
 use super::schedule;
 use crate::clock;
 use crate::config::{Destination, Mode};
-use crate::egress::{Client, error_text};
+use crate::egress::{Client, Reply, error_text};
 use crate::ledger::{Attempt, EventId};
 use crate::verdict::{Timing, Verdict};
 
@@ -22,6 +21,7 @@ use crate::verdict::{Timing, Verdict};
 pub(super) struct DestinationClient {
     pub(super) destination: Arc<Destination>,
     pub(super) format: PayloadFormat,
+    pub(super) parts: RequestParts,
     /// The client, or why it could not be built.
     pub(super) client: Result<Client, String>,
 }
@@ -69,8 +69,7 @@ impl DestinationClient {
                 return AttemptResult::Unable;
             }
         };
-        let mut request = match self.format.request(&self.destination, event, stored, attempt.at_ms)
-        {
+        let mut request = match self.format.request(&self.parts, event, stored, attempt.at_ms) {
             Ok(request) => request,
             Err(why) => {
                 attempt.error = Some(why.to_string());
@@ -94,7 +93,7 @@ async fn call(
     attempt: &mut Attempt,
 ) -> AttemptResult {
     let until = tokio::time::Instant::from_std(clock::instant() + destination.timeout);
-    let answer = match tokio::time::timeout_at(until, client.send(request)).await {
+    let mut answer = match tokio::time::timeout_at(until, client.exchange(request)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
             attempt.error = Some(error_text(&error));
@@ -102,11 +101,11 @@ async fn call(
         }
         Err(_) => return AttemptResult::Late,
     };
-    let status = answer.status();
+    let status = answer.head.status;
     attempt.status = Some(status.as_u16());
-    let asked = schedule::retry_after(answer.headers(), attempt.at_ms);
+    let asked = schedule::retry_after(&answer.head.headers, attempt.at_ms);
     let mut head = Vec::new();
-    let read = tokio::time::timeout_at(until, read_head(answer, &mut head)).await;
+    let read = tokio::time::timeout_at(until, read_head(&mut answer, &mut head)).await;
     attempt.head = Bytes::from(head);
     let Mode::Inline { late } = destination.mode else {
         // The status alone decides. A late or truncated body does not change the result.
@@ -133,10 +132,9 @@ enum Head {
 
 /// Reads the part of a body that is kept. A longer body is not read to its end, which costs its
 /// connection; a shorter one is, and its connection is used again.
-async fn read_head(answer: Response<Incoming>, head: &mut Vec<u8>) -> Head {
-    let mut body = answer.into_body();
+async fn read_head(answer: &mut Reply, head: &mut Vec<u8>) -> Head {
     loop {
-        let frame = match body.frame().await {
+        let frame = match answer.frame().await {
             None => return Head::Whole,
             Some(Err(_)) => return Head::Torn,
             Some(Ok(frame)) => frame,

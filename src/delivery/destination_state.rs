@@ -9,7 +9,7 @@ use super::breaker::{Breaker, BreakerState, Change, HealthSignal};
 use super::failure_log::FailureLog;
 use super::forward::ReadFields;
 use super::last_attempts::LastAttempts;
-use super::outbound_request::PayloadFormat;
+use super::outbound_request::{PayloadFormat, RequestParts};
 use super::pauses::{Pause, PauseReason};
 use crate::clock::{instant, now_ms};
 use crate::config::{Destination, Reach};
@@ -232,6 +232,7 @@ fn client(destination: &Arc<Destination>, fields: &Arc<ReadFields>) -> Destinati
     }
     DestinationClient {
         format: PayloadFormat::of(destination, fields),
+        parts: RequestParts::of(destination),
         client,
         destination: Arc::clone(destination),
     }

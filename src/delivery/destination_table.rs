@@ -5,7 +5,7 @@
 //! time, of the others. A destination is served separately while it has no free slot, has a backlog
 //! or is paused. So ten thousand destinations that are down do not delay the one that is up.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::breaker::Change;
 use super::destination_state::{DestinationState, Health, Load};
 use super::forward::ReadFields;
 use super::pauses::Pauses;
+use super::quick_hash::{QuickMap, QuickSet};
 use crate::clock::instant;
 use crate::config::Config;
 use crate::ledger::{Attempt, TargetFilter, TargetId};
@@ -33,15 +34,15 @@ const OPEN_MAX: usize = 64;
 /// All destinations.
 #[derive(Debug)]
 pub(super) struct DestinationTable {
-    all: HashMap<TargetId, DestinationState>,
+    all: QuickMap<TargetId, DestinationState>,
     /// Destinations that are not leased together with the others. Includes unknown destinations:
     /// names in deliveries that the configuration does not have. Their deliveries wait until it has
     /// them.
-    separate: HashSet<TargetId>,
+    separate: QuickSet<TargetId>,
     /// Grouped destinations that answered their last attempt.
-    proven: HashSet<TargetId>,
+    proven: QuickSet<TargetId>,
     /// Grouped destinations that did not, or were not called yet.
-    unproven: HashSet<TargetId>,
+    unproven: QuickSet<TargetId>,
     /// Separate destinations that may have a free slot, in turn.
     ready: VecDeque<TargetId>,
     /// When time alone frees a slot of a separate destination.
@@ -55,10 +56,10 @@ pub(super) struct DestinationTable {
 impl DestinationTable {
     pub(super) fn new(config: &Config, metrics: Arc<Metrics>) -> Self {
         let mut table = Self {
-            all: HashMap::new(),
-            separate: HashSet::new(),
-            proven: HashSet::new(),
-            unproven: HashSet::new(),
+            all: QuickMap::default(),
+            separate: QuickSet::default(),
+            proven: QuickSet::default(),
+            unproven: QuickSet::default(),
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
             pauses: Pauses::default(),
@@ -163,13 +164,16 @@ impl DestinationTable {
             self.note_unknown(target);
             return None;
         };
-        let has_slot = state.slots(now, load) > 0;
-        if has_slot {
+        let slots = state.slots(now, load);
+        if slots > 0 {
             state.begin(now);
             self.in_flight += 1;
         }
-        self.refresh(target, now);
-        if has_slot { self.all.get(target) } else { None }
+        if slots < 2 || self.load() == Load::High {
+            // Perhaps none is left.
+            self.refresh(target, now);
+        }
+        if slots > 0 { self.all.get(target) } else { None }
     }
 
     /// Records the end of an attempt for `target`; `None`: its result is unknown.
@@ -221,7 +225,7 @@ impl DestinationTable {
         let Some(state) = self.all.get_mut(target) else { return };
         if state.slots(now, load) > 0 {
             if self.separate.contains(target) {
-                self.again(target.clone());
+                self.again(target);
             }
             return;
         }
@@ -272,7 +276,7 @@ impl DestinationTable {
             if let Some(state) = self.all.get_mut(&target) {
                 state.timer = None;
             }
-            self.again(target);
+            self.again(&target);
         }
         let load = self.load();
         let mut open = Vec::new();
@@ -288,12 +292,12 @@ impl DestinationTable {
     }
 
     /// Queues `target` for the next check.
-    pub(super) fn again(&mut self, target: TargetId) {
-        if let Some(state) = self.all.get_mut(&target)
+    pub(super) fn again(&mut self, target: &TargetId) {
+        if let Some(state) = self.all.get_mut(target)
             && !state.is_ready
         {
             state.is_ready = true;
-            self.ready.push_back(target);
+            self.ready.push_back(target.clone());
         }
     }
 
@@ -317,7 +321,7 @@ impl DestinationTable {
 }
 
 /// A filter for `these` with the fewest names. `All` and `Except` include unknown destinations.
-fn filter(these: &HashSet<TargetId>, others: [&HashSet<TargetId>; 2]) -> Option<TargetFilter> {
+fn filter(these: &QuickSet<TargetId>, others: [&QuickSet<TargetId>; 2]) -> Option<TargetFilter> {
     let others_count: usize = others.iter().map(|set| set.len()).sum();
     let others = || others.into_iter().flatten().cloned().collect();
     match these.len() {
@@ -426,9 +430,10 @@ mod tests {
             begun(&mut table, n);
             table.end(&named(n), None, now);
         }
-        let first: HashSet<TargetId> = table.open(now).into_iter().map(|(name, _)| name).collect();
-        first.iter().for_each(|name| table.again(name.clone()));
-        let second: HashSet<TargetId> = table.open(now).into_iter().map(|(name, _)| name).collect();
+        let first: QuickSet<TargetId> = table.open(now).into_iter().map(|(name, _)| name).collect();
+        first.iter().for_each(|name| table.again(name));
+        let second: QuickSet<TargetId> =
+            table.open(now).into_iter().map(|(name, _)| name).collect();
         assert_eq!((first.len(), second.len()), (OPEN_MAX, OPEN_MAX));
         assert!(first.is_disjoint(&second));
     }

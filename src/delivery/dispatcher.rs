@@ -1,15 +1,21 @@
 //! The dispatcher: one task that leases due deliveries and starts an attempt for each.
+//!
+//! The dispatcher, all attempts and the settler run on one thread: none of them has to wake another thread for
+//! each delivery.
 
 mod orders;
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
-use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 use super::attempt::{AttemptReport, DestinationClient};
+use super::attempt_tasks::{AttemptEnd, AttemptOrder, AttemptTasks, InFlight};
 use super::attempt_trace::AttemptTrace;
 use super::breaker::Change;
 use super::control::{Control, Order};
@@ -19,7 +25,7 @@ use super::pauses::Pause;
 use super::settler::Settler;
 use super::verdict_recorder::{self, VerdictRecorder};
 use crate::clock::{instant, now_ms};
-use crate::config::{Config, Destination, Mode};
+use crate::config::Config;
 use crate::ledger::{
     Attempt, BatchedLedger, Due, EventId, Lease, LeaseAsk, LeaseBatch, LedgerError, NodeId,
     Settlement, TargetFilter, TargetId, Verdict,
@@ -51,7 +57,7 @@ const RELEASE_TIME: Duration = Duration::from_secs(2);
 pub struct Dispatcher {
     config: watch::Sender<Arc<Config>>,
     control: Control,
-    task: JoinHandle<()>,
+    ended: oneshot::Receiver<()>,
 }
 
 /// Dependencies of the delivery service.
@@ -80,16 +86,41 @@ pub enum Deliveries {
 }
 
 impl Dispatcher {
-    /// Starts to deliver. Stops leasing when `life` begins to drain, and lets attempts in flight
-    /// end. When `life` has stopped, releases the leases of the unfinished ones.
+    /// Starts to deliver, on a thread of its own. Stops leasing when `life` begins to drain, and lets
+    /// attempts in flight end. When `life` has stopped, releases the leases of the unfinished ones.
     ///
-    /// Must be called within a tokio runtime with time and I/O enabled.
-    #[must_use]
-    pub fn start(config: &Arc<Config>, tools: Tools) -> Self {
+    /// # Errors
+    /// If the thread cannot be started.
+    pub fn start(config: &Arc<Config>, tools: Tools) -> io::Result<Self> {
         let (sender, changes) = watch::channel(Arc::clone(config));
         let (control, orders) = Control::new(tools.ledger.clone());
-        let round = DispatchLoop::new(changes, tools, control.clone(), orders);
-        Self { config: sender, control, task: tokio::spawn(round.run()) }
+        let own = control.clone();
+        let (begin, begun) = std::sync::mpsc::channel();
+        let (end, ended) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("deliver".to_owned());
+        thread.spawn(move || match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => {
+                let task = runtime.block_on(async move {
+                    let round = DispatchLoop::new(changes, tools, own, orders);
+                    let _ = begin.send(Ok(()));
+                    // A task, not the runtime's first future: that one is polled before the
+                    // attempts that have just ended.
+                    tokio::spawn(round.run()).await
+                });
+                match task {
+                    Ok(()) => drop(end.send(())),
+                    Err(error) => {
+                        tracing::error!(%error, "the delivery service stopped unexpectedly");
+                    }
+                }
+                // A read from a hanging disk may still block; its result is no longer needed.
+                runtime.shutdown_background();
+            }
+            Err(error) => drop(begin.send(Err(error))),
+        })?;
+        // The metrics of all destinations exist on return.
+        begun.recv().unwrap_or_else(|_| Err(io::Error::other("deliveries could not start")))?;
+        Ok(Self { config: sender, control, ended })
     }
 
     /// The handle for operations on destinations.
@@ -106,9 +137,8 @@ impl Dispatcher {
 
     /// Waits until the service has ended, which it does after a drain.
     pub async fn ended(self) {
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "the delivery service stopped unexpectedly");
-        }
+        // An unexpected end is logged where it happens.
+        let _ = self.ended.await;
     }
 }
 
@@ -125,8 +155,7 @@ struct DispatchLoop {
     orders: mpsc::UnboundedReceiver<Order>,
     /// Destinations whose next delivery moved to another time, and the time until then.
     moved: mpsc::UnboundedReceiver<(TargetId, Duration)>,
-    attempts: JoinSet<AttemptReport>,
-    flights: HashMap<Id, InFlight>,
+    attempts: AttemptTasks,
     /// Pauses that are applied and not persisted yet.
     unpersisted: HashMap<TargetId, Pause>,
     /// Whether deliveries may be due.
@@ -143,15 +172,6 @@ struct Wake {
     /// The earliest time, whatever happens: the ledger has failed.
     held: Option<Instant>,
     pause: Duration,
-}
-
-/// A delivery in flight.
-struct InFlight {
-    event: EventId,
-    target: TargetId,
-    token: u64,
-    number: u32,
-    destination: Arc<Destination>,
 }
 
 impl DispatchLoop {
@@ -178,8 +198,7 @@ impl DispatchLoop {
             due: tools.ledger.due(),
             recorder: VerdictRecorder::new(tools.verdicts.clone()),
             wake: Wake { at: None, grouped: None, held: None, pause: PAUSE_FIRST },
-            attempts: JoinSet::new(),
-            flights: HashMap::new(),
+            attempts: AttemptTasks::new(),
             unpersisted: HashMap::new(),
             look: true,
             changes,
@@ -213,7 +232,7 @@ impl DispatchLoop {
                 () = life.draining() => {}
                 Ok(()) = self.changes.changed() => self.apply(),
                 Some(order) = self.orders.recv() => self.execute(order).await,
-                Some(ended) = self.attempts.join_next_with_id() => self.end_all(ended),
+                Some(ended) = self.attempts.ended() => self.end_all(ended),
                 () = self.due.wait() => self.look = true,
                 Some((target, after)) = self.moved.recv() => self.note_moved(target, after),
                 () = waited => self.look |= self.wake.grouped.is_some_and(|at| at <= instant()),
@@ -248,16 +267,13 @@ impl DispatchLoop {
         self.orders.close();
         while self.orders.try_recv().is_ok() {}
         let life = Arc::clone(&self.tools.life);
-        loop {
+        while self.attempts.is_busy() {
             tokio::select! {
-                ended = self.attempts.join_next_with_id() => match ended {
-                    Some(ended) => self.end_all(ended),
-                    None => break,
-                },
+                Some(ended) = self.attempts.ended() => self.end_all(ended),
                 () = life.ended() => break,
             }
         }
-        self.attempts.shutdown().await;
+        self.attempts.stop().await;
         let (settler, ledger, who) = (self.settler, self.tools.ledger, self.who);
         let give_back = async {
             settler.end().await;
@@ -318,8 +334,8 @@ impl DispatchLoop {
         let mut open = self.table.open(instant());
         while let Some((target, slots)) = open.pop() {
             if let Err(error) = self.serve_one(&target, slots).await {
-                open.into_iter().for_each(|(target, _)| self.table.again(target));
-                self.table.again(target);
+                open.into_iter().for_each(|(target, _)| self.table.again(&target));
+                self.table.again(&target);
                 return Err(error);
             }
         }
@@ -334,7 +350,7 @@ impl DispatchLoop {
             self.table.rejoin(target);
             self.look = true;
         } else {
-            self.table.again(target.clone());
+            self.table.again(target);
         }
         self.start_all(leases).await?;
         Ok(())
@@ -380,8 +396,9 @@ impl DispatchLoop {
             self.apply();
         }
         let mut back = Vec::new();
+        let now = instant();
         for lease in leases {
-            match self.table.begin(&lease.target, instant()) {
+            match self.table.begin(&lease.target, now) {
                 Some(state) => {
                     let client = Arc::clone(&state.client);
                     self.start(lease, client);
@@ -399,19 +416,10 @@ impl DispatchLoop {
     fn start(&mut self, lease: Lease, client: Arc<DestinationClient>) {
         let Lease { event, target, token, attempt: number, body, .. } = lease;
         let destination = Arc::clone(&client.destination);
-        let inline = matches!(destination.mode, Mode::Inline { .. });
-        let ledger = inline.then(|| (self.tools.ledger.clone(), target.clone()));
-        let mut trace = AttemptTrace::begin(&self.tools.metrics, event, number);
-        let of = trace.as_ref().map(|_| target.clone());
-        let task = self.attempts.spawn(async move {
-            let mut report = client.attempt(event, &body, trace.as_deref_mut()).await;
-            trace.zip(of).into_iter().for_each(|(trace, of)| trace.end(&of, &report));
-            if let Some((ledger, target)) = ledger {
-                report.earlier = verdict_recorder::earlier(&ledger, event, &target).await;
-            }
-            report
-        });
-        self.flights.insert(task.id(), InFlight { event, target, token, number, destination });
+        let trace = AttemptTrace::begin(&self.tools.metrics, event, number);
+        let flight = InFlight { event, target, token, number, destination };
+        let order = AttemptOrder { flight, client, body, trace };
+        self.attempts.start(order, &self.tools.ledger);
     }
 }
 
@@ -428,34 +436,27 @@ fn postponed(lease: Lease) -> Settlement {
 
 // === Results ===
 
-type Ended = Result<(Id, AttemptReport), JoinError>;
-
 impl DispatchLoop {
     /// Handles the end of an attempt, and of all others that have ended.
-    fn end_all(&mut self, ended: Ended) {
-        self.end(ended);
-        while let Some(ended) = self.attempts.try_join_next_with_id() {
-            self.end(ended);
+    fn end_all(&mut self, ended: AttemptEnd) {
+        let now = instant();
+        let mut next = Some(ended);
+        while let Some(ended) = next {
+            self.end(ended, now);
+            next = self.attempts.next_ended();
         }
     }
 
-    fn end(&mut self, ended: Ended) {
-        let id = match &ended {
-            Ok((id, _)) => *id,
-            Err(error) => error.id(),
-        };
-        let Some(flight) = self.flights.remove(&id) else { return };
-        let report = ended.map(|(_, report)| report);
-        let result = report.as_ref().ok().map(|report| report.result);
-        if let Some(change) = self.table.end(&flight.target, result, instant()) {
+    fn end(&mut self, ended: AttemptEnd, now: Instant) {
+        let AttemptEnd { flight, report } = ended;
+        let result = report.as_ref().map(|report| report.result);
+        if let Some(change) = self.table.end(&flight.target, result, now) {
             self.note_breaker(&flight.target, change);
         }
         match report {
-            Ok(report) => self.settle(flight, report),
+            Some(report) => self.settle(flight, report, now),
             // The lease expires, and the attempt counts.
-            Err(error) => {
-                tracing::error!(event = %flight.event, %error, "an attempt stopped unexpectedly");
-            }
+            None => tracing::error!(event = %flight.event, "an attempt stopped unexpectedly"),
         }
     }
 
@@ -469,7 +470,7 @@ impl DispatchLoop {
         log_breaker_change(target, change);
     }
 
-    fn settle(&mut self, flight: InFlight, mut report: AttemptReport) {
+    fn settle(&mut self, flight: InFlight, mut report: AttemptReport, now: Instant) {
         let (mut verdict, outcome) = report.result.verdict(flight.number, flight.destination.retry);
         let seconds = f64::from(report.attempt.latency_ms) / 1000.0;
         self.tools.metrics.delivery_attempt_seconds.observe(seconds);
@@ -477,7 +478,7 @@ impl DispatchLoop {
         let state = self.table.get(&flight.target);
         if let Some(state) = state {
             let took = Duration::from_millis(u64::from(report.attempt.latency_ms));
-            state.metrics.count(outcome, instant(), took);
+            state.metrics.count(outcome, now, took);
             state.note(report.result, &report.attempt, verdict);
         }
         let recorded = self.recorder.record(flight.event, &flight.destination, &mut report);
@@ -528,21 +529,35 @@ fn log_breaker_change(target: &TargetId, change: Change) {
 
 /// Logs the result of an attempt: `debug` for a retry.
 fn log_result(flight: &InFlight, attempt: &Attempt, outcome: DeliveryOutcome) {
-    let (event, destination) = (flight.event, flight.target.as_str());
+    // As text, which the log takes as it is.
+    let (mut id, destination) = ([0; EventId::TEXT_BYTES], flight.target.as_str());
+    let event = flight.event.encode(&mut id);
     let (number, status, millis) = (flight.number, attempt.status, attempt.latency_ms);
     let error = attempt.error.as_deref();
     match outcome {
         DeliveryOutcome::Done => {
-            tracing::info!(%event, destination, attempt = number, status, millis, "delivered");
+            tracing::info!(event, destination, attempt = number, status, millis, "delivered");
         }
         DeliveryOutcome::Retry => {
             tracing::debug!(
-                %event, destination, attempt = number, status, millis, error, "delivery will be retried"
+                event,
+                destination,
+                attempt = number,
+                status,
+                millis,
+                error,
+                "delivery will be retried"
             );
         }
         DeliveryOutcome::Dead | DeliveryOutcome::Gone => {
             tracing::warn!(
-                %event, destination, attempt = number, status, millis, error, "delivery dead-lettered"
+                event,
+                destination,
+                attempt = number,
+                status,
+                millis,
+                error,
+                "delivery dead-lettered"
             );
         }
     }

@@ -17,7 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-use super::signature::{Attempt, ID, Keys, TIMESTAMP, hmac};
+use super::signature::{Attempt, ID, Keys, TIMESTAMP};
 
 /// The headers with the covered components and the signature.
 pub(super) const INPUT: HeaderName = HeaderName::from_static("signature-input");
@@ -80,9 +80,9 @@ type Components<'m> = [(&'static str, &'m str)];
 /// Signs method, URL, id and time of a request whose `headers` have id and time already. The label
 /// of each signature is that of the Standard Webhooks signature with the same key: `v1`, `v1a`; the
 /// second of a kind is `v1-2`. Signatures of the sender in `headers` stay, and these go beside them.
-pub(super) fn put(headers: &mut HeaderMap, signed: Signed<'_>, keys: Keys<'_>) {
+pub(super) fn put(headers: &mut HeaderMap, signed: Signed<'_>, keys: &Keys) {
     let Signed { method, to, attempt, destination } = signed;
-    if keys.secrets.is_empty() && keys.pairs.is_empty() {
+    if keys.is_empty() {
         return;
     }
     let fields = Fields::free_in(headers);
@@ -105,11 +105,10 @@ pub(super) fn put(headers: &mut HeaderMap, signed: Signed<'_>, keys: Keys<'_>) {
         let _ = write!(signatures, "{comma}{label}=:{}:", STANDARD.encode(signature));
     };
     let created = attempt.seconds();
-    for (at, secret) in keys.secrets.iter().enumerate() {
+    for (at, key) in keys.shared.iter().enumerate() {
         let params = params(&components, created, destination, Algorithm::HmacSha256);
-        if let Some(mac) = hmac(secret, &[base(&components, &params).as_bytes()]) {
-            add(&label("v1", at), &params, &mac);
-        }
+        let mac = key.mac(&[base(&components, &params).as_bytes()]);
+        add(&label("v1", at), &params, &mac);
     }
     for (at, pair) in keys.pairs.iter().enumerate() {
         let params = params(&components, created, &pair.public_text(), Algorithm::Ed25519);
@@ -177,8 +176,13 @@ mod tests {
 
     use super::*;
     use crate::config::SigningKey;
+    use crate::delivery::signature::SharedKey;
     use crate::ledger::EventId;
     use crate::sender::Secret;
+
+    fn hmac(secret: &Secret, parts: &[&[u8]]) -> [u8; 32] {
+        SharedKey::new(secret).unwrap().mac(parts)
+    }
 
     /// The request that the examples of the RFC sign, appendix B.2.
     fn example() -> (Method, Uri) {
@@ -204,7 +208,7 @@ mod tests {
                 )
                 .unwrap(),
         );
-        let mac = hmac(&secret, &[base(&components, params).as_bytes()]).unwrap();
+        let mac = hmac(&secret, &[base(&components, params).as_bytes()]);
         assert_eq!(STANDARD.encode(mac), "pxcQw6G3AjtMBQjwo8XzkZf/bws5LelbaMk5rGIGtE8=");
     }
 
@@ -235,7 +239,7 @@ mod tests {
         let to = Uri::from_static("http://Game.example:80/reward/u1?n=10");
         let pair = SigningKey::from_seed(&[7; 32]).unwrap();
         let secrets = [Secret::new([1; 32]), Secret::new([2; 32])];
-        let keys = Keys { secrets: &secrets, pairs: std::slice::from_ref(&pair) };
+        let keys = &Keys { pairs: vec![pair.clone()], ..Keys::shared(&secrets) };
         let attempt = Attempt { event: EventId::from_bytes([7; 16]), at_ms: 1_700_000_000_999 };
         let mut headers = HeaderMap::new();
         super::super::signature::put(&mut headers, attempt, keys, b"");
@@ -257,7 +261,7 @@ mod tests {
             STANDARD.decode(found.unwrap().trim_matches(':')).unwrap()
         };
         for (label, secret) in [("v1=", &secrets[0]), ("v1-2=", &secrets[1])] {
-            let expected = hmac(secret, &[text.as_bytes(), mac.as_bytes()]).unwrap();
+            let expected = hmac(secret, &[text.as_bytes(), mac.as_bytes()]);
             assert_eq!(signed(label), expected, "{label}");
         }
         let public = UnparsedPublicKey::new(&ED25519, pair.public_bytes());
@@ -268,14 +272,14 @@ mod tests {
     fn a_sender_that_signs_in_the_same_headers_is_no_reason_not_to_sign() {
         let attempt = Attempt { event: EventId::from_bytes([7; 16]), at_ms: 1_700_000_000_999 };
         let secrets = [Secret::new([1; 32])];
-        let keys = Keys { secrets: &secrets, pairs: &[] };
+        let keys = Keys::shared(&secrets);
         let to = Uri::from_static("http://a/x?user=evil");
         let signed = Signed { method: &Method::POST, to: &to, attempt, destination: "a" };
         let sign = |own: &[(HeaderName, &'static str)]| {
             let own = own.iter().map(|(name, text)| (name.clone(), HeaderValue::from_static(text)));
             let mut headers = HeaderMap::from_iter(own);
-            super::super::signature::put(&mut headers, attempt, keys, b"{}");
-            put(&mut headers, signed, keys);
+            super::super::signature::put(&mut headers, attempt, &keys, b"{}");
+            put(&mut headers, signed, &keys);
             headers
         };
         let plain = sign(&[]);
@@ -299,7 +303,7 @@ mod tests {
     #[test]
     fn without_a_key_nothing_is_signed() {
         let attempt = Attempt { event: EventId::from_bytes([7; 16]), at_ms: 0 };
-        let keys = Keys { secrets: &[], pairs: &[] };
+        let keys = &Keys::default();
         let mut headers = HeaderMap::new();
         super::super::signature::put(&mut headers, attempt, keys, b"");
         let to = Uri::from_static("http://a/");

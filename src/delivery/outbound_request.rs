@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Uri};
 use http_body_util::Full;
 
@@ -16,7 +16,9 @@ use crate::config::{
     Destination, EventNature, Format, Notation, TemplateMethod, UrlFacts, Withheld,
 };
 use crate::ledger::{EventBody, EventId, RawRequest};
-use crate::sender::{DotSegment, Effect, MacroUrl, Placeholder, UrlTemplate, recorded_value};
+use crate::sender::{
+    DotSegment, Effect, MacroUrl, Placeholder, Secret, UrlTemplate, recorded_value,
+};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
@@ -46,6 +48,20 @@ pub(super) struct Told {
     fields: Arc<ReadFields>,
 }
 
+/// Parts of every request to one destination, computed once.
+#[derive(Clone, Debug)]
+pub(super) struct RequestParts {
+    /// The name of the destination.
+    name: String,
+    keys: Keys,
+    /// Additional headers.
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Headers of a delivery: content type, id, time, signature, agent, `Host`, and room for those of
+/// RFC 9421, of the sender and of the destination. The map does not grow.
+const HEADERS_USUAL: usize = 12;
+
 /// An event that cannot be written in the destination's format.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PayloadError {
@@ -61,6 +77,25 @@ pub(super) enum PayloadError {
     /// The URL is invalid, whatever the event.
     #[error("the destination's URL is invalid: {0}")]
     Unusable(String),
+}
+
+impl RequestParts {
+    /// The parts of requests to `destination`.
+    pub(super) fn of(destination: &Destination) -> Self {
+        let value = |value: &Secret| {
+            let mut value = HeaderValue::from_bytes(value.expose()).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        };
+        let headers = destination.headers.iter();
+        Self {
+            name: destination.name.clone(),
+            keys: Keys::of(destination),
+            headers: headers
+                .filter_map(|(name, said)| Some((name.clone(), value(said)?)))
+                .collect(),
+        }
+    }
 }
 
 impl PayloadFormat {
@@ -89,10 +124,10 @@ impl PayloadFormat {
         }
     }
 
-    /// The request that delivers `event` to `destination`, made at `now_ms`.
+    /// The request that delivers `event`, made at `now_ms`.
     pub(super) fn request(
         &self,
-        destination: &Destination,
+        parts: &RequestParts,
         event: EventId,
         stored: &Bytes,
         now_ms: UnixMillis,
@@ -105,13 +140,10 @@ impl PayloadFormat {
             Self::Message(to, notation) => message(to, *notation, stored)?,
             Self::Unusable(why) => return Err(PayloadError::Unusable(why.clone())),
         };
-        self.sign(&mut outbound, destination, Attempt { event, at_ms: now_ms });
+        self.sign(&mut outbound, parts, Attempt { event, at_ms: now_ms });
         outbound.headers.entry(header::USER_AGENT).or_insert(AGENT);
-        for (name, value) in &destination.headers {
-            if let Ok(mut value) = HeaderValue::from_bytes(value.expose()) {
-                value.set_sensitive(true);
-                outbound.headers.insert(name, value);
-            }
+        for (name, value) in &parts.headers {
+            outbound.headers.insert(name, value.clone());
         }
         Ok(outbound.wrapped())
     }
@@ -119,8 +151,8 @@ impl PayloadFormat {
     /// Signs `outbound`. Headers of the callback with these names are overwritten, unless its sender
     /// signs in them: then a forwarded request keeps what it was verified by. Method and URL are
     /// signed in any case: what the sender signs need not cover them.
-    fn sign(&self, outbound: &mut OutboundRequest, destination: &Destination, attempt: Attempt) {
-        let keys = Keys::of(destination);
+    fn sign(&self, outbound: &mut OutboundRequest, parts: &RequestParts, attempt: Attempt) {
+        let RequestParts { name, keys, .. } = parts;
         let OutboundRequest { method, to, headers, body } = outbound;
         if !headers.contains_key(signature::SIGNATURE) {
             signature::put(headers, attempt, keys, body);
@@ -128,7 +160,7 @@ impl PayloadFormat {
         if self.has_content_in_url() {
             message_signature::put(
                 headers,
-                message_signature::Signed { method, to, attempt, destination: &destination.name },
+                message_signature::Signed { method, to, attempt, destination: name },
                 keys,
             );
         }
@@ -170,9 +202,16 @@ impl OutboundRequest {
     }
 }
 
+/// Headers with these values, and room for the others of a delivery.
+fn headers<const N: usize>(first: [(HeaderName, HeaderValue); N]) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(HEADERS_USUAL);
+    headers.extend(first);
+    headers
+}
+
 fn posted(to: &Uri, stored: &Bytes) -> Result<OutboundRequest, PayloadError> {
     let body = EventBody::json_of(stored).or(Err(PayloadError::Stored))?;
-    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, JSON)]);
+    let headers = headers([(header::CONTENT_TYPE, JSON)]);
     Ok(OutboundRequest { method: Method::POST, to: to.clone(), headers, body })
 }
 
@@ -198,15 +237,15 @@ fn forwarded(
 fn replaced(url: &MacroUrl, stored: &Bytes) -> Result<OutboundRequest, PayloadError> {
     let kept = EventBody::decode(stored).or(Err(PayloadError::Stored))?;
     let values = Values::read(&kept.json).ok_or(PayloadError::Stored)?;
-    let headers = HeaderMap::new();
-    let request = kept.request.as_request("", &headers);
+    let no_headers = HeaderMap::new();
+    let request = kept.request.as_request("", &no_headers);
     let to = url_of(url.fill(|name| {
         let recorded = values.get(Placeholder::Parameter(name));
         recorded_value(&request, name, recorded.as_deref())
     }))?;
     let test = kept.event().or(Err(PayloadError::Stored))?.test;
     let to = if test { with_query(&to, b"is_test=1")? } else { to };
-    Ok(OutboundRequest { method: Method::GET, to, headers: HeaderMap::new(), body: Bytes::new() })
+    Ok(OutboundRequest { method: Method::GET, to, headers: headers([]), body: Bytes::new() })
 }
 
 // === message ===
@@ -214,10 +253,7 @@ fn replaced(url: &MacroUrl, stored: &Bytes) -> Result<OutboundRequest, PayloadEr
 fn message(to: &Uri, notation: Notation, stored: &Bytes) -> Result<OutboundRequest, PayloadError> {
     let kept = EventBody::decode(stored).or(Err(PayloadError::Stored))?;
     let (content_type, body) = message::of(&kept, notation).ok_or(PayloadError::Stored)?;
-    let headers = HeaderMap::from_iter([
-        (header::CONTENT_TYPE, content_type),
-        (message::SOURCE, message::OURS),
-    ]);
+    let headers = headers([(header::CONTENT_TYPE, content_type), (message::SOURCE, message::OURS)]);
     Ok(OutboundRequest { method: Method::POST, to: to.clone(), headers, body })
 }
 
@@ -239,15 +275,10 @@ fn resolved(
     Ok(match method {
         TemplateMethod::Get => {
             let to = with_query(&to, pairs.as_bytes())?;
-            OutboundRequest {
-                method: Method::GET,
-                to,
-                headers: HeaderMap::new(),
-                body: Bytes::new(),
-            }
+            OutboundRequest { method: Method::GET, to, headers: headers([]), body: Bytes::new() }
         }
         TemplateMethod::Post => {
-            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, FORM)]);
+            let headers = headers([(header::CONTENT_TYPE, FORM)]);
             OutboundRequest { method: Method::POST, to, headers, body: pairs.into() }
         }
     })

@@ -1,7 +1,10 @@
 //! Standard Webhooks: the headers by which a backend verifies and identifies a delivery.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::Sha256;
@@ -19,14 +22,18 @@ pub(super) const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timest
 /// spaces: `v1` is HMAC-SHA256, `v1a` is Ed25519.
 pub(super) const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
-/// The signing keys for one destination.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Keys<'d> {
+/// The signing keys for one destination, prepared.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Keys {
     /// Shared secrets, the newest first.
-    pub(super) secrets: &'d [Secret],
+    pub(super) shared: Vec<SharedKey>,
     /// Keys of the gateway, the newest first.
-    pub(super) pairs: &'d [SigningKey],
+    pub(super) pairs: Vec<SigningKey>,
 }
+
+/// The keyed state of HMAC-SHA256 under a shared secret.
+#[derive(Clone)]
+pub(super) struct SharedKey(Hmac<Sha256>);
 
 /// The identity of an attempt.
 #[derive(Clone, Copy, Debug)]
@@ -44,25 +51,47 @@ impl Attempt {
     }
 }
 
-impl<'d> Keys<'d> {
+impl Keys {
     /// The keys of `destination`.
-    pub(super) fn of(destination: &'d Destination) -> Self {
-        Self { secrets: &destination.secrets, pairs: &destination.signing_keys }
+    pub(super) fn of(destination: &Destination) -> Self {
+        Self { pairs: destination.signing_keys.clone(), ..Self::shared(&destination.secrets) }
+    }
+
+    /// Only shared secrets.
+    pub(super) fn shared(secrets: &[Secret]) -> Self {
+        Self { shared: secrets.iter().filter_map(SharedKey::new).collect(), pairs: Vec::new() }
+    }
+
+    /// Whether nothing is signed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.shared.is_empty() && self.pairs.is_empty()
     }
 }
 
-/// The HMAC-SHA256 of `parts` under `secret`.
-pub(super) fn hmac(secret: &Secret, parts: &[&[u8]]) -> Option<[u8; 32]> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose()).ok()?;
-    for part in parts {
-        mac.update(part);
+impl SharedKey {
+    /// HMAC takes a key of any length.
+    pub(super) fn new(secret: &Secret) -> Option<Self> {
+        Hmac::new_from_slice(secret.expose()).ok().map(Self)
     }
-    Some(mac.finalize().into_bytes().into())
+
+    /// The HMAC-SHA256 of `parts`.
+    pub(super) fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac = self.0.clone();
+        parts.iter().for_each(|part| mac.update(part));
+        mac.finalize().into_bytes().into()
+    }
+}
+
+impl fmt::Debug for SharedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedKey(***)")
+    }
 }
 
 /// Adds id and time, and the signatures of `body` if there are keys.
-pub(super) fn put(headers: &mut HeaderMap, attempt: Attempt, keys: Keys<'_>, body: &[u8]) {
-    put_as(headers, attempt.event.to_string(), attempt.seconds(), keys, body);
+pub(super) fn put(headers: &mut HeaderMap, attempt: Attempt, keys: &Keys, body: &[u8]) {
+    let mut id = [0; EventId::TEXT_BYTES];
+    put_as(headers, attempt.event.encode(&mut id), attempt.seconds(), keys, body);
 }
 
 /// A message that is signed as events are, and is not an event.
@@ -81,35 +110,109 @@ pub struct SignedMessage<'m> {
 impl SignedMessage<'_> {
     /// Adds id and time, and the signatures if there are secrets.
     pub fn put(&self, headers: &mut HeaderMap) {
-        let keys = Keys { secrets: self.secrets, pairs: &[] };
-        put_as(headers, self.id.to_owned(), self.at_ms.div_euclid(1000), keys, self.body);
+        put_as(
+            headers,
+            self.id,
+            self.at_ms.div_euclid(1000),
+            &Keys::shared(self.secrets),
+            self.body,
+        );
     }
 }
 
-fn put_as(headers: &mut HeaderMap, id: String, seconds: i64, keys: Keys<'_>, body: &[u8]) {
-    let stamp = seconds.to_string();
-    let signed = signatures(&id, &stamp, keys, body);
-    for (name, text) in [(ID, id), (TIMESTAMP, stamp), (SIGNATURE, signed)] {
+/// Bytes of an id, a time and the signature of one key, with what is between them.
+const USUAL_BYTES: usize = 128;
+
+/// The values of all three headers are one allocation: first the beginning of what is signed,
+/// `id.timestamp.`, then the signatures.
+fn put_as(headers: &mut HeaderMap, id: &str, seconds: i64, keys: &Keys, body: &[u8]) {
+    let mut text = Vec::with_capacity(USUAL_BYTES);
+    text.extend_from_slice(id.as_bytes());
+    text.push(b'.');
+    put_number(&mut text, seconds);
+    text.push(b'.');
+    let begun = text.len();
+    put_signatures(&mut text, keys, body);
+    let text = Bytes::from(text);
+    let spans =
+        [(ID, 0..id.len()), (TIMESTAMP, id.len() + 1..begun - 1), (SIGNATURE, begun..text.len())];
+    for (name, span) in spans {
         // Ids, numbers and base64 are always valid header values.
-        match HeaderValue::try_from(text) {
+        match HeaderValue::from_maybe_shared(text.slice(span)) {
             Ok(value) if !value.is_empty() => drop(headers.insert(name, value)),
             _ => drop(headers.remove(name)),
         }
     }
 }
 
-fn signatures(id: &str, stamp: &str, keys: Keys<'_>, body: &[u8]) -> String {
-    let parts = [id.as_bytes(), b".", stamp.as_bytes(), b".", body];
-    let v1 = keys.secrets.iter().filter_map(|secret| hmac(secret, &parts));
-    let v1 = v1.map(|mac| format!("v1,{}", STANDARD.encode(mac)));
-    let text = if keys.pairs.is_empty() { Vec::new() } else { parts.concat() };
-    let v1a = keys.pairs.iter().map(|pair| format!("v1a,{}", STANDARD.encode(pair.sign(&text))));
-    v1.chain(v1a).collect::<Vec<_>>().join(" ")
+fn put_number(to: &mut Vec<u8>, number: i64) {
+    let mut digits = [0; 20];
+    let (mut at, mut rest) = (digits.len(), number.unsigned_abs());
+    while rest > 0 || at == digits.len() {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    if number < 0 {
+        to.push(b'-');
+    }
+    to.extend_from_slice(&digits[at..]);
+}
+
+/// Appends the signatures of `to` and `body`.
+fn put_signatures(to: &mut Vec<u8>, keys: &Keys, body: &[u8]) {
+    let begun = to.len();
+    for key in &keys.shared {
+        let mac = key.mac(&[&to[..begun], body]);
+        put_signature(to, begun, "v1,", &mac);
+    }
+    if keys.pairs.is_empty() {
+        return;
+    }
+    let signed = [&to[..begun], body].concat();
+    for pair in &keys.pairs {
+        put_signature(to, begun, "v1a,", &pair.sign(&signed));
+    }
+}
+
+fn put_signature(to: &mut Vec<u8>, begun: usize, version: &str, signature: &[u8]) {
+    if to.len() > begun {
+        to.push(b' ');
+    }
+    to.extend_from_slice(version.as_bytes());
+    let start = to.len();
+    to.resize(start + signature.len().div_ceil(3) * 4, 0);
+    // There is room for all digits: encoding cannot fail.
+    let _ = STANDARD.encode_slice(signature, &mut to[start..]);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The value of the header with the signatures.
+    fn signatures(id: &str, seconds: i64, keys: &Keys, body: &[u8]) -> String {
+        let mut headers = HeaderMap::new();
+        put_as(&mut headers, id, seconds, keys, body);
+        assert_eq!(headers[ID], id);
+        assert_eq!(headers[TIMESTAMP], seconds.to_string());
+        headers[SIGNATURE].to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_time_is_written_in_decimal() {
+        for number in [0, 7, 10, 1_700_000_000, i64::MAX, -1, i64::MIN] {
+            let mut text = Vec::new();
+            put_number(&mut text, number);
+            assert_eq!(text, number.to_string().into_bytes());
+        }
+    }
+
+    #[test]
+    fn no_key_is_shown() {
+        let keys = Keys::shared(&[Secret::new([1; 32])]);
+        assert_eq!(format!("{keys:?}"), "Keys { shared: [SharedKey(***)], pairs: [] }");
+    }
 
     /// The example of the specification's reference libraries.
     #[test]
@@ -118,7 +221,7 @@ mod tests {
         let body = br#"{"test": 2432232314}"#;
         let id = "msg_p5jXN8AQM9LWM0D4loKWxJek";
         let signed =
-            |secrets: &[Secret]| signatures(id, "1614265330", Keys { secrets, pairs: &[] }, body);
+            |secrets: &[Secret]| signatures(id, 1_614_265_330, &Keys::shared(secrets), body);
         assert_eq!(
             signed(std::slice::from_ref(&secret)),
             "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
@@ -131,8 +234,8 @@ mod tests {
         use ring::signature::{ED25519, UnparsedPublicKey};
         let pair = SigningKey::from_seed(&[7; 32]).unwrap();
         let secret = Secret::new([1; 32]);
-        let keys = Keys { secrets: &[secret], pairs: std::slice::from_ref(&pair) };
-        let both = signatures("evt_1", "1700000000", keys, b"{}");
+        let keys = Keys { pairs: vec![pair.clone()], ..Keys::shared(&[secret]) };
+        let both = signatures("evt_1", 1_700_000_000, &keys, b"{}");
         let (v1, v1a) = both.split_once(' ').unwrap();
         assert!(v1.starts_with("v1,"), "{v1}");
         let signed = STANDARD.decode(v1a.strip_prefix("v1a,").unwrap()).unwrap();
@@ -148,7 +251,7 @@ mod tests {
             (ID, HeaderValue::from_static("evt_spoofed")),
             (SIGNATURE, HeaderValue::from_static("v1,AAAA")),
         ]);
-        put(&mut headers, attempt, Keys { secrets: &[], pairs: &[] }, b"");
+        put(&mut headers, attempt, &Keys::default(), b"");
         assert_eq!(headers[ID], "evt_07070707070707070707070707070707");
         assert_eq!(headers[TIMESTAMP], "1");
         assert!(!headers.contains_key(SIGNATURE));

@@ -29,12 +29,13 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tower_service::Service;
 
+use super::exchange::{ExchangeError, Exchanges, Reply};
 use super::guard::{Guard, Scheme};
 use crate::config::ClientIdentity;
 
 /// How long an idle connection is kept: less than on most servers, so that the server is rarely the
 /// one that closes.
-const IDLE_TIME: Duration = Duration::from_secs(30);
+pub(super) const IDLE_TIME: Duration = Duration::from_secs(30);
 
 /// The interval of pings on an HTTP/2 connection.
 const PING_EVERY: Duration = Duration::from_secs(15);
@@ -45,7 +46,10 @@ const PING_TIME: Duration = Duration::from_secs(10);
 
 /// The client of one server. Clones share its connections.
 #[derive(Clone, Debug)]
-pub struct Client(legacy::Client<HttpsConnector<Guarded>, Full<Bytes>>);
+pub struct Client {
+    pooled: legacy::Client<HttpsConnector<Guarded>, Full<Bytes>>,
+    exchanges: Exchanges,
+}
 
 /// TLS settings: trusted authorities and the client certificate.
 #[derive(Clone, Copy, Debug, Default)]
@@ -94,8 +98,8 @@ impl Client {
             .pool_max_idle_per_host(idle)
             .http2_keep_alive_interval(PING_EVERY)
             .http2_keep_alive_timeout(PING_TIME)
-            .build(connector);
-        Ok(Self(client))
+            .build(connector.clone());
+        Ok(Self { pooled: client, exchanges: Exchanges::new(connector, idle) })
     }
 
     /// Sends `request` and returns when the response head is complete. Redirects are not followed.
@@ -106,7 +110,26 @@ impl Client {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, legacy::Error> {
-        self.0.request(request).await
+        self.pooled.request(request).await
+    }
+
+    /// Sends `request` as [`Client::send`] does, for many requests to one server: the task that
+    /// waits for the response drives the connection. The connection is kept for the next request if
+    /// the body is read to its end.
+    ///
+    /// # Errors
+    /// If there is no response; [`error_text`] describes the error.
+    pub async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Reply, ExchangeError> {
+        let request = match self.exchanges.is_multiplexed() {
+            true => request,
+            false => match self.exchanges.send(request).await? {
+                Ok(reply) => return Ok(reply),
+                Err(request) => request,
+            },
+        };
+        // A future of some 5 kB, which the usual exchange does not carry.
+        let response = Box::pin(self.pooled.request(request)).await;
+        response.map(Reply::pooled).map_err(ExchangeError::Pooled)
     }
 }
 
@@ -145,6 +168,13 @@ fn names_of_certificate(error: &(dyn Error + 'static)) -> Option<&'static str> {
 fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
     let is_tls = error.downcast_ref::<rustls::Error>();
     is_tls.or_else(|| tls_error(error.downcast_ref::<io::Error>()?.get_ref()?))
+}
+
+#[cfg(test)]
+impl Client {
+    pub(super) fn exchanges(&self) -> &Exchanges {
+        &self.exchanges
+    }
 }
 
 // === TLS ===
@@ -267,22 +297,22 @@ fn in_file(file: &Path) -> impl FnOnce(rustls_pki_types::pem::Error) -> ClientEr
 
 // === The guard ===
 
-type BoxError = Box<dyn Error + Send + Sync>;
-type Connection = <HttpConnector<Resolver> as Service<Uri>>::Response;
+pub(super) type BoxError = Box<dyn Error + Send + Sync>;
+pub(super) type Connection = <HttpConnector<Resolver> as Service<Uri>>::Response;
 
 /// Resolves a name, once for each connection.
 type Lookup = fn(Name) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 /// A connector that checks every address with the guard before it connects.
 #[derive(Clone, Debug)]
-struct Guarded {
+pub(super) struct Guarded {
     guard: Arc<Guard>,
     lookup: Lookup,
 }
 
 /// A resolver that drops addresses that the guard rejects.
 #[derive(Clone, Debug)]
-struct Resolver {
+pub(super) struct Resolver {
     guard: Arc<Guard>,
     scheme: Scheme,
     lookup: Lookup,
