@@ -9,6 +9,8 @@
 //! open_client ADDRESS FILE RATE SECONDS CONNECTIONS
 //! ```
 
+#![allow(clippy::print_stdout, reason = "the program prints one line")]
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::BufRead as _;

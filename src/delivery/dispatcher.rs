@@ -1,7 +1,7 @@
 //! The dispatcher: one task that leases due deliveries and starts an attempt for each.
 //!
-//! The dispatcher, all attempts and the settler run on one thread: none of them has to wake another thread for
-//! each delivery.
+//! The dispatcher, all attempts and the settler run on one thread: none of them has to wake another
+//! thread for each delivery.
 
 mod orders;
 

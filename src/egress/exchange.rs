@@ -54,6 +54,7 @@ struct Shared {
 /// Idle connections, the longest idle first.
 #[derive(Debug, Default)]
 struct Idle {
+    #[expect(clippy::vec_box, reason = "a connection moves to its user and back, as a pointer")]
     connections: Vec<Box<Driven>>,
     /// Whether a task closes those that were idle for too long.
     has_closer: bool,
