@@ -66,7 +66,7 @@ pub use alert::{
 };
 pub use checked::*;
 pub use client_ca::ClientCa;
-pub use environment::Environment;
+pub use environment::{Environment, PLACEHOLDER, placeholder_digest};
 pub use file::nearest;
 pub use issue::{ConfigErrors, ConfigIssue, Paint};
 pub use keep::Keep;
@@ -135,7 +135,7 @@ pub fn load_with(input: &dyn Input, path: &Path, secrets: Secrets) -> Result<Loa
         }
     };
     check_env_files(&alone);
-    let ConfigIssues { files, faults: in_files, .. } = alone.into_findings();
+    let ConfigIssues { files, faults: in_files, warnings: of_files, .. } = alone.into_findings();
     let mut result = match text {
         Ok(_) if !in_files.is_empty() => {
             Err(ConfigErrors { faults: in_files, ..ConfigErrors::default() })
@@ -144,8 +144,14 @@ pub fn load_with(input: &dyn Input, path: &Path, secrets: Secrets) -> Result<Loa
         Err(fault) => Err(ConfigErrors { faults: vec![fault], ..ConfigErrors::default() }),
     };
     match &mut result {
-        Ok(loaded) => loaded.files.add(files),
-        Err(faults) => faults.files.add(files),
+        Ok(loaded) => {
+            loaded.files.add(files);
+            loaded.warnings.extend(of_files);
+        }
+        Err(faults) => {
+            faults.files.add(files);
+            faults.warnings.extend(of_files);
+        }
     }
     result
 }
@@ -170,6 +176,8 @@ fn check_env_files(pass: &Pass<'_>) {
         match pass.contents(file).map(|contents| String::from_utf8(contents.bytes)) {
             Ok(Ok(text)) => {
                 environment::parse(file, &text).1.into_iter().for_each(|issue| pass.fault(issue));
+                let placeholders = environment::placeholders(file, &text);
+                placeholders.into_iter().for_each(|issue| pass.warning(issue));
             }
             Ok(Err(_)) => pass.fault(unreadable(String::from("is not UTF-8"))),
             Err(error) => pass.fault(unreadable(format!("cannot be read: {error}"))),
@@ -279,10 +287,14 @@ fn destinations(
     keys: &[SigningKey],
 ) -> (BTreeSet<String>, BTreeMap<String, Destination>) {
     let mut names = BTreeSet::new();
+    let mut lines = BTreeMap::new();
     for section in sections {
         let Some(name) = section.peek("name") else { continue };
-        if !names.insert(name.to_owned()) {
-            let what = format!("{name} is the name of another destination");
+        if names.insert(name.to_owned()) {
+            lines.insert(name, section.place("name"));
+        } else {
+            let first = lines.get(name).map_or("", String::as_str);
+            let what = format!("{name} is the name of another destination{first}");
             section.fault("name", what, "give each its own name");
         }
     }

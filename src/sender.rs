@@ -51,8 +51,11 @@ pub use language::definition::{
 };
 pub use language::definition_error::DefinitionError;
 pub use language::event_condition::{EventCondition, Operand};
+pub use language::nearest::nearest;
 pub use language::recipe::{LiveSecret, MaxAge, Recipe, Replay, Terms, UnusableValue, Weak};
-pub use language::url::{Bracket, DotSegment, MacroUrl, Placeholder, UrlTemplate, Written};
+pub use language::url::{
+    Bracket, DotSegment, MEMBERS as EVENT_MEMBERS, MacroUrl, Placeholder, UrlTemplate, Written,
+};
 pub use language::vector::OwnedRequest;
 pub use request::Request;
 pub use request::callback::{Callback, CallbackError, Judgement, ReplyKind, Resolution, Verified};

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{ConfigFile, Exit, Screen, columns};
 use crate::config::nearest;
-use crate::sender::{Catalog, Cell, Contract, Sender, index};
+use crate::sender::{Catalog, Cell, Contract, Part, Sender, index};
 
 /// List the known senders, or show one of them
 #[derive(Args, Debug)]
@@ -67,6 +67,10 @@ impl Senders {
             writeln!(screen.err, "there is no sender {name:?}; {}", instead(&catalog, name))?;
             return Ok(Exit::Usage);
         };
+        if self.config.json && !self.toml {
+            writeln!(screen.out, "{}", as_json(sender))?;
+            return Ok(Exit::Done);
+        }
         if sender.name() != name {
             writeln!(screen.err, "{name} is called {} here", sender.name())?;
         }
@@ -95,7 +99,7 @@ impl Senders {
 }
 
 /// The remedy where no sender is called `name`: those whose titles hold it, or a near name.
-fn instead(catalog: &Catalog, name: &str) -> String {
+pub(super) fn instead(catalog: &Catalog, name: &str) -> String {
     let known: Vec<&str> = catalog.mentioning(name).map(|sender| sender.name()).collect();
     let names: Vec<&str> = catalog.iter().map(|sender| sender.name()).collect();
     match (known.as_slice(), nearest(name, &names)) {
@@ -103,6 +107,18 @@ fn instead(catalog: &Catalog, name: &str) -> String {
         ([], None) => String::from("`postern senders` lists them"),
         (known, _) => format!("did you mean {}?", known.join(", ")),
     }
+}
+
+/// The contract of one sender, for programs.
+fn as_json(sender: &Arc<Sender>) -> Value {
+    let Contract { name, title, parts, example, .. } = Contract::of(sender);
+    let part = |part: &Part| {
+        let texts = |row: &Vec<Cell>| row.iter().map(|cell| json!(cell.text())).collect();
+        let rows: Vec<Value> = part.rows.iter().map(texts).collect();
+        json!({ "title": part.title, "head": part.head, "rows": rows })
+    };
+    let parts: Vec<Value> = parts.iter().map(part).collect();
+    json!({ "name": name, "title": title, "parts": parts, "example": example })
 }
 
 /// The contract of one sender, for people.

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::file::Section;
+use super::file::{Section, nearest};
 use super::{ConfigIssue, Destination, Format, Source, UrlFacts, Withheld};
+use crate::sender::{
+    Bracket, EVENT_MEMBERS, EventCondition, Operand, Placeholder, Role, UrlTemplate, Written,
+};
 
 /// Notes everything that the tables say about one another.
 pub(super) fn give(
@@ -24,11 +27,17 @@ pub(super) fn give(
         let to: Vec<&Destination> =
             source.destinations.iter().filter_map(|name| destinations.get(name)).collect();
         undelivered_template(&section, &to);
+        misspelled_template(&section, source);
+        misspelled_conditions(&section, source);
     }
     for section in named(top, "destination") {
         let to = section.peek("name").and_then(|name| destinations.get(name));
         if let Some(to) = to {
             withheld_events(&section, to, sources);
+        }
+        if let Some(to) = to.filter(|to| to.format == Format::Template) {
+            let using = sources.values().filter(|one| one.destinations.contains(&to.name));
+            misspelled_url(&section, to, &using.collect::<Vec<_>>());
         }
         if let Some(to) = to.filter(|to| !is_authenticated(to)) {
             unsigned_url(&section, to, sources);
@@ -70,6 +79,115 @@ fn undelivered_template(section: &Section<'_>, to: &[&Destination]) {
     };
     section.advice("template", what, "name a destination of format event or template, or omit it");
 }
+
+/// A name that a callback of `source` does not have, and one that it has and that was probably
+/// meant. A callback may bring names that its sender's file does not read, so an unknown one alone
+/// says nothing.
+fn misspelled(source: &Source, name: &str, also: &[&str]) -> Option<String> {
+    let read = source.recipe.parameter_names();
+    let first = name.split('.').next().unwrap_or_default();
+    let known: Vec<&str> = read.iter().map(String::as_str).chain(also.iter().copied()).collect();
+    let is_known =
+        known.iter().any(|known| *known == name || known.split('.').next() == Some(first));
+    if is_known {
+        return None;
+    }
+    // Short names are near to one another by chance.
+    nearest(name, &known).filter(|_| name.len() >= NAME_LENGTH_MIN).map(str::to_owned)
+}
+
+/// Characters of a name from which on a near one was probably meant.
+const NAME_LENGTH_MIN: usize = 4;
+
+/// Advice about a placeholder that nothing fills.
+fn advise_misspelled(section: &Section<'_>, key: &str, written: &str, near: &str) {
+    let what = format!("`{written}` is nothing that the source's sender sends or events have");
+    section.advice(key, what, format!("did you mean {near}?"));
+}
+
+/// Names in a source's template that its sender does not send.
+fn misspelled_template(section: &Section<'_>, source: &Source) {
+    let Some(text) = section.peek("template") else { return };
+    // An error of the template was reported where the source was read.
+    let Ok(template) = UrlTemplate::parse(&format!("http://template/?{text}")) else { return };
+    for Written { key, bracket, .. } in template.placeholders() {
+        if bracket == Bracket::Known {
+            continue;
+        }
+        if let Some(near) = misspelled(source, key, &[]) {
+            advise_misspelled(section, "template", &format!("{{{key}}}"), &format!("{{{near}}}"));
+        } else if Role::from_name(key).is_some()
+            && !source.recipe.parameter_names().contains(&key.to_owned())
+        {
+            advise_misspelled(section, "template", &format!("{{{key}}}"), &format!("[{key}]"));
+        }
+    }
+}
+
+/// Names in a destination's URL that are neither a member of events nor a parameter.
+fn misspelled_url(section: &Section<'_>, to: &Destination, using: &[&Arc<Source>]) {
+    let Ok(template) = UrlTemplate::parse(&to.url) else { return };
+    for Written { key, bracket, .. } in template.placeholders() {
+        let near_of = |source: &&Arc<Source>| match Placeholder::of(bracket, key) {
+            Placeholder::Member(_) => None,
+            Placeholder::Parameter(name) if name != key => misspelled(source, name, &[]),
+            Placeholder::Parameter(name) => misspelled(source, name, &EVENT_MEMBERS),
+            Placeholder::Resolved(name) => {
+                let made = source.recipe.template_names();
+                (!made.contains(&name)).then(|| name.to_owned())
+            }
+            Placeholder::Known(name) => {
+                let also = [&EVENT_MEMBERS[..], &source.recipe.template_names()].concat();
+                misspelled(source, name, &also)
+            }
+        };
+        // A name of one of the sources is right for that one.
+        let near: Option<Vec<String>> = using.iter().map(near_of).collect();
+        let near = near.and_then(|near| near.into_iter().next());
+        if let (Some(name), true) = (&near, key.starts_with("resolved.")) {
+            let what = format!("`[{key}]` is not a pair of any source's template");
+            let remedy = format!("write {name}=… into the template of the source");
+            section.advice("url", what, remedy);
+        } else if let Some(near) = near {
+            let (start, end) = match bracket {
+                Bracket::Came => ("{", "}"),
+                Bracket::Known => ("[", "]"),
+            };
+            advise_misspelled(section, "url", &format!("{start}{key}{end}"), &near);
+        }
+    }
+}
+
+/// Conditions of routes that no event of the source meets.
+fn misspelled_conditions(section: &Section<'_>, source: &Source) {
+    for route in named(section, "route") {
+        let Some(list) = route.item("when") else { continue };
+        for item in list.elements() {
+            let Some(text) = item.value.as_str() else { continue };
+            let Ok(condition) = EventCondition::parse(text) else { continue };
+            match condition.operand() {
+                Some(Operand::Value(name)) => {
+                    let roles: Vec<&str> = Role::ALL.iter().map(|role| role.as_str()).collect();
+                    if let Some(near) = misspelled(source, name, &roles) {
+                        let (written, near) = (format!("{{{name}}}"), format!("{{{near}}}"));
+                        advise_misspelled(&route, "when", &written, &near);
+                    }
+                }
+                Some(Operand::Fact("effect")) => {
+                    let word = condition.word().unwrap_or("none");
+                    if !EFFECTS.contains(&word) {
+                        let what = format!("`{text}` never holds: no event has that effect");
+                        route.advice("when", what, format!("write one of {}", EFFECTS.join(", ")));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The effects of events.
+const EFFECTS: [&str; 3] = ["grant", "revoke", "none"];
 
 /// Whether a backend can tell deliveries of `to` from anybody's requests.
 fn is_authenticated(to: &Destination) -> bool {

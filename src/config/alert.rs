@@ -197,7 +197,10 @@ pub(super) fn all(sections: &[Section<'_>]) -> Vec<Alert> {
     for section in sections {
         let Some(alert) = check(section) else { continue };
         if alerts.iter().any(|other| other.name == alert.name) {
-            let what = format!("{} is the name of another alert", alert.name);
+            let is_first = |other: &&Section<'_>| other.peek("name") == Some(alert.name.as_str());
+            let first = sections.iter().find(is_first).map(|other| other.place("name"));
+            let first = first.unwrap_or_default();
+            let what = format!("{} is the name of another alert{first}", alert.name);
             section.fault("name", what, "give each its own name");
         }
         alerts.push(alert);

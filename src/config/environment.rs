@@ -4,6 +4,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
+
 use super::{ConfigIssue, Contents, Input, Machine};
 use crate::clock::UnixMillis;
 
@@ -72,6 +74,47 @@ pub(super) fn parse(file: &Path, text: &str) -> (Vec<(String, String)>, Vec<Conf
     (variables, issues)
 }
 
+/// The comment above a value that `postern init` made up; a digest of the value follows.
+pub const PLACEHOLDER: &str = "# PLACEHOLDER ";
+
+/// Hexadecimal digits of a placeholder's digest.
+const DIGEST_DIGITS: usize = 8;
+
+/// The digest of a placeholder, by which it is known as long as nobody has replaced it.
+#[must_use]
+pub fn placeholder_digest(value: &str) -> String {
+    let mut digits = const_hex::encode(Sha256::digest(value));
+    digits.truncate(DIGEST_DIGITS);
+    digits
+}
+
+/// The variables in `text`, the content of `file`, that still have the value that `postern init` made
+/// up.
+pub(super) fn placeholders(file: &Path, text: &str) -> Vec<ConfigIssue> {
+    let mut issues = Vec::new();
+    let mut digest = None;
+    for (at, line) in text.lines().enumerate() {
+        if let Some(comment) = line.strip_prefix(PLACEHOLDER) {
+            digest = comment.split(':').next();
+            continue;
+        }
+        let Some(expected) = digest.take() else { continue };
+        let (variables, _) = parse(file, line);
+        for (name, _) in variables.iter().filter(|(_, value)| placeholder_digest(value) == expected)
+        {
+            issues.push(ConfigIssue {
+                file: file.to_owned(),
+                line: Some(at + 1),
+                key: name.clone(),
+                what: String::from("is a placeholder that `postern init` made up"),
+                remedy: String::from("replace it with the value that the sender's console shows"),
+                ..ConfigIssue::default()
+            });
+        }
+    }
+    issues
+}
+
 fn is_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     name.bytes().all(fits) && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
@@ -115,6 +158,19 @@ mod tests {
         let lines: Vec<_> = issues.iter().map(|issue| issue.line.unwrap()).collect();
         assert_eq!(lines, [5, 9, 10], "{issues:?}");
         assert!(!issues.iter().any(|issue| issue.to_string().contains("oops")));
+    }
+
+    #[test]
+    fn a_placeholder_is_known_until_it_is_replaced() {
+        let made = |value: &str| {
+            let digest = placeholder_digest("made-up");
+            format!("# about\n{PLACEHOLDER}{digest}: replace it\nA={value}\nB=made-up\n")
+        };
+        let found = placeholders(Path::new("x.env"), &made("made-up"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((found[0].line, found[0].key.as_str()), (Some(3), "A"));
+        assert!(!found[0].to_string().contains("made-up"));
+        assert!(placeholders(Path::new("x.env"), &made("real")).is_empty());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 use super::pass::Pass;
 use super::{ConfigIssue, keys};
 use crate::sender::DefinitionError;
+pub use crate::sender::nearest;
 
 /// A table of the file.
 #[derive(Clone, Debug)]
@@ -261,6 +262,12 @@ impl<'a> Section<'a> {
         found
     }
 
+    /// The line of `key` in brackets, for the text of an error elsewhere.
+    pub(crate) fn place(&self, key: &str) -> String {
+        let line = self.locate(key).map(|span| self.pass.line(&span));
+        line.map_or_else(String::new, |line| format!(" (line {line})"))
+    }
+
     fn under(&self, key: &str) -> String {
         match (self.path.as_str(), key) {
             ("", key) => key.to_owned(),
@@ -380,32 +387,10 @@ impl<'a> Item<'a> {
     }
 }
 
-/// The one of `known` that a person who typed `word` probably meant.
-#[must_use]
-pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
-    let distance = |name: &str| strsim::damerau_levenshtein(&word.to_lowercase(), name);
-    let near = known.iter().map(|name| (distance(name), *name)).min()?;
-    (near.0 <= ((word.len().max(near.1.len()) + 1) / 3).max(1)).then_some(near.1)
-}
-
 /// The line of the TOML file `text` that the dotted `key` is on.
 pub(crate) fn line_of(text: &str, key: &str) -> Option<usize> {
     let table = DeTable::parse(text).ok()?;
     let pass = Pass::new(&super::Machine, Path::new(""), text);
     let span = Section::top(&pass, &table).locate(key)?;
     Some(pass.line(&span))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slip_of_the_pen_is_recognised_and_another_word_is_not() {
-        let known = ["callbacks", "admin", "drain", "tls"];
-        assert_eq!(nearest("calbacks", &known), Some("callbacks"));
-        assert_eq!(nearest("Admin", &known), Some("admin"));
-        assert_eq!(nearest("lts", &known), Some("tls"));
-        assert_eq!(nearest("database", &known), None);
-    }
 }

@@ -89,12 +89,18 @@ impl ConfigErrors {
         for fault in &self.faults {
             let _ = writeln!(text, "{}", fault.line_of_text(paint));
         }
+        text.push_str(&self.count(paint));
+        text
+    }
+
+    /// The number of errors.
+    #[must_use]
+    pub fn count(&self, paint: Paint) -> String {
         let count = match self.faults.len() {
             1 => String::from("1 mistake"),
             many => format!("{many} mistakes"),
         };
-        let _ = write!(text, "{}", paint.red(&count));
-        text
+        paint.red(&count)
     }
 }
 

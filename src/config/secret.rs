@@ -67,6 +67,9 @@ pub(crate) fn verbatim(item: &Item<'_>) -> Read<Secret> {
     if written_as(item) == Written::Elsewhere && slip::is_reference(&bytes) {
         let what = "holds what another program should have replaced by a variable's value";
         item.warning(what, "put the secret itself there");
+    } else if slip::is_placeholder(&bytes) {
+        let what = "is a word in place of a secret, which anyone can guess";
+        item.warning(what, "put the secret itself there");
     }
     Ok(Secret::new(bytes))
 }

@@ -7,26 +7,75 @@ const MARKS: [&[u8]; 3] = [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"];
 const QUOTES: [(&str, &str); 6] =
     [("\"", "\""), ("'", "'"), ("`", "`"), ("“", "”"), ("‘", "’"), ("「", "」")];
 
-/// Whether `value` is a reference as other programs write them: `${NAME}`, `$NAME`, `{$NAME}`,
-/// `{env.NAME}`, `{{NAME}}`, `%NAME%`, or one of ours in capitals: `ENV:NAME`.
+/// The marks around a reference.
+const FRAMES: [(&str, &str); 8] = [
+    ("${{", "}}"),
+    ("${", "}"),
+    ("$(", ")"),
+    ("#{", "}"),
+    ("{{", "}}"),
+    ("{$", "}"),
+    ("{env.", "}"),
+    ("env(", ")"),
+];
+
+/// Words that stand for a secret, in small letters and without separators.
+const PLACEHOLDERS: [&str; 7] = [
+    "changeme",
+    "replaceme",
+    "placeholder",
+    "yoursecret",
+    "todo",
+    "secrethere",
+    "insertsecrethere",
+];
+
+/// Whether `value` is a reference as other programs write them: `${NAME}`, `$NAME`, `$(NAME)`,
+/// `${{ secrets.NAME }}`, `#{NAME}`, `{$NAME}`, `{env.NAME}`, `{{NAME}}`, `{NAME}`, `%NAME%`,
+/// `env(NAME)`, or one of ours in capitals: `ENV:NAME`.
 pub(super) fn is_reference(value: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(value) else { return false };
     let text = text.trim();
     let within = |start: &str, end: &str| text.strip_prefix(start)?.strip_suffix(end);
-    let braced = within("${", "}").or_else(|| within("{{", "}}"));
-    if let Some(inner) = braced.or_else(|| within("{$", "}")).or_else(|| within("{env.", "}")) {
+    let braced = FRAMES.iter().find_map(|(start, end)| within(start, end));
+    if let Some(inner) = braced {
         return inner.trim().starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
     }
-    // Without braces a secret could be written so by chance: only capitals are a name.
-    let bare = text.strip_prefix('$').or_else(|| within("%", "%"));
+    if text.strip_prefix('$').is_some_and(is_lower_name) {
+        return true;
+    }
+    // Without braces of its own a secret could be written so by chance: only capitals are a name.
+    let bare = text.strip_prefix('$').or_else(|| within("%", "%")).or_else(|| within("{", "}"));
     bare.is_some_and(is_variable) || is_capital_prefix(text)
+}
+
+/// Whether `value` is what a text about secrets has in place of one: `<NAME>`, `YOUR_SECRET`,
+/// `changeme`.
+pub(super) fn is_placeholder(value: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(value) else { return false };
+    let text = text.trim();
+    let inner = text.strip_prefix('<').and_then(|text| text.strip_suffix('>'));
+    if inner.is_some_and(|inner| inner.starts_with(|first: char| first.is_ascii_alphabetic())) {
+        return true;
+    }
+    let plain = text.to_ascii_lowercase().replace(['_', '-', ' '], "");
+    PLACEHOLDERS.contains(&plain.as_str())
+        || ["your_", "your-", "your "]
+            .iter()
+            .any(|your| text.get(..your.len()).is_some_and(|head| head.eq_ignore_ascii_case(your)))
+}
+
+/// Whether `name` is a variable in small letters: letters and `_`. A secret of that length has a
+/// digit or a capital.
+fn is_lower_name(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        && name.bytes().next().is_some_and(|first| first.is_ascii_lowercase())
 }
 
 /// Whether `name` is written as variables usually are: capitals, digits and `_`.
 fn is_variable(name: &str) -> bool {
     let first = name.bytes().next();
-    name.len() > 1
-        && first.is_some_and(|byte| byte.is_ascii_uppercase() || byte == b'_')
+    first.is_some_and(|byte| byte.is_ascii_uppercase() || byte == b'_')
         && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
@@ -84,14 +133,43 @@ mod tests {
             "Env:TAKU",
             "env.TAKU",
             "FILE:secrets/taku",
+            "$X",
+            "$name",
+            "$(TAKU_KEY)",
+            "#{TAKU_KEY}",
+            "${{ secrets.TAKU }}",
+            "{TAKU_KEY}",
+            "env(TAKU_KEY)",
             " ${TAKU}\n",
         ] {
             assert!(is_reference(reference.as_bytes()), "{reference}");
         }
-        for secret in
-            ["", "$", "$1a2b3c", "$aB3", "a${X}", "${}", "100%", "environment", "whsec_env:", "{}"]
-        {
+        for secret in [
+            "",
+            "$",
+            "$1a2b3c",
+            "$aB3",
+            "a${X}",
+            "${}",
+            "100%",
+            "environment",
+            "whsec_env:",
+            "{}",
+            "{a1b2}",
+            "$(1)",
+        ] {
             assert!(!is_reference(secret.as_bytes()), "{secret}");
+        }
+    }
+
+    #[test]
+    fn words_in_place_of_a_secret_are_told_from_secrets() {
+        for word in ["<NAME>", "<your secret>", "YOUR_SECRET", "your-key", "changeme", "CHANGE_ME"]
+        {
+            assert!(is_placeholder(word.as_bytes()), "{word}");
+        }
+        for secret in ["", "<1a2b3c>", "yours2truly", "change", "hidden", "<>"] {
+            assert!(!is_placeholder(secret.as_bytes()), "{secret}");
         }
     }
 

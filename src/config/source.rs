@@ -297,6 +297,11 @@ fn secrets(section: &Section<'_>) -> Vec<LiveSecret> {
     let mut secrets = Vec::new();
     for (at, element) in elements.iter().enumerate() {
         let Some((given, mut live)) = live_secret(element, at) else { continue };
+        let same = |other: &LiveSecret| other.value.expose() == live.value.expose();
+        if let Some(earlier) = secrets.iter().position(same) {
+            let what = format!("is the same secret as the one in place {}", earlier + 1);
+            element.warning(what, "give the new secret beside the old one, or take one out");
+        }
         if ids.contains(&live.id) && given == Id::Given {
             element.fault(format!("{} is named twice", live.id), "give each its own id");
         } else if ids.contains(&live.id) {
@@ -575,17 +580,20 @@ fn plain(value: &DeValue<'_>) -> Read<toml::Value> {
 
 /// Refuses names and ids that two sources have: also where either has errors of its own.
 pub(super) fn refuse_shared(sections: &[Section<'_>]) {
-    let mut names: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut ids: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut names: BTreeMap<&str, String> = BTreeMap::new();
+    let mut ids: BTreeMap<&str, (&str, String)> = BTreeMap::new();
     for section in sections {
         let Some(name) = section.peek("name") else { continue };
         let id = section.peek("id").unwrap_or(name);
-        if names.insert(name, name).is_some() {
-            let what = format!("{name} is the name of another source");
+        let key = if section.has("id") { "id" } else { "name" };
+        if let Some(first) = names.get(name) {
+            let what = format!("{name} is the name of another source{first}");
             section.fault("name", what, "give each its own name");
-        } else if let Some(other) = ids.insert(id, name) {
-            let key = if section.has("id") { "id" } else { "name" };
-            let what = format!("{id} is the id of the source {other}");
+            continue;
+        }
+        names.insert(name, section.place("name"));
+        if let Some((other, first)) = ids.insert(id, (name, section.place(key))) {
+            let what = format!("{id} is the id of the source {other}{first}");
             let remedy = "give this one an id of its own: two sources with one would take each \
                           other's callbacks for duplicates";
             section.fault(key, what, remedy);

@@ -13,6 +13,7 @@ pub(super) mod definition_error;
 pub(super) mod event_condition;
 pub(super) mod file;
 pub(super) mod modifier;
+pub(super) mod nearest;
 pub(super) mod reads;
 pub(super) mod recipe;
 pub(super) mod recut;

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use super::secrets::{Form, Generated};
 use crate::clock::UnixMillis;
-use crate::config::{self, ConfigErrors, ConfigIssue, Contents, Input, Machine};
+use crate::config::{
+    self, ConfigErrors, ConfigIssue, Contents, Input, Machine, PLACEHOLDER, placeholder_digest,
+};
 use crate::sender::Sender;
 
 /// The variable with the token of the admin API.
@@ -260,7 +262,8 @@ fn variables_file(path: &Path, own: [&str; 2], variables: &[Variable]) -> String
     for Variable { name, about, value, .. } in variables {
         let _ = write!(
             text,
-            "\n# {about}\n# PLACEHOLDER: replace it with the sender's value\n{name}={value}\n"
+            "\n# {about}\n{PLACEHOLDER}{}: replace it with the sender's value\n{name}={value}\n",
+            placeholder_digest(value)
         );
     }
     text

@@ -235,3 +235,77 @@ fn a_source_that_the_store_has_goes_on_as_it_is() {
         assert_eq!(faults[0].key, key);
     }
 }
+
+#[test]
+fn a_name_that_nothing_fills_is_named_with_the_one_that_was_meant() {
+    let paper = paper().variable("K", "k").variable("S", WHSEC);
+    let destination = "[[destination]]\nname = \"d\"\nformat = \"template\"\nsecret = \"env:S\"\n";
+    let text = |template: &str, url: &str, when: &str| {
+        source(
+            "taku",
+            &format!(
+                "secrets = \"env:K\"\ndestinations = [\"d\"]\ntemplate = {template:?}\n\
+                 [[source.route]]\nwhen = {when:?}\nto = \"e\""
+            ),
+        ) + destination
+            + &format!(
+                "url = {url:?}\n[[destination]]\nname = \"e\"\nurl = \"http://h/\"\nheaders = {{ A = \"env:K\" }}\n"
+            )
+    };
+    let good =
+        text("a={user_id}&b=[user]&c={my_own}", "http://h/?u={user}&k=[a]&x={other}", "{reverses}");
+    assert_eq!(advice(&paper, &good), [""; 0]);
+    let bad = text("a={user_ix}&b={user}", "http://h/?u={usser}&k=[resolved.z]", "{reverse}");
+    let found = advice(&paper, &bad);
+    for part in [
+        "source[s].template: `{user_ix}` is nothing that",
+        "source[s].template: `{user}` is nothing that",
+        "destination[d].url: `{usser}` is nothing that",
+        "destination[d].url: `[resolved.z]` is not a pair of any source",
+        "when: `{reverse}` is nothing that",
+    ] {
+        assert!(found.iter().any(|one| one.contains(part)), "{part}: {found:#?}");
+    }
+    let never = text("a={user_id}", "http://h/", "[effect] is granted");
+    assert!(advice(&paper, &never).iter().any(|one| one.contains("never holds")));
+}
+
+#[test]
+fn a_second_name_says_where_the_first_is_and_a_secret_counts_once() {
+    let two = source("taku", "secrets = \"env:K\"") + &source("taku", "secrets = \"env:L\"");
+    let paper = paper().variable("K", "secret-one").variable("L", "secret-one");
+    let mistakes = paper.mistakes(&two);
+    assert!(
+        mistakes.iter().any(|one| one.ends_with("s is the name of another source (line 2)")),
+        "{mistakes:?}"
+    );
+    let twice = source("taku", "secrets = [\"env:K\", \"env:L\"]");
+    assert_eq!(
+        paper.warnings(&twice),
+        ["source[s].secrets[1]: is the same secret as the one in place 1"]
+    );
+}
+
+/// A sender file whose one vector has that signature.
+fn acme(signature: &str, reply: &str) -> String {
+    format!(
+        "title = \"Acme\"\nsecret = \"its key\"\n[roles]\neffect = \"grant\"\n\
+         transaction = \"{{tx}}\"\nuser = \"{{uid}}\"\n[signature]\n\
+         of = \"{{tx}}:{{uid}}:[secret]\"\nwith = \"md5\"\nin = \"{{sign}}\"\n[{reply}]\naccepted = 200\n\
+         rejected = 403\nunavailable = 503\n[[vector]]\nabout = \"own\"\n\
+         source = {{ secrets = \"a-key-of-acme\" }}\nrequest = \"GET /?tx=t1&uid=u1&sign={signature}\"\n\
+         expect = {{ outcome = \"accepted\", transaction = \"t1\" }}\n"
+    )
+}
+
+#[test]
+fn a_vector_that_fails_says_why_and_a_key_in_the_plural_is_recognised() {
+    let text = "senders = \"acme.toml\"";
+    let with = |file: &str| paper().file("acme.toml", file).load(text).map(|_| ()).unwrap_err();
+    let failed = with(&acme("00000000000000000000000000000000", "reply")).to_string();
+    assert!(failed.contains("is \"rejected\", expected \"accepted\"; the reason is bad_signature"));
+    assert!(failed.contains("the file signs \"t1:u1:***\""), "{failed}");
+    assert!(!failed.contains("a-key-of-acme") && failed.contains("1 mistake"), "{failed}");
+    let plural = with(&acme("00", "replies")).to_string();
+    assert!(plural.contains("`replies` is not a known key; did you mean reply?"), "{plural}");
+}

@@ -32,6 +32,17 @@ pub struct Contract {
     pub parts: Vec<Part>,
     /// An example source, as in the configuration.
     pub example: String,
+    /// Who can make a test callback.
+    pub test_callback: TestCallback,
+}
+
+/// Who can make a test callback of a sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TestCallback {
+    /// Whoever has the source's secret.
+    Signed,
+    /// Only the sender: it signs with a private key.
+    OfTheSender,
 }
 
 /// One part of a contract.
@@ -115,7 +126,11 @@ impl Contract {
         ];
         let parts = parts.into_iter().filter(|part| !part.rows.is_empty()).collect();
         let (name, title) = (sender.name.clone(), sender.title.clone());
-        Self { name, title, parts, example: example(sender) }
+        let test_callback = match covers.recipe().is_none_or(|recipe| recipe.signable().is_ok()) {
+            true => TestCallback::Signed,
+            false => TestCallback::OfTheSender,
+        };
+        Self { name, title, parts, example: example(sender), test_callback }
     }
 }
 
@@ -479,6 +494,9 @@ impl Reader<'_> {
         let said = |key: &str| patience.get(key).map(plain);
         row("timeout", said("timeout").unwrap_or_else(|| String::from("unknown")));
         let retries = match patience.get("retries") {
+            None if patience.contains_key("horizon") => {
+                String::from("number unknown, within the retry period")
+            }
             None => String::from("unknown"),
             Some(Value::Array(gaps)) => {
                 let gaps: Vec<String> = gaps.iter().map(plain).collect();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::explain::{MistakeKind, explain};
 use super::outcome::{Outcome, Reason};
 use super::parts::resolve_parts;
 use super::reply::Reply;
@@ -36,6 +37,19 @@ pub fn prove(sender: &Arc<Sender>) -> Vec<DefinitionError> {
 
 fn compare(index: usize, vector: &Vector, recipe: &Recipe, faults: &mut Vec<DefinitionError>) {
     let got = came(vector, recipe);
+    let outcome = |(name, _): &&(&str, String)| *name == "outcome";
+    let outcome = got.iter().find(outcome).map_or("", |(_, outcome)| outcome);
+    if let Some(expected) = vector.expected("outcome").filter(|expected| *expected != outcome) {
+        // Everything else differs because of this.
+        let about = &vector.about;
+        let (why, remedy) = why(vector, recipe);
+        faults.push(DefinitionError::new(
+            format!("vector[{index}].expect.outcome"),
+            format!("{about}: is {outcome:?}, expected {expected:?}{why}"),
+            remedy,
+        ));
+        return;
+    }
     for key in vector.expectations() {
         let expected = vector.expected(key).unwrap_or_default();
         let got = got.iter().find(|(name, _)| *name == key).map_or("", |(_, value)| value);
@@ -48,6 +62,31 @@ fn compare(index: usize, vector: &Vector, recipe: &Recipe, faults: &mut Vec<Defi
             ));
         }
     }
+}
+
+/// Why the request of a vector comes to what it does, and what to do about it. The secret of the
+/// vector is masked in the signed text.
+fn why(vector: &Vector, recipe: &Recipe) -> (String, String) {
+    let now_ms = vector.now_ms.unwrap_or(SOME_TIME_MS);
+    let explanation = explain(recipe, &vector.request.borrow(), now_ms, &[]);
+    let mut why = String::new();
+    if let Some(reason) = explanation.reason {
+        why = format!("; the reason is {}", reason.as_str());
+    }
+    if let Some(parameter) = &explanation.parameter {
+        why.push_str(&format!(" ({parameter})"));
+    }
+    if let (Some(Reason::BadSignature), Some(text)) = (explanation.reason, &explanation.signed_text)
+    {
+        why.push_str(&format!("; the file signs {text:?}"));
+    }
+    let remedy = match explanation.mistake {
+        Some(mistake) if mistake.kind != MistakeKind::Unknown => {
+            format!("{}; mend the file or the vector", mistake.advice)
+        }
+        _ => String::from("mend the file or the vector"),
+    };
+    (why, remedy)
 }
 
 /// Facts of a resolved callback that a vector can expect.

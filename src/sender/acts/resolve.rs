@@ -66,7 +66,7 @@ impl Verified<'_, '_> {
         match callback.resolved(&event_id) {
             Ok((resolved, TextVerdict::Ambiguous)) => Resolution::Ambiguous(resolved),
             Ok((resolved, _)) => Resolution::Event(resolved),
-            Err(rejection) => Resolution::Rejected(rejection),
+            Err(rejection) => Resolution::Rejected(callback.on_the_wire(rejection)),
         }
     }
 

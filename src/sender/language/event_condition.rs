@@ -50,6 +50,25 @@ impl EventCondition {
         Ok(Self { text: text.to_owned(), condition })
     }
 
+    /// The value that the condition is about.
+    #[must_use]
+    pub fn operand(&self) -> Option<Operand<'_>> {
+        let spot = self.condition.spot()?;
+        Some(match spot.origin {
+            Origin::Callback => Operand::Value(&spot.key),
+            Origin::Known => Operand::Fact(&spot.key),
+        })
+    }
+
+    /// The word that the value is compared with, where it is.
+    #[must_use]
+    pub fn word(&self) -> Option<&str> {
+        match &self.condition.subject {
+            Subject::Is(_, word) => std::str::from_utf8(word).ok(),
+            Subject::There(_) | Subject::Unreplaced | Subject::Recut => None,
+        }
+    }
+
     /// Whether the condition holds for the event whose values `value` returns.
     pub fn holds<'v>(&self, value: &dyn Fn(Operand<'_>) -> Option<Cow<'v, str>>) -> bool {
         let of = |spot: &Spot| match spot.origin {

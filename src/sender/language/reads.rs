@@ -66,6 +66,19 @@ impl Recipe {
         }
     }
 
+    /// The names on the wire that the sender's file reads.
+    #[must_use]
+    pub fn parameter_names(&self) -> Vec<String> {
+        let wire = |name: String| self.renames.get(&name).cloned().unwrap_or(name);
+        file_names(&self.sender).into_iter().map(wire).collect()
+    }
+
+    /// The names of the pairs of the source's template.
+    #[must_use]
+    pub fn template_names(&self) -> Vec<&str> {
+        self.template.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
     /// Whether the source's template has a pair called `name` that is not just what is known here
     /// under that name, `name=[name]`.
     #[must_use]

@@ -49,7 +49,7 @@ pub enum Bracket {
 }
 
 /// Members of an event that a URL may name. `event_id` is its `id`.
-const MEMBERS: [&str; 21] = [
+pub const MEMBERS: [&str; 21] = [
     "event_id",
     "id",
     "source",

@@ -299,8 +299,18 @@ impl<'a> Callback<'a> {
                 Reason::UnresolvedPlaceholder,
                 &unreplaced::shown(name),
             )),
-            None => Judgement::Rejected(rejection),
+            None => Judgement::Rejected(self.on_the_wire(rejection)),
         }
+    }
+
+    /// The error with the name on the wire: the source's `params` may rename what the file names.
+    pub(in crate::sender) fn on_the_wire(&self, error: CallbackError) -> CallbackError {
+        let renamed = error.parameter.as_deref().and_then(|name| {
+            let (first, rest) = name.split_once('.').unwrap_or((name, ""));
+            let wire = self.recipe.renames.get(first)?;
+            Some(if rest.is_empty() { wire.clone() } else { format!("{wire}.{rest}") })
+        });
+        CallbackError { parameter: renamed.or(error.parameter), ..error }
     }
 
     fn judge(&mut self) -> Result<(), CallbackError> {

@@ -22,8 +22,103 @@ pub(super) fn made(english: &str) -> Option<String> {
     if let Some(period) = english.strip_suffix(" in total") {
         return Some(format!("共 {period}"));
     }
-    let (past, ahead) = english.strip_prefix("at most ")?.split_once(" old, ")?;
-    Some(format!("最多早 {past}，晚 {}", ahead.strip_suffix(" ahead")?))
+    if let Some((past, ahead)) =
+        english.strip_prefix("at most ").and_then(|text| text.split_once(" old, "))
+    {
+        return Some(format!("最多早 {past}，晚 {}", ahead.strip_suffix(" ahead")?));
+    }
+    if let Some(both) =
+        english.strip_prefix("at most ").and_then(|text| text.strip_suffix(" away, either way"))
+    {
+        return Some(format!("早晚均不超过 {both}"));
+    }
+    covered(english).or_else(|| attack(english))
+}
+
+/// Whether the signature covers a role, with the reason if not.
+fn covered(english: &str) -> Option<String> {
+    let (plain, by_app) = match english.strip_suffix("; set by the app") {
+        Some(plain) => (plain, "；由应用设置"),
+        None => (english, ""),
+    };
+    let (answer, reason) = plain.split_once(": ")?;
+    let answer = match answer {
+        "no" => "否",
+        "partly" => "部分",
+        _ => return None,
+    };
+    Some(format!("{answer}：{}{by_app}", reason_of(reason)?))
+}
+
+fn reason_of(english: &str) -> Option<String> {
+    let confirmed = |text: &str| {
+        let names = text.strip_suffix(" is confirmed").or(text.strip_suffix(" are confirmed"))?;
+        Some(listed(names))
+    };
+    if let Some(names) = english.strip_prefix("in all callbacks once ").and_then(confirmed) {
+        return Some(format!("确认 {names} 后，所有回调均覆盖"));
+    }
+    if let Some(names) = english.strip_prefix("only once ").and_then(confirmed) {
+        return Some(format!("仅在确认 {names} 之后"));
+    }
+    Some(match english {
+        "nothing is signed" => String::from("没有签名"),
+        "one signature is valid for several" => String::from("同一签名对多个取值都有效"),
+        "not signed" => String::from("未签名"),
+        "only a part is signed" => String::from("只签名了其中一部分"),
+        "not in every signature" => String::from("并非每种签名都包含"),
+        "not by every signature" => String::from("并非每种签名都覆盖"),
+        "can be re-cut with an adjacent value" => String::from("可与相邻的值重新切分"),
+        other => format!("可与 {} 重新切分", listed(other.strip_prefix("can be re-cut with ")?)),
+    })
+}
+
+/// Names in prose: "`a`, `b` and 3 others".
+fn listed(english: &str) -> String {
+    let (names, others) = match english.strip_suffix(" others").and_then(|t| t.rsplit_once(" and "))
+    {
+        Some((names, count)) => (names, format!(" 等另外 {count} 项")),
+        None => (english, String::new()),
+    };
+    format!("{}{others}", names.replace(", ", "、").replace(" and ", " 和 "))
+}
+
+/// The abilities of an attacker, as far as they contain names.
+fn attack(english: &str) -> Option<String> {
+    let between = |start: &str, end: &str| english.strip_prefix(start)?.strip_suffix(end);
+    if let Some(why) = english.strip_prefix("replay it under new ids, each time as a new event: ") {
+        return Some(format!("换用新的编号重放，每次都成为新事件：{why}"));
+    }
+    if let Some(why) = english.strip_prefix("replay some callbacks under new ids, as new events: ")
+    {
+        return Some(format!("换用新的编号重放部分回调，使其成为新事件：{why}"));
+    }
+    let first = " if the changed callback arrives first: it is delivered, `authenticated` omits the \
+                 changed fields, and the original callback is quarantined";
+    if let Some(names) = between("change ", first) {
+        return Some(format!(
+            "若篡改后的回调先到达，则可改动 {}：它会被投递，`authenticated` 不含被改动的字段，原回调被隔离",
+            listed(names)
+        ));
+    }
+    let moved = " if that callback arrives first: it is delivered, `authenticated` omits the changed \
+                 fields, and the original callback is quarantined";
+    if let Some(names) = between("move characters between ", moved) {
+        return Some(format!(
+            "若该回调先到达，则可在 {} 之间移动字符：它会被投递，`authenticated` 不含被改动的字段，原回调被隔离",
+            listed(names)
+        ));
+    }
+    let kind = ", or one of that kind as a plain one: a separate event, without \"kind\" in \
+                `authenticated`; the original callback is delivered too";
+    if let Some(names) = between("send a callback as kind ", kind) {
+        return Some(format!(
+            "把回调改作类型 {}，或把该类型的回调改作普通回调：成为另一个事件，其 `authenticated` 不含 \"kind\"；原回调也会投递",
+            listed(names)
+        ));
+    }
+    let names = between("change ", ": covered by the signature")?;
+    Some(format!("改动 {}：已被签名覆盖", listed(names)))
 }
 
 /// A phrase and its texts, found by the English one.
@@ -103,11 +198,33 @@ phrases! {
     "replied to, not stored, signed or unsigned" = "仅应答，不保存，无论是否签名";
     "a test event, without effect" = "测试事件，不产生奖励效果";
     "an event of this kind" = "此类型的事件";
-    "timeout" = "等待时间";
+    "timeout" = "超时";
     "retries" = "重试";
     "retry condition" = "重试条件";
     "retry period" = "重试总时长";
     "unknown" = "未知";
+    "number unknown, within the retry period" = "次数未知，在重试总时长之内";
+    "not accepted" = "回调未被接受";
+    "never" = "从不";
+    "same kind and same" = "类型相同，且以下取值相同";
+    "one event per signature" = "每个签名对应一个事件";
+    "several events per signature" = "一个签名可对应多个事件";
+    "may differ in a repeated callback" = "重复的回调中可能不同";
+    "always: the signature does not cover the identity" = "始终：签名未覆盖去重依据";
+    "if the signature does not cover the identity" = "当签名未覆盖去重依据时";
+    "no" = "否";
+    // The attacker.
+    "forge any event: nothing is signed" = "伪造任意事件：没有签名";
+    "forge any other event: the callback contains the secret itself" = "伪造任意其他事件：回调中包含密钥本身";
+    "mark a callback as a test: a test event, without \"test\" in `authenticated`; the original callback is delivered too"
+        = "把回调标记为测试：成为测试事件，其 `authenticated` 不含 \"test\"；原回调也会投递";
+    "get a callback answered as a test: it is not stored, and the original is delivered"
+        = "使回调按测试应答：它不会保存，原回调会投递";
+    "change the kind: covered by the signature" = "改动类型：已被签名覆盖";
+    "forge another event by moving characters between values: such a callback is rejected or quarantined, and the original callback is delivered"
+        = "在各个值之间移动字符以伪造另一事件：此类回调会被拒绝或隔离，原回调会投递";
+    "have it counted twice: a replay is a duplicate, and later too old" = "使其计两次：重放属于重复，之后则已过期";
+    "have it counted twice: a replay is a duplicate at any time" = "使其计两次：任何时候重放都属于重复";
     "callback address of" = "回调地址取自";
     "push configuration of" = "推送配置取自";
     // Cautions.
@@ -174,5 +291,36 @@ mod tests {
                 english.contains("; set by the app") || english.contains(", signed or unsigned");
             assert!(written || combined || used.contains(english), "{english:?} is not used");
         }
+    }
+
+    #[test]
+    fn what_a_signature_covers_and_an_attacker_can_do_is_translated() {
+        let catalog = Catalog::embedded().unwrap();
+        let translated = |english: &str| phrase(english).is_some() || made(english).is_some();
+        for contract in catalog.iter().map(Contract::of) {
+            for part in &contract.parts {
+                let rows = part.rows.iter();
+                let texts: Vec<&str> = match part.title {
+                    "Callback fields" => {
+                        // Why kind and test flag are not signed is a text of the sender's file.
+                        let roles = rows.filter(|row| !["kind", "test"].contains(&row[0].text()));
+                        roles.map(|row| row[2].text()).collect()
+                    }
+                    "Deduplication"
+                    | "With one captured callback, an attacker can"
+                    | "With one captured callback, an attacker cannot" => {
+                        rows.map(|row| row[0].text()).collect()
+                    }
+                    _ => continue,
+                };
+                for english in texts {
+                    assert!(translated(english), "{}: {english:?}", contract.name);
+                }
+            }
+        }
+        assert_eq!(
+            made("no: can be re-cut with `a`, `b`, `c` and 4 others; set by the app").as_deref(),
+            Some("否：可与 `a`、`b`、`c` 等另外 4 项 重新切分；由应用设置")
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::{Cell, Contract, Part};
+use super::{Cell, Contract, Part, TestCallback};
 use crate::sender::{Catalog, Sender};
 
 /// The first line of every page.
@@ -18,11 +18,17 @@ impl Contract {
         for part in &self.parts {
             let _ = write!(page, "\n## {}\n\n{}", part.title, rows(part));
         }
+        let test = match self.test_callback {
+            TestCallback::Signed => "`postern sign SOURCE …` makes a test callback",
+            TestCallback::OfTheSender => {
+                "only the sender can sign a callback (`postern explain` reads a captured one)"
+            }
+        };
         let _ = write!(
             page,
             "\n## Example source\n\n```toml\n{1}\n```\n\n\
-             `postern url SOURCE` prints the URL to paste, `postern sign SOURCE …` makes a test \
-             callback, `postern senders {0} --toml` prints the file.\n",
+             `postern url SOURCE` prints the URL to paste, {test}, `postern senders {0} --toml` \
+             prints the file.\n",
             self.name, self.example
         );
         page

@@ -6,7 +6,7 @@ use super::{Cell, Rows, as_table, plain, table};
 
 /// The replies of a file and of its kinds: name and reply.
 pub(super) fn rows(file: &Table) -> Rows {
-    let row = |name: String, value: &Value| vec![Cell::words(name), Cell::code(answer(value))];
+    let row = |name: String, value: &Value| vec![Cell::words(name), answer(value)];
     let mut rows: Rows = table(file, "reply").iter().map(|(n, v)| row(n.clone(), v)).collect();
     let kinds = file.get("kind").and_then(Value::as_array);
     for kind in kinds.into_iter().flatten().filter_map(as_table) {
@@ -18,11 +18,11 @@ pub(super) fn rows(file: &Table) -> Rows {
 }
 
 /// A reply as written: status, body.
-fn answer(value: &Value) -> String {
+fn answer(value: &Value) -> Cell {
     let Value::Table(reply) = value else {
         return match value.as_str() {
-            Some("silence") => String::from("no reply: held until the sender times out"),
-            _ => plain(value),
+            Some("silence") => Cell::words("no reply: held until the sender times out"),
+            _ => Cell::code(plain(value)),
         };
     };
     let status = reply.get("status").map_or_else(|| String::from("200"), plain);
@@ -31,7 +31,7 @@ fn answer(value: &Value) -> String {
     if sealed {
         said.push_str(" (encrypted like the callback)");
     }
-    said
+    Cell::code(said)
 }
 
 fn body(reply: &Table) -> String {

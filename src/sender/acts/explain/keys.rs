@@ -142,9 +142,9 @@ pub(super) fn secret_whitespace(case: &Case<'_>, budget: &mut Budget) -> Option<
         return None; // a public key is read whole or not at all
     }
     const SIGNED: &str = "The secret was used with white space at one of its ends: remove it \
-                          out where the callback is signed.";
+                          where the callback is signed.";
     const OURS: &str = "The configured secret has white space at one of its ends: remove it \
-                        out of the source's `secrets`.";
+                        from the source's `secrets`.";
     for material in &case.materials {
         let own: &[u8] = material;
         let mut variants = vec![variant(own.trim_ascii(), OURS)];

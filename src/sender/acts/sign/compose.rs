@@ -81,6 +81,11 @@ impl Recipe {
             RequestPurpose::AddressCheck
         };
         let lacking = self.lacking_in(&request, errand);
+        if !lacking.is_empty() && self.open.is_some() && parameters.is_empty() {
+            let what = "is missing: the sender encrypts its messages";
+            let remedy = "give the message, as body='{…}' or as its members key=value";
+            return Err(DefinitionError::new("body", what, remedy));
+        }
         if lacking.is_empty() { Ok(request) } else { Err(missing(&lacking)) }
     }
 
@@ -201,10 +206,16 @@ impl Recipe {
     ) -> Result<(), DefinitionError> {
         let fits = texts.iter().find_map(|text| taken_apart(text, value));
         let Some(parts) = fits else {
-            let parts: Vec<_> =
-                texts.iter().flat_map(|text| needed(text)).map(|spot| &*spot.name).collect();
-            let remedy = format!("write its parts: {}", parts.join(", "));
-            return Err(DefinitionError::new(name, "is made of several parts", remedy));
+            let parts = texts.iter().flat_map(|text| needed(text));
+            let parts = parts.filter(|spot| can_be_given(spot));
+            let parts: Vec<_> = parts.map(|spot| self.shown(spot)).collect();
+            let (what, remedy) = match parts.is_empty() {
+                true => ("is a digest of what is sent", String::from("write the body: body='…'")),
+                false => {
+                    ("is made of several parts", format!("write its parts: {}", parts.join(", ")))
+                }
+            };
+            return Err(DefinitionError::new(name, what, remedy));
         };
         for (spot, value) in parts {
             let value = String::from_utf8_lossy(&unmodified(value.as_bytes(), &spot.modifiers))

@@ -9,6 +9,7 @@ use super::{Basis, Sender, SenderRetries, SenderRouting};
 use crate::sender::acts::resolved::Role;
 use crate::sender::language::definition_error::DefinitionError;
 use crate::sender::language::file::File;
+use crate::sender::language::nearest::nearest;
 use crate::sender::language::text::{Piece, Text};
 use crate::sender::language::value_shape::ShapeBasis;
 use crate::sender::request::unreplaced::name_of;
@@ -24,7 +25,10 @@ impl Sender {
                 let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
                 format!("line {line}")
             });
-            vec![DefinitionError::new(place, error.message().trim(), "see the sender language")]
+            let message = error.message().trim();
+            vec![unknown_key(&place, message).unwrap_or_else(|| {
+                DefinitionError::new(place, message, "see docs/adding-a-sender.md")
+            })]
         })?;
         let mut reader = Reader { faults: Vec::new() };
         let sender = reader.sender(name, text, file);
@@ -185,4 +189,17 @@ impl Sender {
         let opened = self.open.iter().flat_map(|open| &open.of).chain(&self.challenge.open);
         opened.flat_map(Text::spots).map(|spot| spot.key.as_str()).collect()
     }
+}
+
+/// The error of a key that the language does not have, with the one that was probably meant:
+/// "unknown field `replies`, expected one of `title`, `aliases`, …".
+fn unknown_key(place: &str, message: &str) -> Option<DefinitionError> {
+    let mut names = message.strip_prefix("unknown field `")?.split('`').step_by(2);
+    let written = names.next()?;
+    let known: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+    let remedy = match nearest(written, &known) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("known here: {}", known.join(", ")),
+    };
+    Some(DefinitionError::new(place, format!("`{written}` is not a known key"), remedy))
 }
