@@ -30,7 +30,7 @@ pub use held::{
 };
 pub use local_token::LocalToken;
 pub use masked::{Masked, RawShown, source_of};
-pub(crate) use pasted::{Capture, as_text, source_at};
+pub(crate) use pasted::{Capture, as_text, misdirected, source_at};
 pub use pause::{pause, resume};
 pub use release::{ReleaseError, cancel_release, release_all};
 pub use replay::{ReplayError, cancel_replay, replay_all, replay_event};

@@ -98,19 +98,25 @@ fn facts_en(detail: &Detail) -> String {
             }
         }
         Detail::Breaker => String::from(": its circuit breaker is open, deliveries wait"),
-        Detail::Dead { count } => format!(" has {count} dead letters"),
+        Detail::Dead { count } => format!(" has {}", many(*count, "dead letter")),
         Detail::Overdue { seconds, pending } => {
-            format!(": the oldest of {pending} pending deliveries is overdue by {}", span(*seconds))
+            let pending = match pending {
+                1 => String::from("the only pending delivery"),
+                many => format!("the oldest of {many} pending deliveries"),
+            };
+            format!(": {pending} is overdue by {}", span(*seconds))
         }
         Detail::Quarantine { count } => {
-            format!(" has {count} callbacks in quarantine that wait for a decision")
+            let wait = if *count == 1 { "waits" } else { "wait" };
+            format!(" has {} that {wait} for a decision", many(*count, "held callback"))
         }
         Detail::StoreNearlyFull { free_mib, reserve_mib } => format!(
             ": the disk of the store is nearly full: {free_mib} MiB are free, below {reserve_mib} MiB it accepts no callbacks"
         ),
         Detail::StoreDamaged { places } => {
             format!(
-                ": the store is damaged in {places} places; see the runbook, PosternStoreDamaged"
+                ": the store is damaged in {}; see the runbook, PosternStoreDamaged",
+                many(*places, "place")
             )
         }
         Detail::StoreStopped { why } => format!(": the store accepts no callbacks: {why}"),
@@ -177,6 +183,12 @@ fn facts_zh(detail: &Detail) -> String {
     }
 }
 
+/// A count with its noun.
+fn many(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
 /// The end of the problem.
 fn topic_en(detail: &Detail) -> &'static str {
     match detail {
@@ -186,7 +198,7 @@ fn topic_en(detail: &Detail) -> &'static str {
         Detail::Breaker => ": its circuit breaker is closed",
         Detail::Dead { .. } => " has no dead letters",
         Detail::Overdue { .. } => " has no overdue deliveries",
-        Detail::Quarantine { .. } => " has nothing in quarantine",
+        Detail::Quarantine { .. } => " has no held callbacks",
         Detail::StoreNearlyFull { .. } => ": the store has space again",
         Detail::StoreDamaged { .. } => ": the store is not damaged any more",
         Detail::StoreStopped { .. } => ": the store accepts callbacks again",

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+use super::Deliveries;
 use super::attempt::{AttemptReport, DestinationClient};
 use super::breaker::BreakerState;
 use super::last_attempts::LastAttempts;
@@ -21,6 +22,8 @@ pub(super) enum Order {
     Probe(Option<Vec<TargetId>>),
     /// Report the condition of a destination.
     Show(TargetId, oneshot::Sender<Condition>),
+    /// Note that a destination answered an attempt that was not of a delivery.
+    Answered(TargetId),
     /// Return the client of a destination.
     Lend(TargetId, oneshot::Sender<Arc<DestinationClient>>),
 }
@@ -29,6 +32,7 @@ pub(super) enum Order {
 #[derive(Clone, Debug)]
 pub struct Control {
     ledger: BatchedLedger,
+    deliveries: Deliveries,
     orders: mpsc::UnboundedSender<Order>,
 }
 
@@ -58,9 +62,18 @@ impl DestinationHandle {
 }
 
 impl Control {
-    pub(super) fn new(ledger: BatchedLedger) -> (Self, mpsc::UnboundedReceiver<Order>) {
+    pub(super) fn new(
+        ledger: BatchedLedger,
+        deliveries: Deliveries,
+    ) -> (Self, mpsc::UnboundedReceiver<Order>) {
         let (orders, todo) = mpsc::unbounded_channel();
-        (Self { ledger, orders }, todo)
+        (Self { ledger, deliveries, orders }, todo)
+    }
+
+    /// Whether this gateway sends anything to destinations.
+    #[must_use]
+    pub fn deliveries(&self) -> Deliveries {
+        self.deliveries
     }
 
     /// Stops deliveries to `target` until it is resumed; `note` is what the actor says about it. Durable and applied here on return;
@@ -121,6 +134,11 @@ impl Control {
     /// Lets a probe through an open breaker of each of `targets`, or of all.
     pub fn probe(&self, targets: Option<Vec<TargetId>>) {
         let _ = self.orders.send(Order::Probe(targets));
+    }
+
+    /// Notes that `target` accepted an attempt that was not of a delivery: its circuit breaker closes.
+    pub fn answered(&self, target: &TargetId) {
+        let _ = self.orders.send(Order::Answered(target.clone()));
     }
 
     /// The condition of `target`; `None`: it does not exist, or the gateway drains.

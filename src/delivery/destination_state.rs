@@ -172,6 +172,12 @@ impl DestinationState {
         self.breaker.record(sign, now)
     }
 
+    /// Records that the destination answered outside of its deliveries.
+    pub(super) fn answered(&mut self, now: Instant) -> Option<Change> {
+        self.health = Health::Proven;
+        self.breaker.record(HealthSignal::Up, now)
+    }
+
     /// Lets a probe through if the breaker is open or the backend answered 410.
     pub(super) fn probe(&mut self) {
         self.trial = self.is_gone();

@@ -194,6 +194,18 @@ impl DestinationTable {
         change
     }
 
+    /// Records that `target` answered an attempt that was not of a delivery.
+    pub(super) fn answered(&mut self, target: &TargetId, now: Instant) -> Option<Change> {
+        let state = self.all.get_mut(target)?;
+        let before = state.health();
+        let change = state.answered(now);
+        if state.health() != before {
+            self.sort(target);
+        }
+        self.refresh(target, now);
+        change
+    }
+
     /// Lets a probe through the open breaker of each of `targets`, or of all.
     pub(super) fn probe(&mut self, targets: Option<Vec<TargetId>>, now: Instant) {
         for target in targets.unwrap_or_else(|| self.all.keys().cloned().collect()) {

@@ -93,7 +93,7 @@ impl Dispatcher {
     /// If the thread cannot be started.
     pub fn start(config: &Arc<Config>, tools: Tools) -> io::Result<Self> {
         let (sender, changes) = watch::channel(Arc::clone(config));
-        let (control, orders) = Control::new(tools.ledger.clone());
+        let (control, orders) = Control::new(tools.ledger.clone(), tools.deliveries);
         let own = control.clone();
         let (begin, begun) = std::sync::mpsc::channel();
         let (end, ended) = oneshot::channel();
@@ -458,6 +458,14 @@ impl DispatchLoop {
             // The lease expires, and the attempt counts.
             None => tracing::error!(event = %flight.event, "an attempt stopped unexpectedly"),
         }
+    }
+
+    /// Notes that a destination answered outside of its deliveries.
+    fn note_answer(&mut self, target: &TargetId) {
+        if let Some(change) = self.table.answered(target, instant()) {
+            self.note_breaker(target, change);
+        }
+        self.look = true;
     }
 
     fn note_breaker(&self, target: &TargetId, change: Change) {

@@ -4,13 +4,15 @@
 //! unrecorded is acknowledged: if there is no room, or the ledger does not answer in time, the
 //! sender gets its own "try later".
 
+use http::StatusCode;
+
 use super::inline_wait::InlineReply;
 use super::judging::{EarlyReply, Slot, salt, told};
 use super::received::Received;
 use super::route::Route;
 use crate::clock;
 use crate::config::{HeldAnswer, Quarantine};
-use crate::ledger::{HeldWhy, HoldOutcome, NewRejection};
+use crate::ledger::{HeldWhy, HoldOutcome};
 use crate::sender::{Callback, Outcome, Reply};
 
 /// Whether it is recorded.
@@ -43,16 +45,18 @@ pub(super) async fn quarantine(
         return callback.reply(Outcome::Unavailable, None, &salt);
     };
     let reason = refusal.reason;
-    let rejected = callback.reply(Outcome::Rejected, Some(reason), &salt);
+    let planned = match rules.answer {
+        HeldAnswer::Refuse => callback.reply(Outcome::Rejected, Some(reason), &salt),
+        HeldAnswer::Accept => as_accepted(callback, received),
+    };
     if let Some(entry) = slot {
         entry.is(Outcome::Rejected);
         entry.spare();
         entry.refused(refusal);
     }
-    let recorded = hold(slot, callback, received, rules).await;
+    let recorded = hold(slot, callback, received, Holding { rules, planned: &planned }).await;
     let reply = match (rules.answer, recorded) {
-        (HeldAnswer::Refuse, _) => rejected,
-        (HeldAnswer::Accept, Recorded::Yes) => as_accepted(callback, received),
+        (HeldAnswer::Refuse, _) | (HeldAnswer::Accept, Recorded::Yes) => planned,
         (HeldAnswer::Accept, Recorded::No) => callback.reply(Outcome::Unavailable, None, &salt),
     };
     told(slot, reply)
@@ -74,20 +78,41 @@ fn as_accepted(callback: &Callback<'_>, received: &Received) -> Reply {
     callback.reply(outcome, None, &salt)
 }
 
+/// How a callback is held.
+struct Holding<'h> {
+    rules: &'h Quarantine,
+    /// The reply to its sender once it is held.
+    planned: &'h Reply,
+}
+
+impl Holding<'_> {
+    /// The status of the planned reply; `None`: there is none.
+    fn status(&self) -> Option<StatusCode> {
+        match self.planned {
+            Reply::Answer(answer) => Some(answer.status),
+            Reply::Silence => None,
+        }
+    }
+}
+
 /// Holds the callback, within its sender's patience. If there is no room, it is kept as a sample.
 async fn hold(
     slot: &mut Slot,
     callback: &Callback<'_>,
     received: &Received,
-    rules: &Quarantine,
+    holding: Holding<'_>,
 ) -> Recorded {
     let Some(entry) = slot else { return Recorded::No };
     let route = received.route();
-    let new = entry.rejection(HeldWhy::Quarantine, received, callback);
-    let Some(Ok(held)) = new.map(NewRejection::held) else { return Recorded::No };
+    let Some(mut new) = entry.rejection(HeldWhy::Quarantine, received, callback) else {
+        return Recorded::No;
+    };
+    // It is recorded before the reply is sent.
+    new.note.status = holding.status().map(|status| status.as_u16());
+    let Ok(held) = new.held() else { return Recorded::No };
     let left = (entry.began + route.patience).saturating_duration_since(clock::instant());
-    let holding = route.desk.rejections.hold(held, rules.bounds);
-    match tokio::time::timeout(left, holding).await {
+    let being_held = route.desk.rejections.hold(held, holding.rules.bounds);
+    match tokio::time::timeout(left, being_held).await {
         Ok(Ok(HoldOutcome::Held(id) | HoldOutcome::Known(id))) => {
             entry.held(id);
             return Recorded::Yes;
@@ -95,6 +120,9 @@ async fn hold(
         Ok(Ok(HoldOutcome::Full)) => route.say_quarantine_is_full(),
         Ok(Err(error)) => tracing::debug!(%error, "a rejected callback was not held"),
         Err(_) => {}
+    }
+    if let (HeldAnswer::Refuse, Some(status)) = (holding.rules.answer, holding.status()) {
+        entry.answered(status);
     }
     entry.keep(received, callback);
     Recorded::No

@@ -405,7 +405,7 @@ impl Admin {
                 self.decide_held(id, decision, who, &self.body(body).await?).await
             }
             Resource::Status(name) => self.status(name).await,
-            Resource::Pause(name) => self.pause(name, who).await,
+            Resource::Pause(name) => self.pause(name, who, &self.body(body).await?).await,
             Resource::Resume(name) => self.resume(name, who).await,
             Resource::Test(name) => self.test(name, who, &self.body(body).await?).await,
             Resource::Rejections => self.rejections(head).await,
@@ -418,6 +418,7 @@ impl Admin {
             Resource::Sign => self.sign(&self.body(body).await?),
             Resource::Erase => self.erase(&self.body(body).await?, who).await,
             Resource::Explain => self.explain(&self.body(body).await?).await,
+            Resource::All(Managed::Destination) => self.destinations().await,
             Resource::All(managed) => self.list(managed),
             Resource::One(managed, name) => match asked.as_str() {
                 "PUT" => self.put(who, managed, name, head, &self.body(body).await?).await,

@@ -40,6 +40,9 @@ enum Extent {
 const NOTHING: &str = "cannot be read: give a URL, a path, a request, a curl command, a line of an \
                        access log, or a query";
 
+/// Where sources are.
+const PREFIX: &str = "/callback/";
+
 /// Bytes of a text that is not understood that are shown again.
 const SHOWN_MAX: usize = 40;
 
@@ -147,7 +150,6 @@ fn pasted(text: &str) -> Result<OwnedRequest, String> {
 /// # Errors
 /// There is none, with the nearest name.
 pub(crate) fn source_at<'c>(config: &'c Config, target: &[u8]) -> Result<&'c Arc<Source>, String> {
-    const PREFIX: &str = "/callback/";
     let target = String::from_utf8_lossy(target);
     let path = target.split('?').next().unwrap_or_default();
     // A proxy may have put something in front of it.
@@ -162,6 +164,19 @@ pub(crate) fn source_at<'c>(config: &'c Config, target: &[u8]) -> Result<&'c Arc
         format!(
             "the path names the source {name:?}, which does not exist{}",
             near.unwrap_or_default()
+        )
+    })
+}
+
+/// What is wrong with the path of a request to `source`, where the gateway would answer 404.
+pub(crate) fn misdirected(source: &Source, target: &[u8]) -> Option<String> {
+    let target = String::from_utf8_lossy(target);
+    let path = target.split('?').next().unwrap_or_default();
+    let name = path.find(PREFIX).map(|at| &path[at + PREFIX.len()..])?;
+    (name != source.name && name.trim_end_matches('/') == source.name).then(|| {
+        format!(
+            "the path ends in a slash, and the gateway answers 404 there: the sender has to call {}",
+            source.path()
         )
     })
 }

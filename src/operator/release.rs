@@ -29,11 +29,19 @@ pub async fn release_all(
     id: ReleaseId,
     filter: ReleaseFilter,
 ) -> Result<(), ReleaseError> {
-    if filter.mode == ReleaseMode::Real {
+    let mode = filter.mode;
+    if mode == ReleaseMode::Real {
         registry.note(who, Action::Released, ("release", &id.to_string())).await?;
     }
     releases.begin(id, filter, now_ms())?;
-    tracing::info!(release = %id, who = who.as_str(), "a release was ordered");
+    match mode {
+        ReleaseMode::Real => {
+            tracing::info!(release = %id, who = who.as_str(), "a release was ordered");
+        }
+        ReleaseMode::DryRun => {
+            tracing::info!(release = %id, who = who.as_str(), "a dry run of a release was ordered");
+        }
+    }
     Ok(())
 }
 
@@ -48,8 +56,9 @@ pub async fn cancel_release(
     id: ReleaseId,
 ) -> Result<Option<ReleaseProgress>, LedgerError> {
     let Some(progress) = releases.cancel(id).await else { return Ok(None) };
-    // An order that ended before is not cancelled.
-    if matches!(progress.state, ReleaseState::Running | ReleaseState::Cancelled) {
+    // An order that ended before is not cancelled, and a dry run changes nothing.
+    let is_cancelled = matches!(progress.state, ReleaseState::Running | ReleaseState::Cancelled);
+    if is_cancelled && progress.mode == ReleaseMode::Real {
         tracing::info!(release = %id, who = who.as_str(), "a release was cancelled");
         registry.note(who, Action::Cancelled, ("release", &id.to_string())).await?;
     }

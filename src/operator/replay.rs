@@ -2,7 +2,7 @@
 
 use crate::clock::now_ms;
 use crate::delivery::{
-    Control, ReplayFilter, ReplayOrderError, ReplayProgress, ReplayState, Replays,
+    Control, ReplayFilter, ReplayMode, ReplayOrderError, ReplayProgress, ReplayState, Replays,
 };
 use crate::ledger::{
     BatchedLedger, EventId, LedgerError, ReplayId, ReplayOrder, ReplayPage, ReplayWhat, TargetId,
@@ -44,7 +44,8 @@ pub async fn replay_event(
     Ok(Some(page))
 }
 
-/// Begins to deliver all events again that `filter` finds, as the order `id`.
+/// Begins to deliver all events again that `filter` finds, as the order `id`. A dry run changes
+/// nothing, so the audit log has no entry of it.
 ///
 /// # Errors
 /// The order is not accepted, or the ledger fails.
@@ -55,9 +56,19 @@ pub async fn replay_all(
     id: ReplayId,
     filter: ReplayFilter,
 ) -> Result<(), ReplayError> {
-    registry.note(who, Action::Replayed, ("replay", &id.to_string())).await?;
+    let mode = filter.mode;
+    if mode == ReplayMode::Deliver {
+        registry.note(who, Action::Replayed, ("replay", &id.to_string())).await?;
+    }
     replays.begin(id, filter, now_ms())?;
-    tracing::info!(replay = %id, who = who.as_str(), "a replay was ordered");
+    match mode {
+        ReplayMode::Deliver => {
+            tracing::info!(replay = %id, who = who.as_str(), "a replay was ordered");
+        }
+        ReplayMode::DryRun => {
+            tracing::info!(replay = %id, who = who.as_str(), "a dry run of a replay was ordered");
+        }
+    }
     Ok(())
 }
 
@@ -72,8 +83,9 @@ pub async fn cancel_replay(
     id: ReplayId,
 ) -> Result<Option<ReplayProgress>, LedgerError> {
     let Some(progress) = replays.cancel(id).await else { return Ok(None) };
-    // An order that ended before is not cancelled.
-    if matches!(progress.state, ReplayState::Running | ReplayState::Cancelled) {
+    // An order that ended before is not cancelled, and a dry run changes nothing.
+    let is_cancelled = matches!(progress.state, ReplayState::Running | ReplayState::Cancelled);
+    if is_cancelled && progress.mode == ReplayMode::Deliver {
         tracing::info!(replay = %id, who = who.as_str(), "a replay was cancelled");
         registry.note(who, Action::Cancelled, ("replay", &id.to_string())).await?;
     }

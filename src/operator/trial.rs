@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::clock::{now_ms, rfc3339};
 use crate::config::Format;
-use crate::delivery::Control;
+use crate::delivery::{Control, Deliveries};
 use crate::ledger::{Attempt, Event, EventBody, EventId, LedgerError, Release, TargetId};
 use crate::registry::{Action, Actor, DESTINATION, Registry};
 use crate::sender::{Effect, Request, Resolved};
@@ -48,6 +48,8 @@ pub struct Tried {
 pub enum TestDeliveryError {
     /// No destination has that name, or the gateway drains.
     Absent,
+    /// This gateway delivers nothing: it was started to try a store.
+    Off,
     /// The destination expects a sender's request, and a test has none.
     Forward,
     /// The event cannot be written.
@@ -75,6 +77,9 @@ pub async fn try_out(
     name: &str,
     event: TestEvent,
 ) -> Result<Tried, TestDeliveryError> {
+    if control.deliveries() == Deliveries::Off {
+        return Err(TestDeliveryError::Off);
+    }
     let config = registry.config();
     let target = TargetId::from(name);
     let client = control.client_of(&target).await.ok_or(TestDeliveryError::Absent)?;
@@ -93,7 +98,11 @@ pub async fn try_out(
     let what = (DESTINATION.as_str(), name);
     registry.note(who, Action::Tried, what).await.map_err(TestDeliveryError::Unnoted)?;
     let attempt = client.attempt(id, &stored).await;
-    Ok(Tried { event: id, attempt })
+    let tried = Tried { event: id, attempt };
+    if tried.is_delivered() {
+        control.answered(&target);
+    }
+    Ok(tried)
 }
 
 fn made_up(id: EventId, source: &str, wanted: TestEvent) -> Option<Bytes> {
@@ -127,7 +136,8 @@ fn made_up(id: EventId, source: &str, wanted: TestEvent) -> Option<Bytes> {
         escaped: vec![],
         released: Release::None,
         kind: Resolved::PLAIN_KIND.into(),
-        effect: Some(Effect::Grant),
+        // No sender asked for it, so a backend must not grant it.
+        effect: Some(Effect::None),
     };
     let headers = HeaderMap::new();
     let request =

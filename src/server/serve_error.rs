@@ -11,7 +11,7 @@ use crate::wire::TlsError;
 #[non_exhaustive]
 pub enum ServeError {
     /// A socket is unavailable.
-    #[error("server.{which} = {address}: {cause}{}", remedy(which, cause.kind()))]
+    #[error("server.{which} = {address}: {cause}{}", remedy(which, *address, cause.kind()))]
     Bind {
         /// The key of the configuration.
         which: &'static str,
@@ -40,13 +40,24 @@ pub enum ServeError {
     Metrics(#[from] prometheus::Error),
 }
 
+/// A port that is not `port`: 10,000 above it, or as far below.
+const fn other_port(port: u16) -> u16 {
+    match port.checked_add(10_000) {
+        Some(above) => above,
+        None => port - 10_000,
+    }
+}
+
 /// The remedy where an address is unavailable.
-fn remedy(which: &str, kind: io::ErrorKind) -> String {
+fn remedy(which: &str, address: SocketAddr, kind: io::ErrorKind) -> String {
     match kind {
-        io::ErrorKind::AddrInUse => format!(
-            "; another program listens there, perhaps `postern demo` or another gateway: stop it, or \
-             write another port under [server], such as {which} = \"127.0.0.1:18080\""
-        ),
+        io::ErrorKind::AddrInUse => {
+            let other = SocketAddr::new(address.ip(), other_port(address.port()));
+            format!(
+                "; another program listens there, perhaps `postern demo` or another gateway: stop \
+                 it, or write another port under [server], such as {which} = \"{other}\""
+            )
+        }
         io::ErrorKind::PermissionDenied => format!(
             "; only root may use ports below 1024: write a higher one under [server] {which}, or \
              let systemd open it (deploy/systemd/postern.socket)"

@@ -21,7 +21,7 @@ use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::delivery::{BreakerState, Condition};
 use crate::ledger::{Stats, TargetId};
-use crate::operator::{self, TestDeliveryError, TestEvent, try_out};
+use crate::operator::{self, REASON_BYTES_MAX, TestDeliveryError, TestEvent, try_out};
 use crate::registry::{Managed, Precondition};
 
 texts! {
@@ -45,6 +45,7 @@ texts! {
     NEW = "Create destination", "创建投递目标";
     FORWARD = "A destination of format forward receives the original request, so a test needs a callback. Send one with the debug tool.",
         "forward 格式转发发送方的原始请求，因此测试需要一个回调。请用调试工具发送。";
+    DELIVERIES_OFF = "This gateway runs with --no-deliveries: it sends nothing to any destination.", "本网关以 --no-deliveries 启动：不向任何目的地发送请求。";
     UNWRITTEN = "The payload of the test event could not be written.", "无法生成测试事件的内容。";
 }
 
@@ -258,9 +259,6 @@ async fn end_old_secrets(
     write(console, visit, edit, None).await
 }
 
-/// Bytes of the reason for a pause.
-const REASON_BYTES_MAX: usize = 500;
-
 /// Pauses a destination of any origin; the document does not contain the pause.
 async fn pause(console: &Console, visit: &Visit, name: &str, reason: Option<&str>) -> PageResult {
     let (registry, control) = (&console.tools.registry, &console.tools.control);
@@ -293,6 +291,7 @@ async fn test(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Pa
     let tried = match tried {
         Ok(tried) => tried,
         Err(TestDeliveryError::Absent) => return Err(PageError::Absent),
+        Err(TestDeliveryError::Off) => return Err(PageError::Bad(DELIVERIES_OFF)),
         Err(TestDeliveryError::Forward) => return Err(PageError::Bad(FORWARD)),
         Err(TestDeliveryError::Unwritten) => return Err(PageError::Bad(UNWRITTEN)),
         Err(TestDeliveryError::Unnoted(error)) => return Err(error.into()),

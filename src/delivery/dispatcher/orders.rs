@@ -48,6 +48,7 @@ impl DispatchLoop {
                 self.table.probe(targets, instant());
                 self.look = true;
             }
+            Order::Answered(target) => self.note_answer(&target),
             Order::Show(target, answer) => {
                 if let Some(state) = self.table.get(&target) {
                     let paused = state.paused().cloned();

@@ -2,15 +2,16 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::Admin;
 use crate::clock::rfc3339;
-use crate::delivery::Condition;
+use crate::delivery::{BreakerState, Condition};
 use crate::ledger::{EventId, TargetId};
 use crate::manage::http::{Answered, ApiError, json};
-use crate::operator::{TestDeliveryError, TestEvent, pause, resume, try_out};
-use crate::registry::Actor;
+use crate::operator::{REASON_BYTES_MAX, TestDeliveryError, TestEvent, pause, resume, try_out};
+use crate::registry::{Actor, Managed};
 
 #[derive(Serialize)]
 struct Status<'a> {
@@ -22,6 +23,25 @@ struct Status<'a> {
     pending: u64,
     dead: u64,
     oldest_due_seconds: Option<u64>,
+    /// On this gateway, since its start.
+    last_success_at: Option<String>,
+    last_failure: Option<Failure<'a>>,
+    /// Failed attempts in a row.
+    failures: u32,
+}
+
+#[derive(Serialize)]
+struct Failure<'a> {
+    at: String,
+    status: Option<u16>,
+    error: Option<&'a str>,
+}
+
+/// The body of an order to pause.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PauseOrder {
+    reason: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -29,6 +49,7 @@ struct Paused<'a> {
     why: &'static str,
     at: String,
     who: &'a str,
+    reason: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -50,7 +71,7 @@ impl Admin {
         };
         let stats = self.book.stats().await.map_err(|error| ApiError::ledger(&error))?;
         let counts = stats.targets.iter().find(|stats| stats.target == target);
-        let Condition { breaker, paused, in_flight, .. } = condition;
+        let Condition { breaker, paused, in_flight, last } = condition;
         Ok(json(&Status {
             destination: name,
             state: if paused.is_some() { "paused" } else { "active" },
@@ -59,17 +80,34 @@ impl Admin {
                 why: pause.why.as_str(),
                 at: rfc3339(pause.at_ms),
                 who: &pause.who,
+                reason: pause.note.as_deref(),
             }),
             in_flight,
             pending: counts.map_or(0, |counts| counts.pending),
             dead: counts.map_or(0, |counts| counts.dead),
             oldest_due_seconds: counts.and_then(|counts| Some(counts.oldest_due?.as_secs())),
+            last_success_at: last.success_ms.map(rfc3339),
+            last_failure: last.failure.as_ref().map(|failure| Failure {
+                at: rfc3339(failure.at_ms),
+                status: failure.status,
+                error: failure.error.as_deref(),
+            }),
+            failures: last.failures,
         }))
     }
 
-    pub(super) async fn pause(&self, name: &str, who: &Actor) -> Answered {
+    pub(super) async fn pause(&self, name: &str, who: &Actor, body: &Bytes) -> Answered {
+        let order = match body.is_empty() {
+            true => PauseOrder::default(),
+            false => serde_json::from_slice(body)
+                .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?,
+        };
+        let reason = order.reason.as_deref().map(str::trim).filter(|reason| !reason.is_empty());
+        if reason.is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
+            return Err(ApiError::bad(format!("reason: {REASON_BYTES_MAX} bytes at most")));
+        }
         let target = self.destination(name).await?;
-        let paused = pause(&self.registry, &self.control, who, &target, None).await;
+        let paused = pause(&self.registry, &self.control, who, &target, reason).await;
         paused.map_err(|error| ApiError::ledger(&error))?;
         self.status(name).await
     }
@@ -91,6 +129,11 @@ impl Admin {
         let tried = try_out(&self.registry, &self.control, who, name, wanted).await;
         let tried = tried.map_err(|untried| match untried {
             TestDeliveryError::Absent => self.no_destination(name),
+            TestDeliveryError::Off => {
+                let detail = "the gateway runs with --no-deliveries: it sends nothing to any \
+                              destination; start it without";
+                ApiError::new(StatusCode::CONFLICT, detail)
+            }
             TestDeliveryError::Forward => {
                 let detail = "format = \"forward\" passes on what a sender sent, and nobody sent \
                               this; make a genuine callback with `postern sign`";
@@ -109,6 +152,23 @@ impl Admin {
             answer: String::from_utf8_lossy(&attempt.head).into_owned(),
             error: attempt.error.as_deref(),
         }))
+    }
+
+    /// The destinations, each with its state.
+    pub(super) async fn destinations(&self) -> Answered {
+        let mut list = self.registry.in_force().list(Managed::Destination);
+        for one in &mut list {
+            let name = one.get("name").and_then(Value::as_str).unwrap_or_default();
+            let condition = self.control.condition(&TargetId::from(name)).await;
+            let (Value::Object(table), Some(condition)) = (one, condition) else { continue };
+            let state = match (condition.paused, condition.breaker) {
+                (Some(_), _) => "paused",
+                (None, BreakerState::Closed) => "active",
+                (None, BreakerState::Open | BreakerState::HalfOpen) => "failing",
+            };
+            table.insert(String::from("state"), state.into());
+        }
+        Ok(json(&json!({ "destinations": list, "next_cursor": null })))
     }
 
     async fn destination(&self, name: &str) -> Result<TargetId, ApiError> {
