@@ -72,7 +72,8 @@ use crate::private;
         it, through the configuration.\n\n\
         Environment: POSTERN_CONFIG names the configuration, POSTERN_MASTER_KEY seals the store, \
         NO_COLOR turns colours off.\n\
-        Exit codes: 0 success, 1 failure, 64 bad usage or configuration.",
+        Exit codes: 0 success, 1 failure, 64 bad usage or configuration, also a name that does not \
+        exist.",
     arg_required_else_help = true
 )]
 struct CommandLine {
@@ -260,8 +261,11 @@ impl<'a> Screen<'a> {
     }
 
     fn refuse(&mut self, faults: &ConfigErrors) -> io::Result<Exit> {
+        for fault in &faults.faults {
+            writeln!(self.err, "{}", fault.line_of_text(self.err_paint))?;
+        }
         self.warn(&faults.warnings)?;
-        writeln!(self.err, "{}", faults.text(self.err_paint))?;
+        writeln!(self.err, "{}", faults.count(self.err_paint))?;
         Ok(Exit::Usage)
     }
 }

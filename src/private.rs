@@ -18,6 +18,9 @@ pub const FOLDER_MODE: u32 = 0o700;
 /// Everything that others could do.
 const OTHERS: u32 = 0o077;
 
+/// Where systemd keeps the state of units with a dynamic account: root alone can enter it.
+const DYNAMIC_STATE: &str = "/var/lib/private";
+
 /// Makes everything that this process creates from now on private, also files of libraries.
 /// Replaces the mask that the process was started with.
 pub fn mask_new_files() {
@@ -102,10 +105,20 @@ fn close(path: &Path, known: &fs::Metadata) {
 /// # Errors
 /// A sentence with the line that does it right.
 pub fn check_owner(path: &Path) -> Result<(), String> {
-    let Ok(known) = fs::metadata(path) else { return Ok(()) };
-    let (own, owner) = (rustix::process::geteuid().as_raw(), known.uid());
     let folder = path.display();
-    let line = || format!("run: sudo -u {} {}", account(owner), line_of(std::env::args()));
+    let known = match fs::metadata(path) {
+        Ok(known) => known,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(format!(
+                "{folder} cannot be reached by this account; run this as the gateway's account, or \
+                 as root"
+            ));
+        }
+        // What is missing belongs to no other account.
+        Err(_) => return Ok(()),
+    };
+    let (own, owner) = (rustix::process::geteuid().as_raw(), known.uid());
+    let line = || format!("run: {}", line_as(owner, path));
     match own {
         _ if own == owner => Ok(()),
         0 => Err(format!(
@@ -125,6 +138,21 @@ pub fn check_owner(path: &Path) -> Result<(), String> {
     }
 }
 
+/// This command as the `owner` of the folder at `path` runs it.
+fn line_as(owner: u32, path: &Path) -> String {
+    let line = line_of(std::env::args());
+    // The account of a systemd unit with DynamicUser= exists only while a unit of that name runs.
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let unit = real.strip_prefix(DYNAMIC_STATE).ok().and_then(|inner| inner.iter().next());
+    match unit.and_then(|unit| unit.to_str()) {
+        Some(unit) => format!(
+            "systemd-run --quiet --pipe --wait -p DynamicUser=yes -p User={unit} \
+             -p StateDirectory={unit} -p EnvironmentFile=-/etc/{unit}/{unit}.env {line}"
+        ),
+        None => format!("sudo -u {} {line}", account(owner)),
+    }
+}
+
 /// The name of an account as `sudo -u` takes it.
 fn account(uid: u32) -> String {
     let known = fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -136,14 +164,28 @@ fn account(uid: u32) -> String {
     name.unwrap_or_else(|| format!("'#{uid}'"))
 }
 
-/// A command line as it can be typed again.
+/// A command line as it can be typed again. The shell opens the file of `--output`: another account
+/// could not write where this one can.
 fn line_of(words: impl Iterator<Item = String>) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=:,@%+".contains(&byte);
     let quoted = |word: String| match !word.is_empty() && word.bytes().all(plain) {
         true => word,
         false => format!("'{}'", word.replace('\'', r"'\''")),
     };
-    words.map(quoted).collect::<Vec<_>>().join(" ")
+    let (mut line, mut output) = (Vec::new(), None);
+    let mut words = words.peekable();
+    while let Some(word) = words.next() {
+        let is_file = |value: &str| !value.starts_with("s3://");
+        if let Some(value) = word.strip_prefix("--output=").filter(|value| is_file(value)) {
+            output = Some(value.to_owned());
+        } else if word == "--output" && words.peek().is_some_and(|value| is_file(value)) {
+            output = words.next();
+        } else {
+            line.push(quoted(word));
+        }
+    }
+    line.extend(output.map(|file| format!("> {}", quoted(file))));
+    line.join(" ")
 }
 
 #[cfg(test)]
@@ -180,8 +222,16 @@ mod tests {
         assert_eq!(check_owner(folder.path()), Ok(()));
         assert_eq!(check_owner(Path::new("/nowhere/at/all")), Ok(()));
         assert_eq!(account(0), "root");
+        let of_unit = line_as(62_000, Path::new("/var/lib/private/postern/data"));
+        assert!(of_unit.contains("-p User=postern -p StateDirectory=postern "), "{of_unit}");
         assert_eq!(account(4_000_000_001), "'#4000000001'");
         let words = ["postern", "verify", "--config", "a b's.toml"].map(String::from);
         assert_eq!(line_of(words.into_iter()), r"postern verify --config 'a b'\''s.toml'");
+        let line = |words: &str| line_of(words.split(' ').map(String::from));
+        let redirected = "postern export -c p.toml > x.export";
+        assert_eq!(line("postern export --output x.export -c p.toml"), redirected);
+        assert_eq!(line("postern export --output=x.export -c p.toml"), redirected);
+        let upload = "postern export --output s3://backups/x.export";
+        assert_eq!(line(upload), upload);
     }
 }

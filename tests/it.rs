@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 mod it {
+    mod accounts;
     mod admin;
     mod alert_conditions;
     mod alerts;
@@ -63,5 +64,6 @@ mod it {
     mod targets;
     mod tls;
     mod traces;
+    mod usage;
     mod wire;
 }

@@ -43,10 +43,16 @@ impl Alert {
 
 impl AlertTest {
     fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        let config = match self.config.load(screen)? {
-            Ok(loaded) => loaded.config,
+        let loaded = match self.config.load_partly(screen)? {
+            Ok(loaded) => loaded,
             Err(exit) => return Ok(exit),
         };
+        let own = format!("alert[{}]", self.name);
+        if let Some(issue) = loaded.missing.iter().find(|issue| issue.key.starts_with(&own)) {
+            writeln!(screen.err, "{}", issue.line_of_text(screen.err_paint))?;
+            return Ok(Exit::Usage);
+        }
+        let config = loaded.config;
         let Some(found) = config.alerts.iter().find(|alert| alert.name == self.name) else {
             let names: Vec<&str> = config.alerts.iter().map(|alert| alert.name.as_str()).collect();
             let known = if names.is_empty() { String::from("none") } else { names.join(", ") };

@@ -1,14 +1,15 @@
 //! `postern check`: the errors of a configuration, or a summary of what it would run.
 
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::{Map, Value, json};
 
 use super::{ConfigFile, Exit, Screen, columns};
+use crate::config::limits::FILE_BYTES_MAX;
 use crate::config::{
-    AdminRight, Alert, AlertCondition, ArchivePlace, Config, Destination, Mode, Source,
-    StoreEngine, show,
+    AdminRight, Alert, AlertCondition, ArchivePlace, Config, Destination, Mode, Source, StoreEngine, show, ConfigErrors, ConfigIssue, Input, Loaded, Secrets, load_str, load_with,
 };
 
 /// Check a configuration and say what it would run
@@ -26,7 +27,7 @@ use crate::config::{
 pub(super) struct Check {
     #[command(flatten)]
     config: ConfigFile,
-    /// Configuration file, as with --config
+    /// Configuration file, as with --config; - reads standard input
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
     /// Treat warnings as errors.
@@ -37,9 +38,18 @@ pub(super) struct Check {
 impl Check {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
         let config = self.config.or_at(self.file.as_deref());
-        let loaded = match config.load(screen)? {
+        let path = config.path();
+        let environment = config.environment();
+        let loaded = match path.as_os_str() == "-" {
+            true => standard_input(&*environment),
+            false => load_with(&*environment, &path, Secrets::Required),
+        };
+        if self.config.json {
+            return self.show_json(&path, &loaded, screen);
+        }
+        let loaded = match loaded {
             Ok(loaded) => loaded,
-            Err(exit) => return Ok(exit),
+            Err(faults) => return screen.refuse(&faults),
         };
         screen.warn(&loaded.warnings)?;
         screen.warn(&loaded.advice)?;
@@ -54,7 +64,7 @@ impl Check {
             1 => String::from("no mistakes, 1 warning"),
             many => format!("no mistakes, {many} warnings"),
         };
-        writeln!(screen.out, "{}: {found}", config.path().display())?;
+        writeln!(screen.out, "{}: {found}", path.display())?;
         for (title, rows) in summary(&loaded.config) {
             if !rows.is_empty() {
                 let title = screen.out_paint.bold(title);
@@ -62,6 +72,54 @@ impl Check {
             }
         }
         Ok(Exit::Done)
+    }
+}
+
+impl Check {
+    /// The findings as one object, also where there are errors.
+    fn show_json(
+        &self,
+        path: &Path,
+        loaded: &Result<Loaded, ConfigErrors>,
+        screen: &mut Screen<'_>,
+    ) -> io::Result<Exit> {
+        let issue = |issue: &ConfigIssue| {
+            let ConfigIssue { file, line, column, key, what, remedy } = issue;
+            json!({
+                "file": file.display().to_string(), "line": line, "column": column, "key": key,
+                "what": what, "remedy": remedy,
+            })
+        };
+        let all = |issues: &[ConfigIssue]| issues.iter().map(issue).collect::<Vec<Value>>();
+        let (errors, warnings, tables) = match loaded {
+            Ok(loaded) => {
+                let warnings = [all(&loaded.warnings), all(&loaded.advice)].concat();
+                let table = |(title, rows): (&str, Rows)| (title.to_ascii_lowercase(), json!(rows));
+                let tables: Map<_, _> = summary(&loaded.config).into_iter().map(table).collect();
+                (Vec::new(), warnings, Value::from(tables))
+            }
+            Err(faults) => (all(&faults.faults), all(&faults.warnings), Value::Null),
+        };
+        let is_fine = errors.is_empty() && (!self.strict || warnings.is_empty());
+        let line = json!({
+            "file": path.display().to_string(), "ok": is_fine, "errors": errors,
+            "warnings": warnings, "summary": tables,
+        });
+        writeln!(screen.out, "{line}")?;
+        Ok(if is_fine { Exit::Done } else { Exit::Usage })
+    }
+}
+
+/// The configuration on standard input. Its paths are seen from this folder.
+fn standard_input(input: &dyn Input) -> Result<Loaded, ConfigErrors> {
+    let mut text = String::new();
+    match io::stdin().take(FILE_BYTES_MAX).read_to_string(&mut text) {
+        Ok(_) => load_str(input, Path::new("-"), &text),
+        Err(error) => {
+            let what = format!("standard input cannot be read: {error}");
+            let fault = ConfigIssue { what, ..ConfigIssue::default() };
+            Err(ConfigErrors { faults: vec![fault], ..ConfigErrors::default() })
+        }
     }
 }
 

@@ -176,6 +176,12 @@ impl AdminApi {
         &self.base
     }
 
+    /// Whether a gateway is there.
+    pub(super) async fn answers(&self) -> bool {
+        let url = format!("{}/livez", self.base);
+        self.client.send(&Method::GET, &url, &HeaderMap::new(), Bytes::new()).await.is_ok()
+    }
+
     /// The JSON at `path`.
     ///
     /// # Errors

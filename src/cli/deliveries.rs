@@ -41,7 +41,13 @@ impl Deliveries {
             Ok(api) => api,
             Err(exit) => return Ok(exit),
         };
-        let pages = runtime()?.block_on(self.pages(&api));
+        let runtime = runtime()?;
+        if let Some(name) = &self.destination
+            && let Err(error) = runtime.block_on(names::check(&api, Named::Destination, name))
+        {
+            return error.tell(screen);
+        }
+        let pages = runtime.block_on(self.pages(&api));
         let bodies = match pages {
             Ok(bodies) => bodies,
             Err(sentence) => return screen.fail(&sentence),
@@ -70,9 +76,6 @@ impl Deliveries {
     }
 
     async fn pages(&self, api: &AdminApi) -> Result<Vec<bytes::Bytes>, String> {
-        if let Some(name) = &self.destination {
-            names::check(api, Named::Destination, name).await?;
-        }
         let states = match self.state {
             Some(state) => vec![state],
             None => vec![State::Pending, State::Dead],

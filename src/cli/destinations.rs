@@ -20,7 +20,7 @@ use super::{ConfigFile, Exit, Screen, columns};
     after_help = "Examples:\n  \
         postern destinations\n  \
         postern destinations status game\n  \
-        postern destinations pause game\n  \
+        postern destinations pause game --reason 'migration until 14:00'\n  \
         postern destinations test game"
 )]
 pub(super) struct Destinations {
@@ -43,6 +43,9 @@ enum Act {
     Pause {
         /// The destination
         name: String,
+        /// Why, for the audit log and for those who look at the status
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
     /// Deliver again what waits
     Resume {
@@ -65,18 +68,21 @@ impl Destinations {
         let (name, action) = match &self.act {
             None | Some(Act::List) => return self.list(&api, screen),
             Some(Act::Status { name }) => (name, "status"),
-            Some(Act::Pause { name }) => (name, "pause"),
+            Some(Act::Pause { name, .. }) => (name, "pause"),
             Some(Act::Resume { name }) => (name, "resume"),
             Some(Act::Test { name }) => (name, "test"),
         };
         let path = format!("/admin/v1/destinations/{}/{action}", in_path(name));
         let runtime = runtime()?;
-        if let Err(sentence) = runtime.block_on(names::check(&api, Named::Destination, name)) {
-            return screen.fail(&sentence);
+        if let Err(error) = runtime.block_on(names::check(&api, Named::Destination, name)) {
+            return error.tell(screen);
         }
         let answered = runtime.block_on(async {
-            match action {
-                "status" => api.get(&path).await,
+            match &self.act {
+                Some(Act::Status { .. }) => api.get(&path).await,
+                Some(Act::Pause { reason: Some(reason), .. }) => {
+                    api.post(&path, &json!({ "reason": reason })).await
+                }
                 _ => api.post(&path, &json!({})).await,
             }
         });
@@ -99,7 +105,7 @@ impl Destinations {
             Err(sentence) => return screen.fail(&sentence),
         };
         let columns = Columns {
-            keys: &["name", "format", "url", "origin"],
+            keys: &["name", "state", "format", "url", "origin"],
             seldom: &[],
             nothing: "there is no destination: events are recorded only",
             narrow: "",
@@ -121,11 +127,20 @@ fn rows(answer: &Value) -> Vec<Vec<String>> {
     let text = |value: &Value| match value {
         Value::String(text) => printable(text),
         Value::Null => String::from("-"),
+        Value::Object(failure) if failure.contains_key("status") => {
+            let part = |key: &str| failure.get(key).filter(|value| !value.is_null());
+            let plain = |value: &Value| value.as_str().map_or(value.to_string(), printable);
+            let [at, status, error] = ["at", "status", "error"].map(|key| part(key).map(plain));
+            let said: Vec<String> = status.into_iter().chain(error).collect();
+            format!("{}: {}", at.unwrap_or_default(), said.join(" "))
+        }
         Value::Object(pause) => {
             let [why, who, at] = ["why", "who", "at"].map(|key| pause.get(key));
             let part =
                 |part: Option<&Value>| part.and_then(Value::as_str).unwrap_or("?").to_owned();
-            format!("{}, by {} at {}", part(why), part(who), part(at))
+            let reason = pause.get("reason").and_then(Value::as_str).map(printable);
+            let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            format!("{}, by {} at {}{reason}", part(why), part(who), part(at))
         }
         other => other.to_string(),
     };
@@ -145,6 +160,13 @@ mod tests {
             "paused": { "why": "operator", "who": "ops", "at": "2026-11-29T12:00:00Z" },
             "oldest_due_seconds": null,
         });
+        let mut noted = status.clone();
+        noted["paused"]["reason"] = json!("migration");
+        noted["last_failure"] =
+            json!({ "at": "2026-11-29T11:59:00Z", "status": 503, "error": null });
+        let text = columns(&rows(&noted));
+        assert!(text.contains(", by ops at 2026-11-29T12:00:00Z: migration\n"), "{text}");
+        assert!(text.contains("  last failure  2026-11-29T11:59:00Z: 503\n"), "{text}");
         let text = columns(&rows(&status));
         assert!(
             text.contains("  paused       operator, by ops at 2026-11-29T12:00:00Z\n"),

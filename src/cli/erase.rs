@@ -7,14 +7,13 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::{AdminApi, runtime};
-use super::names::{self, Named};
-use super::store::open;
+use super::names;
+use super::store::{Keeper, keeper};
 use super::{ConfigFile, Exit, Screen};
-use crate::config::Config;
+use crate::config::{Config, Loaded};
 use crate::ledger::{BatchOptions, BatchedLedger, Engine, Erased, LedgerError, NoopObserver};
 use crate::operator::erase_user;
 use crate::registry::{Actor, Registry};
-use crate::server::ServeError;
 
 /// Erase a user's data from the store
 #[derive(Args, Debug)]
@@ -57,29 +56,58 @@ impl Erase {
             return Ok(Exit::Usage);
         }
         let runtime = runtime()?;
-        let erased = match open(&loaded.config.store, &runtime) {
-            Ok(ledger) => {
+        let is_known = self.is_known(&loaded);
+        let erased = match keeper(&loaded.config, &runtime) {
+            Ok(Keeper::Ledger(ledger)) => {
                 let erasing = self.erase(ledger, Arc::new(loaded.config));
                 runtime.block_on(erasing).map(shown).map_err(|error| error.to_string())
             }
-            Err(ServeError::Ledger(LedgerError::InUse(_))) => {
-                runtime.block_on(self.ask(&AdminApi::of(&loaded.config)))
+            Ok(Keeper::Gateway(api)) => {
+                if let Some(name) = &self.source
+                    && let Err(error) = runtime.block_on(names::check_past(&api, name))
+                {
+                    return error.tell(screen);
+                }
+                runtime.block_on(self.ask(&api))
             }
-            Err(error) => Err(error.to_string()),
+            Err(sentence) => Err(sentence),
         };
         match erased {
+            Ok(erased) if is_nothing(&erased) && !is_known => {
+                let name = self.source.as_deref().unwrap_or_default();
+                writeln!(
+                    screen.err,
+                    "there is no source {name:?}, and the store has no event of one; nothing was \
+                     erased"
+                )?;
+                Ok(Exit::Usage)
+            }
             Ok(erased) => self.show(&erased, screen),
             Err(sentence) => screen.fail(&sentence),
         }
+    }
+
+    /// Whether the file has the source that was named, also where its secret is missing.
+    fn is_known(&self, loaded: &Loaded) -> bool {
+        self.source.as_ref().is_none_or(|name| {
+            let of_source = format!("source[{name}]");
+            loaded.config.sources.contains_key(name)
+                || loaded.missing.iter().any(|issue| issue.key.starts_with(&of_source))
+        })
     }
 
     /// Asks for the user again: the data cannot be brought back.
     fn is_confirmed(&self, screen: &mut Screen<'_>) -> io::Result<bool> {
         writeln!(screen.err, "type {} again to erase this user's data:", self.user)?;
         let mut line = String::new();
-        io::stdin().read_line(&mut line)?;
-        let same = line.trim_end_matches(['\r', '\n']) == self.user;
-        if !same {
+        let is_ended = io::stdin().read_line(&mut line)? == 0;
+        let same = !is_ended && line.trim_end_matches(['\r', '\n']) == self.user;
+        if is_ended {
+            writeln!(
+                screen.err,
+                "standard input has ended; nothing was erased; --yes does not ask"
+            )?;
+        } else if !same {
             writeln!(screen.err, "that is another user; nothing was erased")?;
         }
         Ok(same)
@@ -95,9 +123,6 @@ impl Erase {
 
     /// Has the running gateway do it.
     async fn ask(&self, api: &AdminApi) -> Result<Value, String> {
-        if let Some(name) = &self.source {
-            names::check(api, Named::Source, name).await?;
-        }
         let order = json!({ "user": self.user, "source": self.source });
         api.post("/admin/v1/erase", &order).await
     }
@@ -107,16 +132,24 @@ impl Erase {
             writeln!(screen.out, "{erased}")?;
             return Ok(Exit::Done);
         }
-        let count = |name: &str| erased[name].as_u64().unwrap_or(0);
+        let count = |name: &str, one: &str, many: &str| match erased[name].as_u64().unwrap_or(0) {
+            1 => format!("1 {one}"),
+            count => format!("{count} {many}"),
+        };
         writeln!(
             screen.out,
-            "erased: {} events, {} kept callbacks; {} unsettled deliveries dropped",
-            count("events"),
-            count("held"),
-            count("deliveries")
+            "erased: {}, {}; {} dropped",
+            count("events", "event", "events"),
+            count("held", "kept callback", "kept callbacks"),
+            count("deliveries", "unsettled delivery", "unsettled deliveries")
         )?;
         Ok(Exit::Done)
     }
+}
+
+/// Whether the store had nothing.
+fn is_nothing(erased: &Value) -> bool {
+    ["events", "held", "deliveries"].iter().all(|name| erased[name] == 0)
 }
 
 fn shown(erased: Erased) -> Value {

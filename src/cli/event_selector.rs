@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::client::AdminApi;
-use super::names::{self, Named};
+use super::names::{self, NameError};
 use crate::clock::{now_ms, rfc3339};
 use crate::config::parse_duration;
 
@@ -49,15 +49,11 @@ impl EventSelector {
     /// Checks the name of the source. A source that was removed is known by its events.
     ///
     /// # Errors
-    /// A sentence for people: there is no such source.
-    pub(super) async fn check(&self, api: &AdminApi) -> Result<(), String> {
-        let Some(name) = &self.source else { return Ok(()) };
-        let Err(absent) = names::check(api, Named::Source, name).await else { return Ok(()) };
-        let query = serde_urlencoded::to_string([("source", name.as_str()), ("limit", "1")]);
-        let known = api.get(&format!("/admin/v1/events?{}", query.unwrap_or_default())).await?;
-        match known["events"].as_array().is_some_and(|events| !events.is_empty()) {
-            true => Ok(()),
-            false => Err(absent),
+    /// There is no such source, or the gateway could not be asked.
+    pub(super) async fn check(&self, api: &AdminApi) -> Result<(), NameError> {
+        match &self.source {
+            Some(name) => names::check_past(api, name).await,
+            None => Ok(()),
         }
     }
 }

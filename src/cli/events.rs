@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::client::runtime;
 use super::event_selector::EventSelector;
+use super::names::NameError;
 use super::rows::{Columns, Page, printable};
 use super::{ConfigFile, Exit, Screen, columns};
 
@@ -50,16 +51,13 @@ impl Events {
             let came = api.fetch(&self.path()).await?;
             // A misspelled name must not look like "nothing happened".
             if self.id.is_none() && is_empty(&came.body) {
-                self.which.check(&api).await.map_err(QueryError::Usage)?;
+                self.which.check(&api).await.map_err(QueryError::Name)?;
             }
             Ok(came)
         });
         match answered {
             Ok(came) => self.show(&came.body, screen),
-            Err(QueryError::Usage(sentence)) => {
-                writeln!(screen.err, "{sentence}")?;
-                Ok(Exit::Usage)
-            }
+            Err(QueryError::Name(error)) => error.tell(screen),
             Err(QueryError::Failed(sentence)) => screen.fail(&sentence),
         }
     }
@@ -110,8 +108,8 @@ impl Events {
 enum QueryError {
     /// The gateway could not be asked, or objected.
     Failed(String),
-    /// The command line is wrong.
-    Usage(String),
+    /// The name of a source.
+    Name(NameError),
 }
 
 impl From<String> for QueryError {

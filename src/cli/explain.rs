@@ -15,7 +15,7 @@ use super::{ConfigFile, Exit, Screen};
 use crate::clock;
 use crate::config::{Config, Loaded, Source};
 use crate::keys::fetch_once;
-use crate::operator::{Capture, explained};
+use crate::operator::{Capture, explained, misdirected};
 use crate::sender::{KeyList, KeySet, Recipe};
 
 /// Bytes that are read from standard input: the largest body, and a head.
@@ -130,6 +130,7 @@ impl Explain {
         }
         let at_ms = self.at_ms.or(capture.at_ms).unwrap_or_else(clock::now_ms);
         let request = capture.to(source);
+        let misdirected = misdirected(source, &request.target);
         let keys = published(config, source, screen)?;
         let own = source.recipe.key_list().map(KeyList::identity);
         let of = |recipe: &Recipe| {
@@ -138,7 +139,11 @@ impl Explain {
         };
         let explanation = explained(config, source, &request.borrow(), at_ms, &of);
         let answer = serde_json::to_value(explanation).map_err(io::Error::other)?;
-        self.show(&answer, screen)
+        let exit = self.show(&answer, screen)?;
+        match misdirected {
+            Some(sentence) => screen.fail(&sentence),
+            None => Ok(exit),
+        }
     }
 
     /// Asks the running gateway, which knows the sources that were created over its APIs.

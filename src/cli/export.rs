@@ -5,20 +5,21 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::json;
 use tokio::runtime::Runtime;
 
 use super::client::{AdminApi, runtime};
 use super::place::Place;
-use super::store::{Progress, is_there, open};
+use super::store::{Keeper, Progress, check, embedded, gateway_instead, keeper};
 use super::{ConfigFile, Exit, Screen, Where};
 use crate::config::{Config, StoreEngine};
 use crate::ledger::{
     Embedded, Engine, ExportError, ExportId, ExportReader, ExportWriter, Item, Keyring, KnownItems,
-    Ledger as _, LedgerError, Survey,
+    Ledger as _, Survey,
 };
 use crate::manage::{EXPORT_KEY, EXPORT_NEXT};
 use crate::private;
-use crate::server::{self, ServeError};
+use crate::server;
 
 /// Bytes of a chunk, about.
 const CHUNK: usize = 1 << 20;
@@ -30,7 +31,8 @@ const CHUNK: usize = 1 << 20;
         Documents, keys of known transactions, events, and the state of their deliveries. A running \
         gateway is asked over its admin listener and keeps working; otherwise the store is read \
         directly. Sealed if POSTERN_MASTER_KEY is set. --salvage exports the readable part of a \
-        damaged store and lists the damage. --since writes an increment for `postern restore`: every \
+        damaged store, lists the damage and exits with 1 if there is any; no gateway may be working on \
+        it. --since writes an increment for `postern restore`: every \
         document, and everything new or changed. It reads the whole store, and needs about 60 bytes \
         of memory for each item of the previous exports.",
     after_help = "Examples:\n  \
@@ -60,7 +62,9 @@ impl Export {
             Ok(loaded) => loaded,
             Err(exit) => return Ok(exit),
         };
-        let export = Store { config: &loaded.config, keys: server::keyring(&loaded.config.store) };
+        let keys = server::keyring(&loaded.config.store);
+        let read_by = if self.salvage { ReadBy::Command } else { ReadBy::Either };
+        let export = Store { config: &loaded.config, keys, read_by };
         if let Err(error) = export.check() {
             return screen.fail(&error);
         }
@@ -94,6 +98,7 @@ impl Export {
         };
         progress.end();
         match written {
+            Ok(written) if self.config.json => written.tell_json(output, screen),
             Ok(written) => written.tell(screen),
             Err(error) => screen.fail(&error),
         }
@@ -193,6 +198,20 @@ impl Written {
         writeln!(screen.err, "{} items", self.items)?;
         Ok(exit)
     }
+
+    /// The same as JSON, on standard output: the export is at `place`.
+    fn tell_json(&self, place: &Place, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        let survey = self.survey.as_ref();
+        let found = |some: fn(&Survey) -> Vec<String>| survey.map(some).unwrap_or_default();
+        let damage = found(|survey| survey.damage.iter().map(ToString::to_string).collect());
+        let remarks = found(|survey| survey.remarks.iter().map(ToString::to_string).collect());
+        let exit = if damage.is_empty() { Exit::Done } else { Exit::Failed };
+        let line = json!({
+            "output": place.to_string(), "items": self.items, "damage": damage, "remarks": remarks,
+        });
+        writeln!(screen.out, "{line}")?;
+        Ok(exit)
+    }
 }
 
 /// Takes items.
@@ -202,17 +221,34 @@ type Put<'p> = &'p mut dyn FnMut(Vec<Item>) -> Result<(), ExportError>;
 struct Store<'c> {
     config: &'c Config,
     keys: Keyring,
+    /// The findings of a salvage are of the files themselves.
+    read_by: ReadBy,
+}
+
+/// Who may read a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadBy {
+    /// This command or the gateway.
+    Either,
+    /// This command.
+    Command,
 }
 
 impl Store<'_> {
-    /// Nothing is begun that was not there.
+    /// Whether there is anything to export: nothing is begun that was not there.
     fn check(&self) -> Result<(), String> {
-        match &self.config.store.engine {
-            StoreEngine::Embedded { .. } => {
-                let options = server::embedded(&self.config.store);
-                is_there(&options.map_err(|error| error.to_string())?)
+        let is_postgres = matches!(self.config.store.engine, StoreEngine::Postgres(_));
+        if is_postgres && self.read_by == ReadBy::Either {
+            return Ok(());
+        }
+        let found = embedded(&self.config.store).and_then(|options| check(&options));
+        match (found, self.read_by) {
+            (Ok(()), _) => Ok(()),
+            (Err(error), ReadBy::Command) => Err(error.to_string()),
+            (Err(error), ReadBy::Either) => {
+                let runtime = runtime().map_err(|error| error.to_string())?;
+                gateway_instead(self.config, &runtime, &error).map(drop)
             }
-            StoreEngine::Postgres(_) => Ok(()),
         }
     }
 
@@ -220,17 +256,15 @@ impl Store<'_> {
     /// itself.
     fn read(self, put: Put<'_>) -> Result<(), ExportError> {
         let runtime = runtime()?;
-        match open(&self.config.store, &runtime) {
-            Ok(ledger) => read_from(&ledger, &runtime, put),
-            Err(ServeError::Ledger(LedgerError::InUse(_))) => self.ask(put),
-            Err(ServeError::Ledger(error)) => Err(error.into()),
-            Err(error) => Err(ExportError::Io(io::Error::other(error.to_string()))),
+        match keeper(self.config, &runtime) {
+            Ok(Keeper::Ledger(ledger)) => read_from(&ledger, &runtime, put),
+            Ok(Keeper::Gateway(api)) => self.ask(&api, put),
+            Err(sentence) => Err(ExportError::Io(io::Error::other(sentence))),
         }
     }
 
     /// Asks the gateway, page by page.
-    fn ask(self, put: Put<'_>) -> Result<(), ExportError> {
-        let api = AdminApi::of(self.config);
+    fn ask(self, api: &AdminApi, put: Put<'_>) -> Result<(), ExportError> {
         let refused = |sentence: String| ExportError::Io(io::Error::other(sentence));
         let key = self.keys.current().map(|key| key.id().to_string());
         let runtime = runtime()?;
@@ -239,7 +273,8 @@ impl Store<'_> {
             let page = runtime.block_on(api.fetch(&path)).map_err(refused)?;
             let said = |name| page.headers.get(name).and_then(|value| value.to_str().ok());
             if said(EXPORT_KEY) != key.as_deref() {
-                let sentence = "the gateway seals with another POSTERN_MASTER_KEY than is set here";
+                let sentence = "the gateway seals with another POSTERN_MASTER_KEY than is \
+                                set here; name the file that has it with --env-file FILE";
                 return Err(refused(sentence.to_owned()));
             }
             let items = Item::decode(&page.body);

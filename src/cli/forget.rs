@@ -4,11 +4,12 @@ use std::io;
 use std::sync::Arc;
 
 use clap::Args;
+use serde_json::json;
 
 use super::client::runtime;
-use super::store::open;
+use super::store::{check, embedded, open};
 use super::{ConfigFile, Exit, Screen};
-use crate::config::Config;
+use crate::config::{Config, StoreEngine};
 use crate::ledger::{BatchOptions, BatchedLedger, Engine, LedgerError, NoopObserver, SourceId};
 use crate::registry::{Action, Actor, Registry};
 
@@ -36,7 +37,7 @@ pub(super) struct Forget {
 
 impl Forget {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        let loaded = match self.config.load(screen)? {
+        let loaded = match self.config.load_partly(screen)? {
             Ok(loaded) => loaded,
             Err(exit) => return Ok(exit),
         };
@@ -44,12 +45,35 @@ impl Forget {
             return Ok(Exit::Usage);
         }
         let runtime = runtime()?;
+        if let StoreEngine::Embedded { .. } = &loaded.config.store.engine
+            && let Err(error) = embedded(&loaded.config.store).and_then(|options| check(&options))
+        {
+            return screen.fail(&error);
+        }
         let ledger = match open(&loaded.config.store, &runtime) {
             Ok(ledger) => ledger,
             Err(error) => return screen.fail(&error),
         };
+        // A source whose secret is missing is configured as well.
+        let of_source = format!("source[{}]", self.source);
+        let is_configured = loaded.config.sources.contains_key(&self.source)
+            || loaded.missing.iter().any(|issue| issue.key.starts_with(&of_source));
         match runtime.block_on(forget(ledger, Arc::new(loaded.config), &self.source)) {
-            Ok(count) => {
+            Ok(Forgotten { count: 0, is_known }) if !is_known && !is_configured => {
+                writeln!(
+                    screen.err,
+                    "there is no source {:?}, and the store knows no transaction of one; name it as \
+                     the configuration does, or did",
+                    self.source
+                )?;
+                Ok(Exit::Usage)
+            }
+            Ok(Forgotten { count, .. }) if self.config.json => {
+                let line = json!({ "source": self.source, "forgotten": count });
+                writeln!(screen.out, "{line}")?;
+                Ok(Exit::Done)
+            }
+            Ok(Forgotten { count, .. }) => {
                 writeln!(
                     screen.out,
                     "{count} keys and held callbacks of {} forgotten",
@@ -69,20 +93,40 @@ impl Forget {
         }
         writeln!(screen.err, "type {source} to forget its keys:")?;
         let mut line = String::new();
-        io::stdin().read_line(&mut line)?;
-        let same = line.trim() == source;
-        if !same {
+        let is_ended = io::stdin().read_line(&mut line)? == 0;
+        let same = !is_ended && line.trim() == source;
+        if is_ended {
+            writeln!(
+                screen.err,
+                "standard input has ended; nothing was forgotten; --yes does not ask"
+            )?;
+        } else if !same {
             writeln!(screen.err, "that is another name; nothing was forgotten")?;
         }
         Ok(same)
     }
 }
 
-async fn forget(ledger: Engine, config: Arc<Config>, source: &str) -> Result<u64, LedgerError> {
+/// The result of forgetting a source.
+struct Forgotten {
+    /// Keys and held callbacks.
+    count: u64,
+    /// Whether the file or an API has a source of that name or id.
+    is_known: bool,
+}
+
+async fn forget(
+    ledger: Engine,
+    config: Arc<Config>,
+    source: &str,
+) -> Result<Forgotten, LedgerError> {
     let book = BatchedLedger::new(ledger, BatchOptions::default(), Arc::new(NoopObserver));
     let registry = Registry::open(book.clone(), config).await?;
     let config = registry.config();
     let id = config.sources.get(source).map_or(source, |source| source.id.as_str());
+    let mut all = config.sources.values();
+    let is_known = all.any(|one| one.name == source || one.id == source);
     registry.note(&Actor::new("command", "forget"), Action::Forgotten, ("keys", id)).await?;
-    book.forget(&SourceId::from(id)).await
+    let count = book.forget(&SourceId::from(id)).await?;
+    Ok(Forgotten { count, is_known })
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::str::FromStr as _;
 
 use clap::Args;
+use serde_json::json;
 
 use super::client::runtime;
 use super::place::{Counted, Place};
@@ -71,6 +72,10 @@ impl Import {
         progress.end();
         let Imported { taken: fresh, known } = imported;
         match taken {
+            Ok(()) if self.config.json => {
+                writeln!(screen.out, "{}", json!({ "taken": fresh, "known": known }))?;
+                Ok(Exit::Done)
+            }
             Ok(()) => {
                 writeln!(screen.out, "{fresh} taken, {known} known already")?;
                 Ok(Exit::Done)

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use serde_json::json;
 
 use self::secrets::Generated;
 use self::written::Draft;
+use super::senders::instead;
 use super::{ConfigFile, Exit, Screen};
-use crate::config::nearest;
 use crate::private;
 use crate::sender::{Catalog, Sender};
 
@@ -101,13 +102,10 @@ impl Init {
 
     /// The senders by name.
     fn chosen(&self, catalog: &Catalog) -> Result<Vec<Arc<Sender>>, String> {
-        let names: Vec<&str> = catalog.iter().map(|sender| sender.name()).collect();
         let mut chosen: Vec<Arc<Sender>> = Vec::with_capacity(self.senders.len());
         for name in &self.senders {
-            let Some(sender) = catalog.get(name) else {
-                let remedy = nearest(name, &names).map(|near| format!("did you mean {near}?"));
-                let remedy = remedy.unwrap_or_else(|| String::from("`postern senders` lists them"));
-                return Err(format!("there is no sender {name:?}; {remedy}"));
+            let Some(sender) = catalog.get(name).or_else(|| catalog.also_called(name)) else {
+                return Err(format!("there is no sender {name:?}; {}", instead(catalog, name)));
             };
             if !chosen.iter().any(|one| one.name() == sender.name()) {
                 chosen.push(Arc::clone(sender));
@@ -125,6 +123,14 @@ impl Init {
     ) -> io::Result<Exit> {
         let env_path = path.with_extension("env");
         let (path, env) = (path.display(), env_path.display());
+        if self.config.json {
+            let line = json!({
+                "configuration": path.to_string(), "variables": env.to_string(),
+                "placeholders": to_replace,
+            });
+            writeln!(screen.out, "{line}")?;
+            return Ok(Exit::Done);
+        }
         writeln!(screen.out, "{path}\n{env}")?;
         writeln!(screen.err, "\nnext:")?;
         if !to_replace.is_empty() {

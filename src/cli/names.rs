@@ -1,9 +1,12 @@
 //! Names of sources and destinations that a command was given: a misspelled one is an error, not an
 //! empty list.
 
+use std::io;
+
 use serde_json::Value;
 
 use super::client::AdminApi;
+use super::{Exit, Screen};
 use crate::config::nearest;
 
 /// The kind of a named object.
@@ -22,18 +25,61 @@ impl Named {
     }
 }
 
+/// Why a name is not used. The sentence is for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NameError {
+    /// The gateway has nothing of that name; with the nearest one.
+    Absent(String),
+    /// The gateway could not be asked.
+    Unasked(String),
+}
+
+impl NameError {
+    /// Says so. A name that does not exist is a mistake in the command line, in every command.
+    pub(super) fn tell(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        match self {
+            Self::Absent(sentence) => {
+                writeln!(screen.err, "{sentence}")?;
+                Ok(Exit::Usage)
+            }
+            Self::Unasked(sentence) => screen.fail(sentence),
+        }
+    }
+}
+
+impl From<String> for NameError {
+    fn from(sentence: String) -> Self {
+        Self::Unasked(sentence)
+    }
+}
+
 /// Checks that the gateway has a source or destination called `name`.
 ///
 /// # Errors
-/// A sentence with the nearest name, or why the gateway could not be asked.
-pub(super) async fn check(api: &AdminApi, named: Named, name: &str) -> Result<(), String> {
+/// See [`NameError`].
+pub(super) async fn check(api: &AdminApi, named: Named, name: &str) -> Result<(), NameError> {
     let list = format!("{}s", named.word());
     let all = api.get(&format!("/admin/v1/{list}")).await?;
     let all = all[&list].as_array().into_iter().flatten();
     let names: Vec<&str> = all.filter_map(|one: &Value| one["name"].as_str()).collect();
     match names.contains(&name) {
         true => Ok(()),
-        false => Err(absent(named, name, &names)),
+        false => Err(NameError::Absent(absent(named, name, &names))),
+    }
+}
+
+/// Checks that the gateway has, or had, a source called `name`: one that was removed is known by its
+/// events.
+///
+/// # Errors
+/// As [`check`].
+pub(super) async fn check_past(api: &AdminApi, name: &str) -> Result<(), NameError> {
+    let Err(absent) = check(api, Named::Source, name).await else { return Ok(()) };
+    let query = serde_urlencoded::to_string([("source", name), ("limit", "1")]);
+    let known = api.get(&format!("/admin/v1/events?{}", query.unwrap_or_default())).await?;
+    match known["events"].as_array().is_some_and(|events| !events.is_empty()) {
+        true => Ok(()),
+        false => Err(absent),
     }
 }
 

@@ -4,7 +4,8 @@ use std::io;
 
 use clap::Args;
 
-use super::store::is_there;
+use serde_json::json;
+
 use super::{ConfigFile, Exit, Screen};
 use crate::ledger::{Embedded, Missing};
 
@@ -36,11 +37,12 @@ impl Rebuild {
             Ok(store) => store,
             Err(exit) => return Ok(exit),
         };
-        if let Err(sentence) = is_there(&options) {
-            return screen.fail(&sentence);
-        }
         let missing = if self.accept_missing { Missing::Accept } else { Missing::Refuse };
         match Embedded::rebuild(options, missing) {
+            Ok(segments) if self.config.json => {
+                writeln!(screen.out, "{}", json!({ "segments": segments }))?;
+                Ok(Exit::Done)
+            }
             Ok(segments) => {
                 writeln!(screen.out, "the index of {segments} segments was rebuilt")?;
                 Ok(Exit::Done)

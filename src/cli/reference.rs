@@ -18,10 +18,11 @@ Three kinds of commands:
 - **about a running gateway**: `events`, `sources`, `destinations`, `deliveries`, `replay`, `release`, `audit`, `listen --remote` … They find it
   through `[server] admin` of the configuration, and send the token that it created for this machine (`admin-token` in the store's directory) or
   `[admin] token`. They need no other secret. Run them as the gateway's account or as root.
-- **about the store itself**: `export` (also of a running gateway), `import`, `restore`, `verify`, `rebuild`, `rekey`, `forget`, `migrate`. They need
-  `[store]`, `POSTERN_MASTER_KEY` if the store is sealed, and no other secret.
+- **about the store itself**: `export`, `verify`, `erase` (these ask the running gateway, if there is one), `import`, `restore`, `rebuild`, `rekey`,
+  `forget`, `migrate`. They need `[store]`, `POSTERN_MASTER_KEY` if the store is sealed, and no other secret. They change a store as the account that
+  owns it.
 
-Exit codes: 0 success, 1 failure, 64 bad usage or configuration.
+Exit codes: 0 success, 1 failure, 64 bad usage or configuration, also a source, destination, sender or alert of a name that does not exist.
 ";
 
 /// The page, from the definition of the command line.

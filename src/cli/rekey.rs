@@ -5,7 +5,7 @@ use std::io;
 use clap::Args;
 
 use super::client::runtime;
-use super::store::{Progress, is_there};
+use super::store::{Progress, check};
 use super::{ConfigFile, Exit, Screen};
 use crate::config::{self, MASTER_KEY, StoreEngine};
 use crate::ledger::{Embedded, Postgres};
@@ -73,7 +73,7 @@ impl Rekey {
 
 fn embedded(store: &config::Store, progress: &mut Progress<'_>) -> Result<u64, String> {
     let options = server::embedded(store).map_err(|error| error.to_string())?;
-    is_there(&options)?;
+    check(&options).map_err(|error| error.to_string())?;
     let mut tell = |done, all| progress.tell(&|| format!("segment {done} of {all}"));
     Embedded::rekey(options, &mut tell).map_err(|error| error.to_string())
 }

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::{AdminApi, runtime};
 use super::event_selector::Times;
+use super::names::{self, Named};
 use super::{ConfigFile, Exit, Screen, Where};
 
 /// How often the gateway is asked how far it is.
@@ -49,7 +50,11 @@ impl Release {
             Err(exit) => return Ok(exit),
         };
         let api = AdminApi::of(&loaded.config);
-        let ended = runtime()?.block_on(async {
+        let runtime = runtime()?;
+        if let Err(error) = runtime.block_on(names::check(&api, Named::Source, &self.source)) {
+            return error.tell(screen);
+        }
+        let ended = runtime.block_on(async {
             match api.post("/admin/v1/release", &self.order()).await {
                 Ok(first) => watch(&api, first, screen).await,
                 Err(sentence) => Ok(Err(sentence)),

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::{AdminApi, runtime};
 use super::event_selector::EventSelector;
-use super::names::{self, Named};
+use super::names::{self, NameError, Named};
 use super::{ConfigFile, Exit, Screen, Where};
 
 /// How often the gateway is asked how far it is.
@@ -80,9 +80,11 @@ impl Replay {
             Err(exit) => return Ok(exit),
         };
         let runtime = runtime()?;
-        if let Err(sentence) = runtime.block_on(self.check(&api)) {
-            writeln!(screen.err, "{sentence}")?;
-            return Ok(Exit::Usage);
+        if let Err(error) = runtime.block_on(self.check(&api)) {
+            return error.tell(screen);
+        }
+        if let Err(sentence) = runtime.block_on(self.check_events(&api)) {
+            return screen.fail(&sentence);
         }
         let ended = runtime.block_on(async {
             let first = api.post("/admin/v1/replay", &self.order()).await;
@@ -97,8 +99,17 @@ impl Replay {
         }
     }
 
+    /// Checks the events that are named one by one. The gateway omits one that it does not have,
+    /// as it may have expired between two pages of an order.
+    async fn check_events(&self, api: &AdminApi) -> Result<(), String> {
+        for id in &self.events {
+            api.get(&format!("/admin/v1/events/{}", names::in_path(id))).await?;
+        }
+        Ok(())
+    }
+
     /// Checks the names: a misspelled one must not look like "all is well".
-    async fn check(&self, api: &AdminApi) -> Result<(), String> {
+    async fn check(&self, api: &AdminApi) -> Result<(), NameError> {
         self.which.check(api).await?;
         match &self.destination {
             Some(name) => names::check(api, Named::Destination, name).await,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 
 use clap::Args;
+use serde_json::{Value, json};
 
 use super::client::runtime;
 use super::import::take;
@@ -85,6 +86,16 @@ impl Contents {
     }
 }
 
+impl Contents {
+    fn as_json(&self) -> Value {
+        let Self { items, documents, events, pending, dead, keys, held, newest_ms } = self;
+        json!({
+            "items": items, "documents": documents, "events": events, "pending": pending,
+            "dead": dead, "keys": keys, "held": held, "newest_event_at": newest_ms.map(rfc3339),
+        })
+    }
+}
+
 impl fmt::Display for Contents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { items, documents, events, pending, dead, keys, held, newest_ms } = self;
@@ -114,11 +125,12 @@ impl Restore {
             Ok(drill) => drill,
             Err(error) => return screen.fail(&error),
         };
-        for (place, contents) in drill.files.values() {
-            writeln!(screen.out, "{place}: whole, {contents}")?;
+        if self.check && self.config.json {
+            writeln!(screen.out, "{}", drill.as_json())?;
+            return Ok(Exit::Done);
         }
-        if self.exports.len() > 1 {
-            writeln!(screen.out, "together: {}", drill.together)?;
+        if !self.config.json {
+            self.tell(&drill, screen)?;
         }
         if self.check {
             return Ok(Exit::Done);
@@ -144,6 +156,13 @@ impl Restore {
         let restored = restore();
         progress.end();
         match restored {
+            Ok(()) if self.config.json => {
+                let mut line = drill.as_json();
+                line["taken"] = imported.taken.into();
+                line["known"] = imported.known.into();
+                writeln!(screen.out, "{line}")?;
+                Ok(Exit::Done)
+            }
             Ok(()) => {
                 let Imported { taken, known } = imported;
                 writeln!(screen.out, "{taken} restored, {known} known already or replaced since")?;
@@ -151,6 +170,17 @@ impl Restore {
             }
             Err(error) => screen.fail(&error),
         }
+    }
+
+    /// Says what the exports hold.
+    fn tell(&self, drill: &Drill<'_>, screen: &mut Screen<'_>) -> io::Result<()> {
+        for (place, contents) in drill.files.values() {
+            writeln!(screen.out, "{place}: whole, {contents}")?;
+        }
+        if self.exports.len() > 1 {
+            writeln!(screen.out, "together: {}", drill.together)?;
+        }
+        Ok(())
     }
 
     /// Reads everything, from the newest export to the oldest.
@@ -211,4 +241,21 @@ impl Restore {
 struct Drill<'r> {
     files: BTreeMap<usize, (&'r Place, Contents)>,
     together: Contents,
+}
+
+impl Drill<'_> {
+    /// The findings, for programs.
+    fn as_json(&self) -> Value {
+        let export = |(place, contents): &(&Place, Contents)| {
+            let mut line = contents.as_json();
+            line["export"] = place.to_string().into();
+            line
+        };
+        let exports: Vec<Value> = self.files.values().map(export).collect();
+        let together = match exports.as_slice() {
+            [one] => one.clone(),
+            _ => self.together.as_json(),
+        };
+        json!({ "exports": exports, "together": together })
+    }
 }

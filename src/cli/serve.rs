@@ -30,7 +30,8 @@ const END_TIME: Duration = Duration::from_secs(1);
         (server.lame_duck), then it finishes requests in flight (server.drain at most). SIGINT \
         begins with the second step, a further signal stops at once, SIGHUP reloads the \
         configuration (so does a change of its files). With --no-deliveries events are recorded and nothing is sent to any \
-        destination, so that a restored store can be tried beside the one in production.",
+        destination, so that a restored store can be tried beside the one in production. RUST_LOG \
+        filters the log: RUST_LOG=info,postern::delivery=debug.",
     after_help = "Examples:\n  \
         postern serve --config postern.toml\n  \
         postern serve --config postern.toml --log-format json\n  \
@@ -57,7 +58,10 @@ impl Serve {
         let json = self.config.json.then_some("json");
         let format = self.log_format.as_deref().or(json).and_then(LogFormat::from_name);
         let _log = telemetry::init(format)?;
-        stay_private(&loaded.config);
+        if let Err(sentence) = check_store(&loaded.config) {
+            return screen.fail(&sentence);
+        }
+        stay_private();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(SIDE_THREADS)
             .enable_all()
@@ -76,14 +80,19 @@ impl Serve {
     }
 }
 
-/// Keeps secrets in memory out of core files, and says where the store is another account's.
-fn stay_private(config: &Config) {
+/// Keeps secrets in memory out of core files.
+fn stay_private() {
     if let Err(error) = private::forbid_core_dumps() {
         tracing::warn!(%error, "could not disable core dumps");
     }
-    let StoreEngine::Embedded { path } = &config.store.engine else { return };
-    if let Err(sentence) = private::check_owner(path) {
-        tracing::warn!(sentence, "the store belongs to another account");
+}
+
+/// Refuses a store of another account: the gateway of that account could not open what this one
+/// writes.
+fn check_store(config: &Config) -> Result<(), String> {
+    match &config.store.engine {
+        StoreEngine::Embedded { path } => private::check_owner(path),
+        StoreEngine::Postgres(_) => Ok(()),
     }
 }
 

@@ -10,8 +10,9 @@ use super::names::{self, Named};
 use super::url::absent;
 use super::{ConfigFile, Exit, Screen};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Source, nearest};
 use crate::operator::SignedCallback;
+use crate::sender::Role;
 
 /// Print a signed callback, as the sender would make it
 #[derive(Args, Debug)]
@@ -71,12 +72,34 @@ impl Sign {
         };
         let at_ms = self.at_ms.unwrap_or_else(clock::now_ms);
         match SignedCallback::make(config, source, &self.parameters, at_ms) {
-            Ok(signed) => self.show(&signed, screen),
+            Ok(signed) => {
+                self.tell_unread(source, screen)?;
+                self.show(&signed, screen)
+            }
             Err(error) => {
                 writeln!(screen.err, "{}: {error}", source.name)?;
                 Ok(Exit::Usage)
             }
         }
+    }
+
+    /// Names the keys that the sender's file does not read: they are sent, and mean nothing.
+    fn tell_unread(&self, source: &Source, screen: &mut Screen<'_>) -> io::Result<()> {
+        let read = source.recipe.parameter_names();
+        let roles = Role::ALL.iter().map(|role| role.as_str());
+        let known: Vec<&str> = read.iter().map(String::as_str).chain(roles).collect();
+        for (key, _) in &self.parameters {
+            let first = key.split('.').next().unwrap_or_default();
+            let is_read = |name: &&str| *name == key || name.split('.').next() == Some(first);
+            if key == "body" || first == "header" || known.iter().any(is_read) {
+                continue;
+            }
+            let sender = source.recipe.sender().name();
+            let near = nearest(key, &known).map(|near| format!("; did you mean {near}?"));
+            let near = near.unwrap_or_default();
+            writeln!(screen.err, "note: {sender} has no {key}, and it is sent all the same{near}")?;
+        }
+        Ok(())
     }
 
     /// Has the running gateway sign: it knows the sources that were created over its APIs.

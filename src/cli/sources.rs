@@ -52,10 +52,11 @@ impl Sources {
                 None => screen.fail(&"the gateway returned a list that cannot be read"),
             };
         };
-        let shown: Result<Value, String> = runtime.block_on(async {
-            names::check(&api, Named::Source, name).await?;
-            api.get(&format!("/admin/v1/sources/{}", in_path(name))).await
-        });
+        if let Err(error) = runtime.block_on(names::check(&api, Named::Source, name)) {
+            return error.tell(screen);
+        }
+        let path = format!("/admin/v1/sources/{}", in_path(name));
+        let shown: Result<Value, String> = runtime.block_on(api.get(&path));
         match shown {
             Ok(source) => {
                 writeln!(screen.out, "{source:#}")?;

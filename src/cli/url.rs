@@ -9,7 +9,7 @@ use serde_json::json;
 use super::client::{AdminApi, runtime};
 use super::names::{self, Named};
 use super::{ConfigFile, Exit, Screen, columns};
-use crate::config::{Config, Loaded, Source};
+use crate::config::{Config, ConfigIssue, Loaded, Source};
 use crate::operator::PasteUrl;
 
 /// Print the URL to paste into a sender's console
@@ -45,7 +45,7 @@ impl Url {
                 urls.entry(other.source.clone()).or_insert(other);
             }
         }
-        let Some(name) = &self.source else { return self.list(&urls, screen) };
+        let Some(name) = &self.source else { return self.list(&urls, &loaded, screen) };
         let Some(found) = urls.get(name) else {
             let known: Vec<&str> = urls.keys().map(String::as_str).collect();
             return absent(&loaded, name, &known, screen);
@@ -61,17 +61,35 @@ impl Url {
         Ok(Exit::Done)
     }
 
-    fn list(&self, urls: &BTreeMap<String, PasteUrl>, screen: &mut Screen<'_>) -> io::Result<Exit> {
+    fn list(
+        &self,
+        urls: &BTreeMap<String, PasteUrl>,
+        loaded: &Loaded,
+        screen: &mut Screen<'_>,
+    ) -> io::Result<Exit> {
         if self.config.json {
             for url in urls.values() {
                 writeln!(screen.out, "{}", json!(url))?;
             }
-            return Ok(Exit::Done);
+        } else {
+            let rows: Vec<_> =
+                urls.values().map(|one| vec![one.source.clone(), one.url.clone()]).collect();
+            write!(screen.out, "{}", columns(&rows))?;
         }
-        let rows: Vec<_> =
-            urls.values().map(|one| vec![one.source.clone(), one.url.clone()]).collect();
-        write!(screen.out, "{}", columns(&rows))?;
-        Ok(Exit::Done)
+        // A source without its secret is not in the list, unless the gateway knows it.
+        let lacks = |issue: &&ConfigIssue| {
+            let name = issue.key.strip_prefix("source[").and_then(|key| key.split_once(']'));
+            name.is_some_and(|(name, _)| !urls.contains_key(name))
+        };
+        let mut exit = Exit::Done;
+        for issue in loaded.missing.iter().filter(lacks) {
+            writeln!(screen.err, "{}", issue.line_of_text(screen.err_paint))?;
+            exit = Exit::Usage;
+        }
+        if urls.is_empty() && exit == Exit::Done {
+            writeln!(screen.err, "there is no source; `postern senders` lists what one can be of")?;
+        }
+        Ok(exit)
     }
 }
 

@@ -8,10 +8,9 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::client::{AdminApi, runtime};
-use super::store::{Progress, is_there};
+use super::store::{Progress, check, embedded, gateway_instead};
 use super::{ConfigFile, Exit, Screen};
-use crate::config::Config;
-use crate::ledger::{Damage, Embedded, LedgerError};
+use crate::ledger::{Damage, Embedded, LedgerError, Survey};
 
 /// How often a gateway is asked how far it is.
 const ASK_EVERY: Duration = Duration::from_millis(500);
@@ -33,60 +32,92 @@ pub(super) struct Verify {
 
 impl Verify {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        let (loaded, options) = match self.config.store(screen)? {
-            Ok(store) => store,
+        let config = match self.config.load_partly(screen)? {
+            Ok(loaded) => loaded.config,
             Err(exit) => return Ok(exit),
         };
-        if let Err(sentence) = is_there(&options) {
-            return screen.fail(&sentence);
-        }
-        let survey = match Embedded::verify(&options) {
-            Ok(survey) => survey,
-            Err(LedgerError::InUse(_)) => return ask(&loaded.config, screen),
-            Err(error) => return screen.fail(&error),
+        let found = embedded(&config.store).and_then(|options| {
+            check(&options)?;
+            Ok(options)
+        });
+        let options = match found {
+            Ok(options) => options,
+            Err(error) => {
+                let api = gateway_instead(&config, &runtime()?, &error);
+                return match api {
+                    Ok(api) => self.ask(&api, screen),
+                    Err(sentence) => screen.fail(&sentence),
+                };
+            }
         };
-        let exit = screen.survey(&survey)?;
-        let (segments, records, events) = (survey.segments, survey.records, survey.events);
-        let read = format!("{segments} segments, {records} records, {events} events");
-        conclude(screen, &read, survey.damage.len())?;
+        match Embedded::verify(&options) {
+            Ok(survey) => {
+                let (segments, records, events) = (survey.segments, survey.records, survey.events);
+                let read = format!("{segments} segments, {records} records, {events} events");
+                let counts = json!({ "segments": segments, "records": records, "events": events });
+                self.conclude(&Read { read, counts, survey }, screen)
+            }
+            Err(LedgerError::InUse(_)) => self.ask(&AdminApi::of(&config), screen),
+            Err(error) => screen.fail(&error),
+        }
+    }
+
+    /// Says what was read, and how much of it is damaged.
+    fn conclude(&self, found: &Read, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        let Read { read, counts, survey } = found;
+        let exit = screen.survey(survey)?;
+        if self.config.json {
+            let mut line = counts.clone();
+            line["whole"] = Value::from(survey.damage.is_empty());
+            line["damage"] = survey.damage.iter().map(ToString::to_string).collect();
+            line["remarks"] = survey.remarks.iter().cloned().collect();
+            writeln!(screen.out, "{line}")?;
+            return Ok(exit);
+        }
+        match survey.damage.len() {
+            0 => writeln!(screen.out, "{read}: whole")?,
+            count => {
+                let places = if count == 1 { "1 place" } else { &format!("{count} places") };
+                writeln!(
+                    screen.out,
+                    "{read}, {places} damaged; `postern export --salvage` gets out what is whole"
+                )?;
+            }
+        }
         Ok(exit)
     }
+
+    /// Has the gateway read its store, and waits until it has.
+    fn ask(&self, api: &AdminApi, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        let runtime = runtime()?;
+        let mut progress = Progress::new(screen.err, screen.err_is);
+        let read = wait(api, &runtime, &mut progress);
+        progress.end();
+        let pass = match read {
+            Ok(pass) => pass,
+            Err(sentence) => return screen.fail(&sentence),
+        };
+        let list = |name: &str| pass[name].as_array().into_iter().flatten();
+        let remarks = list("remarks").filter_map(Value::as_str).map(str::to_owned).collect();
+        let damage = list("damage").map(place).collect();
+        let survey = Survey { damage, remarks, ..Survey::default() };
+        if let Some(error) = pass["error"].as_str() {
+            screen.survey(&survey)?;
+            return screen.fail(&format!("the gateway could not read the store through: {error}"));
+        }
+        let read = format!("{} bytes", pass["total_bytes"]);
+        let counts = json!({ "bytes": pass["total_bytes"] });
+        self.conclude(&Read { read, counts, survey }, screen)
+    }
 }
 
-/// Says what was read, and how much of it is damaged.
-fn conclude(screen: &mut Screen<'_>, read: &str, places: usize) -> io::Result<()> {
-    match places {
-        0 => writeln!(screen.out, "{read}: whole"),
-        count => writeln!(
-            screen.out,
-            "{read}, {count} places damaged; `postern export --salvage` gets out what is whole"
-        ),
-    }
-}
-
-/// Has the gateway read its store, and waits until it has.
-fn ask(config: &Config, screen: &mut Screen<'_>) -> io::Result<Exit> {
-    let runtime = runtime()?;
-    let mut progress = Progress::new(screen.err, screen.err_is);
-    let read = wait(&AdminApi::of(config), &runtime, &mut progress);
-    progress.end();
-    let pass = match read {
-        Ok(pass) => pass,
-        Err(sentence) => return screen.fail(&sentence),
-    };
-    for remark in pass["remarks"].as_array().into_iter().flatten() {
-        writeln!(screen.err, "remark: {}", remark.as_str().unwrap_or_default())?;
-    }
-    let damage: Vec<Damage> = pass["damage"].as_array().into_iter().flatten().map(place).collect();
-    for place in &damage {
-        writeln!(screen.err, "damaged: {place}")?;
-    }
-    if let Some(error) = pass["error"].as_str() {
-        return screen.fail(&format!("the gateway could not read the store through: {error}"));
-    }
-    let read = format!("{} bytes", pass["total_bytes"]);
-    conclude(screen, &read, damage.len())?;
-    Ok(if damage.is_empty() { Exit::Done } else { Exit::Failed })
+/// A store that was read through.
+struct Read {
+    /// How much it is, for people.
+    read: String,
+    /// The same for programs.
+    counts: Value,
+    survey: Survey,
 }
 
 /// Begins a pass and returns what it came to.

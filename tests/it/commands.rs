@@ -135,8 +135,8 @@ fn a_misspelled_name_is_an_error_with_the_nearest_name() {
         (&["events", "--rejected", "--source", "levle-end"], 64, "did you mean level-end?"),
         (&["replay", "--source", "levle-end", "--state", "dead"], 64, "did you mean level-end?"),
         (&["replay", "--destination", "gmae"], 64, "did you mean game?"),
-        (&["destinations", "pause", "gmae"], 1, "did you mean game?"),
-        (&["deliveries", "--destination", "gmae"], 1, "did you mean game?"),
+        (&["destinations", "pause", "gmae"], 64, "did you mean game?"),
+        (&["deliveries", "--destination", "gmae"], 64, "did you mean game?"),
         (&["url", "levle-end"], 64, "did you mean level-end?"),
     ];
     for (args, code, remedy) in cases {
@@ -386,6 +386,9 @@ fn a_store_can_be_tried_without_delivering_anything() {
     assert_eq!(get(callbacks, &super::gateway::taku("n1")).status, 200);
     let listed = get(admin, "/admin/v1/deliveries?state=pending").json();
     assert_eq!(listed["deliveries"][0]["attempt"], 0);
+    let tried = post(admin, "/admin/v1/destinations/game/test", "");
+    assert_eq!(tried.status, 409, "{}", tried.body);
+    assert!(tried.body.contains("--no-deliveries"), "{}", tried.body);
     off.kill().unwrap();
     off.wait().unwrap();
     assert!(backend.got().is_empty());
