@@ -279,6 +279,8 @@ where
     let doors = Doors::open(config.clone(), &metrics, listeners)?;
     tracing::info!(callbacks = %addresses.callbacks, admin = %addresses.admin, "starting");
     let life = Arc::clone(&doors.life);
+    #[cfg(feature = "otlp")]
+    let spans = span_export::start(file.traces.as_ref(), &metrics, &life);
     let mut drain = std::pin::pin!(async {
         tokio::select! {
             stopping = stop.drain => stopping,
@@ -315,6 +317,8 @@ where
         () = be_lame_duck(&life, lame_duck) => running.end(server.drain, now).await,
         () = now.as_mut() => running.end(Duration::ZERO, std::future::pending()).await,
     }
+    #[cfg(feature = "otlp")]
+    spans.end().await;
     Ok(())
 }
 
@@ -417,8 +421,6 @@ struct Running {
     workers: Vec<Worker>,
     sides: Vec<Side>,
     follower: tokio::task::JoinHandle<()>,
-    #[cfg(feature = "otlp")]
-    spans: span_export::SpanExport,
 }
 
 /// A listener besides that of the callbacks. It answers until the last callback is answered.
@@ -435,8 +437,6 @@ impl Running {
         deliveries: Deliveries,
     ) -> Result<Self, ServeError> {
         let Doors { addresses, life, keys, gate, .. } = &doors;
-        #[cfg(feature = "otlp")]
-        let spans = span_export::start(registry.plan().config.traces.as_ref(), &metrics, life);
         let (plan, book) = (registry.plan(), registry.book().clone());
         let config = Arc::clone(&plan.config);
         let local = Arc::new(LocalToken::new(&config.admin.token_file));
@@ -506,8 +506,6 @@ impl Running {
             workers,
             sides,
             follower,
-            #[cfg(feature = "otlp")]
-            spans,
         })
     }
 
@@ -574,8 +572,6 @@ impl Running {
             ended.await;
         }
         self.recorder.end().await;
-        #[cfg(feature = "otlp")]
-        self.spans.end().await;
         self.follower.abort();
         for side in self.sides {
             side.end().await;

@@ -135,7 +135,17 @@ fn a_complete_file_is_read_to_the_last_key() {
     let loaded = loaded.unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(loaded.warnings, []);
     let Config {
-        server, admin, store, egress, sources, destinations, alerts, traces, manage, ..
+        server,
+        admin,
+        store,
+        egress,
+        sources,
+        destinations,
+        alerts,
+        traces,
+        archive,
+        manage,
+        ..
     } = &loaded.config;
     let mut text = format!("{server:#?}\n{admin:#?}\n{store:#?}\n{egress:#?}\n");
     for source in sources.values() {
@@ -151,7 +161,8 @@ fn a_complete_file_is_read_to_the_last_key() {
             source.superseded
         );
     }
-    let _ = writeln!(text, "{destinations:#?}\n{alerts:#?}\n{traces:#?}\n{manage:#?}");
+    let _ =
+        writeln!(text, "{destinations:#?}\n{alerts:#?}\n{traces:#?}\n{archive:#?}\n{manage:#?}");
     assert_golden("complete.txt", &text);
 }
 
@@ -392,6 +403,38 @@ fn a_proxy_range_that_is_everybody_draws_a_remark() {
     let expected =
         "server.trusted_proxies: 0.0.0.0/0 believes every address that a caller makes up";
     assert_eq!(warnings, [expected]);
+}
+
+#[test]
+fn an_archive_is_a_folder_or_a_bucket() {
+    let of = |url: &str| format!("[archive]\nurl = {url:?}\n");
+    let folder = paper().config(&of("file:///var/lib/archive")).archive;
+    assert_eq!(folder, Some(ArchivePlace::Folder(PathBuf::from("/var/lib/archive"))));
+    let account = paper().variable("AWS_ACCESS_KEY_ID", "a").variable("AWS_SECRET_ACCESS_KEY", "b");
+    for (url, prefix) in [("s3://events", ""), ("s3://events/a/b/", "a/b")] {
+        let (bucket, prefix) = (String::from("events"), prefix.to_owned());
+        assert_eq!(account.config(&of(url)).archive, Some(ArchivePlace::S3 { bucket, prefix }));
+        assert_eq!(account.warnings(&of(url)), [""; 0]);
+    }
+    let warnings = paper().warnings(&of("s3://events"));
+    assert_eq!(warnings[0], "archive.url: needs AWS_ACCESS_KEY_ID, which is not set here");
+    for url in [
+        "",
+        "archive",
+        "file://archive",
+        "file:///",
+        "s3://",
+        "s3:///a",
+        "s3://a b",
+        "https://a.example/",
+    ] {
+        let mistakes = paper().mistakes(&of(url));
+        assert!(
+            mistakes.len() == 1 && mistakes[0].starts_with("2 archive.url: "),
+            "{url} {mistakes:?}"
+        );
+    }
+    assert!(paper().config("").archive.is_none());
 }
 
 #[test]

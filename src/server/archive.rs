@@ -84,7 +84,7 @@ pub(super) struct Archiver {
     /// Wakes retention when a window was archived.
     advanced: Arc<Notify>,
     began: Instant,
-    /// How far each group had come when this gateway first saw it.
+    /// When the mark of each group had been written last, when this gateway first saw it.
     seen: Mutex<BTreeMap<String, UnixMillis>>,
     failures: Occasional,
 }
@@ -208,26 +208,25 @@ impl Archiver {
             let is_free = is_ours || now.saturating_sub(mark.at_ms) > millis(TAKE_OVER);
             return is_free.then_some(next);
         }
+        let now = mark.map_or(now, |mark| self.believable(group, mark, now));
         let expired = now.saturating_sub(millis(group.keep + group.keep.min(LATE)));
         let least = millis((group.keep / WINDOWS_OF_EVENTS).min(WINDOW_MAX));
         if expired.saturating_sub(from_ms) < least {
             return None;
         }
         // The first window has everything that is older than its end.
-        if from_ms == 0 {
-            return Some(expired);
-        }
-        let end = expired.min(from_ms + millis(WINDOW_MAX)).min(self.believable(group, from_ms));
-        (end.saturating_sub(from_ms) >= least).then_some(end)
+        let most = if from_ms == 0 { expired } else { from_ms + millis(WINDOW_MAX) };
+        Some(expired.min(most))
     }
 
-    /// How far the archive may come at most: a clock that jumps ahead must not make events that are
-    /// yet to come pass for archived ones. After a downtime it catches up at double speed.
-    fn believable(&self, group: &Group, from_ms: UnixMillis) -> UnixMillis {
+    /// The time, as far as it may be ahead of the last mark: a clock that jumps must not make events
+    /// that are yet to come pass for archived ones. After a downtime it catches up at double speed.
+    fn believable(&self, group: &Group, mark: &Mark, now: UnixMillis) -> UnixMillis {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = *seen.entry(group.source().unwrap_or_default().to_owned()).or_insert(from_ms);
+        let name = group.source().unwrap_or_default().to_owned();
+        let written = *seen.entry(name).or_insert(mark.at_ms);
         let ahead = (group.keep / 2).min(WINDOW_MAX).saturating_add(self.began.elapsed() * 2);
-        first.saturating_add(i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX))
+        now.min(written.saturating_add(i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX)))
     }
 
     fn is_shared(&self) -> bool {
