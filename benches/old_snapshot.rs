@@ -3,7 +3,8 @@
 //!
 //! `make bench-old-snapshot ARGS="--minutes 60 --rate 500"`; run as a test it does each thing for a
 //! moment. Callbacks are repeated now and then. At the end nothing may be lost, and nothing
-//! accepted or delivered twice: that is asserted.
+//! accepted or delivered twice: that is asserted. A statement whose answer is lost is repeated, as a
+//! gateway does: a machine that stands still for a while must not end an hour's run.
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a benchmark")]
 
@@ -21,8 +22,8 @@ use cluster::{Cluster, is_there, schema};
 use postern::clock::{instant, now_ms};
 use postern::ledger::{
     Attempt, BatchOptions, BatchedLedger, DedupResult, DedupeKey, EventId, Fingerprint, LeaseAsk,
-    NewEvent, NodeId, NoopObserver, Postgres, PostgresOptions, Settlement, SourceId, TargetFilter,
-    TargetId, Verdict,
+    LedgerError, NewEvent, NodeId, NoopObserver, Postgres, PostgresOptions, Settlement, SourceId,
+    TargetFilter, TargetId, Verdict,
 };
 use postern::sender::Secret;
 use tokio_postgres::NoTls;
@@ -35,6 +36,12 @@ const REPEATED: u64 = 20;
 const GATEWAYS: usize = 2;
 /// Lines of the table are so long, where it runs for minutes.
 const LINE: Duration = Duration::from_secs(60);
+/// How long a lease lasts.
+const TTL: Duration = Duration::from_secs(30);
+/// The pause before a statement is repeated.
+const AGAIN: Duration = Duration::from_millis(100);
+/// How long the last deliveries may take: leases whose answer was lost end first.
+const END: Duration = Duration::from_secs(120);
 
 /// Statistics of the events.
 #[derive(Default)]
@@ -47,6 +54,13 @@ struct Seen {
     fresh_twice: AtomicU64,
     stop_senders: AtomicBool,
     stop: AtomicBool,
+}
+
+impl Seen {
+    /// Whether every event was delivered.
+    fn is_delivered(&self) -> bool {
+        self.events.lock().unwrap().values().all(|(_, delivered)| *delivered > 0)
+    }
 }
 
 fn main() {
@@ -184,9 +198,10 @@ async fn send(book: BatchedLedger, seen: Arc<Seen>, pause: Duration) {
             let first = event(n);
             // Delivered perhaps before it is answered here: it counts from its receipt.
             seen.events.lock().unwrap().insert(first.id, (instant(), 0));
-            book.record(first).await.unwrap();
+            told(|| book.record(first.clone())).await;
             if n.is_multiple_of(REPEATED) {
-                let again = book.record(event(n)).await.unwrap();
+                let second = event(n);
+                let again = told(|| book.record(second.clone())).await;
                 if again.standing() == DedupResult::New {
                     seen.fresh_twice.fetch_add(1, Ordering::Relaxed);
                 }
@@ -200,12 +215,14 @@ async fn send(book: BatchedLedger, seen: Arc<Seen>, pause: Duration) {
 /// Leases as a gateway does, and settles at once, until nothing is left after the stop.
 async fn deliver(book: BatchedLedger, number: usize, seen: Arc<Seen>) {
     let node = NodeId::from(format!("node-{number}"));
-    let ask = LeaseAsk { targets: TargetFilter::All, max: 256, ttl: Duration::from_secs(30) };
+    let ask = LeaseAsk { targets: TargetFilter::All, max: 256, ttl: TTL };
+    let mut until = None;
     loop {
         let stopping = seen.stop.load(Ordering::Relaxed);
-        let leases = book.lease(&node, &ask).await.unwrap().leases;
+        let leases = told(|| book.lease(&node, &ask)).await.leases;
         if leases.is_empty() {
-            if stopping {
+            let until = stopping.then(|| *until.get_or_insert_with(|| instant() + END));
+            if until.is_some_and(|until| seen.is_delivered() || until < instant()) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -226,6 +243,23 @@ async fn deliver(book: BatchedLedger, number: usize, seen: Arc<Seen>) {
             verdict: Verdict::Done,
             attempt: Attempt { status: Some(200), latency_ms: 5, ..Attempt::default() },
         });
-        book.settle(&node, &settled.collect::<Vec<_>>()).await.unwrap();
+        let settled = settled.collect::<Vec<_>>();
+        told(|| book.settle(&node, &settled)).await;
+    }
+}
+
+/// What a statement answers, which is repeated while its answer is lost.
+async fn told<T, F>(ask: impl Fn() -> F) -> T
+where
+    F: Future<Output = Result<T, LedgerError>>,
+{
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(LedgerError::Unknown | LedgerError::Unavailable(_) | LedgerError::Overloaded) => {
+                tokio::time::sleep(AGAIN).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
     }
 }

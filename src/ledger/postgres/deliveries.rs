@@ -186,11 +186,14 @@ impl Core {
 }
 
 /// One destination that is slow must not hide the others: each gives its earliest.
+///
+/// The locked rows are found again by their place: by key, a plan that takes the table for empty
+/// walks over all dead rows once for each.
 fn lease_sql() -> String {
     format!(
         "with {WANTED}, due as (
             select d.* from wanted w cross join lateral (
-                select event_id, target, due_ms from delivery
+                select ctid as place, event_id, target, due_ms from delivery
                 where target = w.target and due_ms >= w.floor and due_ms <= {NOW}
                 order by due_ms, event_id limit $4 for update skip locked
             ) d
@@ -199,7 +202,7 @@ fn lease_sql() -> String {
         ), held as (
             update delivery d set owner = $5, token = d.token + 1, attempt = d.attempt + 1,
                 due_ms = {CLOCK} + $6
-            from first f where d.event_id = f.event_id and d.target = f.target
+            from first f where d.ctid = f.place
             returning d.event_id, d.target, d.attempt, d.token, f.due_ms as was_due
         )
         select pg_current_xact_id()::text::bigint, {NOW},

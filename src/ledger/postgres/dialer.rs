@@ -73,7 +73,7 @@ impl Role {
         let own = match self {
             Self::Accept => "set enable_seqscan = off;".to_owned(),
             Self::Durable | Self::Lazy => "set enable_seqscan = off; set enable_hashjoin = off; \
-                set enable_mergejoin = off;"
+                set enable_mergejoin = off; set enable_bitmapscan = off;"
                 .to_owned(),
             Self::Read => format!("set statement_timeout = {};", read_time.as_millis()),
             // Extends the tables where new partitions are.
