@@ -22,6 +22,8 @@ pub(super) struct Draft {
     pub(super) tail: Vec<u8>,
     /// How the items are put together.
     pub(super) arrangement: Arrangement,
+    /// Modifiers of the items inside, written as one text.
+    pub(super) wrap: Box<[Modifier]>,
 }
 
 /// How the items are put together.
@@ -49,6 +51,18 @@ pub(super) struct Item {
     pub(super) content: Content,
     /// Whether the rule signs it.
     pub(super) presence: Presence,
+    /// Whether it is one of those that are written as one text.
+    pub(super) side: Side,
+}
+
+/// Where an item stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Side {
+    /// In the text.
+    #[default]
+    Outside,
+    /// In a list that is modified as a whole.
+    Inside,
 }
 
 /// Whether a rule signs an item.
@@ -221,7 +235,7 @@ impl Draft {
         if self.arrangement == Arrangement::Sorted {
             parts.sort_by(|one, other| one.0.cmp(&other.0));
         }
-        Some(self.joined(parts))
+        self.joined(parts)
     }
 
     /// The whole text under `secret`, which is masked in it.
@@ -233,24 +247,42 @@ impl Draft {
         if self.arrangement == Arrangement::Sorted {
             parts.sort_by(|one, other| one.0.cmp(&other.0));
         }
-        Some(self.joined(parts.into_iter().map(|(_, item)| (item.masked(), item)).collect()))
+        self.joined(parts.into_iter().map(|(_, item)| (item.masked(), item)).collect())
     }
 
-    fn joined(&self, parts: Vec<(Vec<u8>, &Item)>) -> Vec<u8> {
+    fn joined(&self, parts: Vec<(Vec<u8>, &Item)>) -> Option<Vec<u8>> {
         let mut out = self.head.clone();
+        // The list that is modified as a whole, as far as it is written.
+        let mut list: Option<Vec<u8>> = None;
         for (index, (part, item)) in parts.into_iter().enumerate() {
-            if index > 0 {
-                out.extend_from_slice(&item.between);
+            if item.side == Side::Outside
+                && let Some(list) = list.take()
+            {
+                out.extend_from_slice(&modified(&list, &self.wrap)?);
             }
-            out.extend_from_slice(&part);
+            let to = list.as_mut().unwrap_or(&mut out);
+            if index > 0 {
+                to.extend_from_slice(&item.between);
+            }
+            match (item.side, &mut list) {
+                (Side::Inside, None) => list = Some(part),
+                (Side::Inside, Some(list)) => list.extend_from_slice(&part),
+                (Side::Outside, _) => out.extend_from_slice(&part),
+            }
         }
+        out.extend_from_slice(&modified(&list.unwrap_or_default(), &self.wrap)?);
         out.extend_from_slice(&self.tail);
-        out
+        Some(out)
     }
 
     /// The items that the rule signs.
     pub(super) fn signed(&self) -> impl Iterator<Item = &Item> {
         self.items.iter().map(Rc::as_ref).filter(|item| item.is_signed())
+    }
+
+    /// Where a further parameter would stand: inside of the list, if there is one.
+    pub(super) fn side(&self) -> Side {
+        if self.wrap.is_empty() { Side::Outside } else { Side::Inside }
     }
 
     /// The indexes of the items that the rule signs.
@@ -305,6 +337,7 @@ impl Draft {
             items: order.iter().map(|&index| Rc::clone(&self.items[index])).collect(),
             tail: self.tail.clone(),
             arrangement: Arrangement::Written,
+            wrap: self.wrap.clone(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Mistakes in the secret, the digest and the writing of the supplied signature.
 
 use crate::sender::acts::explain::case::{Budget, Case};
+use crate::sender::acts::explain::draft::{Content, Draft, Item};
 use crate::sender::acts::explain::public;
 use crate::sender::acts::explain::{Mistake, MistakeKind};
 use crate::sender::acts::signature;
@@ -228,14 +229,14 @@ pub(super) fn secret_encoding(case: &Case<'_>, budget: &mut Budget) -> Option<Mi
             }
         }
         if !case.is_keyed() {
+            if bare_in_text(case).is_some_and(|draft| case.matches_under(&draft, material, budget))
+            {
+                return Some(mistake(BARE));
+            }
             continue;
         }
         // The key itself, without what the rule does to the secret.
-        let whole = Variant {
-            secret: material.to_vec(),
-            advice: "The secret was used as it is written: decode it as the sender does, without \
-                     its prefix.",
-        };
+        let whole = Variant { secret: material.to_vec(), advice: BARE };
         let Some(text) = case.draft.written(material) else { continue };
         for one in std::iter::once(&whole).chain(&variants) {
             if case.says(&text, &one.secret, budget) {
@@ -244,6 +245,23 @@ pub(super) fn secret_encoding(case: &Case<'_>, budget: &mut Budget) -> Option<Mi
         }
     }
     None
+}
+
+/// The secret in the place of what the rule makes of it.
+const BARE: &str =
+    "The secret was used as it is written: make of it what the sender does, as its page shows.";
+
+/// The text with the secret as it is, where the rule signs a digest of it.
+fn bare_in_text(case: &Case<'_>) -> Option<Draft> {
+    let at = case.draft.secret()?;
+    let item = &case.draft.items[at];
+    match &item.content {
+        Content::Secret(modifiers) if !modifiers.is_empty() => {
+            let bare = Item { content: Content::Secret(Box::default()), ..Item::clone(item) };
+            Some(case.draft.with(at, bare))
+        }
+        _ => None,
+    }
 }
 
 fn encodings(secret: &[u8]) -> Vec<Variant> {

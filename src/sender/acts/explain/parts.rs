@@ -4,7 +4,9 @@ use std::rc::Rc;
 
 use crate::sender::acts::evaluate;
 use crate::sender::acts::explain::case::{Budget, Case};
-use crate::sender::acts::explain::draft::{Arrangement, Content, Draft, Field, Item, Presence};
+use crate::sender::acts::explain::draft::{
+    Arrangement, Content, Draft, Field, Item, Presence, Side,
+};
 use crate::sender::acts::explain::record::encoded;
 use crate::sender::acts::explain::{Mistake, MistakeKind};
 use crate::sender::acts::signature::Pairs;
@@ -126,6 +128,7 @@ pub(super) fn extras(case: &Case<'_>) -> Vec<Item> {
         name: "body".to_owned(),
         content: Content::Field(Field::plain(body)),
         presence: Presence::Signed,
+        side: Side::Outside,
     });
     parameters
         .iter(buffers)
@@ -145,6 +148,7 @@ pub(super) fn extras(case: &Case<'_>) -> Vec<Item> {
                 name: String::from_utf8_lossy(parameter.name).into_owned(),
                 content: Content::Field(Field::parameter(parameter, each, case.variant.plus)?),
                 presence: Presence::Signed,
+                side: draft.side(),
             })
         })
         .chain(body)

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::sender::acts::evaluate::{self, Context};
 use crate::sender::acts::explain::draft::{
-    Arrangement, Content, Draft, Field, Item, Presence, Shown,
+    Arrangement, Content, Draft, Field, Item, Presence, Shown, Side,
 };
 use crate::sender::acts::signature::{ListedValue, Pairs, Plan, SignatureVariant};
 use crate::sender::language::bound::{Bound, Gateway, Input, Scope};
@@ -101,8 +101,9 @@ impl Drafter<'_, '_> {
                 self.push("the secret", Content::Secret(spot.modifiers.clone()));
             }
             Input::Gateway(Gateway::Query) if self.whole_query(spot).is_some() => {}
-            Input::Gateway(Gateway::Pairs) if plain => {
+            Input::Gateway(Gateway::Pairs) => {
                 let variant = self.variant;
+                self.draft.wrap = spot.modifiers.clone();
                 self.pairs(variant.pairs.as_ref()?)?;
             }
             Input::Gateway(Gateway::Sorted) if plain => {
@@ -157,6 +158,7 @@ impl Drafter<'_, '_> {
                 name: String::from_utf8_lossy(parameter.name).into_owned(),
                 content: Content::Field(field),
                 presence: Presence::Signed,
+                side: Side::Outside,
             }));
         }
         let alone = self.pending.is_empty() && self.draft.items.is_empty();
@@ -289,6 +291,7 @@ impl Drafter<'_, '_> {
             name: item.name,
             content: item.content,
             presence: item.presence,
+            side: self.draft.side(),
         }));
     }
 
@@ -308,6 +311,7 @@ impl Drafter<'_, '_> {
             name: name.to_owned(),
             content,
             presence: self.presence,
+            side: Side::Outside,
         }));
     }
 

@@ -162,7 +162,16 @@ pub(super) fn raw_or_decoded(case: &Case<'_>, budget: &mut Budget) -> Option<Mis
             return Some(Mistake::new(MistakeKind::DecodedValues, found.parameter(), advice));
         }
     }
-    None
+    list_as_it_is(case, budget)
+}
+
+/// The list of pairs as it is, where the rule encodes it as a whole.
+fn list_as_it_is(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    const ADVICE: &str = "The list of parameters was signed as it is: encode it as a whole, once \
+                          more, as the sender does.";
+    let bare = Draft { wrap: Box::default(), ..case.draft.clone() };
+    let was_signed = !case.draft.wrap.is_empty() && case.matches(&bare, budget);
+    was_signed.then(|| Mistake::new(MistakeKind::DecodedValues, None, ADVICE))
 }
 
 /// Values encoded twice before they were signed.

@@ -1,11 +1,9 @@
 //! An independent signer: reads a sender's file and a request with its own code, so its mistakes
 //! are not those of the code under test.
 
-use hmac::{Hmac, KeyInit, Mac};
-use md5::Md5;
-use sha1::Sha1;
-use sha2::{Digest as _, Sha256, Sha512};
-
+pub(super) use super::encodings::{base64, digest, form, hex};
+use super::encodings::{is_unreserved, percent};
+use super::wire::Wire;
 use crate::sender::OwnedRequest;
 
 /// A part of a signed text.
@@ -23,6 +21,8 @@ pub(super) struct Part {
     pub(super) text: Vec<u8>,
     /// Whether it stands as one of many pairs.
     pub(super) listed: bool,
+    /// Digests of the secret that are signed in its place.
+    pub(super) steps: Vec<String>,
 }
 
 /// One way to sign.
@@ -31,8 +31,8 @@ pub(super) struct Own {
     /// The text before the first part.
     pub(super) head: String,
     pub(super) parts: Vec<Part>,
-    /// Empty listed parameters that are not signed.
-    pub(super) dropped: Vec<Part>,
+    /// Empty listed parameters that are not signed, and where they would stand.
+    pub(super) dropped: Vec<(usize, Part)>,
     pub(super) tail: String,
     pub(super) sorted: bool,
     pub(super) with: Vec<String>,
@@ -44,14 +44,18 @@ pub(super) struct Own {
     /// The placeholder that the supplied signature is read by.
     pub(super) supplied: String,
     pub(super) empty_dropped: bool,
+    /// Whether the list of pairs is escaped as a whole.
+    pub(super) escaped: bool,
+    /// The settings of the source that the key may be made of.
+    pub(super) settings: Vec<(String, String)>,
 }
 
-/// Reads the variant at `index` of the file `text`, for `request` under `params`.
+/// Reads the variant at `index` of the file `text`, for `request` to a source with these keys.
 pub(super) fn read(
     text: &str,
     index: usize,
     request: &OwnedRequest,
-    params: &toml::Table,
+    source: &toml::Table,
 ) -> Option<Own> {
     let file: toml::Table = toml::from_str(text).unwrap();
     let base = file.get("signature")?.as_table()?.clone();
@@ -67,7 +71,7 @@ pub(super) fn read(
     }
     let mut reader = Reader {
         request: Wire::of(request),
-        params: renames(&file, params),
+        params: renames(&file, &table(source, "params")),
         lists: table(&file, "lists"),
         paste: string(&file, "paste"),
         pending: String::new(),
@@ -85,6 +89,11 @@ pub(super) fn read(
             plus_kept: string(&signature, "plus") == "kept",
             supplied: string(&signature, "in"),
             empty_dropped: string(&table(&signature, "pairs"), "empty") == "dropped",
+            escaped: string(&signature, "of").contains("[pairs|percent]"),
+            settings: source
+                .iter()
+                .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+                .collect(),
         },
     };
     reader.text(&string(&signature, "of"), &signature)?;
@@ -132,108 +141,6 @@ fn renames(file: &toml::Table, params: &toml::Table) -> Vec<(String, String)> {
             (name.to_owned(), wire.as_str().unwrap().to_owned())
         })
         .collect()
-}
-
-/// Place, name, raw value, decoded value with `+` as a space, and with `+` kept.
-type Value = (&'static str, String, Vec<u8>, Vec<u8>, Vec<u8>);
-
-/// A request, parsed here.
-struct Wire {
-    url: String,
-    values: Vec<Value>,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-}
-
-impl Wire {
-    fn of(request: &OwnedRequest) -> Self {
-        let target = String::from_utf8(request.target.clone()).unwrap();
-        let body = String::from_utf8_lossy(&request.body).into_owned();
-        let mut values = Vec::new();
-        let mut pairs = |place, text: &str| {
-            for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-                let (name, raw) = pair.split_once('=').unwrap_or((pair, ""));
-                let name = String::from_utf8(decode(name.as_bytes(), true)).unwrap();
-                let raw = raw.as_bytes().to_vec();
-                let (blank, kept) = (decode(&raw, true), decode(&raw, false));
-                values.push((place, name, raw, blank, kept));
-            }
-        };
-        pairs("query", target.split_once('?').map_or("", |(_, query)| query));
-        let start = body.trim_start();
-        if start.starts_with('{') {
-            for (name, value) in serde_json::from_str::<serde_json::Map<_, _>>(start).unwrap() {
-                let (raw, text) = spelled(start, &name, &value);
-                values.push(("json", name, raw.into_bytes(), text.clone(), text));
-            }
-        } else if let Some(at) = start.find("<Encrypt><![CDATA[") {
-            let rest = &start[at + 18..];
-            let text = rest.as_bytes()[..rest.find("]]>").unwrap()].to_vec();
-            values.push(("xml", "Encrypt".into(), text.clone(), text.clone(), text));
-        } else if !start.starts_with('<') {
-            pairs("form", start);
-        }
-        let headers = request.headers.iter();
-        let headers = headers.map(|(k, v)| (k.to_string(), v.to_str().unwrap().to_owned()));
-        let url = format!("{}{target}", request.base);
-        Self { url, values, headers: headers.collect(), body: request.body.clone() }
-    }
-
-    fn header(&self, name: &str) -> Option<String> {
-        let found = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value.clone())
-    }
-}
-
-/// A JSON member as spelled, without quotes, and as text.
-fn spelled(document: &str, name: &str, value: &serde_json::Value) -> (String, Vec<u8>) {
-    match value {
-        serde_json::Value::String(text) => {
-            let at = document.find(&format!("\"{name}\":")).unwrap() + name.len() + 3;
-            let rest = document[at..].trim_start().strip_prefix('"').unwrap();
-            let mut end = 0;
-            let bytes = rest.as_bytes();
-            while bytes[end] != b'"' {
-                end += if bytes[end] == b'\\' { 2 } else { 1 };
-            }
-            (rest[..end].to_owned(), text.clone().into_bytes())
-        }
-        other => (other.to_string(), other.to_string().into_bytes()),
-    }
-}
-
-/// Percent escapes decoded.
-pub(super) fn decode(raw: &[u8], plus_is_blank: bool) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut at = 0;
-    while at < raw.len() {
-        let escape = raw.get(at + 1..at + 3).and_then(|two| std::str::from_utf8(two).ok());
-        let escape = escape.and_then(|two| u8::from_str_radix(two, 16).ok());
-        match (raw[at], escape) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                at += 2;
-            }
-            (b'+', _) if plus_is_blank => out.push(b' '),
-            (byte, _) => out.push(byte),
-        }
-        at += 1;
-    }
-    out
-}
-
-/// PHP's `urlencode`.
-pub(super) fn form(text: &[u8]) -> Vec<u8> {
-    let mut out = String::new();
-    for byte in text {
-        match byte {
-            b' ' => out.push('+'),
-            b'-' | b'_' | b'.' => out.push(char::from(*byte)),
-            byte if byte.is_ascii_alphanumeric() => out.push(char::from(*byte)),
-            byte => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out.into_bytes()
 }
 
 /// A URL without a parameter, or the part before it.
@@ -312,14 +219,35 @@ impl Reader {
     fn placeholder(&mut self, written: &str, signature: &toml::Table) -> Option<()> {
         let key = &written[1..written.len() - 1];
         match (written.as_bytes()[0], key) {
-            (b'[', "pairs") => self.pairs(&table(signature, "pairs")),
+            (b'[', "pairs" | "pairs|percent") => {
+                let before = self.own.parts.len();
+                self.pairs(&table(signature, "pairs"));
+                // The literal in front of a list that something precedes.
+                if let Some(first) = self.own.parts.get_mut(before).filter(|_| before > 0) {
+                    first.between = std::mem::take(&mut self.pending);
+                }
+            }
+            (b'[', "method") => {
+                let method = self.request.method.clone().into_bytes();
+                self.push(Some("method"), Written::plain(method));
+            }
+            (b'[', "path|percent") => {
+                let path = self.request.path.clone().into_bytes();
+                let text = percent(&path, is_unreserved);
+                let written = Written { raw: path.clone(), decoded: path, text };
+                self.push(Some("path"), written);
+            }
             (b'[', "sorted") => {
                 self.own.sorted = true;
                 for text in strings(signature.get("sorted")) {
                     self.text(&text, signature)?;
                 }
             }
-            (b'[', "secret") => self.push(None, Written::plain(Vec::new())),
+            (b'[', secret) if secret == "secret" || secret.starts_with("secret|") => {
+                self.push(None, Written::plain(Vec::new()));
+                let steps = secret.split('|').skip(1).map(str::to_owned).collect();
+                self.own.parts.last_mut().unwrap().steps = steps;
+            }
             (b'[', "body") => {
                 let body = self.request.body.clone();
                 self.push(Some("body"), Written::plain(body));
@@ -327,6 +255,10 @@ impl Reader {
             (b'[', key) if key.starts_with("url") => {
                 let url = cut(&self.request.url, key.strip_prefix("url|").unwrap_or_default());
                 self.push(Some("url"), Written::plain(url));
+            }
+            (b'[', setting) if self.own.setting(setting).is_some() => {
+                let value = self.own.setting(setting)?.as_bytes().to_vec();
+                self.push(Some(setting), Written::plain(value));
             }
             (b'[', header) => {
                 let value = self.request.header(header.strip_prefix("header.")?)?.into_bytes();
@@ -382,6 +314,7 @@ impl Reader {
             decoded,
             text,
             listed: false,
+            steps: Vec::new(),
         });
     }
 
@@ -455,11 +388,12 @@ impl Reader {
                 name: ours.is_none().then(|| name.clone()),
                 text: self.each(&raw, &decoded),
                 listed: true,
+                steps: Vec::new(),
                 raw,
                 decoded,
             };
             if self.own.empty_dropped && part.name.is_some() && part.decoded.is_empty() {
-                self.own.dropped.push(part);
+                self.own.dropped.push((self.own.parts.len(), part));
             } else {
                 self.own.parts.push(part);
             }
@@ -468,21 +402,34 @@ impl Reader {
 
     fn each(&self, raw: &[u8], decoded: &[u8]) -> Vec<u8> {
         match self.own.each.as_str() {
-            "form" => form(decoded),
             "raw" => raw.to_vec(),
-            _ => decoded.to_vec(),
+            _ => self.own.encoded(decoded),
         }
     }
 }
 
 impl Own {
+    /// A decoded value as the list of pairs writes it.
+    pub(super) fn encoded(&self, decoded: &[u8]) -> Vec<u8> {
+        match (self.each.as_str(), self.each.strip_prefix("percent:")) {
+            ("form", _) => form(decoded),
+            ("percent", _) => percent(decoded, is_unreserved),
+            (_, Some(stays)) => percent(decoded, |byte| stays.as_bytes().contains(&byte)),
+            _ => decoded.to_vec(),
+        }
+    }
+
     /// The text that is signed.
     pub(super) fn text(&self, secret: &[u8]) -> Vec<u8> {
         let mut parts: Vec<(Vec<u8>, &Part)> = self
             .parts
             .iter()
             .map(|part| {
-                let value = if part.name.is_none() { secret } else { &part.text };
+                let of_secret = match part.steps.as_slice() {
+                    [] => secret.to_vec(),
+                    steps => digest(steps, b"", secret),
+                };
+                let value = if part.name.is_none() { &of_secret } else { &part.text };
                 ([part.label.as_bytes(), part.within.as_bytes(), value].concat(), part)
             })
             .collect();
@@ -491,10 +438,16 @@ impl Own {
         }
         let mut out = self.head.clone().into_bytes();
         for (index, (text, part)) in parts.iter().enumerate() {
+            let inside = self.escaped && part.listed;
+            let written = |text: &[u8], inside| match inside {
+                true => percent(text, is_unreserved),
+                false => text.to_vec(),
+            };
             if index > 0 {
-                out.extend_from_slice(part.between.as_bytes());
+                let follows = inside && parts[index - 1].1.listed;
+                out.extend(written(part.between.as_bytes(), follows));
             }
-            out.extend_from_slice(text);
+            out.extend(written(text, inside));
         }
         out.extend_from_slice(self.tail.as_bytes());
         out
@@ -502,10 +455,30 @@ impl Own {
 
     /// The key that `secret` is.
     pub(super) fn key_of(&self, secret: &[u8]) -> Option<Vec<u8>> {
+        let (mut key, mut rest) = (Vec::new(), self.key.as_str());
+        while !rest.is_empty() {
+            let Some((inner, after)) = rest.strip_prefix('[').and_then(|it| it.split_once(']'))
+            else {
+                let end = rest.find('[').unwrap_or(rest.len());
+                key.extend_from_slice(&rest.as_bytes()[..end]);
+                rest = &rest[end..];
+                continue;
+            };
+            key.extend(self.of_key(inner, secret)?);
+            rest = after;
+        }
+        Some(key)
+    }
+
+    /// The value of a placeholder of the key.
+    fn of_key(&self, placeholder: &str, secret: &[u8]) -> Option<Vec<u8>> {
         use base64::Engine as _;
-        let spelled = self.key.strip_prefix("[secret")?.strip_suffix(']')?;
-        let mut key = secret.to_vec();
-        for modifier in spelled.split('|').skip(1) {
+        if let Some(setting) = self.setting(placeholder) {
+            return Some(setting.as_bytes().to_vec());
+        }
+        let mut words = placeholder.split('|');
+        let mut key = words.next().filter(|word| *word == "secret").map(|_| secret.to_vec())?;
+        for modifier in words {
             key = match modifier.split_once(':') {
                 Some(("after", prefix)) => key.strip_prefix(prefix.as_bytes())?.to_vec(),
                 None if modifier == "unhex" => const_hex::decode(&key).ok()?,
@@ -513,6 +486,16 @@ impl Own {
             };
         }
         Some(key)
+    }
+
+    /// Whether the secret is decoded before it is the key.
+    pub(super) fn decodes_secret(&self) -> bool {
+        self.key.contains('|')
+    }
+
+    pub(super) fn setting(&self, name: &str) -> Option<&str> {
+        let found = self.settings.iter().find(|(known, _)| known == name && known != "secrets");
+        found.map(|(_, value)| value.as_str())
     }
 
     /// The digest under `secret`.
@@ -547,35 +530,4 @@ impl Own {
         text.truncate(self.cut.unwrap_or(text.len()));
         text
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-pub(super) fn base64(bytes: &[u8]) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(bytes)
-}
-
-/// A chain of digests.
-pub(super) fn digest(with: &[String], key: &[u8], text: &[u8]) -> Vec<u8> {
-    fn mac<M: Mac + KeyInit>(key: &[u8], text: &[u8]) -> Vec<u8> {
-        let mut mac = <M as KeyInit>::new_from_slice(key).unwrap();
-        mac.update(text);
-        mac.finalize().into_bytes().to_vec()
-    }
-    with.iter().fold(text.to_vec(), |text, step| match step.as_str() {
-        "md5" => Md5::digest(&text).to_vec(),
-        "sha1" => Sha1::digest(&text).to_vec(),
-        "sha256" => Sha256::digest(&text).to_vec(),
-        "sha512" => Sha512::digest(&text).to_vec(),
-        "hmac_md5" => mac::<Hmac<Md5>>(key, &text),
-        "hmac_sha1" => mac::<Hmac<Sha1>>(key, &text),
-        "hmac_sha256" => mac::<Hmac<Sha256>>(key, &text),
-        "hmac_sha512" => mac::<Hmac<Sha512>>(key, &text),
-        "hex" => hex(&text).into_bytes(),
-        "equal" => text,
-        other => panic!("step {other}"),
-    })
 }

@@ -80,8 +80,7 @@ fn on_the_way(scene: &Scene) -> Vec<Slip> {
     let mut slips = Vec::new();
     for name in scene.free() {
         let Some(with) = in_query(scene, &name, "x%20y") else { continue };
-        let text: &[u8] = if with.own.each == "form" { b"x%2By" } else { b"x+y" };
-        let own = says(&with, &name, text);
+        let own = says(&with, &name, &with.own.encoded(b"x+y"));
         slips.extend(with.signed(MistakeKind::PlusAsBlank, Some(&name), "on the way", &own));
     }
     slips
@@ -94,7 +93,9 @@ fn exchanged(scene: &Scene) -> Vec<Slip> {
     for (at, part) in named.iter().enumerate() {
         let Some(other) = named.get(at + 1).or(named.first()) else { continue };
         let is_whole = |part: &own::Part| {
-            matches!(part.name.as_deref(), Some("url" | "query" | "body"))
+            let name = part.name.as_deref();
+            matches!(name, Some("url" | "query" | "body" | "method" | "path"))
+                || name.is_some_and(|name| scene.own.setting(name).is_some())
                 || part.name.as_deref().is_some_and(|name| name.contains(['.', '[']))
         };
         let differs = part.text != other.text && !other.text.is_empty() && !part.text.is_empty();

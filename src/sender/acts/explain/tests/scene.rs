@@ -16,7 +16,8 @@ pub(super) struct Scene {
     pub(super) sender: Arc<Sender>,
     pub(super) about: String,
     pub(super) terms: Terms,
-    pub(super) params: toml::Table,
+    /// The keys of the source.
+    pub(super) source: toml::Table,
     pub(super) variant: usize,
     pub(super) request: OwnedRequest,
     /// The supplied signature as it stands in the request.
@@ -65,16 +66,15 @@ pub(super) fn scene(sender: &Arc<Sender>, vector: &Vector) -> Option<Scene> {
     let matched = verified.callback.matched.clone()?;
     let variant = recipe.variants.get(matched.variant?)?;
     let supplied = supplied_in(&recipe, variant, &vector.request, matched.output.as_ref()?)?;
-    let params = vector.source.get("params").and_then(toml::Value::as_table);
-    let params = params.cloned().unwrap_or_default();
-    let own = own::read(&sender.text, variant.index, &vector.request, &params)?;
+    let source = vector.source.clone();
+    let own = own::read(&sender.text, variant.index, &vector.request, &source)?;
     // One secret, long enough to be looked for in what is said; a key keeps its own form.
     let mut secret = terms.secrets[matched.secret?].value.expose().to_vec();
     let about = format!("{}: {}", sender.name(), vector.about);
     assert!(own.supplied(&secret)?.eq_ignore_ascii_case(&supplied), "{about}: {own:#?}");
     let opens_with_it =
         sender.open.as_ref().is_some_and(|open| open.key.spots().any(|spot| spot.key == "secret"));
-    if own.key == "[secret]" && !opens_with_it {
+    if !own.decodes_secret() && !opens_with_it {
         secret = SECRET.into();
     }
     terms.secrets = vec![live(&secret)];
@@ -83,7 +83,7 @@ pub(super) fn scene(sender: &Arc<Sender>, vector: &Vector) -> Option<Scene> {
         sender: Arc::clone(sender),
         about,
         terms,
-        params,
+        source,
         variant: index,
         request: vector.request.clone(),
         supplied,
@@ -160,9 +160,10 @@ impl Scene {
             let with = format!("{mark}{name}={raw}");
             replaced(&scene.request.target, &format!("{mark}{name}={old}"), &with)
         });
+        let member = name.rsplit('.').next()?;
         let body = ["\"", ""].iter().find_map(|quote| {
-            let with = format!("\"{name}\":\"{raw}\"");
-            replaced(&scene.request.body, &format!("\"{name}\":{quote}{old}{quote}"), &with)
+            let with = format!("\"{member}\":\"{raw}\"");
+            replaced(&scene.request.body, &format!("\"{member}\":{quote}{old}{quote}"), &with)
         });
         match (target, body) {
             (Some(target), _) => scene.request.target = target,
@@ -196,7 +197,7 @@ impl Scene {
     }
 
     pub(super) fn reread(mut self) -> Option<Self> {
-        self.own = own::read(&self.sender.text, self.variant, &self.request, &self.params)?;
+        self.own = own::read(&self.sender.text, self.variant, &self.request, &self.source)?;
         let supplied = self.own.supplied(&self.secret)?;
         self.request = self.with_signature(&supplied);
         self.supplied = supplied;

@@ -13,8 +13,9 @@ fn say(own: &mut Own, name: &str, text: &[u8]) {
     }
 }
 
+/// A value as the list writes it.
 fn in_form(scene: &Scene, text: &[u8]) -> Vec<u8> {
-    if scene.own.each == "form" { own::form(text) } else { text.to_vec() }
+    scene.own.encoded(text)
 }
 
 /// Parameters of one vector whose values are rewritten.
@@ -37,6 +38,10 @@ fn values(scene: &Scene) -> Vec<Slip> {
                 let own = says(&with, b"x+y%2fz");
                 slips.extend(with.signed(MistakeKind::ValueReformatted, some, "%2f", &own));
             } else {
+                if scene.own.each.starts_with("percent") {
+                    let own = says(&with, b"x y/z");
+                    slips.extend(with.signed(MistakeKind::DecodedValues, some, "decoded", &own));
+                }
                 let own = says(&with, b"x%20y%2fz");
                 slips.extend(
                     // Escapes in lower case are escapes all the same.
@@ -69,6 +74,10 @@ fn values(scene: &Scene) -> Vec<Slip> {
         }
     }
     slips.extend(bodies(scene));
+    if scene.own.escaped {
+        let own = scene.changed(|own| own.escaped = false);
+        slips.extend(scene.signed(MistakeKind::DecodedValues, None, "the list as it is", &own));
+    }
     slips
 }
 
@@ -129,17 +138,15 @@ fn empties(scene: &Scene) -> Vec<Slip> {
     for name in scene.free() {
         let Some(with) = scene.with_value(&name, "") else { continue };
         let some = Some(name.as_str());
-        let labelled = with.own.parts.iter().chain(&with.own.dropped).any(|p| !p.label.is_empty());
+        let dropped = with.own.dropped.iter().map(|(_, part)| part);
+        let labelled = with.own.parts.iter().chain(dropped).any(|p| !p.label.is_empty());
         let between = with.own.parts.iter().skip(1).any(|part| !part.between.is_empty());
         // Without names or separators an empty value leaves no trace: either way the same bytes.
         if !labelled && !between {
             continue;
         }
         if with.own.empty_dropped {
-            let own = with.changed(|own| {
-                let part = own.dropped.iter().find(|part| part.name.as_deref() == some).cloned();
-                insert_sorted(own, part.unwrap());
-            });
+            let own = kept(&with, &name).unwrap();
             slips.extend(with.signed(MistakeKind::EmptyKept, some, "empty kept", &own));
         } else if !with.own.sorted {
             let own = with.changed(|own| own.parts.retain(|part| part.name.as_deref() != some));
@@ -149,14 +156,17 @@ fn empties(scene: &Scene) -> Vec<Slip> {
     // A documented name that did not come, sent empty.
     for name in own_names.iter().filter(|name| scene.own.empty_dropped && is_name(name)) {
         let Some(with) = scene.with_extra(name, "") else { continue };
-        let Some(part) = with.own.dropped.iter().find(|p| p.name.as_ref() == Some(name)).cloned()
-        else {
-            continue;
-        };
-        let own = with.changed(|own| insert_sorted(own, part));
+        let Some(own) = kept(&with, name) else { continue };
         slips.extend(with.signed(MistakeKind::EmptyKept, Some(name), "empty sent and kept", &own));
     }
     slips
+}
+
+/// With an empty value that the rule omits, in its place.
+fn kept(scene: &Scene, name: &str) -> Option<Own> {
+    let is_it = |(_, part): &&(usize, Part)| part.name.as_deref() == Some(name);
+    let (at, part) = scene.own.dropped.iter().find(is_it)?.clone();
+    Some(scene.changed(|own| own.parts.insert(at, part)))
 }
 
 fn is_name(text: &str) -> bool {
@@ -199,6 +209,7 @@ fn parts(scene: &Scene) -> Vec<Slip> {
             decoded: b"e-x".to_vec(),
             text: b"e-x".to_vec(),
             listed: true,
+            steps: Vec::new(),
         };
         let mut ways = vec![with.changed(|own| own.parts.push(extra.clone()))];
         if with.own.parts.iter().any(|part| part.listed) {
@@ -351,12 +362,22 @@ fn secrets(scene: &Scene) -> Vec<Slip> {
     slips
 }
 
-/// Keys of an HMAC whose secret is written with a prefix and in base64.
+/// The secret as it is, where the rule makes something of it: a key of an HMAC that is written with a
+/// prefix, in base64 or beside something else, or a digest in the text.
 fn keys(scene: &Scene) -> Vec<Slip> {
-    if scene.own.key == "[secret]" {
-        return Vec::new();
+    if scene.own.parts.iter().any(|part| !part.steps.is_empty()) {
+        let own = scene.changed(|own| own.parts.iter_mut().for_each(|part| part.steps.clear()));
+        let slip = scene.signed(MistakeKind::SecretEncoding, None, "not digested", &own);
+        return slip.into_iter().collect();
     }
     let text = scene.own.text(&scene.secret);
+    if !scene.own.decodes_secret() {
+        let key = &scene.secret[..];
+        let supplied = scene.own.written(&own::digest(&scene.own.with, key, &text));
+        let slip = scene.slip(MistakeKind::SecretEncoding, None, "the secret alone", &supplied);
+        let is_made = scene.own.is_keyed() && scene.own.key != "[secret]";
+        return is_made.then_some(slip).into_iter().collect();
+    }
     let secret = String::from_utf8(scene.secret.clone()).unwrap();
     let bare = secret.split_once('_').map_or(secret.as_str(), |(_, rest)| rest);
     [secret.as_str(), bare]
