@@ -23,7 +23,7 @@ pub use access::{
 pub(crate) use address::{base_of, curl, reachable, url_of};
 pub(crate) use call::{CallError, CallPurpose, Called, call};
 pub use erase::{digest_of_user, erase_user};
-pub(crate) use explained::explained;
+pub(crate) use explained::{evidence_of, explained};
 pub use held::{
     DecideError, REASON_BYTES_MAX, Shown as HeldShown, decide as decide_held, roles as held_roles,
     shown as show_held,

@@ -36,4 +36,5 @@ mod console {
     mod senders;
     mod sign_in;
     mod sources;
+    mod why;
 }

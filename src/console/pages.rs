@@ -21,6 +21,7 @@ pub(super) mod rules;
 pub(super) mod senders;
 pub(super) mod sign_in;
 pub(super) mod sources;
+mod why;
 
 /// Last path segment of the parts that the script refreshes. These requests do not extend a session.
 pub(super) const LIVE: &str = "live";

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::config::{Config, Source};
-use crate::sender::{Around, Explanation, KeySet, Other, Recipe, Request, Sender, explain_under};
+use crate::sender::{
+    Around, Evidence, Explanation, KeySet, Other, Recipe, Request, Sender, evidence, explain_under,
+};
 
 /// The public keys of a source's sender, where it has some.
 pub(crate) type KeysOf<'k> = dyn Fn(&Recipe) -> Option<Arc<KeySet>> + 'k;
@@ -18,6 +20,34 @@ pub(crate) fn explained(
     at_ms: i64,
     keys: &KeysOf<'_>,
 ) -> Explanation {
+    with_others(config, source, request, keys, |request, own, around| {
+        explain_under(&source.recipe, own, request, at_ms, around)
+    })
+}
+
+/// The evidence about a request to `source`, as [`explained`] reads it. `accepted` are the
+/// parameters of an accepted event of the same transaction.
+pub(crate) fn evidence_of(
+    config: &Config,
+    source: &Source,
+    (request, at_ms): (&Request<'_>, i64),
+    keys: &KeysOf<'_>,
+    accepted: &[(String, String)],
+) -> Evidence {
+    with_others(config, source, request, keys, |request, own, around| {
+        evidence((&source.recipe, own), (request, at_ms), around, accepted)
+    })
+}
+
+/// What `read` makes of the request as the gateway sees it, with what there is to tell it apart
+/// from.
+fn with_others<R>(
+    config: &Config,
+    source: &Source,
+    request: &Request<'_>,
+    keys: &KeysOf<'_>,
+    read: impl FnOnce(&Request<'_>, Option<&KeySet>, Around<'_>) -> R,
+) -> R {
     let known = |sender: &Arc<Sender>| {
         config.sources.values().any(|other| other.recipe.sender().name() == sender.name())
     };
@@ -43,6 +73,5 @@ pub(crate) fn explained(
     let base = config.server.public_url.as_deref().unwrap_or(seen);
     let request = Request { base, ..*request };
     let bases = if seen.is_empty() { &[][..] } else { &[seen][..] };
-    let around = Around { others: &others, bases };
-    explain_under(&source.recipe, own.as_deref(), &request, at_ms, around)
+    read(&request, own.as_deref(), Around { others: &others, bases })
 }

@@ -14,6 +14,9 @@ const RULES: [&str; 5] = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"
 const PHONE: u32 = 320;
 const DESK: u32 = 1280;
 
+/// Other widths of screenshots.
+const PICTURED: [u32; 2] = [390, 1440];
+
 /// Where `scripts/setup` puts the library.
 pub fn file() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/axe-core/axe.min.js")
@@ -37,6 +40,11 @@ pub fn inspect(browser: &Browser, name: &str) {
         browser.width(DESK);
         violates_nothing(browser, &format!("{name}, {word}"));
         browser.picture(&format!("{name}-{word}"));
+        for pixels in PICTURED {
+            browser.width(pixels);
+            browser.picture(&format!("{name}-{word}-{pixels}"));
+        }
+        browser.width(DESK);
     }
     browser.prefers(Scheme::Light);
     let complaints = browser.complaints();

@@ -50,6 +50,33 @@ pub fn block(text: &str) -> Markup {
     html! { pre.value tabindex="0" { bdi { (pieces(text, LONG_CHARACTERS)) } } }
 }
 
+/// A text of several lines, with the part that differs from another text marked.
+pub fn block_beside(text: &str, other: &str) -> Markup {
+    let (start, middle, end) = differing(text, other);
+    html! {
+        pre.value tabindex="0" {
+            bdi {
+                (pieces(start, LONG_CHARACTERS))
+                @if !middle.is_empty() { mark { (pieces(middle, LONG_CHARACTERS)) } }
+                (pieces(end, LONG_CHARACTERS))
+            }
+        }
+    }
+}
+
+/// `text` in three parts: what it has in common with the start of `other`, what differs, and what
+/// it has in common with the end.
+fn differing<'t>(text: &'t str, other: &str) -> (&'t str, &'t str, &'t str) {
+    let same = |(one, other): &(char, char)| one == other;
+    let start = text.chars().zip(other.chars()).take_while(same).map(|(one, _)| one.len_utf8());
+    let (start, rest) = text.split_at(start.sum());
+    let other = other.get(start.len()..).unwrap_or_default();
+    let end = rest.chars().rev().zip(other.chars().rev()).take_while(same);
+    let end: usize = end.map(|(one, _)| one.len_utf8()).sum();
+    let (middle, end) = rest.split_at(rest.len() - end);
+    (start, middle, end)
+}
+
 fn cut(text: &str, most: usize) -> Markup {
     html! { bdi.value { (pieces(text, most)) } }
 }
@@ -102,6 +129,16 @@ mod tests {
             assert!(!shown.contains(trick) && shown.contains(name), "{shown}");
         }
         assert!(short("中文 é 🙂").into_string().contains("中文 é 🙂"));
+    }
+
+    #[test]
+    fn what_differs_is_marked() {
+        assert_eq!(differing("a=1&b=22&c=é", "a=1&b=3&c=é"), ("a=1&b=", "22", "&c=é"));
+        assert_eq!(differing("a=1", "a=1&b=2"), ("a=1", "", ""));
+        assert_eq!(differing("aaa", "aa"), ("aa", "a", ""));
+        assert_eq!(differing("é", "è"), ("", "é", ""));
+        let shown = block_beside("x<1>y", "x2y").into_string();
+        assert!(shown.contains("x<mark>&lt;1&gt;</mark>y"), "{shown}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The values of a callback next to those of the accepted event of the same transaction.
 
 use maud::{Markup, html};
+use serde_json::{Map, Value};
 
 use crate::config::Source;
 use crate::console::app::Console;
@@ -9,7 +10,7 @@ use crate::console::components::{table, value};
 use crate::console::page_error::PageError;
 use crate::console::text::texts;
 use crate::console::visit::Visit;
-use crate::ledger::{EventBody, LogQuery, SourceId};
+use crate::ledger::{Event, EventBody, EventId, LogQuery, SourceId};
 use crate::operator::held_roles;
 use crate::sender::{Callback, Role};
 
@@ -39,34 +40,58 @@ impl Claims {
     }
 }
 
+/// The accepted event of a transaction.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    id: EventId,
+    event: Event<'static>,
+}
+
+impl Accepted {
+    /// The event of the transaction that `claims` has; `None` if there is none.
+    pub async fn find(
+        console: &Console,
+        source: &Source,
+        claims: &Claims,
+    ) -> Result<Option<Self>, PageError> {
+        let Some(transaction) = claims.get(Role::Transaction) else { return Ok(None) };
+        let query = LogQuery {
+            source: Some(SourceId::from(source.id.as_str())),
+            transaction: Some(transaction.to_owned()),
+            ..LogQuery::default()
+        };
+        let page = console.ledger().query(&query, None, 1).await?;
+        Ok(page.events.first().and_then(|logged| {
+            let event = EventBody::decode(&logged.body).and_then(|body| body.event());
+            Some(Self { id: logged.id, event: event.ok()? })
+        }))
+    }
+
+    /// Its parameters, signatures masked.
+    pub fn parameters(&self) -> Vec<(String, String)> {
+        let members: Map<String, Value> =
+            serde_json::from_str(self.event.params.get()).unwrap_or_default();
+        let text = |value: Value| match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        members.into_iter().map(|(name, value)| (name, text(value))).collect()
+    }
+}
+
 /// The comparison; empty if no transaction is claimed.
-pub(super) async fn section(
-    console: &Console,
-    visit: &Visit,
-    source: &Source,
-    claims: &Claims,
-) -> Result<Markup, PageError> {
-    let Some(transaction) = claims.get(Role::Transaction) else { return Ok(html! {}) };
-    let query = LogQuery {
-        source: Some(SourceId::from(source.id.as_str())),
-        transaction: Some(transaction.to_owned()),
-        ..LogQuery::default()
-    };
-    let page = console.ledger().query(&query, None, 1).await?;
+pub(super) fn section(visit: &Visit, claims: &Claims, accepted: Option<&Accepted>) -> Markup {
+    let Some(transaction) = claims.get(Role::Transaction) else { return html! {} };
     let lang = visit.lang;
-    let event = page.events.first().and_then(|logged| {
-        let event = EventBody::decode(&logged.body).and_then(|body| body.event());
-        Some((logged.id, event.ok()?))
-    });
-    let Some((id, event)) = event else {
-        return Ok(html! {
+    let Some(Accepted { id, event }) = accepted else {
+        return html! {
             section aria-labelledby="compared" {
                 h2 #compared { (TITLE.of(lang)) }
                 p.empty { (NEVER.fill(lang, &[&transaction])) }
             }
-        });
+        };
     };
-    let there = held_roles(&event);
+    let there = held_roles(event);
     let mut differ = 0;
     let rows = claims.0.iter().filter_map(|(role, own)| {
         let other = there.get(role.as_str()).and_then(|value| value.as_str());
@@ -87,12 +112,12 @@ pub(super) async fn section(
         0 => SAME.of(lang).to_owned(),
         count => DIFFER.fill(lang, &[&count]),
     };
-    Ok(html! {
+    html! {
         section aria-labelledby="compared" {
             h2 #compared { (TITLE.of(lang)) }
             p { a href=(format!("{}/{id}", Area::Event.path())) { code { (id) } } }
             p { (said) }
             (table::table(lang, TITLE.of(lang), &[ROLE, THIS, EVENT], &rows, NONE))
         }
-    })
+    }
 }

@@ -3,7 +3,8 @@
 
 use maud::{Markup, html};
 
-use super::compare::{self, Claims};
+use super::compare::Claims;
+use super::why::{self, Captured};
 use super::{captured, destinations, sources};
 use crate::clock::now_ms;
 use crate::config::{Config, Source};
@@ -208,7 +209,8 @@ async fn explained(
     };
     let found = captured::explain(console, &config, source, &raw, at_ms);
     let claims = Claims::of(&source.recipe.read(request.borrow(), at_ms));
-    let compared = compare::section(console, visit, source, &claims).await?;
+    let captured = Captured { source, request: &raw, at_ms };
+    let (why, compared) = why::sections(console, visit, captured, &found).await?;
     let masked = Masked::of(&raw, Some(source), at_ms);
     let search = |text: &str| format!("{}{}", Area::Callbacks.path(), query(&[("q", text)]));
     Ok(html! {
@@ -218,6 +220,7 @@ async fn explained(
             a href={ (Area::Debug.path()) (query(&[("source", &source.name)])) } { (TRY.of(lang)) }
         }
         (captured::explanation(lang, &found))
+        (why)
         (compared)
         (captured::request(lang, &masked, Some((&raw, source, at_ms))))
     })

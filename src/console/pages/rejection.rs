@@ -2,8 +2,8 @@
 
 use maud::{Markup, html};
 
-use super::compare::{self, Claims};
 use super::event::answer;
+use super::why::{self, Captured};
 use super::{captured, resolved, sources};
 use crate::clock::now_ms;
 use crate::config::Source;
@@ -50,7 +50,13 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     let request = Masked::of(&kept.request, source, kept.at_ms);
     let found =
         source.map(|source| captured::explain(console, &config, source, &kept.request, kept.at_ms));
-    let compared = compared(console, visit, source, &kept).await?;
+    let (why, compared) = match (source, &found) {
+        (Some(source), Some(found)) => {
+            let captured = Captured { source, request: &kept.request, at_ms: kept.at_ms };
+            why::sections(console, visit, captured, found).await?
+        }
+        _ => (html! {}, html! {}),
+    };
     let all = facts(
         lang,
         &[
@@ -94,28 +100,13 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
             }
         }
         @if let Some(found) = &found { (captured::explanation(lang, found)) }
+        (why)
         (compared)
         (captured::request(lang, &request, source.map(|source| (&kept.request, source, kept.at_ms))))
         @if let Some(source) = source { (answer::rejected(visit, source, &kept)) }
         (resolved::section(console, visit, thing))
     };
     Ok(Reply::Page(TITLE.fill(lang, &[&id]), middle))
-}
-
-/// The callback next to the accepted event of its transaction.
-async fn compared(
-    console: &Console,
-    visit: &Visit,
-    source: Option<&Source>,
-    kept: &Rejection,
-) -> Result<Markup, PageError> {
-    let Some(source) = source else { return Ok(html! {}) };
-    let claims = {
-        let headers = kept.request.header_map();
-        let request = kept.request.as_request("", &headers);
-        Claims::of(&source.recipe.read(request, kept.at_ms))
-    };
-    compare::section(console, visit, source, &claims).await
 }
 
 /// The source that the callback came to; an unknown one has no page.

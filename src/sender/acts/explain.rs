@@ -9,6 +9,7 @@
 
 mod case;
 mod draft;
+mod evidence;
 mod keys;
 mod message;
 mod missing;
@@ -40,6 +41,7 @@ use case::{Budget, Case};
 use shown::Scrubber;
 
 pub use case::DIGESTS_MAX;
+pub use evidence::{Beside, ChangedValue, Changes, Ends, Evidence, Expected, evidence};
 pub use mistake::{Mistake, MistakeKind};
 
 /// The diagnosis of a callback.
@@ -338,27 +340,31 @@ fn search(callback: &Callback<'_>, cases: &[Case<'_>], around: Around<'_>) -> Ve
     }
     let mut found = Vec::new();
     // Few digests, and mistakes that no other search can name.
-    let renamed = renamed::names(callback, budget);
-    match renamed {
-        Some(renamed) if renamed.certainty == renamed::Certainty::Needed => {
-            return vec![renamed.mistake];
-        }
-        renamed => found.extend(renamed.map(|renamed| renamed.mistake)),
+    let mut certainty = renamed::Certainty::Possible;
+    let renamed = budget.traced(|budget| {
+        let renamed = renamed::names(callback, budget)?;
+        certainty = renamed.certainty;
+        Some(renamed.mistake)
+    });
+    match (renamed, certainty) {
+        (Some(renamed), renamed::Certainty::Needed) => return vec![renamed],
+        (renamed, _) => found.extend(renamed),
     }
     for case in cases {
         let secret = others::secret(case, around.others, budget);
         found.extend(secret.or_else(|| others::ended(case, budget)));
-        found.extend(urls::other(case, around.bases, budget));
+        found.extend(budget.traced(|budget| urls::other(case, around.bases, budget)));
     }
     for family in FAMILIES {
         let first = cases.iter().find_map(|case| {
             let more = !budget.is_spent();
-            more.then(|| family(case, budget)).flatten()
+            more.then(|| budget.traced(|budget| family(case, budget))).flatten()
         });
         found.extend(first);
     }
     if found.is_empty() {
-        found.extend(cases.iter().find_map(|case| twice::twice(case, budget)));
+        let twice = |case| budget.traced(|budget| twice::twice(case, budget));
+        found.extend(cases.iter().find_map(twice));
     }
     if found.is_empty() {
         let other = others::sender(callback, around.others);

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::sender::acts::evaluate::Context;
+use crate::sender::acts::explain::Mistake;
 use crate::sender::acts::explain::draft::{self, Draft};
 use crate::sender::acts::signature::{self, Keys, Public, Redundancy, SignatureVariant};
 use crate::sender::crypto::digest::{Algorithm, Feed, Output, Start};
@@ -28,11 +29,13 @@ pub(super) const HASHED_MAX: usize = 32 * 1024 * 1024;
 pub(super) struct Budget {
     digests: usize,
     bytes: usize,
+    /// The text that matched last, secrets masked.
+    matched: Option<Vec<u8>>,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { digests: DIGESTS_MAX, bytes: HASHED_MAX }
+        Self { digests: DIGESTS_MAX, bytes: HASHED_MAX, matched: None }
     }
 }
 
@@ -40,6 +43,22 @@ impl Budget {
     /// Enough for so many digests.
     pub(super) fn of(digests: usize) -> Self {
         Self { digests, ..Self::default() }
+    }
+
+    /// The mistake that `search` finds, with the text under which the signature that came is right.
+    pub(super) fn traced(
+        &mut self,
+        search: impl FnOnce(&mut Self) -> Option<Mistake>,
+    ) -> Option<Mistake> {
+        self.matched = None;
+        let found = search(self)?;
+        let text = self.matched().map(|text| String::from_utf8_lossy(&text).into_owned());
+        Some(Mistake { text, ..found })
+    }
+
+    /// Takes the text that matched last.
+    pub(super) fn matched(&mut self) -> Option<Vec<u8>> {
+        self.matched.take()
     }
 
     /// Takes the cost of one digest of `len` bytes; whether there was enough left.
@@ -135,10 +154,14 @@ impl<'c> Case<'c> {
     ) -> bool {
         let text = draft.written(material);
         let key = self.key(material);
-        match (text, key) {
+        let says = match (text, key) {
             (Some(text), Some(key)) => self.says(&text, &key, budget),
             _ => false,
+        };
+        if says {
+            budget.matched = draft.masked(material);
         }
+        says
     }
 
     /// Whether the supplied signature equals the digest of `text` under `key`.

@@ -13,6 +13,9 @@ pub struct Mistake {
     pub parameter: Option<String>,
     /// The change to make, and its place.
     pub advice: Cow<'static, str>,
+    /// The text under which the signature that came is right, secrets masked, where that is known.
+    #[serde(skip)]
+    pub text: Option<String>,
 }
 
 /// The usual mistakes: a closed set.
@@ -160,7 +163,7 @@ impl Mistake {
         parameter: Option<&str>,
         advice: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { kind, parameter: parameter.map(str::to_owned), advice: advice.into() }
+        Self { kind, parameter: parameter.map(str::to_owned), advice: advice.into(), text: None }
     }
 
     pub(super) fn unknown() -> Self {

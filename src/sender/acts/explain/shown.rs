@@ -80,6 +80,11 @@ impl Scrubber {
         self.bounded(name.as_bytes(), NAME_MAX)
     }
 
+    /// A value.
+    pub(super) fn text_of_value(&self, value: &[u8]) -> String {
+        self.bounded(value, VALUE_MAX)
+    }
+
     /// A mistake: an advice made for the callback names parameters, which the callback chose. One
     /// that is a sentence of our own is left alone: a mask in it would tell that the word is a
     /// secret.
@@ -91,6 +96,7 @@ impl Scrubber {
                 Cow::Owned(made) => self.bounded(made.as_bytes(), VALUE_MAX).into(),
                 ours @ Cow::Borrowed(_) => ours,
             },
+            text: mistake.text.map(|text| self.text(text.as_bytes())),
         }
     }
 

@@ -1,6 +1,7 @@
 //! All usual mistakes, made by independent code, for every sender: each must be named.
 
 mod encodings;
+mod evidence;
 mod own;
 mod real;
 mod scene;
