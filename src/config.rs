@@ -38,6 +38,7 @@ mod shown;
 mod signing;
 mod slip;
 mod source;
+mod source_scope;
 mod store;
 mod supersede;
 mod telemetry;
@@ -82,6 +83,7 @@ pub use secret_path::{concealed, digest_of, is_secret_path, without_name};
 pub use shown::{MASK, is_same_server, mask_destination, mask_source, unmask};
 pub use signing::SigningKey;
 pub(crate) use signing::of_destination;
+pub use source_scope::{SourcePattern, SourceScope};
 pub use template::{EventNature, UrlFacts, Withheld};
 pub use unit::{parse_duration, show, show_size};
 

@@ -21,11 +21,12 @@ mod page_error;
 mod pages;
 mod pulse;
 mod reply;
+mod seen;
 mod session;
 mod starting;
 mod text;
 mod visit;
 mod words;
 
-pub use app::{Console, Tools};
+pub use app::{ConsoleHandler, Tools};
 pub use starting::starting;

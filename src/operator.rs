@@ -1,6 +1,6 @@
 //! Code shared by the admin API, the console and the command line: who may ask, how a callback is
 //! shown to people without its supplied signature, where it is called, how it is delivered again,
-//! and how a destination is paused and tested.
+//! and how a destination is paused and tested, and what a token that is bound to sources sees.
 
 mod access;
 mod address;
@@ -16,9 +16,11 @@ mod release;
 mod replay;
 mod signed;
 mod trial;
+mod view;
 
 pub use access::{
-    AccessError, Asked, Permission, Sight, check_name, check_site, check_token, conceal, find_token,
+    AccessError, Admitted, Asked, Permission, Sight, check_name, check_site, check_token, conceal,
+    find_token,
 };
 pub(crate) use address::{base_of, curl, reachable, url_of};
 pub(crate) use call::{CallError, CallPurpose, Called, call};
@@ -36,3 +38,4 @@ pub use release::{ReleaseError, cancel_release, release_all};
 pub use replay::{ReplayError, cancel_replay, replay_all, replay_event};
 pub use signed::{PasteUrl, SignedCallback};
 pub use trial::{TestDeliveryError, TestEvent, Tried, try_out};
+pub use view::{SeenLedger, SeenRejections, View};

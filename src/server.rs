@@ -37,7 +37,7 @@ use crate::alert::Alerts;
 use crate::clock::Occasional;
 use crate::config::limits::ADMIN_CONNECTIONS;
 use crate::config::{self, Config, Limits, ProxyProtocol};
-use crate::console::{self, Console};
+use crate::console::{self, ConsoleHandler};
 use crate::delivery::{Deliveries, Dispatcher, Replays, Tools};
 use crate::intake::{CallbackHandler, Releases};
 use crate::keys::Keys;
@@ -491,7 +491,7 @@ impl Running {
             None => Some(partners),
         };
         let admin = Admin::new(address, registry.clone(), inside, shared);
-        let console = Console::new(address, tools).ok_or_else(no_random_bytes)?;
+        let console = ConsoleHandler::new(address, tools).ok_or_else(no_random_bytes)?;
         doors.admin.set(AdminRouter { admin, console, partners });
         life.ready();
         let Doors { life, workers, sides, .. } = doors;

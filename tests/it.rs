@@ -62,6 +62,7 @@ mod it {
     mod store;
     mod superseded;
     mod targets;
+    mod tenants;
     mod tls;
     mod traces;
     mod usage;

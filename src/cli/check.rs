@@ -9,8 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{ConfigFile, Exit, Screen, columns};
 use crate::config::limits::FILE_BYTES_MAX;
 use crate::config::{
-    AdminRight, Alert, AlertCondition, ArchivePlace, Config, ConfigErrors, ConfigIssue,
-    Destination, Input, Loaded, Mode, Secrets, Source, StoreEngine, load_str, load_with, show,
+    AdminRight, Alert, AlertCondition, ArchivePlace, Config, ConfigErrors, ConfigIssue, Destination, Input, Loaded, Mode, Secrets, Source, StoreEngine, load_str, load_with, show, AdminToken,
 };
 
 /// Check a configuration and say what it would run
@@ -178,7 +177,10 @@ fn tokens(config: &Config) -> String {
         AdminRight::Read => "read",
     };
     let tokens = &config.admin.tokens;
-    let named = tokens.iter().map(|token| format!("{} ({})", token.name, right(token.right)));
+    let bound = |token: &AdminToken| if token.scope.is_bound() { ", bound" } else { "" };
+    let named = tokens
+        .iter()
+        .map(|token| format!("{} ({}{})", token.name, right(token.right), bound(token)));
     format!("tokens {}", named.collect::<Vec<_>>().join(", "))
 }
 

@@ -156,7 +156,8 @@ impl AdminApi {
     /// The gateway of `config`, called with its admin token or the token of this machine.
     pub(super) fn of(config: &Config) -> Self {
         let configured = &config.admin.tokens;
-        let may_change = |token: &&AdminToken| token.right == AdminRight::Admin;
+        let may_change =
+            |token: &&AdminToken| token.right == AdminRight::Admin && !token.scope.is_bound();
         let token = configured.iter().find(may_change).cloned();
         let (token, lacking) = match token.map_or_else(|| local_token(config), Ok) {
             Ok(token) => (Some(token), None),

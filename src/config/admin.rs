@@ -7,10 +7,10 @@ use toml::de::DeValue;
 
 use super::file::{Item, Section};
 use super::limits::TOKEN_BYTES_GOOD;
-use super::{Admin, AdminRight, AdminToken, network, secret, unit};
+use super::{Admin, AdminRight, AdminToken, SourcePattern, SourceScope, network, secret, unit};
 
 pub(super) const KEYS: &[&str] = &["token", "open_metrics", "public_url"];
-pub(super) const TOKEN_KEYS: &[&str] = &["name", "value", "right"];
+pub(super) const TOKEN_KEYS: &[&str] = &["name", "value", "right", "sources"];
 
 const RIGHTS: &[(&str, AdminRight)] =
     &[("admin", AdminRight::Admin), ("support", AdminRight::Support), ("read", AdminRight::Read)];
@@ -61,12 +61,25 @@ fn token(item: &Item<'_>, at: usize) -> Option<AdminToken> {
     if !matches!(item.value, DeValue::Table(_)) {
         let value = item.note(secret::secret(item))?;
         let name = if at == 0 { String::from("admin") } else { format!("admin-{}", at + 1) };
-        return Some(AdminToken { name, value, right: AdminRight::Admin });
+        return Some(AdminToken { name, value, right: AdminRight::Admin, scope: SourceScope::All });
     }
     let section = item.note(item.section(MAKE_ONE))?;
     section.refuse_unknown(TOKEN_KEYS);
     let name = section.need("name", "\"ops\"", unit::name);
     let value = section.need("value", "\"env:POSTERN_OPS_TOKEN\"", secret::secret);
     let right = section.take_or("right", AdminRight::Admin, unit::word(RIGHTS));
-    Some(AdminToken { name: name?, value: value?, right })
+    let scope = scope(&section);
+    Some(AdminToken { name: name?, value: value?, right, scope })
+}
+
+/// The sources of a token. A list without a pattern that can be read covers nothing.
+fn scope(section: &Section<'_>) -> SourceScope {
+    let Some(patterns) = section.list("sources", SourcePattern::read) else {
+        return SourceScope::All;
+    };
+    if section.item("sources").is_some_and(|item| item.elements().is_empty()) {
+        let remedy = "write sources = [\"acme-*\"], or leave the key out";
+        section.fault("sources", "is an empty list", remedy);
+    }
+    SourceScope::Bound(patterns.into())
 }

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::keep::Keep;
 use super::quarantine::Quarantine;
 use super::route::RouteRule;
-use super::{Alert, ClientCa, SigningKey, secret_path};
+use super::{Alert, ClientCa, SigningKey, SourceScope, secret_path};
 use crate::ledger::ScrubShare;
 use crate::partners::push_configuration::grant::PushGrant;
 use crate::partners::settings::Manage;
@@ -170,6 +170,8 @@ pub struct AdminToken {
     pub value: Secret,
     /// The permission of the token.
     pub right: AdminRight,
+    /// The sources that it is for.
+    pub scope: SourceScope,
 }
 
 /// The permission of a token.

@@ -116,6 +116,7 @@ fn surroundings() -> Paper {
         .variable("PUBLISHER_KEY", "publisher")
         .variable("WECHAT_APP_SECRET", "app")
         .variable("COMPANY_TOKEN", "company")
+        .variable("ACME_TOKEN", "token-of-acme-0123456789")
         .variable("ALERT_URL", "https://hooks.example.com/secret-of-the-hook")
         .variable("ALERT_SECRET", "secret-of-the-bot")
         .variable("ALERT_SMTP_URL", "smtp://me%40example.com:secret-of-mail@mail.example.com")
@@ -395,6 +396,28 @@ fn tokens_have_names_and_values_of_their_own() {
             "2 admin.token[3].right: \"root\" cannot be read",
         ]
     );
+}
+
+#[test]
+fn a_token_is_bound_to_names_and_beginnings() {
+    let bound = |sources: &str| {
+        format!("[admin]\ntoken = [{{ name = \"a\", value = \"a\", sources = {sources} }}]")
+    };
+    let scope = |sources: &str| paper().config(&bound(sources)).admin.tokens[0].scope.clone();
+    let some = scope("[\"acme-*\", \"level-end\"]");
+    assert!(some.covers("acme-1") && some.covers("level-end"));
+    assert!(!some.covers("level-end2") && !some.covers("other"));
+    assert!(scope("\"acme-*\"").covers("acme-1"), "one may stand without brackets");
+    for (sources, said) in [
+        ("[]", "sources: is an empty list"),
+        ("[\"*\"]", "sources[0]: \"*\" cannot be read"),
+        ("[\"\"]", "sources[0]: \"\" cannot be read"),
+        ("[\"a*b\"]", "sources[0]: \"a*b\" cannot be read"),
+        ("[\"a**\"]", "sources[0]: \"a**\" cannot be read"),
+    ] {
+        let mistakes = paper().mistakes(&bound(sources));
+        assert_eq!(mistakes, [format!("2 admin.token[0].{said}")], "{sources}");
+    }
 }
 
 #[test]

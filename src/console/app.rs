@@ -19,15 +19,15 @@ use super::page_error::PageError;
 use super::pages;
 use super::pulse::Pulses;
 use super::reply::{self, PageResult, Reply};
+pub(super) use super::seen::Console;
 use super::session::{self, Activity, Sessions, SignIn, Viewer};
 use super::visit::Visit;
 use crate::clock::instant;
 use crate::config::limits::ADMIN_CONNECTIONS;
-use crate::config::{Config, Rate};
+use crate::config::{AdminRight, Config, Rate};
 use crate::delivery::{Control, Replays};
 use crate::intake::{CallbackHandler, Releases, caller};
 use crate::keys::Keys;
-use crate::ledger::BatchedLedger;
 use crate::lifecycle::Lifecycle;
 use crate::operator::{AccessError, LocalToken, check_name, check_site, conceal};
 use crate::rate_limiter::AddressRateLimiter;
@@ -54,8 +54,8 @@ const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 /// lines that it causes.
 const SIGN_IN_RATE: Rate = Rate { count: 10, per: Duration::from_secs(60) };
 
-/// Parts of the gateway that the console shows and controls.
-#[derive(Debug)]
+/// Parts of the gateway that the console shows and controls. Clones share them.
+#[derive(Clone, Debug)]
 pub struct Tools {
     /// Address of the callback listener.
     pub callbacks: SocketAddr,
@@ -81,25 +81,29 @@ pub struct Tools {
 
 /// The console.
 #[derive(Debug)]
-pub struct Console {
+pub struct ConsoleHandler(Arc<Shared>);
+
+/// The parts that all requests share.
+#[derive(Debug)]
+pub(super) struct Shared {
     /// Address of the admin listener.
     address: IpAddr,
     pub(super) tools: Tools,
-    sessions: Sessions,
+    pub(super) sessions: Sessions,
     sign_in_attempts: AddressRateLimiter,
     forms: Arc<BytePool>,
-    pulses: Pulses,
-    findings: Findings,
+    pub(super) pulses: Pulses,
+    pub(super) findings: Findings,
     /// Memory for forms of unauthenticated clients.
     sign_ins: Arc<BytePool>,
 }
 
-impl Console {
+impl ConsoleHandler {
     /// Creates the console at `address`. `None`: no randomness from the operating system, which
     /// sessions need.
     #[must_use]
     pub fn new(address: IpAddr, tools: Tools) -> Option<Self> {
-        Some(Self {
+        Some(Self(Arc::new(Shared {
             address,
             tools,
             sessions: Sessions::new()?,
@@ -108,7 +112,7 @@ impl Console {
             findings: Findings::default(),
             forms: BytePool::new(FORMS_BYTES_MAX, ADMIN_CONNECTIONS),
             sign_ins: BytePool::new(SIGN_INS_BYTES_MAX, ADMIN_CONNECTIONS),
-        })
+        })))
     }
 
     /// Whether the console serves `path`. The root of the listener redirects to the console.
@@ -117,31 +121,14 @@ impl Console {
         matches!(path, "/" | "/console") || path.starts_with("/console/")
     }
 
-    /// The running configuration.
-    pub(super) fn config(&self) -> Arc<Config> {
-        self.tools.registry.config()
-    }
-
-    /// The ledger.
-    pub(super) fn ledger(&self) -> &BatchedLedger {
-        self.tools.registry.book()
-    }
-
-    pub(super) fn sessions(&self) -> &Sessions {
-        &self.sessions
-    }
-
-    pub(super) fn findings(&self) -> &Findings {
-        &self.findings
-    }
-
-    pub(super) fn pulses(&self) -> &Pulses {
-        &self.pulses
+    /// The running configuration, all of it.
+    fn config(&self) -> Arc<Config> {
+        self.0.tools.registry.config()
     }
 
     /// Whether the sign-in attempts from `from` exceed their rate limit; counts this one.
     fn exceeds_sign_in_rate(&self, from: IpAddr) -> bool {
-        !self.sign_in_attempts.take(from, instant())
+        !self.0.sign_in_attempts.take(from, instant())
     }
 
     async fn answer(&self, peer: Peer, request: Request<Incoming>) -> Response {
@@ -178,10 +165,15 @@ impl Console {
         if !rest.is_empty() {
             rest.remove(0);
         }
+        let area = area.unwrap_or(Area::Unknown);
+        let mut viewer = self.viewer(head, &rest);
+        if viewer.scope.is_bound() && area == Area::Sources {
+            viewer.right = AdminRight::Read;
+        }
         Visit {
             lang: Lang::of(head, &fields),
-            viewer: self.viewer(head, &rest),
-            area: area.unwrap_or(Area::Unknown),
+            viewer,
+            area,
             path,
             rest,
             query: fields,
@@ -195,18 +187,18 @@ impl Console {
     fn viewer(&self, head: &Parts, rest: &[String]) -> Viewer {
         let config = self.config();
         let configured = &config.admin.tokens;
-        let tokens = self.tools.local.or(configured);
+        let tokens = self.0.tools.local.or(configured);
         let activity = match rest.last().map(String::as_str) {
             Some(pages::LIVE) => Activity::AutoRefresh,
             _ => Activity::User,
         };
         let name = cookie(&head.headers, session::COOKIE);
-        let found = name.and_then(|name| self.sessions.find(name, tokens, instant(), activity));
+        let found = name.and_then(|name| self.0.sessions.find(name, tokens, instant(), activity));
         match (found, configured.is_empty()) {
             (Some(viewer), true) => Viewer { who: Actor::local(), ..viewer },
             (Some(viewer), false) => viewer,
-            (None, true) if self.address.is_loopback() => self.sessions.local(),
-            (None, _) => self.sessions.outside(),
+            (None, true) if self.0.address.is_loopback() => self.0.sessions.local(),
+            (None, _) => self.0.sessions.outside(),
         }
     }
 
@@ -217,7 +209,7 @@ impl Console {
         head: &Parts,
         body: Incoming,
     ) -> Result<SessionReply, PageError> {
-        check_name(self.address, head).map_err(PageError::Forbidden)?;
+        check_name(self.0.address, head).map_err(PageError::Forbidden)?;
         if !is_navigation(head) {
             check_site(head).map_err(PageError::Forbidden)?;
         }
@@ -228,8 +220,12 @@ impl Console {
                 false => Err(PageError::Stale),
             };
         }
+        if !visit.viewer.may_see(visit.area) {
+            return Err(PageError::Forbidden(AccessError::OnlyItsSources));
+        }
+        let console = &Console::of(&self.0, &visit.viewer.scope);
         if is_read {
-            return self.get(visit).await.map(SessionReply::Unchanged);
+            return get(console, visit).await.map(SessionReply::Unchanged);
         }
         if head.method != Method::POST {
             return Err(PageError::Method);
@@ -239,8 +235,8 @@ impl Console {
         // Sign-in forms have their own pool, so unauthenticated clients cannot block other forms.
         let bytes = match visit.area {
             Area::SignIn if self.exceeds_sign_in_rate(from) => return Err(PageError::TooMany),
-            Area::SignIn => read(&self.sign_ins, body, SIGN_IN_BYTES_MAX, from).await?,
-            _ => read(&self.forms, body, FORM_BYTES_MAX, from).await?,
+            Area::SignIn => read(&self.0.sign_ins, body, SIGN_IN_BYTES_MAX, from).await?,
+            _ => read(&self.0.forms, body, FORM_BYTES_MAX, from).await?,
         };
         let form = Fields::read(&bytes);
         if !form.verbatim("csrf").is_some_and(|csrf| visit.viewer.owns_form(csrf)) {
@@ -250,68 +246,70 @@ impl Console {
             Area::SignIn => {
                 // One session per browser: the previous one is closed.
                 let before = cookie(&head.headers, session::COOKIE);
-                Ok(pages::sign_in::post(self, visit, &form, from, before))
+                Ok(pages::sign_in::post(console, visit, &form, from, before))
             }
             Area::SignOut => {
                 if let Some(name) = cookie(&head.headers, session::COOKIE) {
-                    self.sessions.close(name);
+                    self.0.sessions.close(name);
                 }
                 Ok(SessionReply::SignedOut)
             }
             // Explaining changes nothing; the page itself checks the right to send.
-            Area::Debug | Area::Find => self.post(visit, &form).await.map(SessionReply::Unchanged),
+            Area::Debug | Area::Find => {
+                post(console, visit, &form).await.map(SessionReply::Unchanged)
+            }
             // Other acts of these pages are checked where they are.
             Area::Event | Area::Rejection | Area::DeadLetters | Area::Issues
                 if visit.viewer.may_support() =>
             {
-                self.post(visit, &form).await.map(SessionReply::Unchanged)
+                post(console, visit, &form).await.map(SessionReply::Unchanged)
             }
             _ if visit.viewer.may_change() => {
-                self.post(visit, &form).await.map(SessionReply::Unchanged)
+                post(console, visit, &form).await.map(SessionReply::Unchanged)
             }
             _ => Err(PageError::ReadOnly),
         }
     }
+}
 
-    async fn get(&self, visit: &Visit) -> PageResult {
-        match visit.area {
-            Area::Overview => pages::overview::get(self, visit).await,
-            Area::Callbacks => pages::callbacks::get(self, visit).await,
-            Area::Find => pages::find::get(self, visit).await,
-            Area::Issues => pages::issues::get(self, visit).await,
-            Area::Event => pages::event::get(self, visit).await,
-            Area::Rejection => pages::rejection::get(self, visit).await,
-            Area::DeadLetters => pages::dead_letters::get(self, visit).await,
-            Area::Held => pages::held::get(self, visit).await,
-            Area::Debug => pages::debug::get(self, visit).await,
-            Area::Sources => pages::sources::get(self, visit).await,
-            Area::Destinations => pages::destinations::get(self, visit).await,
-            Area::Rules => pages::rules::get(self, visit).await,
-            Area::Addresses => pages::addresses::get(self, visit).await,
-            Area::Senders => pages::senders::get(self, visit).await,
-            Area::Audit => pages::audit::get(self, visit).await,
-            Area::SignIn => pages::sign_in::get(visit),
-            Area::SignOut => Err(PageError::Method),
-            Area::Unknown => Err(PageError::Absent),
-        }
+async fn get(console: &Console, visit: &Visit) -> PageResult {
+    match visit.area {
+        Area::Overview => pages::overview::get(console, visit).await,
+        Area::Callbacks => pages::callbacks::get(console, visit).await,
+        Area::Find => pages::find::get(console, visit).await,
+        Area::Issues => pages::issues::get(console, visit).await,
+        Area::Event => pages::event::get(console, visit).await,
+        Area::Rejection => pages::rejection::get(console, visit).await,
+        Area::DeadLetters => pages::dead_letters::get(console, visit).await,
+        Area::Held => pages::held::get(console, visit).await,
+        Area::Debug => pages::debug::get(console, visit).await,
+        Area::Sources => pages::sources::get(console, visit).await,
+        Area::Destinations => pages::destinations::get(console, visit).await,
+        Area::Rules => pages::rules::get(console, visit).await,
+        Area::Addresses => pages::addresses::get(console, visit).await,
+        Area::Senders => pages::senders::get(console, visit).await,
+        Area::Audit => pages::audit::get(console, visit).await,
+        Area::SignIn => pages::sign_in::get(visit),
+        Area::SignOut => Err(PageError::Method),
+        Area::Unknown => Err(PageError::Absent),
     }
+}
 
-    /// Handles a form of a viewer with write access; the debug tool checks the right itself.
-    async fn post(&self, visit: &Visit, form: &Fields) -> PageResult {
-        match visit.area {
-            Area::Find => pages::find::post(self, visit, form).await,
-            Area::Issues => pages::issues::post(self, visit, form).await,
-            Area::Event => pages::event::post(self, visit, form).await,
-            Area::Rejection => pages::rejection::post(self, visit, form).await,
-            Area::DeadLetters => pages::dead_letters::post(self, visit, form).await,
-            Area::Held => pages::held::post(self, visit, form).await,
-            Area::Debug => pages::debug::post(self, visit, form).await,
-            Area::Sources => pages::sources::post(self, visit, form).await,
-            Area::Destinations => pages::destinations::post(self, visit, form).await,
-            Area::Rules => pages::rules::post(self, visit, form).await,
-            Area::Addresses => pages::addresses::post(self, visit, form).await,
-            _ => Err(PageError::Method),
-        }
+/// Handles a form of a viewer with write access; the debug tool checks the right itself.
+async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
+    match visit.area {
+        Area::Find => pages::find::post(console, visit, form).await,
+        Area::Issues => pages::issues::post(console, visit, form).await,
+        Area::Event => pages::event::post(console, visit, form).await,
+        Area::Rejection => pages::rejection::post(console, visit, form).await,
+        Area::DeadLetters => pages::dead_letters::post(console, visit, form).await,
+        Area::Held => pages::held::post(console, visit, form).await,
+        Area::Debug => pages::debug::post(console, visit, form).await,
+        Area::Sources => pages::sources::post(console, visit, form).await,
+        Area::Destinations => pages::destinations::post(console, visit, form).await,
+        Area::Rules => pages::rules::post(console, visit, form).await,
+        Area::Addresses => pages::addresses::post(console, visit, form).await,
+        _ => Err(PageError::Method),
     }
 }
 
@@ -412,7 +410,7 @@ fn error_response(visit: &Visit, error: &PageError) -> Response {
     reply::html(error.status(), page)
 }
 
-impl Handler for Console {
+impl Handler for ConsoleHandler {
     async fn handle(
         &self,
         peer: Peer,

@@ -119,6 +119,30 @@ impl Area {
         }
     }
 
+    /// Whether its pages leave out what a token that is bound to sources may not see. A new area does
+    /// not compile before that is decided.
+    pub const fn knows_bound_tokens(self) -> bool {
+        match self {
+            Self::Overview
+            | Self::Issues
+            | Self::Callbacks
+            | Self::Find
+            | Self::Event
+            | Self::Rejection
+            | Self::DeadLetters
+            | Self::Held
+            | Self::Debug
+            | Self::Sources
+            | Self::Senders
+            | Self::Audit
+            | Self::SignIn
+            | Self::SignOut
+            | Self::Unknown => true,
+            // Destinations are shared, and partners' objects are of no source.
+            Self::Destinations | Self::Rules | Self::Addresses => false,
+        }
+    }
+
     /// The area that the navigation marks as current.
     pub const fn navigation_area(self) -> Self {
         match self {

@@ -90,7 +90,7 @@ fn navigation(visit: &Visit) -> Markup {
     html! {
         nav #areas popover="auto" aria-label=(AREAS.of(visit.lang)) {
             ul {
-                @for area in Area::IN_NAVIGATION {
+                @for area in Area::IN_NAVIGATION.into_iter().filter(|area| visit.viewer.may_see(*area)) {
                     li {
                         a href=(area.path()) aria-current=[(area == current).then_some("page")] {
                             (area.title().of(visit.lang))

@@ -19,6 +19,8 @@ texts! {
         "此表单属于另一个会话，或在重启之前加载。未做任何更改。请返回并重新加载页面，然后重试。";
     OTHER_SITE = "The request came from another site. Nothing was changed.", "请求来自其他网站，未做任何更改。";
     OTHER_NAME = "This listener is reachable only as localhost, 127.0.0.1 or [::1].", "只能通过 localhost、127.0.0.1 或 [::1] 访问此监听地址。";
+    BOUND = "Your token is bound to its sources, and this page is about more. A token without sources in the configuration opens it.",
+        "您的令牌只限于其来源，而此页面涉及更多内容。请使用配置中未限定来源的令牌。";
     TOO_MANY = "Too many sign-in attempts from your address. Wait one minute.", "来自您的地址的登录尝试过多，请等待一分钟。";
     TOO_LARGE = "The form is larger than 1 MiB.", "表单超过 1 MiB。";
     LATE = "The form did not arrive within 10 s.", "表单未在 10 秒内到达。";
@@ -76,7 +78,9 @@ impl PageError {
             Self::ReadOnly
             | Self::NotSignedIn
             | Self::Stale
-            | Self::Forbidden(AccessError::AnotherSite) => StatusCode::FORBIDDEN,
+            | Self::Forbidden(AccessError::AnotherSite | AccessError::OnlyItsSources) => {
+                StatusCode::FORBIDDEN
+            }
             Self::Forbidden(AccessError::AnotherName) => StatusCode::MISDIRECTED_REQUEST,
             Self::Forbidden(_) => StatusCode::UNAUTHORIZED,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
@@ -111,6 +115,7 @@ impl PageError {
             Self::NotSignedIn => NOT_SIGNED_IN,
             Self::Stale => STALE,
             Self::Forbidden(AccessError::AnotherName) => OTHER_NAME,
+            Self::Forbidden(AccessError::OnlyItsSources) => BOUND,
             Self::Forbidden(_) => OTHER_SITE,
             Self::TooMany => TOO_MANY,
             Self::TooLarge => TOO_LARGE,

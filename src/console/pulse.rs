@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clock::{UnixMillis, instant};
-use crate::ledger::{BatchedLedger, LedgerError, LogQuery, SourceId};
+use crate::ledger::{LedgerError, LogQuery, SourceId};
+use crate::operator::SeenLedger;
 
 /// Events whose distances are compared: enough for a median, few enough for one index lookup.
 const EVENTS: usize = 20;
@@ -55,11 +56,7 @@ pub(super) struct Pulses(Mutex<HashMap<SourceId, (Instant, Pulse)>>);
 
 impl Pulses {
     /// The pulse of `source`, at most [`KEPT`] old.
-    pub async fn of(
-        &self,
-        ledger: &BatchedLedger,
-        source: &SourceId,
-    ) -> Result<Pulse, LedgerError> {
+    pub async fn of(&self, ledger: &SeenLedger, source: &SourceId) -> Result<Pulse, LedgerError> {
         let now = instant();
         if let Some((at, pulse)) = self.lock().get(source)
             && now.saturating_duration_since(*at) < KEPT

@@ -13,7 +13,8 @@ use constant_time_eq::constant_time_eq;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{AdminRight, AdminToken};
+use super::area::Area;
+use crate::config::{AdminRight, AdminToken, SourceScope};
 use crate::registry::Actor;
 
 /// The cookie of a session.
@@ -52,6 +53,8 @@ struct Session {
 pub(super) struct Viewer {
     pub who: Actor,
     pub right: AdminRight,
+    /// The sources that are seen.
+    pub scope: SourceScope,
     /// CSRF token, required in each form of this viewer.
     pub csrf: String,
     /// Sign-in state.
@@ -127,6 +130,7 @@ impl Sessions {
         Some(Viewer {
             who: Actor::of_token(&token.name),
             right: token.right,
+            scope: token.scope.clone(),
             csrf: self.csrf(&name),
             entry: SignIn::SignedIn,
         })
@@ -140,13 +144,25 @@ impl Sessions {
     /// The viewer on this machine without a token: read-only.
     pub fn local(&self) -> Viewer {
         let (who, right) = (Actor::local(), AdminRight::Read);
-        Viewer { who, right, csrf: self.csrf(b"local"), entry: SignIn::Open }
+        Viewer {
+            who,
+            right,
+            scope: SourceScope::All,
+            csrf: self.csrf(b"local"),
+            entry: SignIn::Open,
+        }
     }
 
     /// The viewer before sign-in.
     pub fn outside(&self) -> Viewer {
         let (who, right) = (Actor::local(), AdminRight::Read);
-        Viewer { who, right, csrf: self.csrf(b"outside"), entry: SignIn::Outside }
+        Viewer {
+            who,
+            right,
+            scope: SourceScope::All,
+            csrf: self.csrf(b"outside"),
+            entry: SignIn::Outside,
+        }
     }
 
     /// The CSRF token of a session: pages of other sites cannot read it.
@@ -179,6 +195,11 @@ impl Viewer {
         self.right != AdminRight::Read && self.entry != SignIn::Outside
     }
 
+    /// Whether the viewer sees the pages of `area`.
+    pub fn may_see(&self, area: Area) -> bool {
+        !self.scope.is_bound() || area.knows_bound_tokens()
+    }
+
     pub fn may_change(&self) -> bool {
         self.right == AdminRight::Admin && self.entry != SignIn::Outside
     }
@@ -208,7 +229,7 @@ mod tests {
 
     fn token(name: &str, value: &str) -> AdminToken {
         let (name, right) = (name.to_owned(), AdminRight::Read);
-        AdminToken { name, value: Secret::new(value), right }
+        AdminToken { name, value: Secret::new(value), right, scope: SourceScope::All }
     }
 
     #[test]

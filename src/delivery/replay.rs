@@ -15,7 +15,7 @@ use super::Control;
 use crate::clock::UnixMillis;
 use crate::ledger::{
     BatchedLedger, Cursor, Delivery, DeliveryQuery, DeliveryState, EventId, LedgerError, LogQuery,
-    Logged, ReplayId, ReplayOrder, ReplayPage, ReplayWhat, TargetId,
+    Logged, ReplayId, ReplayOrder, ReplayPage, ReplayWhat, SourceId, TargetId,
 };
 
 /// Events of one call to the ledger: each call costs a sync, and a cancelled order ends within one.
@@ -61,6 +61,8 @@ pub struct ReplayProgress {
     pub at_ms: UnixMillis,
     /// Whether it makes deliveries.
     pub mode: ReplayMode,
+    /// The sources that it was ordered for; `None`: all.
+    pub among: Option<Arc<[SourceId]>>,
     /// Its state.
     pub state: ReplayState,
     /// Events read so far.
@@ -177,8 +179,9 @@ impl Replays {
             }
             let state = ReplayState::Running;
             let (seen, of, events, deliveries) = (0, None, 0, 0);
-            let mode = filter.mode;
-            let progress = ReplayProgress { id, at_ms, mode, state, seen, of, events, deliveries };
+            let (mode, among) = (filter.mode, filter.log.among.clone());
+            let progress =
+                ReplayProgress { id, at_ms, mode, among, state, seen, of, events, deliveries };
             let progress = watch::Sender::new(progress);
             let running = Arc::new(Running { filter, progress, cancelled: AtomicBool::new(false) });
             kept.push_back(Arc::clone(&running));
@@ -319,7 +322,13 @@ impl Running {
             if self.is_cancelled() {
                 break;
             }
-            let page = self.make_chosen(ledger, control, ids.to_vec()).await?;
+            let mut wanted = Vec::with_capacity(ids.len());
+            for id in ids {
+                if self.is_wanted(*id, ledger).await? {
+                    wanted.push(*id);
+                }
+            }
+            let page = self.make_chosen(ledger, control, wanted).await?;
             self.note(ids.len() as u64, &page);
         }
         Ok(())
@@ -359,9 +368,15 @@ impl Running {
         let mut cursor: Option<Cursor> = None;
         while !self.is_cancelled() {
             let page = ledger.deliveries(&query, cursor.as_ref(), PAGE).await?;
-            let seen = page.deliveries.len() as u64;
+            let listed = page.deliveries.len() as u64;
             let mut made = ReplayPage::default();
-            for (target, events) in self.by_target(page.deliveries, ledger).await? {
+            let wanted = self.by_target(page.deliveries, ledger).await?;
+            // Whoever sees some sources only is not told how much there is of others.
+            let seen = match self.filter.log.among {
+                None => listed,
+                Some(_) => wanted.values().map(|events| events.len() as u64).sum(),
+            };
+            for (target, events) in wanted {
                 let one = self.make(ledger, control, events, Some(vec![target])).await?;
                 made.events += one.events;
                 made.deliveries += one.deliveries;
@@ -380,6 +395,9 @@ impl Running {
         state: DeliveryState,
         ledger: &BatchedLedger,
     ) -> Result<Option<u64>, LedgerError> {
+        if self.filter.log.among.is_some() {
+            return Ok(None);
+        }
         let stats = ledger.stats().await?;
         let wanted = |name: &TargetId| self.filter.target.as_ref().is_none_or(|only| only == name);
         let targets = stats.targets.iter().filter(|stats| wanted(&stats.target));
@@ -423,7 +441,7 @@ impl Running {
             Ok((transaction, event.user.map(std::borrow::Cow::into_owned)))
         });
         let Ok((transaction, user)) = said else { return Ok(false) };
-        Ok(log.source.as_ref().is_none_or(|wanted| *wanted == source)
+        Ok(log.is_of(source.as_str())
             && log.transaction.as_ref().is_none_or(|wanted| *wanted == transaction)
             && (log.user.is_none() || log.user == user)
             && log.test.is_none_or(|wanted| wanted == test)

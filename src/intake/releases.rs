@@ -54,6 +54,8 @@ pub struct ReleaseFilter {
 pub struct ReleaseProgress {
     /// The order.
     pub id: ReleaseId,
+    /// The source whose callbacks are released.
+    pub source: SourceId,
     /// When it was given.
     pub at_ms: UnixMillis,
     /// Whether it goes on.
@@ -160,6 +162,7 @@ impl Releases {
             }
             let progress = ReleaseProgress {
                 id,
+                source: filter.source.clone(),
                 at_ms,
                 state: ReleaseState::Running,
                 mode: filter.mode,

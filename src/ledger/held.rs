@@ -9,6 +9,8 @@
 //! The others are samples of rejected callbacks, for diagnosis. They wait for no decision, and the
 //! oldest of the caller with the most make room for new ones.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
@@ -111,6 +113,8 @@ pub struct HeldQuery {
     pub list: HeldList,
     /// Of this source.
     pub source: Option<SourceId>,
+    /// Of one of these sources: those that whoever asks may see.
+    pub among: Option<Arc<[SourceId]>>,
     /// Kept for this.
     pub why: Option<HeldWhy>,
     /// Rejected for this reason.
@@ -440,6 +444,12 @@ impl HeldList {
 }
 
 impl HeldQuery {
+    /// Whether callbacks to `source` match the query.
+    pub(super) fn is_of(&self, source: &SourceId) -> bool {
+        self.source.as_ref().is_none_or(|wanted| wanted == source)
+            && self.among.as_ref().is_none_or(|all| all.contains(source))
+    }
+
     /// The reasons for which a kept callback matches the query.
     pub(super) fn whys(&self) -> impl Iterator<Item = HeldWhy> {
         let wanted = self.why;

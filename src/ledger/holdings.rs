@@ -229,7 +229,7 @@ impl<'q> Wanted<'q> {
 
     fn is_met_by<T>(&self, one: &Waiting<T>) -> bool {
         let query = self.query;
-        query.source.as_ref().is_none_or(|source| *source == one.source)
+        query.is_of(&one.source)
             && query.whys().any(|why| why == one.why)
             && query.reason.is_none_or(|reason| Some(reason) == one.reason)
             && self.transaction.is_none_or(|wanted| wanted == one.transaction)

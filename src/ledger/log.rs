@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -13,6 +14,8 @@ use crate::clock::UnixMillis;
 pub struct LogQuery {
     /// Of this source.
     pub source: Option<SourceId>,
+    /// Of one of these sources: those that whoever asks may see.
+    pub among: Option<Arc<[SourceId]>>,
     /// With this transaction, as text.
     pub transaction: Option<String>,
     /// For this user.
@@ -109,6 +112,13 @@ impl EventState {
 }
 
 impl LogQuery {
+    /// Whether events of `source` match the query.
+    #[must_use]
+    pub fn is_of(&self, source: &str) -> bool {
+        self.source.as_ref().is_none_or(|wanted| wanted.as_str() == source)
+            && self.among.as_ref().is_none_or(|all| all.iter().any(|one| one.as_str() == source))
+    }
+
     /// Whether an event received at `ms` is in the query's range of time.
     #[must_use]
     pub fn in_time(&self, ms: UnixMillis) -> bool {

@@ -15,6 +15,7 @@ mod openapi;
 mod rejections;
 mod release;
 mod replay;
+mod resource;
 mod senders;
 mod signed;
 mod signing_key;
@@ -32,6 +33,7 @@ use hyper::body::Incoming;
 
 pub(crate) use export::{KEY as EXPORT_KEY, NEXT as EXPORT_NEXT};
 
+use self::resource::Resource;
 pub use self::starting::Starting;
 use super::failed_auth::{FailedAuthLimiter, Guess, TooManyAttempts};
 use super::http::{Answered, ApiError};
@@ -41,21 +43,18 @@ use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
 use crate::intake::{CallbackHandler, Releases, caller};
 use crate::keys::Keys;
-use crate::ledger::{BatchedLedger, Decision, Scrubber};
+use crate::ledger::{BatchedLedger, Scrubber};
 use crate::lifecycle::Lifecycle;
 use crate::operator::{
-    AccessError, Asked, LocalToken, Permission, Sight, check_name, check_site, check_token, conceal,
+    AccessError, Admitted, Asked, LocalToken, Permission, Sight, View, check_name, check_site,
+    check_token, conceal,
 };
 use crate::rate_limiter::AddressRateLimiter;
-use crate::registry::{Actor, Managed, Registry};
+use crate::registry::{Actor, Registry};
 use crate::telemetry::Metrics;
 use crate::wire::{
     BodyBounds, BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response,
 };
-
-/// Where what is managed is found, by name.
-const SOURCES: &str = "/admin/v1/sources/";
-const DESTINATIONS: &str = "/admin/v1/destinations/";
 
 /// Bytes of a request's body: a captured callback in JSON, escaped.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -98,172 +97,10 @@ pub struct Admin {
     local: Arc<LocalToken>,
 }
 
-/// The resource that a path names.
-enum Resource<'p> {
-    Metrics,
-    Live,
-    Alive,
-    Ready,
-    Drain,
-    Events,
-    Event(&'p str),
-    Replay(&'p str),
-    BeginReplay,
-    Order(&'p str),
-    BeginRelease,
-    Release(&'p str),
-    Deliveries,
-    Held,
-    Decide(&'p str, Decision),
-    Status(&'p str),
-    Pause(&'p str),
-    Resume(&'p str),
-    Test(&'p str),
-    Rejections,
-    Senders,
-    SigningKey,
-    Explain,
-    Urls,
-    Sign,
-    Erase,
-    Export,
-    Verify,
-    All(Managed),
-    One(Managed, &'p str),
-    Audit,
-    OpenApi,
-    EventSchema,
-}
-
-/// Actions that may follow a destination's name.
-const ACTIONS: &[&str] = &["status", "pause", "resume", "test"];
-
-const LOOK: &[Method] = &[Method::GET];
-const DO: &[Method] = &[Method::POST];
-const BEGIN_AND_LOOK: &[Method] = &[Method::GET, Method::POST];
-const WATCH: &[Method] = &[Method::GET, Method::DELETE];
-const MANAGE: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
-
-impl<'p> Resource<'p> {
-    fn find(path: &'p str) -> Option<Self> {
-        let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
-        Some(match segments.as_slice() {
-            ["metrics"] => Self::Metrics,
-            ["livez"] => Self::Live,
-            ["healthz"] => Self::Alive,
-            ["readyz"] => Self::Ready,
-            ["admin", "v1", rest @ ..] => match rest {
-                ["events"] => Self::Events,
-                ["events", id] => Self::Event(id),
-                ["events", id, "replay"] => Self::Replay(id),
-                ["replay"] => Self::BeginReplay,
-                ["replay", id] => Self::Order(id),
-                ["release"] => Self::BeginRelease,
-                ["release", id] => Self::Release(id),
-                ["deliveries"] => Self::Deliveries,
-                ["held"] => Self::Held,
-                ["held", id, "release"] => Self::Decide(id, Decision::Release),
-                ["held", id, "drop"] => Self::Decide(id, Decision::Drop),
-                ["destinations", _, .., last] if ACTIONS.contains(last) => {
-                    let name = path.strip_prefix(DESTINATIONS)?.strip_suffix(last)?;
-                    Self::of_destination(name.strip_suffix('/')?, last)?
-                }
-                ["rejections"] => Self::Rejections,
-                ["senders"] => Self::Senders,
-                ["signing-key"] => Self::SigningKey,
-                ["explain"] => Self::Explain,
-                ["urls"] => Self::Urls,
-                ["sign"] => Self::Sign,
-                ["erase"] => Self::Erase,
-                ["export"] => Self::Export,
-                ["verify"] => Self::Verify,
-                ["sources"] => Self::All(Managed::Source),
-                ["destinations"] => Self::All(Managed::Destination),
-                // Names of the management APIs have a slash in them.
-                ["sources", _] | ["sources", _, _] => {
-                    Self::One(Managed::Source, path.strip_prefix(SOURCES)?)
-                }
-                ["destinations", ..] if rest.len() <= 4 => {
-                    Self::One(Managed::Destination, path.strip_prefix(DESTINATIONS)?)
-                }
-                ["drain"] => Self::Drain,
-                ["audit"] => Self::Audit,
-                ["openapi.json"] => Self::OpenApi,
-                ["event.schema.json"] => Self::EventSchema,
-                _ => return None,
-            },
-            _ => return None,
-        })
-    }
-
-    fn of_destination(name: &'p str, action: &str) -> Option<Self> {
-        Some(match action {
-            "status" => Self::Status(name),
-            "pause" => Self::Pause(name),
-            "resume" => Self::Resume(name),
-            "test" => Self::Test(name),
-            _ => return None,
-        })
-    }
-
-    fn methods(&self) -> &'static [Method] {
-        match self {
-            Self::Explain
-            | Self::Sign
-            | Self::Erase
-            | Self::Drain
-            | Self::Replay(_)
-            | Self::BeginReplay
-            | Self::BeginRelease
-            | Self::Decide(..)
-            | Self::Pause(_)
-            | Self::Resume(_)
-            | Self::Test(_) => DO,
-            Self::Order(_) | Self::Release(_) => WATCH,
-            Self::Verify => BEGIN_AND_LOOK,
-            Self::One(..) => MANAGE,
-            _ => LOOK,
-        }
-    }
-
-    /// The permission needed at a listener. `/metrics` needs none on loopback, or if the
-    /// configuration says so.
-    fn need_at(&self, address: IpAddr, config: &Config, method: &Method) -> Permission {
-        match self {
-            Self::Metrics if !address.is_loopback() && !config.admin.open_metrics => {
-                Permission::Read
-            }
-            // Nothing will be done.
-            _ if !self.methods().contains(method) => Permission::Read,
-            _ => self.need(method),
-        }
-    }
-
-    fn need(&self, method: &Method) -> Permission {
-        match self {
-            // The permission for the metrics depends on the listener.
-            Self::Metrics | Self::Live | Self::Alive | Self::Ready => Permission::Nothing,
-            Self::Replay(_) | Self::BeginReplay => Permission::Support,
-            Self::Order(_) if *method != Method::GET => Permission::Support,
-            Self::Drain
-            | Self::BeginRelease
-            | Self::Decide(..)
-            | Self::Pause(_)
-            | Self::Resume(_)
-            | Self::Test(_)
-            | Self::Erase
-            // A signature is as good as the secret, for one callback.
-            | Self::Sign
-            // An export contains values that all other pages mask.
-            | Self::Export => Permission::Write,
-            Self::One(..) | Self::Release(_) | Self::Verify
-                if *method != Method::GET =>
-            {
-                Permission::Write
-            }
-            _ => Permission::Read,
-        }
-    }
+/// Who asks, and what they see.
+struct Caller {
+    who: Actor,
+    view: View,
 }
 
 /// A body that is not read yet, and whose it is.
@@ -320,7 +157,7 @@ impl Admin {
         head: &Parts,
         peer: Peer,
         need: Permission,
-    ) -> Result<(Actor, Sight), ApiError> {
+    ) -> Result<Admitted, ApiError> {
         let config = self.config();
         let asked = Asked { at: self.address, head, need };
         let check = || check_token(&config.admin.tokens, &self.local, asked);
@@ -363,12 +200,14 @@ impl Admin {
         let methods = resource.methods();
         let asked = if head.method == Method::HEAD { &Method::GET } else { &head.method };
         let need = resource.need_at(self.address, &self.config(), asked);
-        let (who, sight) = self.admit(&head, peer, need).await?;
+        let Admitted { who, sight, scope } = self.admit(&head, peer, need).await?;
+        resource.check_scope(asked, &scope)?;
+        let caller = Caller { who, view: View::of(self.config(), &scope) };
         if !methods.contains(asked) {
             return Err(ApiError::method(methods));
         }
         let body = Unread { body, from: self.client(peer, &head) };
-        let answered = self.serve(resource, asked, &who, &head, body).await;
+        let answered = self.serve(resource, asked, &caller, &head, body).await;
         match sight {
             Sight::Whole => answered,
             Sight::Concealed => {
@@ -382,7 +221,7 @@ impl Admin {
         &self,
         resource: Resource<'_>,
         asked: &Method,
-        who: &Actor,
+        Caller { who, view }: &Caller,
         head: &Parts,
         body: Unread,
     ) -> Answered {
@@ -390,43 +229,47 @@ impl Admin {
             Resource::Metrics => self.metrics().await,
             Resource::Live | Resource::Alive => Ok(health::alive()),
             Resource::Ready => Ok(self.ready().await),
-            Resource::Events => self.events(head).await,
-            Resource::Event(id) => self.event(id).await,
-            Resource::Replay(id) => self.replay(id, who).await,
-            Resource::BeginReplay => self.begin_replay(&self.body(body).await?, who).await,
-            Resource::Order(id) if asked == Method::DELETE => self.cancel_replay(id, who).await,
-            Resource::Order(id) => self.replay_progress(id),
-            Resource::BeginRelease => self.begin_release(&self.body(body).await?, who).await,
-            Resource::Release(id) if asked == Method::DELETE => self.cancel_release(id, who).await,
-            Resource::Release(id) => self.release_progress(id),
-            Resource::Deliveries => self.deliveries(head).await,
-            Resource::Held => self.held(head).await,
+            Resource::Events => self.events(view, head).await,
+            Resource::Event(id) => self.event(view, id).await,
+            Resource::Replay(id) => self.replay(view, id, who).await,
+            Resource::BeginReplay => self.begin_replay(view, &self.body(body).await?, who).await,
+            Resource::Order(id) if asked == Method::DELETE => {
+                self.cancel_replay(view, id, who).await
+            }
+            Resource::Order(id) => self.replay_progress(view, id),
+            Resource::BeginRelease => self.begin_release(view, &self.body(body).await?, who).await,
+            Resource::Release(id) if asked == Method::DELETE => {
+                self.cancel_release(view, id, who).await
+            }
+            Resource::Release(id) => self.release_progress(view, id),
+            Resource::Deliveries => self.deliveries(view, head).await,
+            Resource::Held => self.held(view, head).await,
             Resource::Decide(id, decision) => {
-                self.decide_held(id, decision, who, &self.body(body).await?).await
+                self.decide_held(view, (id, decision), who, &self.body(body).await?).await
             }
             Resource::Status(name) => self.status(name).await,
             Resource::Pause(name) => self.pause(name, who, &self.body(body).await?).await,
             Resource::Resume(name) => self.resume(name, who).await,
             Resource::Test(name) => self.test(name, who, &self.body(body).await?).await,
-            Resource::Rejections => self.rejections(head).await,
-            Resource::Senders => self.senders(),
+            Resource::Rejections => self.rejections(view, head).await,
+            Resource::Senders => self.senders(view),
             Resource::SigningKey => self.signing_key(head),
             Resource::Export => self.export(head).await,
             Resource::Verify if asked == Method::POST => self.begin_verify(),
             Resource::Verify => self.verify_progress(),
-            Resource::Urls => self.urls(head),
-            Resource::Sign => self.sign(&self.body(body).await?),
-            Resource::Erase => self.erase(&self.body(body).await?, who).await,
-            Resource::Explain => self.explain(&self.body(body).await?).await,
+            Resource::Urls => self.urls(view, head),
+            Resource::Sign => self.sign(view, &self.body(body).await?),
+            Resource::Erase => self.erase(view, &self.body(body).await?, who).await,
+            Resource::Explain => self.explain(view, &self.body(body).await?).await,
             Resource::All(Managed::Destination) => self.destinations().await,
-            Resource::All(managed) => self.list(managed),
+            Resource::All(managed) => self.list(view, managed),
             Resource::One(managed, name) => match asked.as_str() {
                 "PUT" => self.put(who, managed, name, head, &self.body(body).await?).await,
                 "DELETE" => self.remove(who, managed, name, head).await,
-                _ => self.show(managed, name),
+                _ => self.show(view, managed, name),
             },
             Resource::Drain => Ok(drain::begin(&self.life, &self.config().server, who)),
-            Resource::Audit => self.audit(head).await,
+            Resource::Audit => self.audit(view, head).await,
             Resource::OpenApi => Ok(openapi::document()),
             Resource::EventSchema => Ok(openapi::event_schema()),
         }
@@ -480,6 +323,8 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::ledger::Decision;
+    use crate::registry::Managed;
 
     /// Every path of the document, and its resource in the router: a new resource does not compile
     /// before it has its row.

@@ -108,9 +108,10 @@ impl ApiError {
 impl From<AccessError> for ApiError {
     fn from(denied: AccessError) -> Self {
         let status = match denied {
-            AccessError::AnotherSite | AccessError::OnlyLooks | AccessError::OnlySupports => {
-                StatusCode::FORBIDDEN
-            }
+            AccessError::AnotherSite
+            | AccessError::OnlyLooks
+            | AccessError::OnlySupports
+            | AccessError::OnlyItsSources => StatusCode::FORBIDDEN,
             AccessError::AnotherName => StatusCode::MISDIRECTED_REQUEST,
             AccessError::NoToken | AccessError::NoLocalToken | AccessError::UnknownToken => {
                 StatusCode::UNAUTHORIZED

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt as _, Collected, Full};
 use sha2::{Digest as _, Sha256};
 
 use super::local_token::LocalToken;
-use crate::config::{AdminRight, AdminToken, Config, without_name};
+use crate::config::{AdminRight, AdminToken, Config, SourceScope, without_name};
 use crate::registry::Actor;
 use crate::wire::Response;
 
@@ -54,6 +54,9 @@ pub enum AccessError {
     /// The token may replay events and change nothing.
     #[error("that token may look and replay events; this needs an admin token")]
     OnlySupports,
+    /// The token is bound to sources, and the request is about more.
+    #[error("that token is bound to its sources; this needs a token without `sources`")]
+    OnlyItsSources,
 }
 
 /// Refuses a request that a page of another site had a browser make: without a token nothing else
@@ -107,6 +110,23 @@ pub enum Sight {
     Concealed,
 }
 
+/// A caller that was let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// Who it is.
+    pub who: Actor,
+    /// How much of what it sees is concealed.
+    pub sight: Sight,
+    /// The sources that it sees.
+    pub scope: SourceScope,
+}
+
+impl Admitted {
+    fn all(who: Actor, sight: Sight) -> Self {
+        Self { who, sight, scope: SourceScope::All }
+    }
+}
+
 /// A request, by where it came in.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
@@ -128,14 +148,14 @@ pub fn check_token(
     configured: &[AdminToken],
     local: &LocalToken,
     asked: Asked<'_>,
-) -> Result<(Actor, Sight), AccessError> {
+) -> Result<Admitted, AccessError> {
     let Asked { at, head, need } = asked;
     let given = head.headers.get(header::AUTHORIZATION).and_then(bearer);
     match given {
-        _ if need == Permission::Nothing => Ok((Actor::local(), Sight::Concealed)),
+        _ if need == Permission::Nothing => Ok(Admitted::all(Actor::local(), Sight::Concealed)),
         None if !configured.is_empty() => Err(AccessError::NoToken),
         None if need == Permission::Read && at.is_loopback() => {
-            Ok((Actor::local(), Sight::Concealed))
+            Ok(Admitted::all(Actor::local(), Sight::Concealed))
         }
         None => Err(AccessError::NoLocalToken),
         Some(given) => {
@@ -147,8 +167,11 @@ pub fn check_token(
                     Err(AccessError::OnlyLooks)
                 }
                 (AdminRight::Support, Permission::Write) => Err(AccessError::OnlySupports),
-                _ if local.is(token) => Ok((Actor::local(), Sight::Whole)),
-                _ => Ok((Actor::of_token(&token.name), Sight::Whole)),
+                _ if local.is(token) => Ok(Admitted::all(Actor::local(), Sight::Whole)),
+                _ => {
+                    let (who, scope) = (Actor::of_token(&token.name), token.scope.clone());
+                    Ok(Admitted { who, sight: Sight::Whole, scope })
+                }
             }
         }
     }
@@ -196,6 +219,7 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SourceScope;
     use crate::sender::Secret;
 
     fn head(headers: &[(&'static str, &str)]) -> http::request::Parts {
@@ -246,6 +270,7 @@ mod tests {
             name: "ci".to_owned(),
             value: Secret::new("s3cret-token"),
             right: AdminRight::Read,
+            scope: SourceScope::All,
         }];
         let folder = tempfile::tempdir().unwrap();
         let local = LocalToken::new(&folder.path().join("admin-token"));
@@ -289,12 +314,32 @@ mod tests {
         let bearing = head(&[("authorization", &format!("Bearer {own}"))]);
         let (bare, wrong) = (head(&[]), head(&[("authorization", "Bearer wrong")]));
         let ask = |at, head, need| check_token(&[], &local, Asked { at, head, need });
-        assert_eq!(ask(loopback, &bare, Permission::Read), Ok((Actor::local(), Sight::Concealed)));
+        let seen = |sight| Ok(Admitted::all(Actor::local(), sight));
+        assert_eq!(ask(loopback, &bare, Permission::Read), seen(Sight::Concealed));
         assert_eq!(ask(loopback, &bare, Permission::Write), Err(AccessError::NoLocalToken));
         assert_eq!(ask(other, &bare, Permission::Read), Err(AccessError::NoLocalToken));
         for need in [Permission::Read, Permission::Write] {
-            assert_eq!(ask(loopback, &bearing, need), Ok((Actor::local(), Sight::Whole)));
+            assert_eq!(ask(loopback, &bearing, need), seen(Sight::Whole));
             assert_eq!(ask(loopback, &wrong, need), Err(AccessError::UnknownToken));
+        }
+    }
+
+    #[test]
+    fn a_bound_token_is_admitted_with_its_scope() {
+        let scope = SourceScope::Bound(std::sync::Arc::from([]));
+        let tokens = [AdminToken {
+            name: "acme".to_owned(),
+            value: Secret::new("s3cret-token"),
+            right: AdminRight::Admin,
+            scope: scope.clone(),
+        }];
+        let folder = tempfile::tempdir().unwrap();
+        let local = LocalToken::new(&folder.path().join("admin-token"));
+        let head = head(&[("authorization", "Bearer s3cret-token")]);
+        let at = IpAddr::from([127, 0, 0, 1]);
+        for need in [Permission::Read, Permission::Support, Permission::Write] {
+            let admitted = check_token(&tokens, &local, Asked { at, head: &head, need }).unwrap();
+            assert_eq!((admitted.who, admitted.scope), (Actor::of_token("acme"), scope.clone()));
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use serde_json::{Map, Value};
 
+use super::SeenLedger;
 use crate::clock::now_ms;
 use crate::intake::{CallbackHandler, ReleaseMode, Released};
 use crate::ledger::{
-    BatchedLedger, Decided, Decision, Event, EventBody, HeldId, HeldMark, HeldOne, HeldOrder,
-    HeldWhy, LedgerError, NewHeld,
+    Decided, Decision, Event, EventBody, HeldId, HeldMark, HeldOne, HeldOrder, HeldWhy,
+    LedgerError, NewHeld,
 };
 use crate::registry::{Action, Actor, Registry};
 use crate::sender::CallbackError;
@@ -59,7 +60,7 @@ pub struct Shown {
 ///
 /// # Errors
 /// The ledger fails.
-pub async fn shown(book: &BatchedLedger, held: NewHeld) -> Result<Shown, LedgerError> {
+pub async fn shown(book: &SeenLedger, held: NewHeld) -> Result<Shown, LedgerError> {
     let first = match held.first {
         Some(first) => book.event(first).await?.and_then(|detail| read(&detail.event.body)),
         None => None,

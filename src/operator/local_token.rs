@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::config::{AdminRight, AdminToken};
+use crate::config::{AdminRight, AdminToken, SourceScope};
 use crate::private;
 use crate::sender::Secret;
 
@@ -118,7 +118,12 @@ fn create(file: &Path) -> io::Result<AdminToken> {
 
 fn of(token: &str) -> AdminToken {
     let name = NAME.to_owned();
-    AdminToken { name, value: Secret::new(token), right: AdminRight::Admin }
+    AdminToken {
+        name,
+        value: Secret::new(token),
+        right: AdminRight::Admin,
+        scope: SourceScope::All,
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Request;
 use hyper::body::Incoming;
 
-use crate::console::Console;
+use crate::console::ConsoleHandler;
 use crate::manage::Admin;
 use crate::partners::Partners;
 use crate::wire::{CloseWithoutReply, Handler, Peer, Response};
@@ -13,7 +13,7 @@ use crate::wire::{CloseWithoutReply, Handler, Peer, Response};
 /// The handler of the admin listener.
 #[derive(Debug)]
 pub(super) struct AdminRouter {
-    pub console: Console,
+    pub console: ConsoleHandler,
     pub admin: Admin,
     /// The management APIs, unless they have a listener of their own.
     pub partners: Option<Arc<Partners>>,
@@ -27,7 +27,7 @@ impl Handler for AdminRouter {
     ) -> Result<Response, CloseWithoutReply> {
         let path = request.uri().path();
         match &self.partners {
-            _ if Console::serves(path) => self.console.handle(peer, request).await,
+            _ if ConsoleHandler::serves(path) => self.console.handle(peer, request).await,
             Some(partners) if Partners::serves(path) => partners.handle(peer, request).await,
             _ => self.admin.handle(peer, request).await,
         }

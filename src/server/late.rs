@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use http::Request;
 use hyper::body::Incoming;
 
-use crate::console::{self, Console};
+use crate::console::{self, ConsoleHandler};
 use crate::manage::Starting;
 use crate::wire::{CloseWithoutReply, Handler, Peer, Response};
 
@@ -45,7 +45,7 @@ impl<H: Handler> Handler for Late<H> {
     ) -> Result<Response, CloseWithoutReply> {
         match self.0.handler.get() {
             Some(handler) => handler.handle(peer, request).await,
-            None if Console::serves(request.uri().path()) => {
+            None if ConsoleHandler::serves(request.uri().path()) => {
                 let (head, _) = request.into_parts();
                 Ok(console::starting(&head, &self.0.starting.why()))
             }

@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use super::time;
+use crate::console::area::Area;
 use crate::console::fields;
 use crate::console::lang::Lang;
 use crate::console::text::{Text, texts};
@@ -10,6 +11,7 @@ use crate::console::visit::Visit;
 
 texts! {
     READ_ONLY = "Your token is read-only.", "您的令牌是只读的。";
+    BOUND = "Your token is bound to its sources and changes no settings.", "您的令牌只限于其来源，不能更改设置。";
     NOT_ADMIN = "Changes need an admin token.", "更改需要管理令牌。";
 }
 
@@ -30,6 +32,9 @@ pub fn to(visit: &Visit, action: &str, fields: &Markup) -> Markup {
 pub fn change(visit: &Visit, action: &str, fields: &Markup) -> Markup {
     match visit.viewer.may_change() {
         true => to(visit, action, fields),
+        false if visit.viewer.scope.is_bound() && visit.area == Area::Sources => {
+            html! { p.may-not { (BOUND.of(visit.lang)) } }
+        }
         false if visit.viewer.may_support() => html! { p.may-not { (NOT_ADMIN.of(visit.lang)) } },
         false => html! { p.may-not { (READ_ONLY.of(visit.lang)) } },
     }

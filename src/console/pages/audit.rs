@@ -110,8 +110,9 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
 async fn page(console: &Console, visit: &Visit, filter: &Filter) -> PageResult {
     let before = visit.query.text("cursor").map(str::parse).transpose();
     let before = before.map_err(|_| PageError::Bad(WHAT_CURSOR))?;
-    let wanted = |entry: &Entry| filter.wants(entry);
-    let (entries, next) = audit_log_where(console.ledger(), before, PAGE, wanted).await?;
+    let wanted = |entry: &Entry| filter.wants(entry) && console.view().sees_entry(entry);
+    let (entries, next) =
+        audit_log_where(console.tools.registry.book(), before, PAGE, wanted).await?;
     let lang = visit.lang;
     let rows: Vec<Vec<Markup>> = entries.iter().map(|entry| row(visit, entry)).collect();
     let caption = CAPTION.fill(lang, &[&ENTRIES_MAX]);
@@ -165,8 +166,8 @@ const FILE_NAME: &str = "audit.csv";
 
 async fn file(console: &Console, filter: &Filter) -> PageResult {
     let most = usize::try_from(ENTRIES_MAX).unwrap_or(usize::MAX);
-    let wanted = |entry: &Entry| filter.wants(entry);
-    let (entries, _) = audit_log_where(console.ledger(), None, most, wanted).await?;
+    let wanted = |entry: &Entry| filter.wants(entry) && console.view().sees_entry(entry);
+    let (entries, _) = audit_log_where(console.tools.registry.book(), None, most, wanted).await?;
     let head = std::iter::once(FILE_COLUMNS.map(str::to_owned).to_vec());
     let rows = entries.into_iter().map(|entry| {
         let changes = match entry.changes.is_empty() {

@@ -105,9 +105,11 @@ async fn list(console: &Console, visit: &Visit) -> PageResult {
     let Found { letters, next } = find::find(console, &filter, cursor).await?;
     let stats = console.ledger().stats().await?;
     let total: u64 = stats.targets.iter().map(|target| target.dead).sum();
+    // They are counted by destination, and so not for some sources.
+    let total = (!console.view().is_bound()).then_some(total);
     let empty = match (&next, total) {
         (Some(_), _) => FURTHER,
-        (None, 0) => EMPTY,
+        (None, Some(0)) => EMPTY,
         (None, _) => EMPTY_HERE,
     };
     let rows: Vec<Vec<Markup>> = letters.iter().map(|letter| row(console, visit, letter)).collect();
@@ -120,7 +122,7 @@ async fn list(console: &Console, visit: &Visit) -> PageResult {
         }
         (search(console, visit, &filter))
         (span::links(visit))
-        p { (TOTAL.fill(lang, &[&value::count(total)])) }
+        @if let Some(total) = total { p { (TOTAL.fill(lang, &[&value::count(total)])) } }
         @if rows.is_empty() { (letters) } @else { (replay_form(visit, &filter, &letters)) }
         @if !rows.is_empty() { (table::counted(lang, rows.len(), next.is_some())) }
         (table::pages(visit, next.as_deref()))
@@ -362,7 +364,7 @@ async fn replay(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     };
     let wanted = ReplayFilter {
         events,
-        log,
+        log: crate::ledger::LogQuery { among: console.view().among(), ..log },
         state: Some(DeliveryState::Dead),
         target: filter.target(),
         ..ReplayFilter::default()

@@ -229,7 +229,7 @@ async fn rejection(
     source: &Arc<Source>,
     id: &str,
 ) -> Result<Markup, PageError> {
-    let log = console.tools.gate.rejections();
+    let log = console.rejections();
     let kept = match id.parse() {
         Ok(id) => log.get(id).await?,
         Err(_) => None,

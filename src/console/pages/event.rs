@@ -128,6 +128,7 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult
     if *verb != "replay" {
         return Err(PageError::Absent);
     }
+    console.ledger().event(id).await?.ok_or(PageError::Absent)?;
     let (registry, control) = (&console.tools.registry, &console.tools.control);
     replay_event(registry, control, &visit.viewer.who, id).await?.ok_or(PageError::Absent)?;
     Ok(Reply::Redirect(format!("{path}?done=replayed")))

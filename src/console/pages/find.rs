@@ -105,7 +105,7 @@ async fn by_name(console: &Console, text: &str) -> Result<Option<String>, PageEr
     let config = console.config();
     let path = if config.sources.contains_key(text) {
         sources::path_of(text)
-    } else if config.destinations.contains_key(text) {
+    } else if config.destinations.contains_key(text) && !console.view().is_bound() {
         destinations::path_of(text)
     } else if config.catalog.get(text).is_some() {
         format!("{}/{}", Area::Senders.path(), segment(text))

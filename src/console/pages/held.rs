@@ -285,6 +285,7 @@ async fn decide(
     if form.text("sure") != Some("yes") {
         return one(console, visit, text, Some(NOT_SURE)).await;
     }
+    console.ledger().held_one(id).await?.ok_or(PageError::Bad(UNKNOWN))?;
     let registry = &console.tools.registry;
     let who = &visit.viewer.who;
     match decide_held((registry, &console.tools.gate), who, (id, decision), form.text("reason"))

@@ -173,7 +173,10 @@ async fn one(console: &Console, visit: &Visit) -> PageResult {
     if let Some(name) = &key.destination {
         all.push((
             DESTINATION,
-            html! { a href=(destinations::path_of(name)) { (value::short(name)) } },
+            match visit.viewer.may_see(Area::Destinations) {
+                true => html! { a href=(destinations::path_of(name)) { (value::short(name)) } },
+                false => value::short(name),
+            },
         ));
     }
     all.extend([

@@ -150,9 +150,9 @@ async fn part(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
         (attention::section(console, visit, &stats).await)
         (traffic(console, visit, scope))
         (sources::section(console, visit, scope).await)
-        (backlog::section(console, visit, &stats).await)
+        @if !console.view().is_bound() { (backlog::section(console, visit, &stats).await) }
         (rejections::section(console, lang, scope))
-        (gateway::section(console, visit, &stats).await)
+        @if !console.view().is_bound() { (gateway::section(console, visit, &stats).await) }
         (notice::notice(notice::Tone::Plain, &OWN.fill(lang, &[&since])))
     }
 }
@@ -173,7 +173,7 @@ fn traffic(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
         (LATENCY, calls.latency()),
     ];
     // Attempts belong to destinations: a filter by source leaves them out.
-    if scope.source.is_none() {
+    if scope.source.is_none() && !console.view().is_bound() {
         let tries = Figures::of(&attempts, &[Outcome::Accepted], scope.now);
         all.extend([
             (ATTEMPTS, html! { b { (value::count(tries.count)) } }),

@@ -44,7 +44,7 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
         [id] => id.parse().map_err(|_| PageError::Absent)?,
         _ => return Err(PageError::Absent),
     };
-    let kept = console.tools.gate.rejections().get(id).await?.ok_or(PageError::Absent)?;
+    let kept = console.rejections().get(id).await?.ok_or(PageError::Absent)?;
     let (config, lang) = (console.config(), visit.lang);
     let source = source_of(&kept, &config).map(|source| &**source);
     let request = Masked::of(&kept.request, source, kept.at_ms);
@@ -124,7 +124,7 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult
     let [id, verb] = rest.as_slice() else { return Err(PageError::Absent) };
     let verb = resolved::Verb::find(verb).ok_or(PageError::Absent)?;
     let id: HeldId = id.parse().map_err(|_| PageError::Absent)?;
-    let kept = console.tools.gate.rejections().get(id).await?.ok_or(PageError::Absent)?;
+    let kept = console.rejections().get(id).await?.ok_or(PageError::Absent)?;
     let path = format!("{}/{id}", Area::Rejection.path());
     let subject = Subject::rejection(&kept.source, &kept.request);
     let thing = resolved::Thing { path: &path, subject: &subject };

@@ -114,6 +114,7 @@ fn all(console: &Console, visit: &Visit) -> Reply {
     let rows: Vec<_> = names
         .iter()
         .filter_map(|shown| shown["name"].as_str())
+        .filter(|name| console.view().sees_named(name))
         .map(|name| row(lang, &state, name))
         .collect();
     let columns = [managed::NAME_LABEL, SENDER, STATE, DESTINATIONS, ORIGIN, UNCONFIRMED];

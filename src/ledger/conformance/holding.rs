@@ -116,6 +116,13 @@ pub(super) async fn held_callbacks_are_listed_newest_first<L: Ledger>(
     let source = Some(SourceId::from("s"));
     let query = HeldQuery { source: source.clone(), ..HeldQuery::default() };
     assert_eq!(ids(ledger, &query).await?, of(&|one| one.event.source.as_str() == "s"));
+    for (among, wanted) in [(&["other", "none"][..], 1), (&["s"], all.len() - 1), (&[], 0)] {
+        let among = among.iter().map(|name| SourceId::from(*name)).collect();
+        let query = HeldQuery { among: Some(among), ..HeldQuery::default() };
+        assert_eq!(ids(ledger, &query).await?.len(), wanted);
+        let query = HeldQuery { source: Some("other".into()), ..query };
+        assert_eq!(ids(ledger, &query).await?.len(), usize::from(wanted == 1));
+    }
     let query = HeldQuery { source, why: Some(HeldWhy::Ambiguous), ..HeldQuery::default() };
     let wanted = of(&|one| one.why == HeldWhy::Ambiguous && one.event.source.as_str() == "s");
     assert_eq!(ids(ledger, &query).await?, wanted);

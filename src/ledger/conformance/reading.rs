@@ -63,9 +63,14 @@ pub(super) async fn the_log_filters<L: Ledger>(ledger: &L, _: &StoreClock) -> Ch
         settle(ledger, lease, [Verdict::Done, Verdict::Dead, retry][n % 3]).await?;
     }
     let all = LogQuery::default();
+    let among = |names: &[&str]| Some(names.iter().map(|name| SourceId::from(*name)).collect());
     let queries = [
         LogQuery { source: Some("even".into()), ..all.clone() },
         LogQuery { source: Some("none".into()), ..all.clone() },
+        LogQuery { among: among(&[]), ..all.clone() },
+        LogQuery { among: among(&["odd", "none"]), ..all.clone() },
+        LogQuery { among: among(&["odd"]), source: Some("even".into()), ..all.clone() },
+        LogQuery { among: among(&["odd"]), user: Some("u-1".into()), ..all.clone() },
         LogQuery { transaction: Some("t-4".into()), ..all.clone() },
         LogQuery { transaction: Some("t-4".into()), source: Some("odd".into()), ..all.clone() },
         LogQuery { user: Some("u-1".into()), ..all.clone() },
@@ -78,7 +83,7 @@ pub(super) async fn the_log_filters<L: Ledger>(ledger: &L, _: &StoreClock) -> Ch
         LogQuery { until_ms: Some(START_MS + 10), ..all.clone() },
         LogQuery { since_ms: Some(START_MS + 5), until_ms: Some(START_MS + 6), ..all },
     ];
-    let expected = [15, 0, 2, 1, 8, 2, 24, 7, 7, 8, 20, 10, 1];
+    let expected = [15, 0, 0, 15, 0, 4, 2, 1, 8, 2, 24, 7, 7, 8, 20, 10, 1];
     for (query, expected) in queries.iter().zip(expected) {
         for limit in [2, 100] {
             let found = pages(ledger, query, limit).await?;

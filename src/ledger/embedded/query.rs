@@ -183,13 +183,16 @@ impl Core {
     ) -> Result<LogPage, LedgerError> {
         let before = cursor.map(Cursor::event).transpose()?.unwrap_or(LAST);
         let mut candidates = self.candidates(query, before)?;
+        let sources = query.source.as_ref().map(std::slice::from_ref).or(query.among.as_deref());
+        let tags = sources.map(|all| all.iter().map(|source| tag(source, false) >> 1));
+        let tags: Option<Vec<u32>> = tags.map(Iterator::collect);
         let mut page = LogPage::default();
         let mut last = None;
         for _ in 0..ROWS_MAX {
             let Some((id, place)) = candidates.next(self)? else { return Ok(page) };
             last = Some(id);
             if let Some(place) = place
-                && let Some(event) = self.matching(query, &place)?
+                && let Some(event) = self.matching(query, tags.as_deref(), &place)?
             {
                 page.events.push(event);
                 if page.events.len() >= limit.max(1) {
@@ -235,13 +238,17 @@ impl Core {
         Ok(places)
     }
 
-    /// The event at `place`, if the query matches it. The row is checked first: the record of
+    /// The event at `place`, if the query matches it; `tags` are those of its sources. The row is checked first: the record of
     /// another event is rarely read.
-    fn matching(&self, query: &LogQuery, place: &Place) -> Result<Option<Logged>, LedgerError> {
+    fn matching(
+        &self,
+        query: &LogQuery,
+        tags: Option<&[u32]>,
+        place: &Place,
+    ) -> Result<Option<Logged>, LedgerError> {
         let (row, segment) = place;
         let state = self.deliveries().state(row.id);
-        let source = query.source.as_ref();
-        let maybe = source.is_none_or(|source| tag(source, false) >> 1 == row.tag >> 1)
+        let maybe = tags.is_none_or(|tags| tags.contains(&(row.tag >> 1)))
             && query.test.is_none_or(|test| u32::from(test) == row.tag & 1)
             && query.state.is_none_or(|wanted| wanted == state);
         if !maybe {
@@ -249,7 +256,7 @@ impl Core {
         }
         let payload = segment.read(row.offset)?;
         let event = read_event(&payload, segment, *row)?;
-        let is_it = source.is_none_or(|source| source.as_str() == event.head.source)
+        let is_it = query.is_of(event.head.source)
             && query.transaction.as_deref().is_none_or(|text| text == event.transaction)
             && query.user.as_deref().is_none_or(|text| Some(text) == event.user)
             && query.in_time(event.head.received_ms);

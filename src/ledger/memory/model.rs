@@ -337,7 +337,7 @@ impl Model {
     }
 
     fn matches(&self, query: &LogQuery, id: EventId, event: &NewEvent) -> bool {
-        query.source.as_ref().is_none_or(|source| *source == event.source)
+        query.is_of(event.source.as_str())
             && query.transaction.as_ref().is_none_or(|text| *text == event.transaction)
             && (query.user.is_none() || query.user == event.user)
             && query.test.is_none_or(|test| test == event.test)

@@ -309,6 +309,9 @@ impl Core {
         let before = cursor.map(Cursor::held).transpose()?.map(uuid);
         let limit = limit.max(1);
         let source = query.source.as_ref().map(SourceId::as_str);
+        let among = query.among.as_ref();
+        let among: Option<Vec<&str>> =
+            among.map(|among| among.iter().map(SourceId::as_str).collect());
         let whys: Vec<i16> = query.whys().map(|why| i16::from(why.code())).collect();
         let reason = query.reason.map(Reason::as_str);
         let hash = |text: &Option<String>| text.as_deref().map(|text| hash8(text.as_bytes()));
@@ -323,11 +326,12 @@ impl Core {
                 and ($8::bigint is null or received_ms >= $8)
                 and ($9::bigint is null or received_ms < $9)
                 and ($10::bigint is null or tx = $10 or usr = $10)
+                and ($11::text[] is null or source = any($11))
              order by id desc limit $4"
         );
         let (since, until) = (&query.since_ms, &query.until_ms);
-        let with: [&(dyn ToSql + Sync); 10] =
-            [&before, &source, &whys, &most, &reason, &tx, &usr, since, until, &claims];
+        let with: [&(dyn ToSql + Sync); 11] =
+            [&before, &source, &whys, &most, &reason, &tx, &usr, since, until, &claims, &among];
         let rows = session.rows(&sql, &with).await?;
         let mut page = HeldPage::default();
         for row in rows.iter().take(limit) {

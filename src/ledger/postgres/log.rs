@@ -374,6 +374,10 @@ fn indexed(query: &LogQuery, with: &mut With) -> Vec<String> {
     if let Some(source) = &query.source {
         wanted.push(format!("e.source = {}", with.put(source.as_str().to_owned())));
     }
+    if let Some(among) = &query.among {
+        let names: Vec<String> = among.iter().map(|one| one.as_str().to_owned()).collect();
+        wanted.push(format!("e.source = any({})", with.put(names)));
+    }
     if let Some(text) = &query.transaction {
         wanted.push(format!("e.tx = {}", with.put(hash8(text.as_bytes()))));
     }

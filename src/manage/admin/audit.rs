@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use super::{Admin, query};
 use crate::manage::http::{Answered, ApiError, Query, json};
-use crate::registry::{Entry, audit_log};
+use crate::operator::View;
+use crate::registry::{Entry, audit_log_where};
 
 pub(super) const PARAMETERS: [&str; 2] = ["limit", "cursor"];
 
@@ -16,12 +17,12 @@ struct Page {
 }
 
 impl Admin {
-    pub(super) async fn audit(&self, head: &Parts) -> Answered {
+    pub(super) async fn audit(&self, view: &View, head: &Parts) -> Answered {
         let query = Query::read(query(head), &PARAMETERS)?;
         let limit = query.limit()?;
         let before = query
             .read_as("cursor", "the next_cursor of a page", |text| text.parse::<u64>().ok())?;
-        let page = audit_log(&self.book, before, limit).await;
+        let page = audit_log_where(&self.book, before, limit, |entry| view.sees_entry(entry)).await;
         let (audit, next) = page.map_err(|error| ApiError::ledger(&error))?;
         Ok(json(&Page { audit, next_cursor: next.map(|number| number.to_string()) }))
     }

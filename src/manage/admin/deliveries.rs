@@ -8,7 +8,7 @@ use super::{Admin, query};
 use crate::clock::rfc3339;
 use crate::ledger::{Cursor, Delivery, DeliveryQuery, DeliveryState, EventId, TargetId};
 use crate::manage::http::{Answered, ApiError, Query, json};
-use crate::operator::replay_event;
+use crate::operator::{View, replay_event};
 use crate::registry::Actor;
 
 pub(super) const PARAMETERS: [&str; 4] = ["state", "destination", "limit", "cursor"];
@@ -36,7 +36,7 @@ struct Replayed {
 }
 
 impl Admin {
-    pub(super) async fn deliveries(&self, head: &Parts) -> Answered {
+    pub(super) async fn deliveries(&self, view: &View, head: &Parts) -> Answered {
         let query = Query::read(query(head), &PARAMETERS)?;
         let limit = query.limit()?;
         let cursor = query
@@ -46,7 +46,7 @@ impl Admin {
             state: state.ok_or_else(|| ApiError::bad("state is missing: pending, dead or done"))?,
             target: query.text("destination").map(TargetId::from),
         };
-        let page = self.book.deliveries(&wanted, cursor.as_ref(), limit).await;
+        let page = view.ledger(&self.book).deliveries(&wanted, cursor.as_ref(), limit).await;
         let page = page.map_err(|error| ApiError::ledger(&error))?;
         Ok(json(&Page {
             deliveries: page.deliveries.iter().map(Listed::of).collect(),
@@ -55,9 +55,11 @@ impl Admin {
     }
 
     /// Delivers one event again, to every destination that it has.
-    pub(super) async fn replay(&self, id: &str, who: &Actor) -> Answered {
+    pub(super) async fn replay(&self, view: &View, id: &str, who: &Actor) -> Answered {
         let absent = || ApiError::absent("there is no event of that id (any more)");
         let id: EventId = id.parse().map_err(|_| absent())?;
+        let known = view.ledger(&self.book).event(id).await;
+        known.map_err(|error| ApiError::ledger(&error))?.ok_or_else(absent)?;
         let replayed = replay_event(&self.registry, &self.control, who, id).await;
         let page = replayed.map_err(|error| ApiError::ledger(&error))?.ok_or_else(absent)?;
         let mut answer = json(&Replayed { events: page.events, deliveries: page.deliveries });

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Admin;
 use crate::ledger::Erased;
 use crate::manage::http::{Answered, ApiError, json};
-use crate::operator::erase_user;
+use crate::operator::{View, erase_user};
 use crate::registry::Actor;
 
 /// The data to erase.
@@ -25,11 +25,20 @@ struct Shown {
 }
 
 impl Admin {
-    pub(super) async fn erase(&self, body: &Bytes, who: &Actor) -> Answered {
+    pub(super) async fn erase(&self, view: &View, body: &Bytes, who: &Actor) -> Answered {
         let order: Order = serde_json::from_slice(body)
             .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?;
         if order.user.is_empty() {
             return Err(ApiError::bad("user: is empty; name the user as events do"));
+        }
+        match &order.source {
+            None if view.is_bound() => {
+                return Err(ApiError::bad("source: is missing; that token erases in one source"));
+            }
+            Some(name) if !view.sees_named(name) => {
+                return Err(ApiError::absent(format!("there is no source {name:?}")));
+            }
+            Some(_) | None => {}
         }
         let erased = erase_user(&self.registry, who, &order.user, order.source.as_deref()).await;
         let Erased { events, deliveries, held } =

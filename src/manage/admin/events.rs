@@ -11,6 +11,7 @@ use crate::ledger::{
     Attempt, Cursor, Delivery, EventBody, EventId, LedgerError, LogQuery, Logged, SourceId,
 };
 use crate::manage::http::{Answered, ApiError, Query, json};
+use crate::operator::View;
 use crate::registry::{Resolution, StoredDocument, Subject};
 use crate::sender::Outcome;
 
@@ -49,48 +50,25 @@ struct ResolutionView<'a> {
 }
 
 impl Admin {
-    pub(super) async fn events(&self, head: &Parts) -> Answered {
+    pub(super) async fn events(&self, view: &View, head: &Parts) -> Answered {
         let query = Query::read(query(head), &PARAMETERS)?;
         let limit = query.limit()?;
         let cursor = query
             .read_as("cursor", "the next_cursor of a page", |text| text.parse::<Cursor>().ok())?;
-        let Some(wanted) = self.wanted(&query)? else {
+        let Some(wanted) = wanted(view, &query)? else {
             return Ok(json(&Page { events: Vec::new(), next_cursor: None }));
         };
-        let page = self.book.query(&wanted, cursor.as_ref(), limit).await;
+        let page = view.ledger(&self.book).query(&wanted, cursor.as_ref(), limit).await;
         let page = page.map_err(|error| ApiError::ledger(&error))?;
         let events = page.events.iter().filter_map(with_state).collect();
         let next_cursor = page.next.map(|cursor| cursor.to_string());
         Ok(json(&Page { events, next_cursor }))
     }
 
-    /// The query for the ledger; `None` if the outcome is of callbacks that it never has.
-    fn wanted(&self, query: &Query) -> Result<Option<LogQuery>, ApiError> {
-        let outcome = query.read_as("outcome", "an outcome", Outcome::from_name)?;
-        let test = match outcome {
-            None | Some(Outcome::Accepted) => None,
-            Some(Outcome::Test) => Some(true),
-            Some(_) => return Ok(None),
-        };
-        let config = self.config();
-        let source = query.text("source").map(|name| {
-            let id = config.sources.get(name).map_or(name, |source| source.id.as_str());
-            SourceId::from(id)
-        });
-        Ok(Some(LogQuery {
-            source,
-            transaction: query.text("transaction").map(str::to_owned),
-            user: query.text("user").map(str::to_owned),
-            state: None,
-            test,
-            since_ms: query.time("since")?,
-            until_ms: query.time("until")?,
-        }))
-    }
-
-    pub(super) async fn event(&self, id: &str) -> Answered {
+    pub(super) async fn event(&self, view: &View, id: &str) -> Answered {
         let id: EventId = id.parse().map_err(|_| ApiError::absent("that is no id of an event"))?;
-        let detail = self.book.event(id).await.map_err(|error| ApiError::ledger(&error))?;
+        let detail =
+            view.ledger(&self.book).event(id).await.map_err(|error| ApiError::ledger(&error))?;
         let Some(detail) = detail else {
             return Err(ApiError::absent("there is no event of that id (any more)"));
         };
@@ -102,6 +80,30 @@ impl Admin {
             None => Err(ApiError::ledger(&LedgerError::Corrupt(id.to_string()))),
         }
     }
+}
+
+/// The query for the ledger; `None` if the outcome is of callbacks that it never has.
+fn wanted(view: &View, query: &Query) -> Result<Option<LogQuery>, ApiError> {
+    let outcome = query.read_as("outcome", "an outcome", Outcome::from_name)?;
+    let test = match outcome {
+        None | Some(Outcome::Accepted) => None,
+        Some(Outcome::Test) => Some(true),
+        Some(_) => return Ok(None),
+    };
+    let config = view.config();
+    let source = query.text("source").map(|name| {
+        let id = config.sources.get(name).map_or(name, |source| source.id.as_str());
+        SourceId::from(id)
+    });
+    Ok(Some(LogQuery {
+        source,
+        transaction: query.text("transaction").map(str::to_owned),
+        user: query.text("user").map(str::to_owned),
+        test,
+        since_ms: query.time("since")?,
+        until_ms: query.time("until")?,
+        ..LogQuery::default()
+    }))
 }
 
 impl<'a> ResolutionView<'a> {

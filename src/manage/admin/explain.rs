@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::Admin;
 use crate::clock;
 use crate::manage::http::{Answered, ApiError, json};
-use crate::operator::{explained, source_at, source_of};
+use crate::operator::{View, explained, source_at, source_of};
 use crate::sender::{Recipe, Request};
 
 /// The question: a URL alone, or a whole request.
@@ -30,10 +30,10 @@ struct Question {
 }
 
 impl Admin {
-    pub(super) async fn explain(&self, body: &Bytes) -> Answered {
+    pub(super) async fn explain(&self, view: &View, body: &Bytes) -> Answered {
         let question: Question = serde_json::from_slice(body)
             .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?;
-        let config = self.config();
+        let config = view.config();
         let named = match &question.source {
             None => None,
             Some(name) => {
@@ -45,15 +45,15 @@ impl Admin {
         if let Some(id) = &question.rejection {
             let gone = || ApiError::absent("there is no such rejection of that source (any more)");
             let id = id.parse().map_err(|_| gone())?;
-            let kept = self.gate.rejections().get(id).await;
+            let kept = view.rejections(self.gate.rejections()).get(id).await;
             let kept = kept.map_err(|error| ApiError::ledger(&error))?.ok_or_else(gone)?;
-            let source = source_of(&kept, &config).ok_or_else(gone)?;
+            let source = source_of(&kept, config).ok_or_else(gone)?;
             if named.is_some_and(|named| named.name != source.name) {
                 return Err(gone());
             }
             let headers = kept.request.header_map();
             let request = kept.request.as_request("", &headers);
-            return Ok(json(&explained(&config, source, &request, kept.at_ms, &keys)));
+            return Ok(json(&explained(config, source, &request, kept.at_ms, &keys)));
         }
         let (base, target) = question.target()?;
         let method = question.method()?;
@@ -67,9 +67,9 @@ impl Admin {
         };
         let source = match named {
             Some(source) => source,
-            None => source_at(&config, request.target).map_err(ApiError::absent)?,
+            None => source_at(config, request.target).map_err(ApiError::absent)?,
         };
-        Ok(json(&explained(&config, source, &request, clock::now_ms(), &keys)))
+        Ok(json(&explained(config, source, &request, clock::now_ms(), &keys)))
     }
 }
 

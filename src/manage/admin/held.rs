@@ -10,7 +10,7 @@ use super::{Admin, query};
 use crate::clock::rfc3339;
 use crate::ledger::{Cursor, Decision, EventId, HeldMark, HeldQuery, HeldWhy, SourceId};
 use crate::manage::http::{Answered, ApiError, Query, json};
-use crate::operator::{DecideError, HeldShown, decide_held, held_roles, show_held};
+use crate::operator::{DecideError, HeldShown, View, decide_held, held_roles, show_held};
 use crate::registry::Actor;
 
 pub(super) const PARAMETERS: [&str; 4] = ["source", "why", "limit", "cursor"];
@@ -59,25 +59,25 @@ struct Order {
 }
 
 impl Admin {
-    pub(super) async fn held(&self, head: &Parts) -> Answered {
+    pub(super) async fn held(&self, view: &View, head: &Parts) -> Answered {
         let query = Query::read(query(head), &PARAMETERS)?;
         let limit = query.limit()?;
         let cursor = query
             .read_as("cursor", "the next_cursor of a page", |text| text.parse::<Cursor>().ok())?;
         let why = query.read_as("why", "quarantine, ambiguous or conflict", HeldWhy::from_name)?;
-        let config = self.config();
+        let config = view.config();
         let source = query.text("source").map(|name| {
             let id = config.sources.get(name).map_or(name, |source| source.id.as_str());
             SourceId::from(id)
         });
-        let page = self
-            .book
+        let ledger = view.ledger(&self.book);
+        let page = ledger
             .held(&HeldQuery { source, why, ..HeldQuery::default() }, cursor.as_ref(), limit)
             .await;
         let page = page.map_err(|error| ApiError::ledger(&error))?;
         let mut held = Vec::with_capacity(page.held.len());
         for one in page.held {
-            let shown = show_held(&self.book, one).await;
+            let shown = show_held(&ledger, one).await;
             held.push(Listed::of(shown.map_err(|error| ApiError::ledger(&error))?));
         }
         Ok(json(&Page { held, next_cursor: page.next.map(|cursor| cursor.to_string()) }))
@@ -85,12 +85,15 @@ impl Admin {
 
     pub(super) async fn decide_held(
         &self,
-        id: &str,
-        decision: Decision,
+        view: &View,
+        (id, decision): (&str, Decision),
         who: &Actor,
         body: &Bytes,
     ) -> Answered {
-        let id = id.parse().map_err(|_| ApiError::absent(DecideError::Unknown.to_string()))?;
+        let unknown = || ApiError::absent(DecideError::Unknown.to_string());
+        let id = id.parse().map_err(|_| unknown())?;
+        let known = view.ledger(&self.book).held_one(id).await;
+        known.map_err(|error| ApiError::ledger(&error))?.ok_or_else(unknown)?;
         let order = match body.is_empty() {
             true => Order::default(),
             false => serde_json::from_slice(body)

@@ -9,16 +9,18 @@ use super::Admin;
 use crate::clock::rfc3339;
 use crate::config::Origin;
 use crate::manage::http::{Answered, ApiError, FieldError, json};
+use crate::operator::View;
 use crate::registry::{Actor, ChangeError, DocumentError, Managed, Precondition, RunningConfig};
 use crate::sender::{Outcome, Reason};
 use crate::telemetry::History;
 use crate::wire::Response;
 
 impl Admin {
-    pub(super) fn list(&self, managed: Managed) -> Answered {
+    pub(super) fn list(&self, view: &View, managed: Managed) -> Answered {
         let state = self.registry.in_force();
         let name = format!("{}s", managed.as_str());
         let mut list = state.list(managed);
+        list.retain(|one| one["name"].as_str().is_some_and(|name| view.sees_named(name)));
         for one in &mut list {
             self.add_counts(&state, managed, one);
         }
@@ -26,10 +28,10 @@ impl Admin {
         Ok(json(&Map::from_iter(page)))
     }
 
-    pub(super) fn show(&self, managed: Managed, name: &str) -> Answered {
+    pub(super) fn show(&self, view: &View, managed: Managed, name: &str) -> Answered {
         let state = self.registry.in_force();
-        self.shown(&state, managed, name)
-            .ok_or_else(|| ApiError::absent(format!("there is no {} {name}", managed.as_str())))
+        let shown = self.shown(&state, managed, name).filter(|_| view.sees_named(name));
+        shown.ok_or_else(|| ApiError::absent(format!("there is no {} {name}", managed.as_str())))
     }
 
     pub(super) async fn put(

@@ -9,19 +9,19 @@ use crate::clock::rfc3339;
 use crate::config::Config;
 use crate::ledger::{Cursor, HeldQuery, HeldWhy, Rejected, Rejection, SourceId};
 use crate::manage::http::{Answered, ApiError, Query, json};
-use crate::operator::{Masked, source_of};
+use crate::operator::{Masked, View, source_of};
 
 pub(super) const PARAMETERS: [&str; 9] =
     ["source", "reason", "user", "transaction", "held", "since", "until", "limit", "cursor"];
 
 #[derive(Serialize)]
 struct Page<'a> {
-    rejections: Vec<View<'a>>,
+    rejections: Vec<RejectionView<'a>>,
     next_cursor: Option<String>,
 }
 
 #[derive(Serialize)]
-struct View<'a> {
+struct RejectionView<'a> {
     id: String,
     at: String,
     source: &'a str,
@@ -48,16 +48,17 @@ struct Claims<'a> {
 }
 
 impl Admin {
-    pub(super) async fn rejections(&self, head: &Parts) -> Answered {
+    pub(super) async fn rejections(&self, view: &View, head: &Parts) -> Answered {
         let query = Query::read(query(head), &PARAMETERS)?;
         let limit = query.limit()?;
         let cursor = query
             .read_as("cursor", "the next_cursor of a page", |text| text.parse::<Cursor>().ok())?;
-        let config = self.config();
-        let wanted = wanted(&query, &config)?;
-        let found = self.gate.rejections().list(&wanted, cursor.as_ref(), limit).await;
+        let config = view.config();
+        let wanted = wanted(&query, config)?;
+        let found =
+            view.rejections(self.gate.rejections()).list(&wanted, cursor.as_ref(), limit).await;
         let (page, next) = found.map_err(|error| ApiError::ledger(&error))?;
-        let rejections = page.iter().map(|one| View::of(one, &config)).collect();
+        let rejections = page.iter().map(|one| RejectionView::of(one, config)).collect();
         Ok(json(&Page { rejections, next_cursor: next.map(|next| next.to_string()) }))
     }
 }
@@ -88,7 +89,7 @@ fn wanted(query: &Query, config: &Config) -> Result<HeldQuery, ApiError> {
     })
 }
 
-impl<'a> View<'a> {
+impl<'a> RejectionView<'a> {
     fn of(rejection: &'a Rejection, config: &Config) -> Self {
         let source = source_of(rejection, config);
         let request =

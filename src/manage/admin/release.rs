@@ -11,7 +11,7 @@ use crate::clock::{now_ms, rfc3339};
 use crate::intake::{ReleaseFilter, ReleaseMode, ReleaseProgress, ReleaseState};
 use crate::ledger::{HeldId, ReleaseId, ReleaseIdError, SourceId};
 use crate::manage::http::{Answered, ApiError, json, time};
-use crate::operator::{ReleaseError, cancel_release, release_all};
+use crate::operator::{ReleaseError, View, cancel_release, release_all};
 use crate::registry::Actor;
 use crate::sender::Reason;
 
@@ -52,10 +52,10 @@ struct Shown<'a> {
 }
 
 impl Admin {
-    pub(super) async fn begin_release(&self, body: &Bytes, who: &Actor) -> Answered {
+    pub(super) async fn begin_release(&self, view: &View, body: &Bytes, who: &Actor) -> Answered {
         let order: Order = serde_json::from_slice(body)
             .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?;
-        let filter = self.release_filter(&order)?;
+        let filter = filter(view, &order)?;
         let id = ReleaseId::new(now_ms());
         let ordered = release_all(&self.registry, &self.releases, who, id, filter).await;
         ordered.map_err(|error| match error {
@@ -68,45 +68,51 @@ impl Admin {
         Ok(answer)
     }
 
-    pub(super) fn release_progress(&self, id: &str) -> Answered {
-        let progress = self.releases.progress(release_id(id)?).ok_or_else(unknown)?;
-        Ok(shown(&progress))
+    pub(super) fn release_progress(&self, view: &View, id: &str) -> Answered {
+        Ok(shown(&self.seen_release(view, release_id(id)?)?))
     }
 
-    pub(super) async fn cancel_release(&self, id: &str, who: &Actor) -> Answered {
+    fn seen_release(&self, view: &View, id: ReleaseId) -> Result<ReleaseProgress, ApiError> {
+        let progress = self.releases.progress(id);
+        progress.filter(|progress| view.sees_release(progress)).ok_or_else(unknown)
+    }
+
+    pub(super) async fn cancel_release(&self, view: &View, id: &str, who: &Actor) -> Answered {
         let id = release_id(id)?;
+        self.seen_release(view, id)?;
         let cancelled = cancel_release(&self.registry, &self.releases, who, id).await;
         let progress = cancelled.map_err(|error| ApiError::ledger(&error))?.ok_or_else(unknown)?;
         Ok(shown(&progress))
     }
+}
 
-    fn release_filter(&self, order: &Order) -> Result<ReleaseFilter, ApiError> {
-        let config = self.config();
-        let Some(source) = config.sources.get(&order.source) else {
-            return Err(ApiError::absent(format!("there is no source {:?}", order.source)));
-        };
-        let reason = |name: &String| {
-            let reason = Reason::from_name(name).filter(|reason| reason.can_be_held());
-            reason.ok_or_else(|| ApiError::bad(format!("reasons: none is held for {name:?}")))
-        };
-        let read = |name: &str, text: &Option<String>| {
-            text.as_deref().map(|text| time(name, text)).transpose()
-        };
-        if order.ids.len() > IDS_MAX {
-            return Err(ApiError::bad(format!("ids: {IDS_MAX} at most; use a filter")));
-        }
-        let id = |text: &String| {
-            text.parse::<HeldId>().map_err(|error| ApiError::bad(format!("ids: {error}")))
-        };
-        Ok(ReleaseFilter {
-            source: SourceId::from(source.id.as_str()),
-            reasons: order.reasons.iter().map(reason).collect::<Result<_, _>>()?,
-            since_ms: read("since", &order.since)?,
-            until_ms: read("until", &order.until)?,
-            ids: order.ids.iter().map(id).collect::<Result<_, _>>()?,
-            mode: if order.dry_run { ReleaseMode::DryRun } else { ReleaseMode::Real },
-        })
+/// The callbacks that are meant, of a source that is seen.
+fn filter(view: &View, order: &Order) -> Result<ReleaseFilter, ApiError> {
+    let config = view.config();
+    let Some(source) = config.sources.get(&order.source) else {
+        return Err(ApiError::absent(format!("there is no source {:?}", order.source)));
+    };
+    let reason = |name: &String| {
+        let reason = Reason::from_name(name).filter(|reason| reason.can_be_held());
+        reason.ok_or_else(|| ApiError::bad(format!("reasons: none is held for {name:?}")))
+    };
+    let read = |name: &str, text: &Option<String>| {
+        text.as_deref().map(|text| time(name, text)).transpose()
+    };
+    if order.ids.len() > IDS_MAX {
+        return Err(ApiError::bad(format!("ids: {IDS_MAX} at most; use a filter")));
     }
+    let id = |text: &String| {
+        text.parse::<HeldId>().map_err(|error| ApiError::bad(format!("ids: {error}")))
+    };
+    Ok(ReleaseFilter {
+        source: SourceId::from(source.id.as_str()),
+        reasons: order.reasons.iter().map(reason).collect::<Result<_, _>>()?,
+        since_ms: read("since", &order.since)?,
+        until_ms: read("until", &order.until)?,
+        ids: order.ids.iter().map(id).collect::<Result<_, _>>()?,
+        mode: if order.dry_run { ReleaseMode::DryRun } else { ReleaseMode::Real },
+    })
 }
 
 fn release_id(text: &str) -> Result<ReleaseId, ApiError> {

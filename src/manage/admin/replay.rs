@@ -11,7 +11,7 @@ use crate::clock::{now_ms, rfc3339};
 use crate::delivery::{ReplayFilter, ReplayMode, ReplayProgress, ReplayState};
 use crate::ledger::{DeliveryState, EventId, LogQuery, ReplayId, SourceId, TargetId};
 use crate::manage::http::{Answered, ApiError, json, time};
-use crate::operator::{ReplayError, cancel_replay, replay_all};
+use crate::operator::{ReplayError, View, cancel_replay, replay_all};
 use crate::registry::Actor;
 
 /// Maximum wait for an order: the reply to one for a few events then has its result.
@@ -53,14 +53,14 @@ struct Shown<'a> {
 }
 
 impl Admin {
-    pub(super) async fn begin_replay(&self, body: &Bytes, who: &Actor) -> Answered {
+    pub(super) async fn begin_replay(&self, view: &View, body: &Bytes, who: &Actor) -> Answered {
         let order: Order = serde_json::from_slice(body)
             .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?;
         let id = match &order.id {
             None => ReplayId::new(now_ms()),
             Some(text) => replay_id(text)?,
         };
-        let filter = self.filter(order)?;
+        let filter = filter(view, order)?;
         let ordered = replay_all(&self.registry, &self.replays, who, id, filter).await;
         ordered.map_err(|not| match not {
             ReplayError::Ledger(error) => ApiError::ledger(&error),
@@ -72,53 +72,58 @@ impl Admin {
         Ok(answer)
     }
 
-    pub(super) fn replay_progress(&self, id: &str) -> Answered {
-        let progress = self.replays.progress(replay_id(id)?).ok_or_else(unknown)?;
-        Ok(shown(&progress))
+    pub(super) fn replay_progress(&self, view: &View, id: &str) -> Answered {
+        Ok(shown(&self.seen_replay(view, replay_id(id)?)?))
     }
 
-    pub(super) async fn cancel_replay(&self, id: &str, who: &Actor) -> Answered {
+    fn seen_replay(&self, view: &View, id: ReplayId) -> Result<ReplayProgress, ApiError> {
+        let progress = self.replays.progress(id);
+        progress.filter(|progress| view.sees_replay(progress)).ok_or_else(unknown)
+    }
+
+    pub(super) async fn cancel_replay(&self, view: &View, id: &str, who: &Actor) -> Answered {
         let id = replay_id(id)?;
+        self.seen_replay(view, id)?;
         let cancelled = cancel_replay(&self.registry, &self.replays, who, id).await;
         let progress = cancelled.map_err(|error| ApiError::ledger(&error))?.ok_or_else(unknown)?;
         Ok(shown(&progress))
     }
+}
 
-    fn filter(&self, order: Order) -> Result<ReplayFilter, ApiError> {
-        let Order { events, source, transaction, user, destination, state, since, until, .. } =
-            order;
-        let state = match state.as_deref() {
-            None => None,
-            Some(name) => Some(DeliveryState::from_name(name).ok_or_else(|| {
-                ApiError::bad(format!("state: expected pending, dead or done, found {name:?}"))
-            })?),
-        };
-        let config = self.config();
-        let source = source.map(|name| {
-            let id = config.sources.get(&name).map_or(name.as_str(), |source| source.id.as_str());
-            SourceId::from(id)
-        });
-        let read =
-            |name: &str, text: Option<String>| text.map(|text| time(name, &text)).transpose();
-        let (since_ms, until_ms) = (read("since", since)?, read("until", until)?);
-        let log = LogQuery { source, transaction, user, since_ms, until_ms, ..LogQuery::default() };
-        let narrow = log != LogQuery::default();
-        if events.len() > EVENTS_MAX {
-            return Err(ApiError::bad(format!("events: {EVENTS_MAX} at most; use a filter")));
-        }
-        if !events.is_empty() && narrow {
-            return Err(ApiError::bad("events and a filter of events: give one of the two"));
-        }
-        let target = destination.map(TargetId::from);
-        let everything = events.is_empty() && !narrow && state.is_none() && target.is_none();
-        if everything && !order.all {
-            let detail = "this would deliver every event again; say which (\"state\": \"dead\" …), \
-                          or \"all\": true";
-            return Err(ApiError::bad(detail));
-        }
-        let mode = if order.dry_run { ReplayMode::DryRun } else { ReplayMode::Deliver };
-        Ok(ReplayFilter { events, log, state, target, mode })
+/// The events that are meant, of those that are seen.
+fn filter(view: &View, order: Order) -> Result<ReplayFilter, ApiError> {
+    let Order { events, source, transaction, user, destination, state, since, until, .. } = order;
+    let state = match state.as_deref() {
+        None => None,
+        Some(name) => Some(DeliveryState::from_name(name).ok_or_else(|| {
+            ApiError::bad(format!("state: expected pending, dead or done, found {name:?}"))
+        })?),
+    };
+    let config = view.config();
+    let source = source.map(|name| {
+        let id = config.sources.get(&name).map_or(name.as_str(), |source| source.id.as_str());
+        SourceId::from(id)
+    });
+    let read = |name: &str, text: Option<String>| text.map(|text| time(name, &text)).transpose();
+    let (since_ms, until_ms) = (read("since", since)?, read("until", until)?);
+    let log = LogQuery { source, transaction, user, since_ms, until_ms, ..LogQuery::default() };
+    let narrow = log != LogQuery::default();
+    if events.len() > EVENTS_MAX {
+        return Err(ApiError::bad(format!("events: {EVENTS_MAX} at most; use a filter")));
     }
+    if !events.is_empty() && narrow {
+        return Err(ApiError::bad("events and a filter of events: give one of the two"));
+    }
+    let target = destination.map(TargetId::from);
+    let everything = events.is_empty() && !narrow && state.is_none() && target.is_none();
+    if everything && !order.all {
+        let detail = "this would deliver every event again; say which (\"state\": \"dead\" …), \
+                      or \"all\": true";
+        return Err(ApiError::bad(detail));
+    }
+    let mode = if order.dry_run { ReplayMode::DryRun } else { ReplayMode::Deliver };
+    let log = LogQuery { among: view.among(), ..log };
+    Ok(ReplayFilter { events, log, state, target, mode })
 }
 
 fn replay_id(text: &str) -> Result<ReplayId, ApiError> {

@@ -4,16 +4,17 @@ use serde::Serialize;
 
 use super::Admin;
 use crate::manage::http::{Answered, json};
+use crate::operator::View;
 use crate::sender::Sender;
 
 #[derive(Serialize)]
 struct Page<'a> {
-    senders: Vec<View<'a>>,
+    senders: Vec<SenderView<'a>>,
     next_cursor: Option<String>,
 }
 
 #[derive(Serialize)]
-struct View<'a> {
+struct SenderView<'a> {
     name: &'a str,
     title: &'a str,
     docs: &'a [String],
@@ -32,20 +33,20 @@ struct Setting<'a> {
 }
 
 impl Admin {
-    pub(super) fn senders(&self) -> Answered {
-        let config = self.config();
+    pub(super) fn senders(&self, view: &View) -> Answered {
+        let config = view.config();
         let sources_of = |sender: &Sender| {
             let all = config.sources.values();
             let of = all.filter(|source| source.recipe.sender().name() == sender.name());
             of.map(|source| source.name.as_str()).collect()
         };
-        let view = |sender| View::of(sender, sources_of(sender));
-        let senders = config.catalog.iter().map(|sender| view(sender)).collect();
+        let shown = |sender| SenderView::of(sender, sources_of(sender));
+        let senders = config.catalog.iter().map(|sender| shown(sender)).collect();
         Ok(json(&Page { senders, next_cursor: None }))
     }
 }
 
-impl<'a> View<'a> {
+impl<'a> SenderView<'a> {
     fn of(sender: &'a Sender, sources: Vec<&'a str>) -> Self {
         let patience = sender.retries();
         let millis =

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Admin, query};
 use crate::clock;
 use crate::manage::http::{Answered, ApiError, Query, json};
-use crate::operator::{PasteUrl, SignedCallback};
+use crate::operator::{PasteUrl, SignedCallback, View};
 
 pub(super) const PARAMETERS: [&str; 1] = ["source"];
 
@@ -29,20 +29,20 @@ struct Wanted {
 }
 
 impl Admin {
-    pub(super) fn urls(&self, head: &Parts) -> Answered {
+    pub(super) fn urls(&self, view: &View, head: &Parts) -> Answered {
         let query = Query::read(query(head), &PARAMETERS)?;
-        let config = self.config();
+        let config = view.config();
         let is_wanted = |name: &str| query.text("source").is_none_or(|wanted| wanted == name);
         let sources = config.sources.values().filter(|source| is_wanted(&source.name));
         let at = config.server.callbacks;
-        let urls = sources.map(|source| PasteUrl::of(&config, at, source)).collect();
+        let urls = sources.map(|source| PasteUrl::of(config, at, source)).collect();
         Ok(json(&Page { urls, next_cursor: None }))
     }
 
-    pub(super) fn sign(&self, body: &Bytes) -> Answered {
+    pub(super) fn sign(&self, view: &View, body: &Bytes) -> Answered {
         let wanted: Wanted = serde_json::from_slice(body)
             .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?;
-        let config = self.config();
+        let config = view.config();
         let absent = || ApiError::absent(format!("there is no source {:?}", wanted.source));
         let source = config.sources.get(&wanted.source).ok_or_else(absent)?;
         let pair = |text: &String| {
@@ -54,7 +54,7 @@ impl Admin {
         let shown = source.recipe.signable_for_others();
         shown.map_err(|error| ApiError::bad(error.to_string()))?;
         let at_ms = wanted.at_ms.unwrap_or_else(clock::now_ms);
-        let signed = SignedCallback::make(&config, source, &parameters, at_ms);
+        let signed = SignedCallback::make(config, source, &parameters, at_ms);
         Ok(json(&signed.map_err(|error| ApiError::bad(error.to_string()))?))
     }
 }

@@ -13,7 +13,7 @@ use super::{Resource, drain, health};
 use crate::config::Config;
 use crate::lifecycle::Lifecycle;
 use crate::manage::http::{Answered, ApiError};
-use crate::operator::{Asked, LocalToken, check_name, check_site, check_token};
+use crate::operator::{Admitted, Asked, LocalToken, check_name, check_site, check_token};
 use crate::telemetry::Metrics;
 use crate::wire::{CloseWithoutReply, Handler, Peer, Response};
 
@@ -70,7 +70,8 @@ impl Starting {
         let config = Arc::clone(&self.config.borrow());
         let need = resource.need_at(self.address, &config, asked);
         let asker = Asked { at: self.address, head, need };
-        let (who, _) = check_token(&config.admin.tokens, &self.local, asker)?;
+        let Admitted { who, scope, .. } = check_token(&config.admin.tokens, &self.local, asker)?;
+        resource.check_scope(asked, &scope)?;
         if !resource.methods().contains(asked) {
             return Err(ApiError::method(resource.methods()));
         }

@@ -271,7 +271,8 @@ fn passed(console: &Console, filter: &Filter, from: &Reach<u64>, limit: usize) -
         Reach::End => return List::ended(),
     };
     let recent = console.tools.gate.recent();
-    let (found, more) = recent.list(below, limit, |one| filter.wants_passed(one));
+    let wants = |one: &Passed| console.view().sees_passed(one) && filter.wants_passed(one);
+    let (found, more) = recent.list(below, limit, wants);
     let to = found.last().filter(|_| more).map_or(Reach::End, |last| Reach::To(last.number));
     let lines = found.iter().map(|one| (one.number, Line::of_passed(one))).collect();
     List { from: from.clone(), lines, to }
@@ -296,7 +297,7 @@ async fn rejected(
         if missing == 0 {
             break;
         }
-        let log = console.tools.gate.rejections();
+        let log = console.rejections();
         let (found, next) = log.list(&query, cursor.as_ref(), missing).await?;
         let wanted = found.iter().filter(|one| filter.wants_rejected(one));
         list.lines.extend(wanted.map(|one| (Cursor::after_held(one.id), Line::of_rejected(one))));

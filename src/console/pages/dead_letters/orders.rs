@@ -49,7 +49,8 @@ pub(super) fn path(id: ReplayId) -> String {
 
 fn progress(console: &Console, id: &str) -> Result<ReplayProgress, PageError> {
     let id = id.parse().map_err(|_| PageError::Absent)?;
-    console.tools.replays.progress(id).ok_or(PageError::Bad(GONE))
+    let progress = console.tools.replays.progress(id);
+    progress.filter(|progress| console.view().sees_replay(progress)).ok_or(PageError::Bad(GONE))
 }
 
 /// The page of one replay.
@@ -69,7 +70,7 @@ pub(super) fn part(console: &Console, visit: &Visit, id: &str) -> PageResult {
 }
 
 pub(super) async fn cancel(console: &Console, visit: &Visit, id: &str) -> PageResult {
-    let id: ReplayId = id.parse().map_err(|_| PageError::Absent)?;
+    let ReplayProgress { id, .. } = progress(console, id)?;
     let (registry, replays) = (&console.tools.registry, &console.tools.replays);
     cancel_replay(registry, replays, &visit.viewer.who, id).await?.ok_or(PageError::Bad(GONE))?;
     Ok(Reply::Redirect(path(id)))
@@ -134,7 +135,8 @@ fn badge(visit: &Visit, state: &ReplayState) -> Markup {
 /// The latest replays.
 pub(super) fn section(console: &Console, visit: &Visit) -> Markup {
     let lang = visit.lang;
-    let all = console.tools.replays.all();
+    let mut all = console.tools.replays.all();
+    all.retain(|progress| console.view().sees_replay(progress));
     let row = |one: &ReplayProgress| {
         vec![
             html! { a href=(path(one.id)) { (time::time(one.at_ms)) } },
@@ -157,7 +159,7 @@ pub(super) fn section(console: &Console, visit: &Visit) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::AdminRight;
+    use crate::config::{AdminRight, SourceScope};
     use crate::console::fields::Fields;
     use crate::console::lang::Lang;
     use crate::console::session::{SignIn, Viewer};
@@ -165,8 +167,13 @@ mod tests {
     use crate::registry::Actor;
 
     fn visit(right: AdminRight) -> Visit {
-        let viewer =
-            Viewer { who: Actor::local(), right, csrf: String::from("c"), entry: SignIn::SignedIn };
+        let viewer = Viewer {
+            who: Actor::local(),
+            right,
+            scope: SourceScope::All,
+            csrf: String::from("c"),
+            entry: SignIn::SignedIn,
+        };
         Visit {
             lang: Lang::En,
             viewer,
@@ -185,6 +192,7 @@ mod tests {
             id,
             at_ms: 0,
             mode: ReplayMode::Deliver,
+            among: None,
             state,
             seen,
             of,

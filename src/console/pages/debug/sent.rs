@@ -120,7 +120,7 @@ impl Before {
             since_ms: Some(self.at_ms),
             ..HeldQuery::default()
         };
-        let (rejected, _) = gate.rejections().list(&of_source, None, LATEST).await?;
+        let (rejected, _) = console.rejections().list(&of_source, None, LATEST).await?;
         if let Some(one) = rejected.iter().find(|one| one.request.target == request.target) {
             return Ok(Recorded::Rejected(one.reason, one.id));
         }

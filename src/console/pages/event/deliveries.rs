@@ -115,7 +115,9 @@ fn one(visit: &Visit, delivery: &Delivery) -> Markup {
     let name = delivery.target.as_str();
     html! {
         h3 {
-            a href=(destinations::path_of(name)) { (value::short(name)) }
+            @if visit.viewer.may_see(Area::Destinations) {
+                a href=(destinations::path_of(name)) { (value::short(name)) }
+            } @else { (value::short(name)) }
             " " (badge::delivery(lang, delivery.state))
         }
         @if delivery.attempts.is_empty() { p.empty { (NO_ATTEMPT.of(lang)) } }

@@ -197,7 +197,7 @@ async fn rejected(
 ) -> Result<(), PageError> {
     let mut cursor = None;
     for _ in 0..SCANNED_MAX / PAGE {
-        let log = console.tools.gate.rejections();
+        let log = console.rejections();
         let (page, next) = log.list(query, cursor.as_ref(), PAGE).await?;
         for one in page {
             let subject = Subject::rejection(&one.source, &one.request);

@@ -136,15 +136,22 @@ pub async fn section(
     stats: &Result<Stats, LedgerError>,
 ) -> Markup {
     let (lang, config) = (visit.lang, console.config());
-    let mut needs = gateway(console, lang, stats).await;
+    let is_bound = console.view().is_bound();
+    let mut needs = Vec::new();
+    if !is_bound {
+        needs.extend(gateway(console, lang, stats).await);
+    }
     if let Ok(stats) = stats {
-        needs.extend(deliveries(console, lang, &config, stats).await);
+        if !is_bound {
+            needs.extend(deliveries(console, lang, &config, stats).await);
+        }
         needs.extend(held(lang, &config, stats));
     }
     needs.extend(callbacks(console, lang, &config).await);
     needs.extend(secrets(lang, &config));
     needs.sort_by_key(|need| (need.level, std::cmp::Reverse(need.age)));
     let begin = match stats {
+        _ if is_bound => None,
         _ if config.sources.is_empty() => Some((NO_SOURCE, CREATE, Area::Sources.path())),
         Ok(stats) if stats.events == 0 => Some((NO_EVENT, TRY, Area::Debug.path())),
         _ => None,

@@ -86,7 +86,8 @@ pub async fn page(
 ) -> PageResult {
     let lang = visit.lang;
     let state = console.tools.registry.in_force();
-    let shown = state.show(Managed::Source, name).ok_or(PageError::Absent)?;
+    let shown = state.show(Managed::Source, name).filter(|_| console.view().sees_named(name));
+    let shown = shown.ok_or(PageError::Absent)?;
     let source = state.config.sources.get(name);
     let origin = source.map_or(Origin::Admin, |source| source.origin);
     let is_ours = origin == Origin::Admin;
@@ -160,7 +161,7 @@ fn about(visit: &Visit, shown: &Value, source: Option<&Arc<Source>>, origin: Ori
         all.push((SENDER, html! { (value::short(sender.title())) " " code { (sender.name()) } }));
         all.push((PATH, html! { code { (source.path()) } }));
         all.push((ID, html! { code { (source.id) } }));
-        all.push((DESTINATIONS, destinations(lang, source)));
+        all.push((DESTINATIONS, destinations(visit, source)));
     }
     all.push((ORIGIN, html! { (managed::origin(origin).of(lang)) }));
     if let (Some(at), Some(who)) = (shown["changed_at"].as_str(), shown["changed_by"].as_str()) {
@@ -189,12 +190,15 @@ fn about(visit: &Visit, shown: &Value, source: Option<&Arc<Source>>, origin: Ori
     }
 }
 
-fn destinations(lang: Lang, source: &Source) -> Markup {
+fn destinations(visit: &Visit, source: &Source) -> Markup {
+    let lang = visit.lang;
+    let has_page = visit.viewer.may_see(Area::Destinations);
     html! {
         @if source.destinations.is_empty() { (NO_DESTINATION.of(lang)) }
         @for (at, name) in source.destinations.iter().enumerate() {
             @if at > 0 { ", " }
-            a href={ (Area::Destinations.path()) "/" (segment(name)) } { (value::short(name)) }
+            @if has_page { a href={ (Area::Destinations.path()) "/" (segment(name)) } { (value::short(name)) } }
+            @else { (value::short(name)) }
         }
     }
 }

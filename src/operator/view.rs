@@ -1,0 +1,293 @@
+//! The part of the gateway that a caller sees: everything, or the sources that its token is bound to.
+//!
+//! Handlers and pages ask a [`View`], which leaves out the rest: a [`SeenLedger`] in place of the
+//! ledger, a configuration without other sources, [`SeenRejections`] in place of the log. So none of
+//! them has to remember who is asking.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::config::{Config, Source, SourceScope};
+use crate::delivery::ReplayProgress;
+use crate::intake::{Passed, Rejections, ReleaseProgress};
+use crate::ledger::{
+    BatchedLedger, Cursor, DeliveryPage, DeliveryQuery, EventDetail, EventId, Health, HeldId,
+    HeldOne, HeldPage, HeldQuery, LedgerError, LogPage, LogQuery, Rejection, SourceId, Stats,
+};
+use crate::registry::Entry;
+
+/// The kind of the audit log's entries about sources.
+const SOURCE: &str = "source";
+
+/// Deliveries per read, where those of other sources are left out.
+const READ: usize = 100;
+
+/// Reads for one page of deliveries. With a rare source, the next page continues the search.
+const READS_MAX: usize = 5;
+
+/// The part of the gateway that a caller sees.
+#[derive(Clone, Debug)]
+pub struct View {
+    config: Arc<Config>,
+    /// The sources that are seen; `None`: everything.
+    among: Option<Arc<[SourceId]>>,
+}
+
+/// The ledger, without what a caller may not see.
+#[derive(Clone, Debug)]
+pub struct SeenLedger {
+    book: BatchedLedger,
+    among: Option<Arc<[SourceId]>>,
+}
+
+/// The log of rejected callbacks, without what a caller may not see.
+#[derive(Clone, Debug)]
+pub struct SeenRejections {
+    log: Rejections,
+    among: Option<Arc<[SourceId]>>,
+}
+
+fn sees(among: Option<&[SourceId]>, source: &SourceId) -> bool {
+    among.is_none_or(|among| among.contains(source))
+}
+
+// === The view ===
+
+impl View {
+    /// Everything.
+    #[must_use]
+    pub fn whole(config: Arc<Config>) -> Self {
+        Self { config, among: None }
+    }
+
+    /// The view of a token of `scope` on `config`: its sources, the destinations of these, and nothing
+    /// of what is not configured any more.
+    #[must_use]
+    pub fn of(config: Arc<Config>, scope: &SourceScope) -> Self {
+        if !scope.is_bound() {
+            return Self::whole(config);
+        }
+        let all = config.sources.iter().filter(|(name, _)| scope.covers(name));
+        let sources: BTreeMap<String, Arc<Source>> =
+            all.map(|(name, source)| (name.clone(), Arc::clone(source))).collect();
+        let all = |source: &'_ Arc<Source>| -> Vec<String> {
+            let routed = source.routes.iter().flat_map(|route| &route.to);
+            source.destinations.iter().chain(routed).cloned().collect()
+        };
+        let to: BTreeSet<String> = sources.values().flat_map(all).collect();
+        let destinations = config.destinations.iter().filter(|(name, _)| to.contains(*name));
+        let destinations = destinations.map(|(name, one)| (name.clone(), Arc::clone(one)));
+        let among = sources.values().map(|source| SourceId::from(source.id.as_str())).collect();
+        let destinations = destinations.collect();
+        let config = Arc::new(Config { sources, destinations, ..Config::clone(&config) });
+        Self { config, among: Some(among) }
+    }
+
+    /// Whether something is left out.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.among.is_some()
+    }
+
+    /// The running configuration, without other sources and their destinations.
+    #[must_use]
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// The sources that queries are restricted to; `None`: to none.
+    #[must_use]
+    pub fn among(&self) -> Option<Arc<[SourceId]>> {
+        self.among.clone()
+    }
+
+    /// The ledger `book`, as far as it is seen.
+    #[must_use]
+    pub fn ledger(&self, book: &BatchedLedger) -> SeenLedger {
+        SeenLedger { book: book.clone(), among: self.among() }
+    }
+
+    /// The log `log`, as far as it is seen.
+    #[must_use]
+    pub fn rejections(&self, log: &Rejections) -> SeenRejections {
+        SeenRejections { log: log.clone(), among: self.among() }
+    }
+
+    /// Whether the source of that name is seen.
+    #[must_use]
+    pub fn sees_named(&self, name: &str) -> bool {
+        !self.is_bound() || self.config.sources.contains_key(name)
+    }
+
+    /// Whether a recent callback is seen.
+    #[must_use]
+    pub fn sees_passed(&self, one: &Passed) -> bool {
+        self.sees_named(&one.source)
+    }
+
+    /// Whether an entry of the audit log is seen: of the others, some name events and users of
+    /// anybody.
+    #[must_use]
+    pub fn sees_entry(&self, entry: &Entry) -> bool {
+        !self.is_bound() || (entry.kind == SOURCE && self.sees_named(&entry.name))
+    }
+
+    /// Whether a replay is seen: one that was ordered for sources that all are.
+    #[must_use]
+    pub fn sees_replay(&self, progress: &ReplayProgress) -> bool {
+        let Some(own) = self.among.as_deref() else { return true };
+        progress.among.as_ref().is_some_and(|all| all.iter().all(|one| own.contains(one)))
+    }
+
+    /// Whether a release is seen.
+    #[must_use]
+    pub fn sees_release(&self, progress: &ReleaseProgress) -> bool {
+        sees(self.among.as_deref(), &progress.source)
+    }
+}
+
+// === The ledger ===
+
+impl SeenLedger {
+    fn sees(&self, source: &SourceId) -> bool {
+        sees(self.among.as_deref(), source)
+    }
+
+    /// Events, newest first.
+    ///
+    /// # Errors
+    /// The ledger fails, or the cursor is none of this list.
+    pub async fn query(
+        &self,
+        query: &LogQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<LogPage, LedgerError> {
+        let query = LogQuery { among: self.among.clone(), ..query.clone() };
+        self.book.query(&query, cursor, limit).await
+    }
+
+    /// An event with its deliveries.
+    ///
+    /// # Errors
+    /// The ledger fails.
+    pub async fn event(&self, id: EventId) -> Result<Option<EventDetail>, LedgerError> {
+        let detail = self.book.event(id).await?;
+        Ok(detail.filter(|detail| self.sees(&detail.event.source)))
+    }
+
+    /// Callbacks that are held, newest first.
+    ///
+    /// # Errors
+    /// The ledger fails, or the cursor is none of this list.
+    pub async fn held(
+        &self,
+        query: &HeldQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<HeldPage, LedgerError> {
+        let query = HeldQuery { among: self.among.clone(), ..query.clone() };
+        self.book.held(&query, cursor, limit).await
+    }
+
+    /// A held callback, or its mark.
+    ///
+    /// # Errors
+    /// The ledger fails.
+    pub async fn held_one(&self, id: HeldId) -> Result<Option<HeldOne>, LedgerError> {
+        let one = self.book.held_one(id).await?;
+        Ok(one.filter(|one| match one {
+            HeldOne::Waiting(held) => self.sees(&held.event.source),
+            HeldOne::Decided(mark) => self.sees(&mark.source),
+        }))
+    }
+
+    /// Deliveries, newest first. A page may have less than `limit` of them and a next one.
+    ///
+    /// # Errors
+    /// The ledger fails, or the cursor is none of this list.
+    pub async fn deliveries(
+        &self,
+        query: &DeliveryQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<DeliveryPage, LedgerError> {
+        if self.among.is_none() {
+            return self.book.deliveries(query, cursor, limit).await;
+        }
+        let mut page = DeliveryPage { next: cursor.cloned(), ..DeliveryPage::default() };
+        let mut last: Option<(EventId, bool)> = None;
+        for _ in 0..READS_MAX {
+            let read = self.book.deliveries(query, page.next.as_ref(), READ).await?;
+            for delivery in read.deliveries {
+                let is_seen = match last {
+                    Some((id, is_seen)) if id == delivery.event => is_seen,
+                    _ => self.event(delivery.event).await?.is_some(),
+                };
+                last = Some((delivery.event, is_seen));
+                if is_seen {
+                    page.next = Some(Cursor::behind(&delivery));
+                    page.deliveries.push(delivery);
+                }
+                if page.deliveries.len() >= limit.max(1) {
+                    return Ok(page);
+                }
+            }
+            page.next = read.next;
+            if page.next.is_none() {
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    /// The state of the store.
+    ///
+    /// # Errors
+    /// The ledger fails.
+    pub async fn health(&self) -> Result<Health, LedgerError> {
+        self.book.health().await
+    }
+
+    /// Counts. A caller that is bound to sources has those of held callbacks, which are by source.
+    ///
+    /// # Errors
+    /// The ledger fails.
+    pub async fn stats(&self) -> Result<Stats, LedgerError> {
+        let stats = self.book.stats().await?;
+        Ok(match self.among {
+            None => stats,
+            Some(_) => {
+                let held = stats.held.into_iter().filter(|held| self.sees(&held.source));
+                Stats { held: held.collect(), ..Stats::default() }
+            }
+        })
+    }
+}
+
+// === Rejected callbacks ===
+
+impl SeenRejections {
+    /// Rejected callbacks, newest first.
+    ///
+    /// # Errors
+    /// The ledger fails, or the cursor is none of this list.
+    pub async fn list(
+        &self,
+        query: &HeldQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<(Vec<Rejection>, Option<Cursor>), LedgerError> {
+        let query = HeldQuery { among: self.among.clone(), ..query.clone() };
+        self.log.list(&query, cursor, limit).await
+    }
+
+    /// A rejected callback.
+    ///
+    /// # Errors
+    /// The ledger fails.
+    pub async fn get(&self, id: HeldId) -> Result<Option<Rejection>, LedgerError> {
+        let one = self.log.get(id).await?;
+        Ok(one.filter(|one| sees(self.among.as_deref(), &one.source_id)))
+    }
+}
