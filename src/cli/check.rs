@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 use super::{ConfigFile, Exit, Screen, columns};
 use crate::config::limits::FILE_BYTES_MAX;
 use crate::config::{
-    AdminRight, Alert, AlertCondition, ArchivePlace, Config, ConfigErrors, ConfigIssue, Destination, Input, Loaded, Mode, Secrets, Source, StoreEngine, load_str, load_with, show, AdminToken,
+    AdminRight, AdminToken, Alert, AlertCondition, ArchivePlace, Config, ConfigErrors, ConfigIssue,
+    Destination, Input, Loaded, Mode, Secrets, Source, StoreEngine, load_str, load_with, show,
 };
 
 /// Check a configuration and say what it would run
