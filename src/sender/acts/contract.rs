@@ -39,7 +39,7 @@ pub struct Contract {
 /// Who can make a test callback of a sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TestCallback {
-    /// Whoever has the source's secret.
+    /// A holder of the source's secret.
     Signed,
     /// Only the sender: it signs with a private key.
     OfTheSender,
