@@ -50,7 +50,7 @@ use crate::operator::{
     check_token, conceal,
 };
 use crate::rate_limiter::AddressRateLimiter;
-use crate::registry::{Actor, Registry};
+use crate::registry::{Actor, Managed, Registry};
 use crate::telemetry::Metrics;
 use crate::wire::{
     BodyBounds, BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response,
