@@ -164,7 +164,7 @@ impl Committer {
         Ok(accepted)
     }
 
-    /// Tells the listener of the commit, and answers its events. The queue whose events are still
+    /// Tells the listener of the commit, and then answers its events. The queue whose events are still
     /// being judged remains.
     pub(super) fn answer_arrivals(&mut self, committed: &Result<(), LedgerError>) {
         let arrivals = &mut self.arrivals;
@@ -180,16 +180,16 @@ impl Committer {
         }
         arrivals.report(took);
         let has_deliveries = mem::take(&mut arrivals.has_deliveries) && committed.is_ok();
+        if has_deliveries {
+            let queues = arrivals.taken.chunk_by(|a, b| Arc::ptr_eq(a.queues(), b.queues()));
+            queues.flat_map(<[_]>::first).for_each(|of| of.queues().listener().deliveries_due());
+        }
         let mut answers = arrivals.answers.drain(..).peekable();
         for (at, queue) in arrivals.taken.iter().enumerate() {
             let own = std::iter::from_fn(|| answers.next_if(|(of, ..)| *of == at));
             queue.answer(own.map(|(_, ticket, answer)| (ticket, answer)));
         }
         drop(answers);
-        if has_deliveries {
-            let queues = arrivals.taken.chunk_by(|a, b| Arc::ptr_eq(a.queues(), b.queues()));
-            queues.flat_map(<[_]>::first).for_each(|of| of.queues().listener().deliveries_due());
-        }
         let ended = arrivals.taken.len() - usize::from(arrivals.is_judging);
         arrivals.taken.drain(..ended).for_each(HandOver::end);
     }
