@@ -175,6 +175,7 @@ phrases! {
     "taken from public implementations, not from the sender" = "取自公开实现，并非发送方文档";
     "method" = "请求方法";
     "parameters in" = "参数位置";
+    "events in one callback" = "单次回调中的事件";
     "no secret" = "无密钥";
     "signs with published keys" = "使用其公布的密钥签名";
     "no signature: set `allow`, or choose an unguessable source name" = "没有签名：请设置 `allow`，或使用难以猜测的来源名称";
