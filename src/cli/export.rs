@@ -258,16 +258,15 @@ impl Store<'_> {
         let runtime = runtime()?;
         match keeper(self.config, &runtime) {
             Ok(Keeper::Ledger(ledger)) => read_from(&ledger, &runtime, put),
-            Ok(Keeper::Gateway(api)) => self.ask(&api, put),
+            Ok(Keeper::Gateway(api)) => self.ask(&api, &runtime, put),
             Err(sentence) => Err(ExportError::Io(io::Error::other(sentence))),
         }
     }
 
-    /// Asks the gateway, page by page.
-    fn ask(self, api: &AdminApi, put: Put<'_>) -> Result<(), ExportError> {
+    /// Asks the gateway, page by page, in the runtime that has the connection to it.
+    fn ask(self, api: &AdminApi, runtime: &Runtime, put: Put<'_>) -> Result<(), ExportError> {
         let refused = |sentence: String| ExportError::Io(io::Error::other(sentence));
         let key = self.keys.current().map(|key| key.id().to_string());
-        let runtime = runtime()?;
         let mut path = String::from("/admin/v1/export");
         loop {
             let page = runtime.block_on(api.fetch(&path)).map_err(refused)?;

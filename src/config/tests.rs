@@ -741,7 +741,10 @@ fn names_fit_into_a_path_and_ids_are_not_shared() {
     assert!(named("reward/1")[0].ends_with("belong to the reward-rule API"));
     let other = taku("").replace("\"s\"", "\"old\"").replace("\"k\"", "\"other\"");
     let renamed = taku("id = \"old\"") + &other;
-    assert_eq!(paper().mistakes(&renamed), ["7 source[old].name: old is the id of the source s (line 5)"]);
+    assert_eq!(
+        paper().mistakes(&renamed),
+        ["7 source[old].name: old is the id of the source s (line 5)"]
+    );
 }
 
 #[test]

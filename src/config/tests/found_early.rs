@@ -252,8 +252,11 @@ fn a_name_that_nothing_fills_is_named_with_the_one_that_was_meant() {
                 "url = {url:?}\n[[destination]]\nname = \"e\"\nurl = \"http://h/\"\nheaders = {{ A = \"env:K\" }}\n"
             )
     };
-    let good =
-        text("a={user_id}&b=[[user]]&c={my_own}", "http://h/?u={user}&k=[a]&x={other}", "{reverses}");
+    let good = text(
+        "a={user_id}&b=[[user]]&c={my_own}",
+        "http://h/?u={user}&k=[a]&x={other}",
+        "{reverses}",
+    );
     assert_eq!(advice(&paper, &good), [""; 0]);
     let bad = text("a={user_ix}&b={user}", "http://h/?u={usser}&k=[resolved.z]", "{reverse}");
     let found = advice(&paper, &bad);
