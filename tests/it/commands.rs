@@ -386,6 +386,8 @@ fn a_store_can_be_tried_without_delivering_anything() {
     assert_eq!(get(callbacks, &super::gateway::taku("n1")).status, 200);
     let listed = get(admin, "/admin/v1/deliveries?state=pending").json();
     assert_eq!(listed["deliveries"][0]["attempt"], 0);
+    let token = folder.path().join("postern-data/admin-token");
+    super::wire::remember_token(admin, Some(token));
     let tried = post(admin, "/admin/v1/destinations/game/test", "");
     assert_eq!(tried.status, 409, "{}", tried.body);
     assert!(tried.body.contains("--no-deliveries"), "{}", tried.body);

@@ -5,7 +5,7 @@
 //! `fixtures/senders/answers.txt` holds the gateway's reply to each. To change it, run
 //! the test with `POSTERN_WRITE=1`, and read the difference.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,8 @@ struct Case {
     sender: String,
     /// Its place among the vectors of its sender.
     index: usize,
+    /// The gateway that it is sent to: sources of one gateway share no secret.
+    place: usize,
     about: String,
     source: String,
     file: Table,
@@ -54,7 +56,22 @@ fn cases() -> Vec<Case> {
     let folder = std::fs::read_dir(root().join("src/sender/catalog")).unwrap();
     let mut files: Vec<PathBuf> = folder.map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    files.iter().flat_map(|path| cases_of(path)).collect()
+    let mut cases: Vec<Case> = files.iter().flat_map(|path| cases_of(path)).collect();
+    // What each gateway has already: names, senders and secrets.
+    let mut taken: Vec<BTreeSet<String>> = Vec::new();
+    for case in &mut cases {
+        let secrets = match case.terms.get("secrets") {
+            Some(Value::Array(all)) => all.iter().map(ToString::to_string).collect(),
+            one => one.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        };
+        let own = secrets.into_iter().chain([case.sender.clone(), case.source.clone()]);
+        let own: BTreeSet<String> = own.collect();
+        let free = taken.iter().position(|taken| taken.is_disjoint(&own));
+        case.place = free.unwrap_or(taken.len());
+        taken.resize_with(taken.len().max(case.place + 1), BTreeSet::new);
+        taken[case.place].extend(own);
+    }
+    cases
 }
 
 fn cases_of(path: &Path) -> Vec<Case> {
@@ -86,6 +103,7 @@ fn case(sender: &str, file: &Table, index: usize, vector: &Table) -> Option<Case
     Some(Case {
         sender: sender.to_owned(),
         index,
+        place: 0,
         about: text(vector, "about").to_owned(),
         source: path.unwrap_or_else(|| format!("{sender}-{index}")),
         file: file.clone(),
@@ -99,20 +117,18 @@ fn text<'t>(table: &'t Table, key: &str) -> &'t str {
     table.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Gateways for all cases: the first for the first vector of each sender, and so on, for two
-/// sources
-/// of one sender must not have one secret.
+/// Gateways for all cases: two sources must not have one secret.
 struct Gateways(Vec<Gateway>);
 
 impl Gateways {
     fn start(cases: &[Case], start: impl Fn(&str) -> Gateway) -> Self {
-        let count = cases.iter().map(|case| case.index + 1).max().unwrap_or_default();
-        let of = |index| cases.iter().filter(move |case| case.index == index);
-        Self((0..count).map(|index| start(&configuration(of(index)))).collect())
+        let count = cases.iter().map(|case| case.place + 1).max().unwrap_or_default();
+        let of = |place| cases.iter().filter(move |case| case.place == place);
+        Self((0..count).map(|place| start(&configuration(of(place)))).collect())
     }
 
     fn of(&self, case: &Case) -> &Gateway {
-        &self.0[case.index]
+        &self.0[case.place]
     }
 }
 

@@ -239,7 +239,7 @@ fn explain_says_where_the_gateway_would_answer_404() {
 #[test]
 fn sign_says_what_it_cannot_make_and_what_nothing_reads() {
     let folder = tempfile::tempdir().unwrap();
-    let made = run(folder.path(), &["init", "taku", "line", "dingtalk", "admob"]);
+    let made = run(folder.path(), &["init", "taku", "meta", "dingtalk", "admob"]);
     assert_eq!(made.code, Some(0), "{}", made.err);
     let sign = |args: &[&str]| {
         run(folder.path(), &[&["sign", "--env-file", "postern.env"], args].concat())
@@ -249,7 +249,7 @@ fn sign_says_what_it_cannot_make_and_what_nothing_reads() {
     assert_eq!(extra.code, Some(0), "{}", extra.err);
     assert!(extra.err.contains("note: taku has no nosuch"), "{}", extra.err);
     assert_eq!(sign(&taku).err, "");
-    let digest = sign(&["line", "transaction=1"]);
+    let digest = sign(&["meta", "transaction=1"]);
     assert!(digest.err.contains("is a digest of what is sent; write the body"), "{}", digest.err);
     let sealed = sign(&["dingtalk"]);
     assert!(sealed.err.contains("the sender encrypts its messages"), "{}", sealed.err);
