@@ -265,6 +265,7 @@ fn without_order(text: &str) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one walk through all that it may do")]
 fn a_bound_token_does_its_work_on_its_own_sources() {
     let shared = Shared::start();
     let [event, conflict, rejection, replay, release] = &shared.ours[..] else { panic!() };

@@ -154,10 +154,12 @@ impl SlotCover {
         for (number, value) in (0..=u8::MAX).zip(&signed.values) {
             match &value.input {
                 SignedInput::Query | SignedInput::Body | SignedInput::Pairs { .. } => return None,
-                SignedInput::Parameter { slot, steps } if steps.is_empty() => {
-                    if value.loss == Loss::None && signed.always_closed().contains(number) {
-                        closed.insert(*slot);
-                    }
+                SignedInput::Parameter { slot, steps }
+                    if steps.is_empty()
+                        && value.loss == Loss::None
+                        && signed.always_closed().contains(number) =>
+                {
+                    closed.insert(*slot);
                 }
                 _ => {}
             }

@@ -19,7 +19,7 @@ pub enum RecordedMessage<'r> {
     /// A message that came sealed: the recorded parameters are all of it.
     Sealed,
     /// A message that came in the body.
-    Plain(PlainMessage<'r>),
+    Plain(Box<PlainMessage<'r>>),
 }
 
 /// A message that came in the body.
@@ -59,7 +59,7 @@ impl<'r> RecordedMessage<'r> {
         };
         let in_query = Buffers { query, body: b"" };
         let is_whole = around.iter(in_query).chain(plain.iter()).all(is_there);
-        Some(if is_whole { Self::Plain(plain) } else { Self::Sealed })
+        Some(if is_whole { Self::Plain(Box::new(plain)) } else { Self::Sealed })
     }
 }
 

@@ -7,6 +7,8 @@
 //! Eight characters of a digest do let a reader check guesses of a weak secret. So they are only for
 //! callers that may have whole signatures made (`POST /admin/v1/sign`), who learn nothing new by them.
 
+use std::borrow::Cow;
+
 use crate::sender::acts::explain::case::{Budget, Case, live_secrets};
 use crate::sender::acts::explain::shown::Scrubber;
 use crate::sender::acts::explain::{Around, keys, scrubber};
@@ -285,7 +287,7 @@ fn exchanges<'a>(
 
 fn decoded(callback: &Callback<'_>, parameter: Parameter<'_>) -> Option<Vec<u8>> {
     let value = Value { place: parameter.place, raw: parameter.raw.into() };
-    value.text(callback.plus()).ok().flatten().map(|text| text.into_owned())
+    value.text(callback.plus()).ok().flatten().map(Cow::into_owned)
 }
 
 /// The signed text, secrets masked, if the signature that came is right with the values of `some`.

@@ -57,7 +57,7 @@ impl Tally {
 }
 
 /// Faults that are known and not mended, each by the start of its line: another mistake is named. Pollfish signs values
-/// without their names, so an empty one that is kept reads like a value too many; Midas encodes each value once more, so one
+/// without their names, so an empty one that is kept reads like a value too many; Midas encodes each value again, so one
 /// that was signed raw reads like one that was written differently.
 const MISNAMED: [&str; 2] =
     ["pollfish: own; not eligible, and without the empty user: empty kept", "midas: "];

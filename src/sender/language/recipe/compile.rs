@@ -14,6 +14,7 @@ use crate::sender::acts::reply::Rows;
 use crate::sender::acts::resolved::Role;
 use crate::sender::acts::signature::{self, SignatureVariant};
 use crate::sender::crypto::jws::TokenPart;
+use crate::sender::crypto::key_set::KeyList;
 use crate::sender::language::bound::{Binder, Bound, Gate, Gateway, Input, Use, file_names};
 use crate::sender::language::condition::Condition;
 use crate::sender::language::coverage::Shaping;
@@ -70,11 +71,7 @@ impl Compiler {
             secrets: binder.terms.secrets.clone(),
             protection: protection(sender, binder.terms),
             replay: binder.terms.replayable,
-            unsigned: supplied_signatures
-                .iter()
-                .copied()
-                .chain(pick_slot(key_list.as_ref()))
-                .collect(),
+            unsigned: unsigned(&supplied_signatures, key_list.as_ref()),
             hidden: hidden(&supplied_signatures, &masked),
             supplied_signatures,
             masked,
@@ -531,6 +528,11 @@ fn echoed(own: &Rows<Bound>, of_file: &Rows<Bound>) -> Vec<Bound> {
         matches!(spot.input, Input::Parameter { .. } | Input::Gateway(Gateway::Message))
     };
     spots.filter(comes).cloned().collect()
+}
+
+/// The slots of values that no signature can cover: signatures, and the id of a key in a list.
+fn unsigned(supplied: &[Slot], list: Option<&KeyList>) -> Vec<Slot> {
+    supplied.iter().copied().chain(pick_slot(list)).collect()
 }
 
 /// The slots of supplied signatures and of whole parameters that are secrets of the sender.
