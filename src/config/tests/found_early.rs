@@ -254,7 +254,7 @@ fn a_name_that_nothing_fills_is_named_with_the_one_that_was_meant() {
     };
     let good = text(
         "a={user_id}&b=[[user]]&c={my_own}",
-        "http://h/?u={user}&k=[a]&x={other}",
+        "http://h/?u={user}&k=[a]&x={other}&t={test}",
         "{reverses}",
     );
     assert_eq!(advice(&paper, &good), [""; 0]);
