@@ -80,7 +80,7 @@ pub const PLACEHOLDER: &str = "# PLACEHOLDER ";
 /// Hexadecimal digits of a placeholder's digest.
 const DIGEST_DIGITS: usize = 8;
 
-/// The digest of a placeholder, by which it is known as long as nobody has replaced it.
+/// The digest of a placeholder, by which it is known until it is replaced.
 #[must_use]
 pub fn placeholder_digest(value: &str) -> String {
     let mut digits = const_hex::encode(Sha256::digest(value));

@@ -371,7 +371,7 @@ impl Running {
             let listed = page.deliveries.len() as u64;
             let mut made = ReplayPage::default();
             let wanted = self.by_target(page.deliveries, ledger).await?;
-            // Whoever sees some sources only is not told how much there is of others.
+            // A viewer of some sources gets no totals of the others.
             let seen = match self.filter.log.among {
                 None => listed,
                 Some(_) => wanted.values().map(|events| events.len() as u64).sum(),

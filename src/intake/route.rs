@@ -140,7 +140,7 @@ impl Hasher for NameHasher {
 /// One state of the configuration, as the hot path reads it.
 #[derive(Debug)]
 pub(super) struct View {
-    /// By name, as it stands in a target.
+    /// By name, as written in a target.
     routes: HashMap<Box<[u8]>, Arc<Route>, BuildNameHasher>,
     urls: Arc<UrlFactsTable>,
     pub trusted: Vec<IpNet>,
@@ -215,7 +215,7 @@ impl View {
         self.route_of(name.as_bytes())
     }
 
-    /// The source of that name, as it stands in a target.
+    /// The source of that name, as written in a target.
     pub fn route_of(&self, name: &[u8]) -> Option<&Arc<Route>> {
         self.routes.get(name)
     }

@@ -113,7 +113,7 @@ pub struct HeldQuery {
     pub list: HeldList,
     /// Of this source.
     pub source: Option<SourceId>,
-    /// Of one of these sources: those that whoever asks may see.
+    /// Of one of these sources: those that the viewer may see.
     pub among: Option<Arc<[SourceId]>>,
     /// Kept for this.
     pub why: Option<HeldWhy>,

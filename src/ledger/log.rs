@@ -14,7 +14,7 @@ use crate::clock::UnixMillis;
 pub struct LogQuery {
     /// Of this source.
     pub source: Option<SourceId>,
-    /// Of one of these sources: those that whoever asks may see.
+    /// Of one of these sources: those that the viewer may see.
     pub among: Option<Arc<[SourceId]>>,
     /// With this transaction, as text.
     pub transaction: Option<String>,
