@@ -238,9 +238,9 @@ impl Entry {
             self.problem = problem;
             return;
         }
-        // The time at which it opened stays.
+        // The time at which it opened stays, in the notices and in their ids: a condition that is
+        // worked out from an age begins a millisecond earlier or later in each round.
         self.problem.detail = problem.detail;
-        self.problem.since_ms = self.problem.since_ms.min(problem.since_ms);
     }
 
     fn absent(&mut self, end: End, now_ms: UnixMillis) {
@@ -365,6 +365,24 @@ mod tests {
         ];
         assert_eq!(heard, expected);
         assert_eq!(board, Board::default(), "and it is forgotten");
+    }
+
+    #[test]
+    fn an_open_alert_keeps_the_time_at_which_it_began() {
+        let (mut board, channel) =
+            (Board::default(), Alert { remind: Duration::from_secs(5), ..alert("a") });
+        let mut since = Vec::new();
+        for (second, jitter) in [(10, 0), (15, -1), (20, 1)] {
+            update(
+                &mut board,
+                vec![Incident { since_ms: 4000 + jitter, ..dead(1) }],
+                second * SECOND,
+            );
+            let notices = board.notices(&channel, second * SECOND);
+            notices.iter().for_each(|one| board.note(&channel, one, Sent::Yes, second * SECOND));
+            since.extend(notices.iter().map(|one| one.since_ms));
+        }
+        assert_eq!(since, [4000; 3]);
     }
 
     #[test]
