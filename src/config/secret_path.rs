@@ -56,7 +56,7 @@ fn random_runs(name: &str) -> Vec<&[u8]> {
     if hex.is_empty() { base64.collect() } else { hex }
 }
 
-/// `text` with a digest in place of each word that shares [`SHARED_DIGITS`] digits with the random
+/// `text` with a digest in place of each word that shares `SHARED_DIGITS` digits with the random
 /// part of `name`, whatever their case: a mistyped name is as secret as the rest of it. `None`: there
 /// are no such words.
 #[must_use]
