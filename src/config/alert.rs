@@ -416,6 +416,6 @@ mod tests {
         for condition in AlertCondition::all() {
             assert_eq!(AlertCondition::from_name(condition.as_str()), Some(condition));
         }
-        assert_eq!(AlertCondition::all().count(), 11);
+        assert_eq!(AlertCondition::all().count(), 12);
     }
 }

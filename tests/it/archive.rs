@@ -145,7 +145,7 @@ fn an_archive_that_cannot_be_written_is_an_alert() {
     let closed = operators.await_count(2)[1].json();
     assert_eq!(closed["state"], "closed", "{closed}");
     let text = closed["text"].as_str().unwrap();
-    assert!(text.starts_with("Postern: expired events are archived again"), "{text}");
+    assert!(text.starts_with("Resolved: Postern: expired events are archived again"), "{text}");
     assert_eq!(counted(&files(&archive))["ar-1"], 1);
     process.stop();
 }
