@@ -241,7 +241,9 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
     let manage = manage::check(&part("manage", manage::KEYS));
     let alerts = alert::all(&top.sections("alert"));
     let archive = archive::check(&part("archive", archive::KEYS));
-    let traces = telemetry::check(&part("telemetry", telemetry::KEYS));
+    let spans_and_lines = part("telemetry", telemetry::KEYS);
+    let traces = telemetry::check(&spans_and_lines);
+    let callback_lines = telemetry::lines(&spans_and_lines);
     let catalog = senders::check(&top);
     let sections = top.sections("destination");
     let (names, destinations) = destinations(&sections, &egress.signing_keys);
@@ -278,6 +280,7 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
         destinations: destinations.into_iter().map(|(name, d)| (name, Arc::new(d))).collect(),
         alerts: alerts.into_iter().map(Arc::new).collect(),
         traces,
+        callback_lines,
         archive,
         manage,
     })

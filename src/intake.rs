@@ -25,6 +25,7 @@ mod handler;
 mod held_requests;
 mod inline_wait;
 mod judging;
+mod line_sampler;
 mod quarantine;
 mod received;
 mod recent;

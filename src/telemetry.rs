@@ -21,7 +21,7 @@ mod program;
 mod rejections;
 mod spans;
 
-pub use archive::ArchiveMetrics;
+pub use archive::{ArchiveMetrics, Late};
 pub use callback_line::{CallbackLevel, CallbackLine};
 pub use delivery::{DeliveryMetrics, DeliveryOutcome, VerdictOutcome};
 pub use destination_health::{DestinationHealth, DestinationHealths, HealthView};

@@ -83,6 +83,11 @@ pub(super) enum Detail {
         expires_ms: UnixMillis,
     },
     Reload,
+    /// For how long expired events have waited, and after how many days they are deleted all the same.
+    Archive {
+        seconds: u64,
+        days: u64,
+    },
     /// Not a problem: a test of the channel.
     Test,
 }

@@ -130,6 +130,11 @@ fn facts_en(detail: &Detail) -> String {
         Detail::Reload => {
             String::from(" did not apply the changed configuration; the log has the reason")
         }
+        Detail::Archive { seconds, days } => format!(
+            ": expired events have waited for the archive for {}; after {days} days they are deleted unarchived. \
+             The log has the reason",
+            span(*seconds)
+        ),
         Detail::Test => String::from(" can send alerts to this channel: this is a test"),
     }
 }
@@ -179,6 +184,10 @@ fn facts_zh(detail: &Detail) -> String {
             format!("的证书将于 {} UTC 到期", stamp(*expires_ms))
         }
         Detail::Reload => String::from("未能应用修改后的配置，原因见日志"),
+        Detail::Archive { seconds, days } => format!(
+            "的过期事件等待归档已有 {}，超过 {days} 天将不经归档直接删除，原因见日志",
+            span(*seconds)
+        ),
         Detail::Test => String::from("可以向此通道发送告警：这是一条测试消息"),
     }
 }
@@ -205,6 +214,7 @@ fn topic_en(detail: &Detail) -> &'static str {
         Detail::Keys { .. } => ": its public keys are up to date",
         Detail::Certificate { .. } => ": its certificate was renewed",
         Detail::Reload => " applied the configuration",
+        Detail::Archive { .. } => ": expired events are archived again",
         Detail::Test => ": the test is over",
     }
 }
@@ -224,6 +234,7 @@ fn topic_zh(detail: &Detail) -> &'static str {
         Detail::Keys { .. } => "的公钥集已更新",
         Detail::Certificate { .. } => "的证书已更新",
         Detail::Reload => "已应用配置",
+        Detail::Archive { .. } => "的过期事件恢复归档",
         Detail::Test => "的测试已结束",
     }
 }

@@ -32,6 +32,7 @@ const CONDITIONS: &[(&str, AlertCondition)] = &[
     ("keys", AlertCondition::Keys),
     ("certificate", AlertCondition::Certificate),
     ("reload", AlertCondition::Reload),
+    ("archive", AlertCondition::Archive),
 ];
 
 const LANGUAGES: &[(&str, AlertLanguage)] =
@@ -146,6 +147,8 @@ pub enum AlertCondition {
     Certificate,
     /// A changed configuration was not applied.
     Reload,
+    /// Expired events wait for an archive that cannot be written.
+    Archive,
 }
 
 /// The language of an alert.
@@ -413,6 +416,6 @@ mod tests {
         for condition in AlertCondition::all() {
             assert_eq!(AlertCondition::from_name(condition.as_str()), Some(condition));
         }
-        assert_eq!(AlertCondition::all().count(), 11);
+        assert_eq!(AlertCondition::all().count(), 12);
     }
 }

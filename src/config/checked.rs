@@ -16,7 +16,7 @@ use super::{Alert, ClientCa, SigningKey, SourceScope, secret_path};
 use crate::ledger::ScrubShare;
 use crate::partners::push_configuration::grant::PushGrant;
 use crate::partners::settings::Manage;
-use crate::sender::{Catalog, Recipe, Secret};
+use crate::sender::{Catalog, Outcome, Recipe, Secret};
 
 /// The gateway's whole configuration, checked.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub struct Config {
     pub alerts: Vec<Arc<Alert>>,
     /// Where spans of traces go; `None`: none are made.
     pub traces: Option<TraceExport>,
+    /// The share of callbacks that have a line in the log, for each outcome.
+    pub callback_lines: LineShares,
     /// Where expired events go before they are deleted; `None`: nowhere.
     pub archive: Option<ArchivePlace>,
     /// The management APIs and who may use them.
@@ -66,6 +68,23 @@ pub struct TraceExport {
     pub collector: String,
     /// The share of all traces, above 0 and up to 1.
     pub sample: f64,
+}
+
+/// The share of callbacks that have a line in the log, for each outcome: all, unless it is set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LineShares(BTreeMap<Outcome, f64>);
+
+impl LineShares {
+    /// Sets the share of an outcome, from 0 to 1.
+    pub fn set(&mut self, outcome: Outcome, share: f64) {
+        self.0.insert(outcome, share);
+    }
+
+    /// The share of an outcome, from 0 to 1.
+    #[must_use]
+    pub fn of(&self, outcome: Outcome) -> f64 {
+        self.0.get(&outcome).copied().unwrap_or(1.0)
+    }
 }
 
 /// Listeners and their limits.

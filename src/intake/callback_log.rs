@@ -9,12 +9,13 @@ use http::StatusCode;
 use tracing::Level;
 
 use super::callback_trace::{CallbackTrace, Ending};
+use super::line_sampler::LineSampler;
 use super::received::{Head, Received};
 use super::recent::{Passed, Recent};
 use super::rejections::{Rejections, SAMPLE_BODY_BYTES};
 use super::route::{Route, View};
 use crate::clock::{self, UnixMillis};
-use crate::config::{Rate, concealed};
+use crate::config::{LineShares, Rate, concealed};
 use crate::ledger::{EventId, HeldId, HeldWhy, NewRejection, Rejection, RejectionNote, SourceId};
 use crate::rate_limiter::{AddressRateLimiter, RateLimiter};
 use crate::sender::{Callback, CallbackError, Outcome, Reason, Request, Resolved, Role};
@@ -53,6 +54,7 @@ pub(super) struct CallbackLog {
     pub metrics: Arc<Metrics>,
     pub rejections: Rejections,
     pub recent: Recent,
+    lines: LineSampler,
     by_address: AddressRateLimiter,
     samples: AddressRateLimiter,
     unknown_paths: RateLimiter,
@@ -65,10 +67,16 @@ impl CallbackLog {
             metrics,
             rejections: Rejections::default(),
             recent: Recent::default(),
+            lines: LineSampler::default(),
             by_address: AddressRateLimiter::new(FAILURES_BY_ADDRESS, now),
             samples: AddressRateLimiter::new(SAMPLES_BY_CALLER, now),
             unknown_paths: RateLimiter::new(SAMPLES_OF_UNKNOWN_PATHS, now),
         })
+    }
+
+    /// Sets the share of callbacks that have a line, from now on.
+    pub fn sample_lines(&self, shares: &LineShares) {
+        self.lines.set(shares);
     }
 
     /// A request that belongs to no source: perhaps a typing error in a sender's console.
@@ -385,7 +393,7 @@ impl Drop for CallbackRecord {
             self.route.secrets.note(index, self.at_ms);
         }
         self.route.desk.metrics.callback_seconds.observe(took.as_secs_f64());
-        if self.logged {
+        if self.logged && self.route.desk.lines.admits(self.outcome) {
             self.log(took);
         }
         if let Some(trace) = self.trace.take() {

@@ -80,6 +80,7 @@ impl CallbackHandler {
     #[must_use]
     pub fn new(plan: &Plan, keys: Keys, metrics: Arc<Metrics>, life: Arc<Lifecycle>) -> Self {
         let desk = CallbackLog::new(metrics);
+        desk.sample_lines(&plan.config.callback_lines);
         let limits = &plan.config.server.limits;
         Self(Arc::new(Shared {
             view: ArcSwap::from_pointee(View::new(plan, None, &desk, &keys)),
@@ -126,6 +127,7 @@ impl CallbackHandler {
     pub fn apply(&self, plan: &Plan) {
         let before = self.0.view.load_full();
         let view = View::new(plan, Some(&before), &self.0.desk, &self.0.keys);
+        self.0.desk.sample_lines(&plan.config.callback_lines);
         self.0.view.store(Arc::new(view));
     }
 

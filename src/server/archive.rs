@@ -19,7 +19,7 @@ use crate::ledger::{
     BatchedLedger, Delivery, DeliveryState, EarlyExpiry, Engine, EventId, EventWindow, ExportError,
     ExportWriter, Item, Keyring, LedgerError, Retention,
 };
-use crate::telemetry::Metrics;
+use crate::telemetry::{Late, Metrics};
 
 /// The longest interval of rounds, and the rest between two windows.
 const EVERY: Duration = Duration::from_secs(60);
@@ -49,6 +49,10 @@ const CLAIM_EVERY: Duration = Duration::from_secs(2 * 60);
 
 /// How far the clock of a database may be ahead of this gateway's, where retention goes by it.
 const CLOCK_MARGIN: Duration = Duration::from_secs(60 * 60);
+
+/// How long events may wait for an archive that fails before operators are notified, at most: five days
+/// are left then. Events that are kept for a shorter time wait as long as they are kept.
+const PATIENCE: Duration = Duration::from_secs(2 * 86_400);
 
 /// The interval of log lines about an archive that cannot be written.
 const FAILURES_EVERY: Duration = Duration::from_secs(10 * 60);
@@ -132,7 +136,8 @@ impl Archiver {
     /// Archives at most one window of each group.
     async fn round(&self, config: &Config) -> Result<Progress, ArchiveError> {
         let Some(place) = &config.archive else {
-            self.metrics.archive.overdue_seconds.set(None);
+            self.metrics.archive.set_overdue(None);
+            self.metrics.archive.set_late(None);
             return Ok(Progress::Idle);
         };
         let mut marks = Marks::read(&self.book).await?;
@@ -146,8 +151,13 @@ impl Archiver {
                 Err(error) => progress = Err(error),
             }
         }
-        let overdue = marks.overdue(config, now_ms()).as_secs_f64();
-        self.metrics.archive.overdue_seconds.set(Some(overdue));
+        let overdue = marks.overdue(config, now_ms());
+        self.metrics.archive.set_overdue(Some(overdue));
+        let patience = groups.iter().map(|group| group.keep).fold(PATIENCE, Duration::min);
+        let late = Late { overdue, deleted_after: WAIT_MAX };
+        // The wait until a window is complete is no problem.
+        let is_late = progress.is_err() && overdue >= patience;
+        self.metrics.archive.set_late(is_late.then_some(late));
         progress
     }
 

@@ -5,8 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use postern::ledger::{DeliveryState, ExportReader, Item, Keyring};
+use serde_json::json;
 
 use super::backend::Backend;
+use super::deliver::whsec;
 use super::gateway::{PLAIN, eventually, taku};
 use super::kill::Process;
 use super::restore::{ACCOUNT, Seaweed};
@@ -114,6 +116,36 @@ fn nothing_is_deleted_that_could_not_be_archived() {
     assert_eq!(transactions(&process), ["ar-1"]);
     fs::remove_file(&archive).unwrap();
     eventually("the event is deleted", || transactions(&process).is_empty());
+    assert_eq!(counted(&files(&archive))["ar-1"], 1);
+    process.stop();
+}
+
+/// Operators hear of events that wait, and of the end of it.
+#[test]
+fn an_archive_that_cannot_be_written_is_an_alert() {
+    let (folder, operators) = (tempfile::tempdir().unwrap(), Backend::start());
+    let archive = folder.path().join("blocked");
+    fs::write(&archive, "a file where a folder should be").unwrap();
+    let channel = format!(
+        "[[alert]]\nname = \"oncall\"\nurl = \"http://{}/\"\nsecret = \"{}\"\non = \"archive\"\n",
+        operators.at,
+        whsec(&[7; 32])
+    );
+    let url = format!("file://{}", archive.display());
+    let place = Place::new(&(archived(&url) + &channel));
+    let process = Process::start(&place.config());
+    accept(&process, "ar-1");
+    process.kill();
+    let process = Process::start(&place.config());
+    let open = operators.await_count(1)[0].json();
+    assert_eq!((&open["alert"], &open["state"]), (&json!("archive"), &json!("open")), "{open}");
+    let text = open["text"].as_str().unwrap();
+    assert!(text.contains("; after 7 days they are deleted unarchived. The log has"), "{text}");
+    fs::remove_file(&archive).unwrap();
+    let closed = operators.await_count(2)[1].json();
+    assert_eq!(closed["state"], "closed", "{closed}");
+    let text = closed["text"].as_str().unwrap();
+    assert!(text.starts_with("Resolved: Postern: expired events are archived again"), "{text}");
     assert_eq!(counted(&files(&archive))["ar-1"], 1);
     process.stop();
 }

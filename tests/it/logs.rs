@@ -1,6 +1,9 @@
 //! One log line per callback, without a secret, a signature or a signed text in it.
 
+use serde_json::{Value, json};
+
 use super::gateway::{Gateway, PLAIN, TAKU_SECRET, await_lines, logged, taku};
+use super::openapi::check;
 use super::wire::{get, post};
 
 #[test]
@@ -13,8 +16,7 @@ fn a_callback_is_one_line() {
     get(to, &target.replace("coin", "gold"));
     let lines = await_lines("\"source\":\"log-one\"", 3);
     assert_eq!(lines.len(), 3, "{lines:#?}");
-    let values: Vec<serde_json::Value> =
-        lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let values: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let outcomes: Vec<&str> = values.iter().map(|v| v["outcome"].as_str().unwrap()).collect();
     assert_eq!(outcomes, ["accepted", "duplicate", "rejected"]);
     assert_eq!(values[0]["transaction"], "log-1");
@@ -22,6 +24,58 @@ fn a_callback_is_one_line() {
     assert_eq!(values[0]["status"], 200, "{}", lines[0]);
     assert_eq!(values[2]["reason"], "bad_signature");
     assert!(values[2]["micros"].is_number());
+}
+
+/// What the documentation publishes is what is written.
+#[test]
+fn the_line_is_as_its_schema_says() {
+    let gateway = Gateway::start(&PLAIN.replace("level-end", "schema-line"));
+    let to = gateway.at.callbacks;
+    let target = taku("schema-1").replace("level-end", "schema-line");
+    get(to, &target);
+    get(to, &target);
+    get(to, &target.replace("coin", "gold"));
+    get(to, &target.replace("reward_amount=10", "reward_amount={reward_amount}"));
+    get(to, &target.replace("&placement_id=p1", ""));
+    let mut schema: Value =
+        serde_json::from_str(include_str!("../../src/telemetry/callback_line.schema.json"))
+            .unwrap();
+    // A reader ignores members that it does not know; a new one belongs into the schema.
+    schema["additionalProperties"] = json!(false);
+    for line in await_lines("\"source\":\"schema-line\"", 5) {
+        check(&schema, &schema, &serde_json::from_str(&line).unwrap(), "line");
+    }
+    let outcomes: Vec<&str> =
+        postern::sender::Outcome::ALL.iter().map(|one| one.as_str()).collect();
+    assert_eq!(schema["properties"]["outcome"]["enum"], json!(outcomes));
+}
+
+/// Half of the duplicates, and none after a reload.
+#[test]
+fn a_share_of_an_outcome_is_logged_and_all_of_it_counted() {
+    let text = |share: &str| {
+        let table = format!("\n[telemetry]\ncallback_lines = {{ duplicate = {share} }}\n");
+        PLAIN.replace("level-end", "sampled") + &table
+    };
+    let gateway = Gateway::start(&text("0.5"));
+    let call = |count: usize| {
+        let target = taku("share-1").replace("level-end", "sampled");
+        (0..count).for_each(|_| assert_eq!(get(gateway.at.callbacks, &target).status, 200));
+    };
+    let lines = |outcome: &str| {
+        let of = format!("\"outcome\":\"{outcome}\"");
+        logged().lines().filter(|line| line.contains("\"sampled\"") && line.contains(&of)).count()
+    };
+    call(11);
+    let counted = |outcome: &str| {
+        gateway
+            .metric(&format!("postern_callbacks_total{{outcome=\"{outcome}\",source=\"sampled\"}}"))
+    };
+    assert_eq!((counted("accepted"), counted("duplicate")), (1.0, 10.0));
+    assert_eq!((lines("accepted"), lines("duplicate")), (1, 5));
+    gateway.reload(&text("0"));
+    call(4);
+    assert_eq!((lines("duplicate"), counted("duplicate")), (5, 14.0));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The engine, by itself: what every engine is held to, and races between two of them.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use postern::ledger::{
@@ -34,13 +35,39 @@ fn it_conforms() {
     let runtime = runtime();
     runtime.block_on(async {
         let handle = tokio::runtime::Handle::current();
+        let schemas = Arc::new(Mutex::new(Vec::new()));
+        let used = Arc::clone(&schemas);
         let suite = tokio::spawn(conformance::all(move |clock: StoreClock| {
-            let options = PostgresOptions { clock, ..options(cluster, &schema()) };
+            let schema = schema();
+            used.lock().unwrap().push(schema.clone());
+            let options = PostgresOptions { clock, ..options(cluster, &schema) };
             tokio::task::block_in_place(|| handle.block_on(opened(options)))
         }));
         suite.await.unwrap();
+        let held: usize =
+            schemas.lock().unwrap().iter().map(|one| sums_of_held(cluster, one)).sum();
+        assert!(held > 0, "none of the suite's stores holds anything");
     });
 }
+
+/// Checks the sums of what is held against what is there; their number.
+pub fn sums_of_held(cluster: &Cluster, schema: &str) -> usize {
+    let counted = cluster.ask(&format!(
+        "select k.anchor, source, why, count(*), count(*) filter (where decision is null),
+            coalesce(sum(size) filter (where decision is null), 0)::bigint
+         from {schema}.held h cross join lateral (values (h.anchor), ('{NIL}'::uuid)) as k(anchor)
+         where why <> 3 group by 1, 2, 3 order by 1, 2, 3"
+    ));
+    let kept = cluster.ask(&format!(
+        "select anchor, source, why, variants, waiting, bytes from {schema}.held_sum
+         where variants <> 0 order by 1, 2, 3"
+    ));
+    assert_eq!(kept, counted, "{schema}");
+    kept.lines().count()
+}
+
+/// The sums of a whole source are under this anchor.
+const NIL: &str = "00000000-0000-0000-0000-000000000000";
 
 #[test]
 fn a_change_on_one_engine_is_seen_by_the_other() {

@@ -221,19 +221,19 @@ fn a_start_without_tables_is_refused_and_a_migration_may_be_repeated() {
         }
     });
     let again = setup.run("migrate");
-    assert_eq!(String::from_utf8(again.stdout).unwrap(), "the tables are at version 7\n");
+    assert_eq!(String::from_utf8(again.stdout).unwrap(), "the tables are at version 8\n");
     drop(Gateway::start(&setup));
     // A later version that this gateway works with, and one that it does not work with.
     let schema = &setup.schema;
-    cluster.ask(&format!("update {schema}.meta set v = 9 where k = 'version'"));
+    cluster.ask(&format!("update {schema}.meta set v = 10 where k = 'version'"));
     drop(Gateway::start(&setup));
-    cluster.ask(&format!("update {schema}.meta set v = 8 where k = 'oldest'"));
+    cluster.ask(&format!("update {schema}.meta set v = 9 where k = 'oldest'"));
     let refused = setup.run("serve");
     let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(said.contains("of version 9 and this gateway knows version 7"), "{said}");
+    assert!(said.contains("of version 10 and this gateway knows version 8"), "{said}");
     cluster.ask(&format!("update {schema}.meta set v = 0 where k = 'version'"));
     let said = String::from_utf8(setup.run("serve").stderr).unwrap();
-    assert!(said.contains("needs version 7: run `postern migrate --config FILE`"), "{said}");
+    assert!(said.contains("needs version 8: run `postern migrate --config FILE`"), "{said}");
 }
 
 /// 1. The tables were upgraded: gateways of an earlier version may work with them.

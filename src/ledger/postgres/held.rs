@@ -200,7 +200,8 @@ impl Core {
     }
 }
 
-/// The state that a batch's bounds depend on, with the sources locked.
+/// The state that a batch's bounds depend on, with the sources locked. The sums are those that triggers
+/// keep (`held_sum`): what this costs does not depend on how much is held.
 async fn known(session: &Session, batch: &[Holding]) -> Result<Holdings<()>, QueryError> {
     let of = batch.iter().map(|one| &one.held);
     let sources: BTreeSet<&str> = of.clone().map(|held| held.event.source.as_str()).collect();
@@ -217,15 +218,14 @@ async fn known(session: &Session, batch: &[Holding]) -> Result<Holdings<()>, Que
     for row in session.rows(sql, &[&variants]).await? {
         known.know_variant(key_of(row.get(0)), held_id(row.get(1)));
     }
-    let sql = "select source, why, count(*), coalesce(sum(size), 0)::bigint from held
-        where decision is null and source = any($1) and why <> 3 group by source, why";
-    for row in session.rows(sql, &[&sources]).await? {
+    let sql = "select source, why, waiting, bytes from held_sum
+        where anchor = $2 and source = any($1)";
+    for row in session.rows(sql, &[&sources, &Uuid::nil()]).await? {
         let of = (SourceId::from(row.get::<_, &str>(0)), why(row.get(1))?);
         known.know_sum(of, bounds_of(&row, 2));
     }
-    let sql = "select anchor, count(*), count(*) filter (where decision is null),
-            coalesce(sum(size) filter (where decision is null), 0)::bigint
-        from held where anchor = any($1) and why <> 3 group by anchor";
+    let sql = "select anchor, sum(variants)::bigint, sum(waiting)::bigint, sum(bytes)::bigint
+        from held_sum where anchor = any($1) group by anchor";
     for row in session.rows(sql, &[&anchors]).await? {
         let variants = usize::try_from(row.get::<_, i64>(1)).unwrap_or(usize::MAX);
         known.know_anchor(key_of(row.get(0)), variants, bounds_of(&row, 2));
@@ -281,6 +281,7 @@ pub(super) async fn expire(session: &Session, policy: &Retention) -> Result<(), 
         let sql = "delete from held where source = $1 and why = 0 and received_ms < $2";
         session.run(sql, &[&keep.source.as_str(), &before]).await?;
     }
+    session.run("delete from held_sum where variants <= 0", &[]).await?;
     Ok(())
 }
 
@@ -359,9 +360,9 @@ impl Core {
 
 /// The number of waiting callbacks, by source.
 pub(super) async fn held_stats(session: &Session) -> Result<Vec<HeldStats>, QueryError> {
-    let sql = "select source, count(*) from held where decision is null and why <> 3
-        group by source order by source";
-    let stats = session.rows(sql, &[]).await?.into_iter().map(|row| HeldStats {
+    let sql = "select source, sum(waiting)::bigint from held_sum where anchor = $1
+        group by source having sum(waiting) > 0 order by source";
+    let stats = session.rows(sql, &[&Uuid::nil()]).await?.into_iter().map(|row| HeldStats {
         source: SourceId::from(row.get::<_, &str>(0)),
         count: row.get::<_, i64>(1).cast_unsigned(),
     });

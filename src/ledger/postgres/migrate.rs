@@ -25,7 +25,7 @@ struct Step {
 pub(super) const OLDER_KEYS: &str =
     "insert into meta (k, v) values ('older_keys', 1) on conflict (k) do nothing";
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step {
         version: 1,
         name: "the ledger's tables",
@@ -80,6 +80,14 @@ const STEPS: [Step; 7] = [
         name: "callbacks that are stored once, when the upgrade is finished",
         // Nothing changes before [`finish`].
         sql: "",
+        upgrade: "",
+        index: None,
+        oldest: 3,
+    },
+    Step {
+        version: 8,
+        name: "sums of what is held",
+        sql: include_str!("migrations/0007_held_sums.sql"),
         upgrade: "",
         index: None,
         oldest: 3,
