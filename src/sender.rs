@@ -28,8 +28,8 @@ mod request;
 
 pub use acts::contract::{Cell, Contract, Part, index};
 pub use acts::explain::{
-    Around, Beside, ChangedValue, Changes, DIGESTS_MAX, Ends, Evidence, Expected, Explanation,
-    Mistake, MistakeKind, Other, Shown, Verdict, evidence, explain, explain_under,
+    Advice, Around, Beside, ChangedValue, Changes, DIGESTS_MAX, Ends, Evidence, Expected,
+    Explanation, Mistake, MistakeKind, Other, Shown, Verdict, evidence, explain, explain_under,
 };
 pub use acts::identity::{OlderKeys, RepeatingSignature};
 pub use acts::json_object::{JsonObject, put_json_text};
