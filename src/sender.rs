@@ -40,6 +40,7 @@ pub use acts::reply::{Answer, Reply};
 pub use acts::resolved::{
     AmountUnit, Effect, Fact, KeyForm, KeyLookup, KeyRole, ParamTexts, Resolved, Role,
 };
+pub use acts::rounds::try_out;
 pub use acts::sign::{Composing, Field, Signing};
 pub use crypto::key_set::{
     KEY_ID_MAX, KEYS_MAX, KeyList, KeyRequest, KeySet, KeySetError, UrlOrigin,
