@@ -51,7 +51,7 @@ fn both_sides_are_shown_and_each_decision_is_carried_out() {
         let browser = stage::browser(&gateway, asked);
         sign_in(&browser, ADMIN_TOKEN, LIST);
         let at = browser.texts("tbody tr").iter().position(|row| row.contains(name)).unwrap() + 1;
-        browser.leave(&format!("tbody tr:nth-child({at}) td:first-child a"));
+        browser.leave(&format!("tbody tr:nth-child({at}) a"));
         inspect(&browser, &format!("held-one-{said}"));
         let sides = sides(&browser);
         let of = |role: &str| sides.iter().find(|row| row.starts_with(role)).unwrap();
@@ -94,7 +94,7 @@ fn a_reader_decides_nothing() {
     let Some((gateway, game)) = with_held(&["r-1"]) else { return };
     let browser = stage::browser(&gateway, "en");
     sign_in(&browser, READ_TOKEN, LIST);
-    browser.leave("tbody tr td:first-child a");
+    browser.leave("tbody tr a");
     assert!(!sides(&browser).is_empty());
     for action in ["release", "drop"] {
         let form = format!("form[action$='/{action}']");

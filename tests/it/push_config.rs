@@ -420,8 +420,9 @@ fn elements_in_one_another_reach_the_container_as_such() {
         let signed = json!({ "source": "wx", "parameters": [format!("body={xml}")] });
         let signed = post(gateway.at.admin, "/admin/v1/sign", &signed.to_string()).json();
         let curl = signed["local_curl"].as_str().unwrap();
+        let curl = curl.replace("127.0.0.1:0", &gateway.at.callbacks.to_string());
         let before = other.got().len();
-        assert_eq!(run_curl(curl), "200", "{signed}");
+        assert_eq!(run_curl(&curl), "200", "{signed}");
         let got = other.await_count(before + 1)[before].clone();
         let info = json!({ "ScanType": "qr", "ScanResult": "1&2" });
         if mode == 1 {
