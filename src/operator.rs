@@ -25,14 +25,14 @@ pub use access::{
 pub(crate) use address::{base_of, curl, reachable, url_of};
 pub(crate) use call::{CallError, CallPurpose, Called, call};
 pub use erase::{digest_of_user, erase_user};
-pub(crate) use explained::{evidence_of, explained};
+pub(crate) use explained::{Explained, evidence_of, explained};
 pub use held::{
     DecideError, REASON_BYTES_MAX, Shown as HeldShown, decide as decide_held, roles as held_roles,
     shown as show_held,
 };
 pub use local_token::LocalToken;
 pub use masked::{Masked, RawShown, source_of};
-pub(crate) use pasted::{Capture, as_text, misdirected, source_at};
+pub(crate) use pasted::{Capture, Misdirected, as_text, source_at};
 pub use pause::{pause, resume};
 pub use release::{ReleaseError, cancel_release, release_all};
 pub use replay::{ReplayError, cancel_replay, replay_all, replay_event};

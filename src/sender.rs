@@ -28,8 +28,8 @@ mod request;
 
 pub use acts::contract::{Cell, Contract, Part, index};
 pub use acts::explain::{
-    Around, Beside, ChangedValue, Changes, DIGESTS_MAX, Ends, Evidence, Expected, Explanation,
-    Mistake, MistakeKind, Other, Shown, Verdict, evidence, explain, explain_under,
+    Advice, Around, Beside, ChangedValue, Changes, DIGESTS_MAX, Ends, Evidence, Expected,
+    Explanation, Mistake, MistakeKind, Other, Shown, Verdict, evidence, explain, explain_under,
 };
 pub use acts::identity::{OlderKeys, RepeatingSignature};
 pub use acts::json_object::{JsonObject, put_json_text};
@@ -40,6 +40,7 @@ pub use acts::reply::{Answer, Reply};
 pub use acts::resolved::{
     AmountUnit, Effect, Fact, KeyForm, KeyLookup, KeyRole, ParamTexts, Resolved, Role,
 };
+pub use acts::rounds::try_out;
 pub use acts::sign::{Composing, Field, Signing};
 pub use crypto::key_set::{
     KEY_ID_MAX, KEYS_MAX, KeyList, KeyRequest, KeySet, KeySetError, UrlOrigin,

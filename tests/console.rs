@@ -29,6 +29,7 @@ mod console {
     mod debug;
     mod destinations;
     mod event;
+    mod held;
     mod jobs;
     mod overview;
     mod resolved;

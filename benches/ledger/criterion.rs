@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use postern::ledger::{
-    BatchOptions, BatchedLedger, Embedded, EmbeddedOptions, Engine, Keyring, MasterKey, Memory,
-    NewEvent, NoopObserver, StoreClock, TargetId,
+    BatchOptions, BatchedLedger, DedupeKey, Embedded, EmbeddedOptions, Engine, Keyring, MasterKey,
+    Memory, NewEvent, NoopObserver, StoreClock, TargetId,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -28,12 +28,32 @@ const EACH: u64 = 16;
 
 struct Load {
     targets: Vec<TargetId>,
+    keys: Keys,
     next: u64,
+}
+
+/// The deduplication keys of each event.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    /// The key of its identity.
+    One,
+    /// The key of its signature as well, where the signature does not cover the identity.
+    Two,
 }
 
 impl Load {
     fn new(targets: &[&str]) -> Self {
-        Self { targets: targets.iter().map(|target| TargetId::from(*target)).collect(), next: 0 }
+        let targets = targets.iter().map(|target| TargetId::from(*target)).collect();
+        Self { targets, keys: Keys::One, next: 0 }
+    }
+
+    fn event(&self, n: u64) -> NewEvent {
+        let mut event = event::new(n, &self.targets);
+        if self.keys == Keys::Two {
+            let signature = [b"signature".as_slice(), &n.to_le_bytes()].concat();
+            event.keys.signature = Some(DedupeKey::new(&event.source, &signature));
+        }
+        event
     }
 
     /// One iteration: every caller records its events one after the other.
@@ -45,8 +65,7 @@ impl Load {
             for caller in 0..CALLERS {
                 let book = book.clone();
                 let from = first + caller * EACH;
-                let events: Vec<NewEvent> =
-                    (from..from + EACH).map(|n| event::new(n, &self.targets)).collect();
+                let events: Vec<NewEvent> = (from..from + EACH).map(|n| self.event(n)).collect();
                 callers.push(tokio::spawn(async move {
                     for event in events {
                         black_box(book.record(event).await.expect("the ledger works"));
@@ -106,6 +125,13 @@ fn accept(criterion: &mut Criterion) {
             bencher.iter(|| load.run(&runtime, &sealed));
         });
     }
+    // Beside `embedded/no-target`, in the same run: what the second key costs.
+    let (runtime, dir) = (runtime(), directory());
+    let embedded = book(embedded(&dir));
+    let mut load = Load { keys: Keys::Two, ..Load::new(&[]) };
+    group.bench_function(BenchmarkId::new("embedded", "two-keys"), |bencher| {
+        bencher.iter(|| load.run(&runtime, &embedded));
+    });
     group.finish();
 }
 

@@ -15,7 +15,7 @@ use super::{ConfigFile, Exit, Screen};
 use crate::clock;
 use crate::config::{Config, Loaded, Source};
 use crate::keys::fetch_once;
-use crate::operator::{Capture, explained, misdirected};
+use crate::operator::{Capture, Misdirected, explained};
 use crate::sender::{KeyList, KeySet, Recipe};
 
 /// Bytes that are read from standard input: the largest body, and a head.
@@ -122,28 +122,20 @@ impl Explain {
         capture: Capture,
         screen: &mut Screen<'_>,
     ) -> io::Result<Exit> {
-        if let Ok(other) = capture.source(config)
-            && other.name != source.name
-        {
-            let (own, other) = (&source.name, &other.name);
-            writeln!(screen.err, "its path is that of the source {other}; explained for {own}")?;
-        }
         let at_ms = self.at_ms.or(capture.at_ms).unwrap_or_else(clock::now_ms);
         let request = capture.to(source);
-        let misdirected = misdirected(source, &request.target);
         let keys = published(config, source, screen)?;
         let own = source.recipe.key_list().map(KeyList::identity);
         let of = |recipe: &Recipe| {
             let same = recipe.key_list().map(KeyList::identity) == own;
             keys.clone().filter(|_| same)
         };
-        let explanation = explained(config, source, &request.borrow(), at_ms, &of);
-        let answer = serde_json::to_value(explanation).map_err(io::Error::other)?;
+        let found = explained(config, source, &request.borrow(), at_ms, &of);
+        let answer = serde_json::to_value(&found).map_err(io::Error::other)?;
         let exit = self.show(&answer, screen)?;
-        match misdirected {
-            Some(sentence) => screen.fail(&sentence),
-            None => Ok(exit),
-        }
+        // Whatever its signature: the gateway answers it with 404.
+        let is_lost = matches!(found.misdirected, Some(Misdirected::Slash { .. }));
+        Ok(if is_lost { Exit::Failed } else { exit })
     }
 
     /// Asks the running gateway, which knows the sources that were created over its APIs.
@@ -219,6 +211,9 @@ impl Explain {
     fn show(&self, answer: &Value, screen: &mut Screen<'_>) -> io::Result<Exit> {
         let verified = answer["verdict"] == "verified";
         let exit = if verified { Exit::Done } else { Exit::Failed };
+        if let Some(note) = answer["note"].as_str() {
+            writeln!(screen.err, "{note}")?;
+        }
         if self.config.json {
             writeln!(screen.out, "{answer:#}")?;
             return Ok(exit);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use self::show::{Filter, Forward};
-use super::client::AdminApi;
+use super::client::{AdminApi, runtime};
 use super::event_selector::since;
 use super::names::{self, Named};
 use super::webhook::WebhookKey;
@@ -31,7 +31,9 @@ const CONFIGURED: &str = "configured";
 #[command(
     long_about = "Receive events on this machine: verify, print, filter, forward.\n\n\
         Directly: the gateway delivers to http://127.0.0.1:7000/, and --secret or --destination says \
-        how deliveries are signed. What is not signed so is answered with 401.\n\n\
+        how deliveries are signed. What is not signed so is answered with 401. --secret takes a \
+        secret (v1) or a public key (v1a); for a destination the public keys are those of the \
+        configuration, or of the running gateway.\n\n\
         From a remote gateway, with --remote: this command calls the gateway's admin listener, so \
         nothing has to reach this machine. It prints a copy of each event that is recorded from now \
         on (or since --since); the gateway's own deliveries are not touched. The token (read is \
@@ -56,10 +58,10 @@ pub(super) struct Listen {
         conflicts_with = "remote"
     )]
     at: SocketAddr,
-    /// Signing secret: env:NAME, file:PATH or whsec_…; may be repeated
+    /// Signing secret or public key: env:NAME, file:PATH, whsec_… or whpk_…; may be repeated
     #[arg(long = "secret", value_name = "SECRET")]
     secrets: Vec<String>,
-    /// Destination of the configuration whose secrets sign the deliveries
+    /// Destination whose secrets and keys sign the deliveries
     #[arg(long, value_name = "NAME")]
     destination: Option<String>,
     /// Take events from this gateway's admin listener; without a URL, from the configured gateway
@@ -103,7 +105,8 @@ impl Listen {
             Ok(api) => api,
             Err(exit) => return Ok(exit),
         };
-        let remote = remote::Remote { api, forward, key: keys.into_iter().next() };
+        let key = keys.into_iter().find(|key| matches!(key, WebhookKey::Shared(_)));
+        let remote = remote::Remote { api, forward, key };
         runtime.block_on(remote.follow(self, screen))
     }
 
@@ -123,9 +126,13 @@ impl Listen {
             Ok(loaded) => loaded,
             Err(exit) => return Ok(Err(exit)),
         };
-        match secrets_of(&loaded, name) {
-            Ok(secrets) => keys.extend(secrets.iter().map(WebhookKey::of)),
-            Err(sentence) => return usage(screen, &sentence).map(Err),
+        match keys_of(&loaded, name) {
+            Ok(own) => keys.extend(own),
+            // The gateway publishes its public keys, and knows the destinations of its APIs.
+            Err(sentence) => match published(&loaded, name) {
+                Ok(own) if !own.is_empty() => keys.extend(own),
+                _ => return usage(screen, &sentence).map(Err),
+            },
         }
         Ok(Ok(keys))
     }
@@ -154,8 +161,18 @@ impl Listen {
     }
 }
 
-/// The secrets of a destination of the configuration.
-fn secrets_of(loaded: &Loaded, name: &str) -> Result<Vec<Secret>, String> {
+/// The public keys of a destination, as the running gateway publishes them.
+fn published(loaded: &Loaded, name: &str) -> Result<Vec<WebhookKey>, String> {
+    let query = serde_urlencoded::to_string([("destination", name)]);
+    let path = format!("/admin/v1/signing-key?{}", query.map_err(|error| error.to_string())?);
+    let runtime = runtime().map_err(|error| error.to_string())?;
+    let answer = runtime.block_on(AdminApi::of(&loaded.config).get(&path))?;
+    let keys = answer["public_keys"].as_array().into_iter().flatten();
+    keys.filter_map(|key| key.as_str()).map(WebhookKey::parse).collect()
+}
+
+/// The secrets and public keys of a destination of the configuration.
+fn keys_of(loaded: &Loaded, name: &str) -> Result<Vec<WebhookKey>, String> {
     let of_destination = format!("destination[{name}]");
     if let Some(missing) = loaded.missing.iter().find(|one| one.key.starts_with(&of_destination)) {
         return Err(missing.to_string());
@@ -164,9 +181,12 @@ fn secrets_of(loaded: &Loaded, name: &str) -> Result<Vec<Secret>, String> {
         let names: Vec<&str> = loaded.config.destinations.keys().map(String::as_str).collect();
         return Err(names::absent(Named::Destination, name, &names));
     };
-    match destination.secrets.as_slice() {
-        [] => Err(format!("the destination {name} has no secret: write secret = \"env:…\"")),
-        secrets => Ok(secrets.to_vec()),
+    let shared = destination.secrets.iter().map(WebhookKey::shared);
+    let public = destination.signing_keys.iter().map(WebhookKey::public);
+    let keys: Vec<WebhookKey> = shared.chain(public).collect();
+    match keys.is_empty() {
+        true => Err(format!("the destination {name} has no secret: write secret = \"env:…\"")),
+        false => Ok(keys),
     }
 }
 

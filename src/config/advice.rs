@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::file::{Section, nearest};
 use super::{ConfigIssue, Destination, Format, Source, UrlFacts, Withheld};
 use crate::sender::{
-    Bracket, EVENT_MEMBERS, EventCondition, Operand, Placeholder, Role, UrlTemplate, Written,
+    Bracket, EVENT_MEMBERS, EventCondition, Operand, Placeholder, Role, Secret, UrlTemplate,
+    Written,
 };
 
 /// Notes everything that the tables say about one another.
@@ -34,6 +38,7 @@ pub(super) fn give(
         let to = section.peek("name").and_then(|name| destinations.get(name));
         if let Some(to) = to {
             withheld_events(&section, to, sources);
+            shared_secret(&section, to, sources);
         }
         if let Some(to) = to.filter(|to| to.format == Format::Template) {
             let using = sources.values().filter(|one| one.destinations.contains(&to.name));
@@ -221,6 +226,23 @@ fn withheld_events(
         let remedy = "write {effect} into the URL, and let the backend obey it \
                       (docs/configuration.md#templates)";
         section.advice("url", what, remedy);
+    }
+}
+
+/// A secret that a source has too: that source accepts what this gateway signs with it.
+fn shared_secret(section: &Section<'_>, to: &Destination, sources: &BTreeMap<String, Arc<Source>>) {
+    let written =
+        |secret: &Secret| Secret::new(format!("whsec_{}", STANDARD.encode(secret.expose())));
+    let shares = |source: &&Arc<Source>| {
+        to.secrets.iter().any(|own| source.recipe.knows(&written(own)) || source.recipe.knows(own))
+    };
+    if let Some(source) = sources.values().find(shares) {
+        let what = format!(
+            "is a secret of the source {}, too: that source accepts a delivery that is signed \
+             with it, if its sender signs as Standard Webhooks says",
+            source.name
+        );
+        section.advice("secret", what, "give each its own secret");
     }
 }
 

@@ -13,6 +13,26 @@ pub const BASE64_DIGITS: usize = 22;
 /// and fewer than eight in one of a million million cases.
 const HEX_DISTINCT_MIN: usize = 8;
 
+/// Neighbours of such a run that are equal or next to each other in the order of digits, at most: of 31
+/// pairs a random run has six on average, and more than 18 in one of a million runs.
+const HEX_STEPS_SHARE: (usize, usize) = (3, 5);
+
+/// Digits that spell a word to programmers, from eight on: a random run has one of them by chance in
+/// one of ten million cases.
+const HEX_WORDS: [&[u8]; 11] = [
+    b"deadbeef",
+    b"cafebabe",
+    b"cafed00d",
+    b"baadf00d",
+    b"8badf00d",
+    b"feedface",
+    b"facefeed",
+    b"deadc0de",
+    b"defec8ed",
+    b"c0ffeeee",
+    b"badc0ffe",
+];
+
 /// Changes between capital, small, digit and sign in 22 digits of base64url, at least: random ones have
 /// 13 on average, words with a number behind them have half as many.
 const BASE64_CHANGES_MIN: usize = 10;
@@ -102,6 +122,20 @@ fn is_random_hex(run: &[u8]) -> bool {
         && distinct(run) >= HEX_DISTINCT_MIN
         && run.iter().any(u8::is_ascii_digit)
         && run.iter().any(u8::is_ascii_alphabetic)
+        && !is_trivial_hex(run)
+}
+
+/// Whether a run repeats itself, counts up or down, or spells a word.
+fn is_trivial_hex(run: &[u8]) -> bool {
+    let run = run.to_ascii_lowercase();
+    let repeats = (1..=run.len() / 2).any(|period| run[period..] == run[..run.len() - period]);
+    let value = |byte: &u8| char::from(*byte).to_digit(16).unwrap_or_default();
+    let is_step = |pair: &[u8]| matches!(value(&pair[0]).abs_diff(value(&pair[1])), 0 | 1 | 15);
+    let steps = run.windows(2).filter(|pair| is_step(pair)).count();
+    let (most, of) = HEX_STEPS_SHARE;
+    let counts = steps * of > (run.len() - 1) * most;
+    let spells = HEX_WORDS.iter().any(|word| memchr::memmem::find(&run, word).is_some());
+    repeats || counts || spells
 }
 
 fn is_random_base64(window: &[u8]) -> bool {
@@ -144,6 +178,14 @@ mod tests {
             "12345678901234567890123456789012",
             "abcdefabcdefabcdefabcdefabcdefab",
             "survey-7f9c2e41d8b3a650c4e1",
+            "deadbeefdeadbeefdeadbeefdeadbeef",
+            "DEADBEEF0123456789abcdefcafebabe",
+            "deadbeef9f3b71c0e2d84a55aabbccdd",
+            "0123456789abcdef0123456789abcdef",
+            "fedcba9876543210fedcba9876543210",
+            "9f3b71c0e2d84a569f3b71c0e2d84a56",
+            "00112233445566778899aabbccddeeff",
+            "level-end-0123456789abcdef0123456789abcdef",
             "",
         ] {
             assert!(!is_secret_path(guessable), "{guessable}");

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::file::{Item, Read, Section, ValueError, line_of};
 use super::secret::unreadable;
 use super::{ConfigIssue, unit};
-use crate::sender::{Catalog, DefinitionError, prove};
+use crate::sender::{Catalog, DefinitionError, Sender, prove, try_out};
 
 /// The `sender` of a source whose sender is the file that `recipe` names.
 pub(super) const CUSTOM: &str = "custom";
@@ -59,12 +60,18 @@ fn add(item: &Item<'_>, catalog: &mut Catalog, added: &mut BTreeSet<PathBuf>) ->
         item.warning(format!("takes the place of the sender {name}"), "rename it to keep both");
     }
     let added = catalog.add(name, &text);
-    let proven = || catalog.get(name).map(prove).unwrap_or_default();
+    let proven = || catalog.get(name).map(proven).unwrap_or_default();
     for fault in added.map_or_else(|faults| faults, |()| proven()) {
         let (file, line) = (path.clone(), line_of(&text, &fault.key));
         item.pass.fault(ConfigIssue { file, line, ..of_sender(fault) });
     }
     Ok(())
+}
+
+/// The errors that the file's own vectors show, or else those of a few rounds over it.
+fn proven(sender: &Arc<Sender>) -> Vec<DefinitionError> {
+    let faults = prove(sender);
+    if faults.is_empty() { try_out(sender) } else { faults }
 }
 
 fn of_sender(fault: DefinitionError) -> ConfigIssue {

@@ -1,10 +1,9 @@
 //! Texts for the closed sets that several pages show. A new member without its text does not compile.
 
-use super::lang::Lang;
 use super::text::Text;
 use crate::ledger::{DeliveryState, Durability, EventState};
 use crate::registry::Action;
-use crate::sender::{Effect, MistakeKind, Outcome, Reason};
+use crate::sender::{Effect, Outcome, Reason};
 
 /// The outcome of a callback.
 pub(super) const fn outcome(of: Outcome) -> Text {
@@ -158,45 +157,4 @@ pub(super) fn audited(kind: &str) -> Option<Text> {
         "real_callback" => Text::new("Real callback to", "真实回调，来源"),
         _ => return None,
     })
-}
-
-/// A usual mistake in Chinese: the advice of the check is in English.
-pub(super) fn mistake(lang: Lang, of: MistakeKind) -> Option<&'static str> {
-    let text = match of {
-        MistakeKind::RawValues => "参数值未解码就参与了签名，而该发送方按解码后的值签名。",
-        MistakeKind::DecodedValues => "参数值解码后参与了签名，而该发送方按编码后的原样签名。",
-        MistakeKind::PlusAsBlank => "“+”被当作空格签名，而此处应为加号。",
-        MistakeKind::PlusKept => "“+”被当作加号签名，而此处应为空格。",
-        MistakeKind::SecretWhitespace => "密钥首尾多了空白或换行，请去除后重新设置。",
-        MistakeKind::OtherSecret => "用了另一个来源的密钥。请核对两处的密钥。",
-        MistakeKind::SecretEncoding => "密钥的写法不同：是否解码、大小写或前缀。请核对密钥的格式。",
-        MistakeKind::EmptyKept => "空参数参与了签名，而该发送方会略去空参数。",
-        MistakeKind::EmptyDropped => "空参数未参与签名，而该发送方会对空参数签名。",
-        MistakeKind::ExtraParameterSigned => "多签了一个不参与签名的参数。",
-        MistakeKind::ParameterNotSigned => "漏签了一个应参与签名的参数。",
-        MistakeKind::Order => "各部分的顺序不同（包括密钥在前或在后）。",
-        MistakeKind::Separator => "分隔符不同，或多写、少写了参数名。",
-        MistakeKind::OtherDigest => "使用了另一种摘要算法。",
-        MistakeKind::OtherEncoding => "签名值的写法不同：十六进制、Base64 或被截断。",
-        MistakeKind::OtherSender => "按另一个发送方的规则签名。请核对来源的发送方。",
-        MistakeKind::ValueReformatted => "某个值被改写：数字格式、JSON 文本或字母大小写。",
-        MistakeKind::SealingKey => "来源的加密密钥无法解开此消息。请核对加密密钥。",
-        MistakeKind::SealedForAnother => "加密消息属于另一个应用，其结尾的标识与来源不符。",
-        MistakeKind::ContentType => "请求体的格式与该发送方的约定不同。请核对内容类型。",
-        MistakeKind::SecretQuoted => "密钥两端多了引号或 BOM，请去除后重新设置。",
-        MistakeKind::EndedSecret => "用了已经失效的旧密钥。请让发送方换用当前密钥。",
-        MistakeKind::EncodedTwice => "参数值编码两次后才参与签名。",
-        MistakeKind::OtherParameter => "签名时用了另一个参数的值。",
-        MistakeKind::RenamedParameter => "使用了自定义参数名，而来源的 params 中没有列出。",
-        MistakeKind::OtherUrl => {
-            "签名用的地址与实际调用的地址不同，或只签了其中一部分。请核对 server.public_url。"
-        }
-        MistakeKind::KeyAsText => "HMAC 的密钥与待签名文本颠倒了。",
-        MistakeKind::MissingParameters => "缺少该发送方必定会带的参数。",
-        MistakeKind::NotListed => "某个值不在来源登记的自有值之列（例如广告位 ID）。",
-        MistakeKind::Unknown => {
-            "常见错误都无法解释：签名后某个值被改动，或密钥不同。请与发送方后台逐一核对。"
-        }
-    };
-    (lang == Lang::Zh).then_some(text)
 }

@@ -63,6 +63,7 @@ pub async fn all<L: Ledger>(make: impl Fn(StoreClock) -> L) {
         accepting::a_batch_is_judged_in_its_order,
         accepting::the_same_id_again_is_fresh_again,
         accepting::of_many_at_once_one_is_fresh,
+        accepting::variants_at_once_make_one_event_for_each_signature,
         accepting::an_event_that_is_too_large_changes_nothing,
         accepting::a_nonce_is_first_once_until_it_ends,
         delivering::each_target_gets_one_delivery_due_at_once,

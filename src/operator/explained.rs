@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use serde::{Serialize, Serializer};
+
+use super::pasted::Misdirected;
 use crate::config::{Config, Source};
 use crate::sender::{
     Around, Evidence, Explanation, KeySet, Other, Recipe, Request, Sender, evidence, explain_under,
@@ -9,6 +12,21 @@ use crate::sender::{
 
 /// The public keys of a source's sender, where it has some.
 pub(crate) type KeysOf<'k> = dyn Fn(&Recipe) -> Option<Arc<KeySet>> + 'k;
+
+/// Why a callback verifies or does not, and whether it reaches its source at all.
+#[derive(Debug, Serialize)]
+pub(crate) struct Explained {
+    /// The explanation, for a callback at the source's own path.
+    #[serde(flatten)]
+    pub(crate) explanation: Explanation,
+    /// The reason why it does not reach that source; in JSON a sentence or `null`.
+    #[serde(rename = "note", serialize_with = "sentence")]
+    pub(crate) misdirected: Option<Misdirected>,
+}
+
+fn sentence<S: Serializer>(of: &Option<Misdirected>, serializer: S) -> Result<S::Ok, S::Error> {
+    of.as_ref().map(Misdirected::english).serialize(serializer)
+}
 
 /// Explains a request to `source`, with the other sources of `config` and the other senders of its
 /// catalog to tell apart from. As at the gateway, scheme and host are those of
@@ -19,10 +37,11 @@ pub(crate) fn explained(
     request: &Request<'_>,
     at_ms: i64,
     keys: &KeysOf<'_>,
-) -> Explanation {
-    with_others(config, source, request, keys, |request, own, around| {
+) -> Explained {
+    let explanation = with_others(config, source, request, keys, |request, own, around| {
         explain_under(&source.recipe, own, request, at_ms, around)
-    })
+    });
+    Explained { explanation, misdirected: Misdirected::of(config, source, request.target) }
 }
 
 /// The evidence about a request to `source`, as [`explained`] reads it. `accepted` are the

@@ -168,17 +168,63 @@ pub(crate) fn source_at<'c>(config: &'c Config, target: &[u8]) -> Result<&'c Arc
     })
 }
 
-/// What is wrong with the path of a request to `source`, where the gateway would answer 404.
-pub(crate) fn misdirected(source: &Source, target: &[u8]) -> Option<String> {
-    let target = String::from_utf8_lossy(target);
-    let path = target.split('?').next().unwrap_or_default();
-    let name = path.find(PREFIX).map(|at| &path[at + PREFIX.len()..])?;
-    (name != source.name && name.trim_end_matches('/') == source.name).then(|| {
-        format!(
-            "the path ends in a slash, and the gateway answers 404 there: the sender has to call {}",
-            source.path()
-        )
-    })
+/// A request that does not reach the source that it is explained for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Misdirected {
+    /// Its path ends in a slash, and the gateway answers 404 there.
+    Slash {
+        /// The path of the source.
+        path: String,
+    },
+    /// Its path is that of another source.
+    ToAnother {
+        /// The source that it reaches.
+        reached: String,
+        /// The one that it is explained for.
+        explained: String,
+    },
+}
+
+impl Misdirected {
+    /// The reason why a request to `target` does not reach `source`.
+    pub(crate) fn of(config: &Config, source: &Source, target: &[u8]) -> Option<Self> {
+        let text = String::from_utf8_lossy(target);
+        let path = text.split('?').next().unwrap_or_default();
+        let name = path.find(PREFIX).map(|at| &path[at + PREFIX.len()..])?;
+        if name == source.name {
+            return None;
+        }
+        if name.trim_end_matches('/') == source.name {
+            return Some(Self::Slash { path: source.path() });
+        }
+        let reached = source_at(config, target).ok()?.name.clone();
+        Some(Self::ToAnother { reached, explained: source.name.clone() })
+    }
+
+    /// The note in English.
+    pub(crate) fn english(&self) -> String {
+        match self {
+            Self::Slash { path } => format!(
+                "the path ends in a slash, and the gateway answers 404 there: the sender has to \
+                 call {path}"
+            ),
+            Self::ToAnother { reached, explained } => {
+                format!("its path is that of the source {reached}; explained for {explained}")
+            }
+        }
+    }
+
+    /// The note in Chinese.
+    pub(crate) fn chinese(&self) -> String {
+        match self {
+            Self::Slash { path } => {
+                format!("路径以斜杠结尾，网关会返回 404：发送方应调用 {path}")
+            }
+            Self::ToAnother { reached, explained } => {
+                format!("路径属于来源 {reached}，此处按来源 {explained} 诊断")
+            }
+        }
+    }
 }
 
 /// Scheme and authority of a URL, and path with query. What has no scheme has no base.

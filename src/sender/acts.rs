@@ -12,5 +12,6 @@ pub(super) mod prove;
 pub(super) mod reply;
 pub(super) mod resolve;
 pub(super) mod resolved;
+pub(super) mod rounds;
 pub(super) mod sign;
 pub(super) mod signature;

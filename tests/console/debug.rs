@@ -88,6 +88,19 @@ fn a_callback_is_pasted_and_explained() {
         assert!(browser.has(".badge.rejected"), "{}", browser.text("main"));
         assert!(browser.text("main").contains("<script>"), "as text");
         inspect(&browser, &format!("debug-explained-{said}"));
+        let advice = browser.text("main .notice.plain");
+        let expected = ["Nothing usual explains it", "常见错误都无法解释"];
+        assert!(advice.contains(expected[usize::from(said == "zh-CN")]), "{advice}");
+        assert!(!browser.has("main .notice.plain [lang=en]"), "advice is in the page's language");
+
+        // A slash behind the path: the signature is right, and the gateway answers 404.
+        browser.fill("#field-request", &taku("t1").replace("level-end?", "level-end/?"));
+        browser.leave("button[value=explain]");
+        assert!(browser.has(".badge.verified"), "{}", browser.text("main"));
+        let note = browser.text("main .notice.bad");
+        let expected =
+            ["the sender has to call /callback/level-end", "发送方应调用 /callback/level-end"];
+        assert!(note.contains(expected[usize::from(said == "zh-CN")]), "{note}");
         browser.fill("#field-request", "rubbish");
         browser.leave("button[value=explain]");
         assert!(browser.has("#field-request[aria-invalid]"));

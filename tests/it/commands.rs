@@ -321,6 +321,38 @@ fn listen_verifies_prints_and_forwards_what_is_delivered_to_it() {
     eventually("retried", || outcomes(&gateway, "done") == 2.0);
 }
 
+/// A destination that signs with a key of the gateway alone: the listener has no secret.
+#[test]
+fn listen_verifies_with_the_public_key_that_the_gateway_publishes() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = free.local_addr().unwrap();
+    drop(free);
+    let game = format!(
+        "url = \"http://{at}/\"\nsign = \"v1a\"\n\
+         retry = {{ first = \"20ms\", max = \"100ms\", attempts = 50 }}\n"
+    );
+    let key = "whsk_AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+    let text = with(&[("game", game)]) + &format!("[egress]\nsigning_key = \"{key}\"\n");
+    let gateway = Gateway::start(&text);
+    let key = get(gateway.at.admin, "/admin/v1/signing-key?destination=game").json();
+    let key = key["public_keys"][0].as_str().unwrap().to_owned();
+    let commands = Commands::beside(&gateway);
+    let args = ["--at", &at.to_string(), "--count", "1"];
+    for how in [["--secret", &key], ["--destination", "game"]] {
+        let mut listener = Listener::start(commands.folder.path(), &[&args[..], &how].concat());
+        assert!(listener.noted().starts_with("listening on"));
+        call(&gateway, &format!("p-{}", how[0]));
+        assert!(listener.said().contains("verified"), "{how:?}");
+        assert_eq!(listener.process.wait().unwrap().code(), Some(0));
+    }
+    let stranger = format!("whpk_{}=", "A".repeat(43));
+    let mut listener =
+        Listener::start(commands.folder.path(), &[&args[..], &["--secret", &stranger]].concat());
+    assert!(listener.noted().starts_with("listening on"));
+    call(&gateway, "p-stranger");
+    assert!(listener.noted().contains("rejected: no v1a signature matches"));
+}
+
 #[test]
 fn listen_follows_a_gateway_that_cannot_reach_it() {
     let backend = Backend::start();

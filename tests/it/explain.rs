@@ -132,6 +132,19 @@ fn the_api_finds_the_source_too() {
     assert_eq!(ask(json!({ "rejection": id })).json()["reason"], "bad_signature");
 }
 
+/// The API says of a path what the command says on its error output.
+#[test]
+fn the_api_says_that_a_path_is_lost_too() {
+    let gateway = Gateway::start(PLAIN);
+    let ask = |question: Value| post(gateway.at.admin, "/admin/v1/explain", &question.to_string());
+    let right = ask(json!({ "url": taku("x1") })).json();
+    assert_eq!((&right["verdict"], &right["note"]), (&json!("verified"), &Value::Null));
+    let slash = ask(json!({ "url": taku("x1").replace("level-end?", "level-end/?") })).json();
+    assert_eq!(slash["verdict"], "verified");
+    let note = slash["note"].as_str().unwrap();
+    assert!(note.contains("404") && note.ends_with("/callback/level-end"), "{note}");
+}
+
 #[test]
 fn strict_turns_warnings_into_errors() {
     let desk = Desk::with(CONFIG);

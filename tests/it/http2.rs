@@ -4,7 +4,7 @@ use std::future::Future;
 
 use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -94,4 +94,38 @@ fn a_drain_lets_streams_end() {
         client.0.ready().await.ok();
     });
     super::gateway::eventually("the end", || gateway.has_ended());
+}
+
+/// A rejection before the body has come: the client gets it, although it has much left to send, and
+/// goes on with its connection.
+#[test]
+fn a_rejection_reaches_a_client_that_still_sends() {
+    let text = PLAIN.replace("drain", "limits = { body = \"4KiB\" }\ndrain");
+    let gateway = Gateway::start(&text);
+    run(async {
+        let stream = TcpStream::connect(gateway.at.callbacks).await.unwrap();
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (mut requests, connection) = handshake.await.unwrap();
+        tokio::spawn(connection);
+        // More than the windows of a stream and of the connection.
+        let body = Bytes::from(vec![b'a'; 8 << 20]);
+        let own = taku("b1");
+        let path = own.split('?').next().unwrap();
+        for round in 0..20 {
+            for target in ["/callback/nobody", path, "/elsewhere"] {
+                requests.ready().await.unwrap_or_else(|error| panic!("{round} {target}: {error}"));
+                let uri = format!("http://localhost{target}");
+                let request = Request::builder().method("POST").uri(uri);
+                let request = request.body(Full::new(body.clone())).unwrap();
+                let answer = requests.send_request(request).await;
+                let answer = answer.unwrap_or_else(|error| panic!("{round} {target}: {error:?}"));
+                assert!(answer.status().is_client_error() || answer.status().as_u16() > 600);
+                answer.into_body().collect().await.unwrap();
+            }
+        }
+        let request = Request::builder().uri(format!("http://localhost{own}"));
+        let request = request.body(Full::new(Bytes::new())).unwrap();
+        assert_eq!(requests.send_request(request).await.unwrap().status(), 200);
+    });
+    gateway.await_metric(&series("accepted"), 1.0);
 }

@@ -387,6 +387,58 @@ fn a_query_takes_nothing_from_a_plain_message() {
     assert_eq!(got, whole);
 }
 
+/// Runs the command that `postern sign` prints, and returns the status.
+fn run_curl(command: &str) -> String {
+    let command =
+        format!("{command} -s -o /dev/null -w '%{{http_code}}'").replace("curl -i", "curl");
+    let output = std::process::Command::new("sh").args(["-c", &command]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Elements in one another are objects, in the event and in the container's message, sealed or not.
+#[test]
+fn elements_in_one_another_reach_the_container_as_such() {
+    let scan = "<ScanCodeInfo><ScanType><![CDATA[qr]]></ScanType><ScanResult>1&amp;2</ScanResult>\
+                </ScanCodeInfo>";
+    let typed = "<Content><![CDATA[<Admin>1</Admin>]]></Content>";
+    let xml = format!(
+        "<xml><FromUserName><![CDATA[o1]]></FromUserName><MsgType>text</MsgType>{scan}{typed}\
+         <MsgId>7</MsgId></xml>"
+    );
+    let (game, other) = (Backend::start(), Backend::start());
+    let sealed = "secrets = \"gatewaytoken\"\n\
+                  aes_key = \"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY\"";
+    for (secrets, mode) in [("secrets = \"gatewaytoken\"", 1), (sealed, 1), (sealed, 2)] {
+        let text = config(&game, &other).replacen("secrets = \"gatewaytoken\"", secrets, 1);
+        let gateway = Gateway::start(&text);
+        let token = token(gateway.at.admin);
+        let container = json!({ "container_config": {
+            "enable": true, "qbase_env": "test-env-6gni9ity244a6ea3",
+            "qbase_container_path": "/c", "text_mode": mode,
+        } });
+        assert_eq!(tcb(gateway.at.admin, "set", &token, &container)["errcode"], 0);
+        let signed = json!({ "source": "wx", "parameters": [format!("body={xml}")] });
+        let signed = post(gateway.at.admin, "/admin/v1/sign", &signed.to_string()).json();
+        let curl = signed["local_curl"].as_str().unwrap();
+        let curl = curl.replace("127.0.0.1:0", &gateway.at.callbacks.to_string());
+        let before = other.got().len();
+        assert_eq!(run_curl(&curl), "200", "{signed}");
+        let got = other.await_count(before + 1)[before].clone();
+        let info = json!({ "ScanType": "qr", "ScanResult": "1&2" });
+        if mode == 1 {
+            assert_eq!(got.json()["ScanCodeInfo"], info);
+            assert_eq!(got.json()["Content"], "<Admin>1</Admin>");
+        } else {
+            let body = String::from_utf8_lossy(&got.body).into_owned();
+            let parts = [
+                "<ScanCodeInfo><ScanResult><![CDATA[1&2]]></ScanResult>",
+                "<Content><![CDATA[<Admin>1</Admin>]]></Content>",
+            ];
+            assert!(parts.iter().all(|part| body.contains(part)), "{body}");
+        }
+    }
+}
+
 /// A configuration of an older version, or of a destination that named the app before: not
 /// delivered, said, and listed; and delivered when the destination says so.
 #[test]

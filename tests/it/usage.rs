@@ -251,9 +251,20 @@ fn sign_says_what_it_cannot_make_and_what_nothing_reads() {
     assert_eq!(sign(&taku).err, "");
     let digest = sign(&["meta", "transaction=1"]);
     assert!(digest.err.contains("is a digest of what is sent; write the body"), "{}", digest.err);
-    let sealed = sign(&["dingtalk"]);
-    assert!(sealed.err.contains("dingtalk: encrypt: is missing"), "{}", sealed.err);
-    assert_eq!((digest.code, sealed.code), (Some(64), Some(64)));
+    for parts in [&["dingtalk"][..], &["dingtalk", "nonce=n1"]] {
+        let sealed = sign(parts);
+        assert!(
+            sealed.err.starts_with("dingtalk: body: is missing: the sender encrypts its messages"),
+            "{}",
+            sealed.err
+        );
+        assert!(sealed.err.contains("key=value") && sealed.out.is_empty(), "{}", sealed.out);
+        assert_eq!(sealed.code, Some(64));
+    }
+    let made = sign(&["dingtalk", "EventType=user_add_org"]);
+    assert_eq!(made.code, Some(0), "{}", made.err);
+    assert!(made.out.contains("msg_signature=") && made.out.contains("encrypt="), "{}", made.out);
+    assert_eq!(digest.code, Some(64));
     // Their pages do not promise it.
     let page = |name: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/senders/{name}.md"));

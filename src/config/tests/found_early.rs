@@ -156,6 +156,22 @@ fn who_checks_a_configuration_gets_advice() {
     assert_eq!(template("destinations = \"d\"", event), [""; 0]);
 }
 
+/// A delivery signed with a destination's secret would be a callback of a source that has it too.
+#[test]
+fn a_secret_of_source_and_destination_is_named() {
+    let paper = paper().variable("S", WHSEC).variable("T", "whsec_AAECAwQFBgcICQoLDA0ODw==");
+    let text = |theirs: &str| {
+        format!(
+            "{}[[destination]]\nname = \"d\"\nurl = \"http://h/\"\nsecret = \"env:{theirs}\"\n",
+            source("standard-webhooks", "secrets = \"env:S\"\ndestinations = \"d\"")
+        )
+    };
+    let found = advice(&paper, &text("S"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("destination[d].secret: is a secret of the source s, too"));
+    assert_eq!(advice(&paper, &text("T")), [""; 0]);
+}
+
 #[test]
 fn deliveries_that_no_backend_can_verify_are_named() {
     let paper = paper().variable("K", "k").variable("S", WHSEC);

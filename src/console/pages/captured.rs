@@ -11,10 +11,9 @@ use crate::console::components::facts::facts;
 use crate::console::components::{badge, json, value};
 use crate::console::lang::Lang;
 use crate::console::text::{Text, texts};
-use crate::console::words;
 use crate::ledger::RawRequest;
 use crate::operator::{Masked, RawShown, explained};
-use crate::sender::{Explanation, MistakeKind, Reason, Recipe, Verdict};
+use crate::sender::{Explanation, Reason, Recipe, Verdict};
 
 texts! {
     REQUEST = "Request", "请求";
@@ -147,7 +146,7 @@ pub fn explain(
 ) -> Explanation {
     let headers = request.header_map();
     let keys = |recipe: &Recipe| console.tools.keys.of(recipe)?.now();
-    explained(config, source, &request.as_request("", &headers), at_ms, &keys)
+    explained(config, source, &request.as_request("", &headers), at_ms, &keys).explanation
 }
 
 /// The result of explain.
@@ -177,10 +176,10 @@ pub fn explanation(lang: Lang, found: &Explanation) -> Markup {
                 div.notice.plain role="note" {
                     b { (if at == 0 { MISTAKE } else { OTHER_MISTAKE }.of(lang)) } " " code { (mistake.kind.as_str()) }
                     @if let Some(parameter) = &mistake.parameter { " " (value::short(parameter)) }
-                    @if let Some(text) = words::mistake(lang, mistake.kind) { br; (text) }
-                    // In Chinese, the English advice adds details; an unknown mistake has none.
-                    @if lang == Lang::En || mistake.kind != MistakeKind::Unknown {
-                        br; span lang="en" { (mistake.advice) }
+                    br;
+                    @match lang {
+                        Lang::En => (mistake.advice.english()),
+                        Lang::Zh => (mistake.advice.chinese()),
                     }
                 }
             }

@@ -29,9 +29,11 @@ use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::ledger::{EventBody, Rejection};
-use crate::operator::{CallPurpose, Capture, Masked, as_text, base_of, curl, explained, source_of};
+use crate::operator::{
+    CallPurpose, Capture, Explained, Masked, as_text, base_of, curl, explained, source_of,
+};
 use crate::registry::Action;
-use crate::sender::{Composing, DefinitionError, Explanation, OwnedRequest, Recipe, Signing};
+use crate::sender::{Composing, DefinitionError, OwnedRequest, Recipe, Signing};
 
 texts! {
     INTRODUCTION = "Paste a captured callback, or choose a source and fill one in.", "粘贴抓取到的回调，或选择一个来源并填写回调。";
@@ -63,7 +65,7 @@ const PATH: &str = Area::Debug.path();
 /// The result for one callback.
 #[derive(Debug)]
 struct Found {
-    explanation: Explanation,
+    explained: Explained,
     /// The command, if the callback was signed here.
     command: Option<String>,
     /// The result of sending it.
@@ -198,7 +200,7 @@ fn explaining(
     source: &Source,
     request: &OwnedRequest,
     at_ms: UnixMillis,
-) -> Explanation {
+) -> Explained {
     let keys = |recipe: &Recipe| console.tools.keys.of(recipe)?.now();
     explained(config, source, &request.borrow(), at_ms, &keys)
 }
@@ -217,8 +219,8 @@ fn explain(
         "" => logged.unwrap_or_else(now_ms),
         text => fields::time(text).ok_or_else(|| FormErrors::one("at", NO_TIME.of(lang)))?,
     };
-    let explanation = explaining(console, config, source, &request, at_ms);
-    Ok(Found { explanation, command: None, sent: None })
+    let explained = explaining(console, config, source, &request, at_ms);
+    Ok(Found { explained, command: None, sent: None })
 }
 
 /// A rejected callback, explained as of its receipt.
@@ -297,8 +299,8 @@ fn sign(
     let signed = signed.map_err(|fault| FormErrors::of_definition(&fault))?;
     let text = as_text(&signed).ok_or_else(|| FormErrors::one("", NO_TEXT.of(lang)))?;
     sheet.request = text;
-    let explanation = explaining(console, config, source, &signed, now);
-    Ok(Found { explanation, command: Some(curl(&base, &signed)), sent: None })
+    let explained = explaining(console, config, source, &signed, now);
+    Ok(Found { explained, command: Some(curl(&base, &signed)), sent: None })
 }
 
 // === Sent ===
@@ -328,15 +330,15 @@ async fn send(
     console.tools.registry.note(who, Action::Created, thing).await?;
     tracing::info!(target: "postern::console", source = source.name, who = who.as_str(), kind, "sending a callback");
     let sent = Sent::to(console, source, &request, purpose).await?;
-    let explanation = explaining(console, &config, source, &request, now_ms());
-    Ok(Ok(Found { explanation, command: None, sent: Some(sent) }))
+    let explained = explaining(console, &config, source, &request, now_ms());
+    Ok(Ok(Found { explained, command: None, sent: Some(sent) }))
 }
 
 // === Shown ===
 
 fn shown(lang: Lang, found: &Found) -> Markup {
-    let rows: Vec<_> = found
-        .explanation
+    let Explained { explanation, misdirected } = &found.explained;
+    let rows: Vec<_> = explanation
         .parameters
         .iter()
         .map(|one| {
@@ -345,7 +347,10 @@ fn shown(lang: Lang, found: &Found) -> Markup {
         .collect();
     html! {
         @if let Some(sent) = &found.sent { (sent.show(lang)) }
-        (captured::explanation(lang, &found.explanation))
+        @if let Some(note) = misdirected {
+            (notice(Tone::Bad, &match lang { Lang::En => note.english(), Lang::Zh => note.chinese() }))
+        }
+        (captured::explanation(lang, explanation))
         (table::table(lang, READ.of(lang), &[NAME, WHERE, VALUE], &rows, NOTHING_READ))
         @if let Some(command) = &found.command {
             section aria-labelledby="curl" {

@@ -275,6 +275,73 @@ pub(super) async fn of_many_at_once_one_is_fresh<L: Ledger>(ledger: &L, _: &Stor
     Ok(())
 }
 
+/// A callback, its repetitions, re-cuts of it, other content under its identity, and another state of
+/// it, all at once: whatever comes first, each signature makes one event at most, and every other
+/// answer names an event that exists.
+pub(super) async fn variants_at_once_make_one_event_for_each_signature<L: Ledger>(
+    ledger: &L,
+    _: &StoreClock,
+) -> Checked {
+    const GROUPS: u64 = 12;
+    const COPIES: u64 = 4;
+    let mut offers = Vec::new();
+    for n in 0..GROUPS * COPIES * 5 {
+        let (group, form) = (n / 5 % GROUPS, n % 5);
+        let of = |place: u64| group * 10 + place;
+        // Identity, signature, content.
+        let (identity, signature, content) = match form {
+            0 => (of(1), of(2), of(3)), // the callback itself
+            1 => (of(1), of(4), of(3)), // signed again
+            2 => (of(5), of(2), of(6)), // re-cut
+            3 => (of(1), of(2), of(7)), // other content
+            _ => (of(8), of(9), of(3)), // a state with keys of its own
+        };
+        let mut keys = EventKeys::from_iter([key(identity)]);
+        keys.signature = Some(key(signature));
+        let offer = NewEvent { keys, fingerprint: Fingerprint(content), ..event(n, &["a"]) };
+        // Spread, so that no form is always first.
+        let at = usize::try_from(n * 7).unwrap_or(0) % (offers.len() + 1);
+        offers.insert(at, offer);
+    }
+    let answers = join_all(offers.iter().map(|offer| ledger.accept(std::slice::from_ref(offer))));
+    let answers: Vec<Accepted> =
+        answers.await.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+    assert_eq!(answers.len(), offers.len());
+    let is_fresh = |answer: &Accepted| *answer == Accepted::Fresh;
+    let pairs = || offers.iter().zip(&answers);
+    let fresh: Vec<&NewEvent> =
+        pairs().filter(|(_, answer)| is_fresh(answer)).map(|(offer, _)| offer).collect();
+    for (at, one) in fresh.iter().enumerate() {
+        let twin = fresh[..at].iter().find(|other| other.keys.signature == one.keys.signature);
+        assert_eq!(twin, None, "one signature, two events");
+        let twin = fresh[..at].iter().find(|other| other.keys.identity == one.keys.identity);
+        assert_eq!(twin, None, "one identity, two events");
+    }
+    for (offer, answer) in pairs().filter(|(_, answer)| !is_fresh(answer)) {
+        let named = |first| fresh.iter().find(|event| event.id == first);
+        match answer {
+            Accepted::Duplicate { first, .. } => {
+                let first = named(*first).expect("an event");
+                assert_eq!(first.keys.identity, offer.keys.identity);
+                assert_eq!(first.fingerprint, offer.fingerprint);
+            }
+            Accepted::Conflict { first, .. } | Accepted::Ambiguous { first, .. } => {
+                assert!(named(*first).is_some(), "{answer:?} of an event that is missing");
+            }
+            Accepted::Fresh => {}
+        }
+    }
+    // Both states of each group have an event, and only events are delivered.
+    assert!(fresh.len() as u64 >= 2 * GROUPS, "{}", fresh.len());
+    assert_eq!(lease(ledger, 1000).await?.len(), fresh.len());
+    // Again: what was an event is a duplicate of itself.
+    for event in &fresh {
+        let again = NewEvent { id: repeat(event, 9999).id, ..(*event).clone() };
+        assert_eq!(accept(ledger, &again).await?, duplicate_of(event));
+    }
+    Ok(())
+}
+
 pub(super) async fn an_event_that_is_too_large_changes_nothing<L: Ledger>(
     ledger: &L,
     _: &StoreClock,

@@ -7,6 +7,7 @@
 //!
 //! Not part of the verify path. Bounded by [`DIGESTS_MAX`].
 
+mod advice;
 mod case;
 mod draft;
 mod evidence;
@@ -40,6 +41,7 @@ use crate::sender::request::callback::{Callback, CallbackError, Judgement, Resol
 use case::{Budget, Case};
 use shown::Scrubber;
 
+pub use advice::Advice;
 pub use case::DIGESTS_MAX;
 pub use evidence::{Beside, ChangedValue, Changes, Ends, Evidence, Expected, evidence};
 pub use mistake::{Mistake, MistakeKind};
@@ -356,11 +358,11 @@ fn search(callback: &Callback<'_>, cases: &[Case<'_>], around: Around<'_>) -> Ve
         found.extend(budget.traced(|budget| urls::other(case, around.bases, budget)));
     }
     for family in FAMILIES {
-        let first = cases.iter().find_map(|case| {
+        // Under another variant the same bytes can be another mistake.
+        for case in cases {
             let more = !budget.is_spent();
-            more.then(|| budget.traced(|budget| family(case, budget))).flatten()
-        });
-        found.extend(first);
+            found.extend(more.then(|| budget.traced(|budget| family(case, budget))).flatten());
+        }
     }
     if found.is_empty() {
         let twice = |case| budget.traced(|budget| twice::twice(case, budget));

@@ -82,9 +82,20 @@ impl Recipe {
         if self.protection == Protection::Unsigned {
             return Ok(request);
         }
-        let (variant, signature) = self.first_signature(&request, signing)?;
+        let signed = self.first_signature(&request, signing);
+        let (variant, signature) =
+            signed.map_err(|error| match self.is_sealed_name(&error.key) {
+                true => no_message(),
+                false => error,
+            })?;
         self.put(&mut request, &variant.supplied, &signature)?;
         Ok(request)
+    }
+
+    /// Whether the parameter called `name` holds the cipher text, which is made here.
+    fn is_sealed_name(&self, name: &str) -> bool {
+        let slot = self.open.as_ref().and_then(|opener| opener.slot);
+        slot.is_some_and(|slot| self.names.name(slot) == name.as_bytes())
     }
 
     /// Whether anything can be signed here: a source may have nothing but public keys.
@@ -307,8 +318,51 @@ impl Recipe {
         value.map(std::borrow::Cow::into_owned).unwrap_or_default()
     }
 
+    /// The parameters of `request` whose values a sender chooses freely: none of its signatures, its
+    /// time or its nonces.
+    pub(in crate::sender::acts) fn drawn_names(
+        &self,
+        request: &OwnedRequest,
+        now_ms: i64,
+    ) -> Vec<String> {
+        let callback = self.opened_book(request, &Signing::at(now_ms));
+        let (parameters, buffers) = callback.side(Scope::Outer);
+        let times: Vec<&Bound> = self.time.iter().flat_map(|time| time.r#in.spots()).collect();
+        let is_own = |name: &str| {
+            let slot = self.names.find(name.as_bytes());
+            let is_time = |spot: &&Bound| match &spot.input {
+                Input::Parameter { slot: own, .. } => Some(*own) == slot,
+                _ => false,
+            };
+            is_nonce(name)
+                || slot.is_some_and(|slot| self.supplied_signatures.contains(&slot))
+                || times.iter().any(is_time)
+        };
+        let names = parameters.iter(buffers).filter_map(|one| std::str::from_utf8(one.name).ok());
+        names.filter(|name| !is_own(name)).map(str::to_owned).collect()
+    }
+
+    /// Takes a parameter out of query or body. `None`: it stands where that cannot be done.
+    pub(in crate::sender::acts) fn remove_parameter(
+        &self,
+        request: &mut OwnedRequest,
+        name: &str,
+    ) -> Option<()> {
+        let is_it = |known: &[u8]| known == name.as_bytes();
+        match self.place_of(request, &[name]) {
+            Reads::Query => {
+                let (kept, _) = edit::split_pairs(edit::query(&request.target), is_it);
+                request.target = edit::with_query(&request.target, &kept);
+            }
+            Reads::Form => request.body = edit::split_pairs(&request.body, is_it).0,
+            Reads::Json => request.body = edit::split_json(&request.body, |known| known == name)?.0,
+            Reads::Xml => return None,
+        }
+        Some(())
+    }
+
     /// Writes a parameter at its place, or beside its neighbours.
-    fn put_parameter(
+    pub(in crate::sender::acts) fn put_parameter(
         &self,
         request: &mut OwnedRequest,
         path: &[&str],
@@ -401,6 +455,13 @@ fn lacking(lack: EvalError<'_>) -> DefinitionError {
             DefinitionError::new(unreadable.parameter.unwrap_or_default(), what, "change it")
         }
     }
+}
+
+/// A message to be sealed has to be given.
+fn no_message() -> DefinitionError {
+    let what = "is missing: the sender encrypts its messages";
+    let remedy = "give the message, as body='{…}' or as its members key=value";
+    DefinitionError::new("body", what, remedy)
 }
 
 /// Parameters that have to be given.

@@ -11,9 +11,18 @@ use super::parameters::{PARAMETERS_MAX, ParameterError};
 use crate::sender::acts::outcome::Reason;
 use crate::sender::language::definition::Reads;
 
-/// The byte order marks of UTF-8 and UTF-16.
+/// The byte order mark of UTF-8.
 const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
-const UTF16_MARKS: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
+
+/// The first bytes of bodies that are not UTF-8 text, with what they are: marks, the longer ones first,
+/// and the magic number of gzip.
+const STARTS: [(&[u8], &str); 5] = [
+    (b"\xff\xfe\0\0", "UTF-32"),
+    (b"\0\0\xfe\xff", "UTF-32"),
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
+    (b"\x1f\x8b", "gzip"),
+];
 
 /// Characters of an encoding that a rejection names.
 const NAMED_MAX: usize = 32;
@@ -21,7 +30,7 @@ const NAMED_MAX: usize = 32;
 /// `body` as the parsers of `reads` can read it.
 ///
 /// # Errors
-/// `bad_body` with what cannot be read: a compressed body, UTF-16, a broken multipart form.
+/// `bad_body` with what cannot be read: a compressed body, UTF-16 or UTF-32, a broken multipart form.
 pub(in crate::sender) fn readable<'b>(
     headers: &HeaderMap,
     body: &'b [u8],
@@ -33,8 +42,8 @@ pub(in crate::sender) fn readable<'b>(
     if let Some(coding) = coding(headers) {
         return Err(bad_body(coding));
     }
-    if UTF16_MARKS.iter().any(|mark| body.starts_with(mark)) {
-        return Err(bad_body(String::from("UTF-16")));
+    if let Some(form) = other_form(body) {
+        return Err(bad_body(form.to_owned()));
     }
     let body = body.strip_prefix(UTF8_MARK).unwrap_or(body);
     match boundary(headers).filter(|_| reads.contains(&Reads::Form)) {
@@ -46,12 +55,28 @@ pub(in crate::sender) fn readable<'b>(
     }
 }
 
+/// The form of a body that is not UTF-8 text, by its first bytes. Without a mark, every second byte, or
+/// three of four, are zero: no text that a sender's file reads begins so.
+fn other_form(body: &[u8]) -> Option<&'static str> {
+    if let Some((_, form)) = STARTS.iter().find(|(start, _)| body.starts_with(start)) {
+        return Some(form);
+    }
+    let [a, b, c, d, ..] = *body else { return None };
+    match [a, b, c, d].map(|byte| byte == 0) {
+        [false, true, false, true] | [true, false, true, false] => Some("UTF-16"),
+        [false, true, true, true] | [true, true, true, false] => Some("UTF-32"),
+        _ => None,
+    }
+}
+
 /// The content coding of a body that came compressed: no sender is known to send one, and what is
 /// unpacked has no bound of its own.
 pub(in crate::sender) fn coding(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(header::CONTENT_ENCODING)?.to_str().ok()?.trim().to_ascii_lowercase();
-    let is_plain = value.is_empty() || value == "identity";
-    (!is_plain).then(|| format!("content-encoding: {value}").chars().take(NAMED_MAX).collect())
+    let values = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut values =
+        values.map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_lowercase());
+    let value = values.find(|value| !value.is_empty() && value != "identity")?;
+    Some(format!("content-encoding: {value}").chars().take(NAMED_MAX).collect())
 }
 
 fn bad_body(what: String) -> ParameterError {
@@ -170,10 +195,28 @@ mod tests {
         assert_eq!(read(&[("content-encoding", "identity")], "{}").unwrap(), "{}");
         let gzip = read(&[("content-encoding", "GZIP")], "{}");
         assert_eq!(gzip, Err(Some(String::from("content-encoding: gzip"))));
-        for marked in [&b"\xff\xfe{\0}\0"[..], b"\xfe\xff\0{\0}"] {
-            let error = readable(&HeaderMap::new(), marked, &[Reads::Json]).unwrap_err();
-            assert_eq!(error.parameter.as_deref(), Some("UTF-16"));
+        for (body, form) in [
+            (&b"\xff\xfe{\0}\0"[..], "UTF-16"),
+            (b"\xfe\xff\0{\0}", "UTF-16"),
+            (b"{\0}\0", "UTF-16"),
+            (b"\0a\0=\0b", "UTF-16"),
+            (b"\xff\xfe\0\0{\0\0\0", "UTF-32"),
+            (b"\0\0\xfe\xff\0\0\0{", "UTF-32"),
+            (b"{\0\0\0}\0\0\0", "UTF-32"),
+            (b"\0\0\0<\0\0\0a", "UTF-32"),
+            (b"\x1f\x8b\x08\0\0", "gzip"),
+        ] {
+            let error = readable(&HeaderMap::new(), body, &[Reads::Json]).unwrap_err();
+            assert_eq!(error.parameter.as_deref(), Some(form), "{body:?}");
         }
+        for text in [&b"{}"[..], b"a=\0b", b"\0\0\0\0", b"a", "人=1".as_bytes()] {
+            assert_eq!(other_form(text), None, "{text:?}");
+        }
+        let mut twice = headers(&[("content-encoding", "identity")]);
+        twice.append("content-encoding", "br".parse().unwrap());
+        assert_eq!(coding(&twice).as_deref(), Some("content-encoding: br"));
+        twice.insert("content-encoding", http::HeaderValue::from_bytes(b"\xff").unwrap());
+        assert!(coding(&twice).is_some(), "what is not text is not plain either");
     }
 
     proptest::proptest! {

@@ -10,6 +10,7 @@ use super::body;
 use super::encoding::{self, Plus};
 use super::names::{Names, Strangers};
 use super::parameters::{Buffers, Parameter, ParameterError, Parameters, Place, Value};
+use super::xml;
 use crate::sender::acts::json_object::{JsonObject, is_plain, put_json_text};
 use crate::sender::request::Request;
 
@@ -167,6 +168,9 @@ fn names() -> Names {
 fn put_value(to: &mut Vec<u8>, one: &Parameter<'_>) {
     if one.place == Place::Json {
         return to.extend_from_slice(one.raw);
+    }
+    if let Some(json) = Some(one.raw).filter(|_| one.place == Place::Xml).and_then(xml::object) {
+        return to.extend_from_slice(&json);
     }
     let value = Value { place: one.place, raw: Cow::Borrowed(one.raw) };
     put_json_text(to, &value.into_text(Plus::Space).ok().flatten().unwrap_or_default());

@@ -1,11 +1,12 @@
 //! XML bodies, read as slices. No document types, no entities except the five of XML.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesRef, Event};
 
-use super::encoding::EncodingError;
+use super::encoding::{self, EncodingError};
 use super::parameters::{self, ParameterError, Span};
 
 /// Elements in one another: as deep as JSON may be.
@@ -110,6 +111,55 @@ pub(in crate::sender) fn text(inner: &[u8]) -> Result<Cow<'_, [u8]>, EncodingErr
     }
 }
 
+/// The JSON object of an element that holds other elements and nothing else but white space: their
+/// texts and objects by name, several of one name as a list. `None`: it is a text. What a person
+/// typed is a text whatever it looks like, because its markup is escaped or in CDATA.
+pub(in crate::sender) fn object(inner: &[u8]) -> Option<Vec<u8>> {
+    memchr::memchr(b'<', inner)?;
+    let text = std::str::from_utf8(inner).ok()?;
+    let mut reader = Reader::from_str(text);
+    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut members: Vec<(&str, Vec<&str>)> = Vec::new();
+    loop {
+        let before = usize::try_from(reader.buffer_position()).ok()?;
+        let (len, value) = match reader.read_event().ok()? {
+            Event::Start(start) => {
+                let (from, to) = bounds(&reader.read_to_end(start.name()).ok()?)?;
+                (start.name().0.len(), text.get(from..to)?)
+            }
+            Event::Empty(start) => (start.name().0.len(), ""),
+            Event::Text(blank) if blank.trim().is_empty() => continue,
+            Event::Comment(_) => continue,
+            Event::Eof if !members.is_empty() => break,
+            _ => return None,
+        };
+        let name = text.get(before + 1..before + 1 + len)?;
+        let at = *names.entry(name).or_insert(members.len());
+        match members.get_mut(at) {
+            Some((_, values)) => values.push(value),
+            None => members.push((name, vec![value])),
+        }
+    }
+    let members = members.iter().map(|(name, values)| {
+        let values: Vec<Vec<u8>> = values.iter().map(|value| value_of(value.as_bytes())).collect();
+        let value = match values.as_slice() {
+            [one] => one.clone(),
+            all => [b"[", all.join(&b',').as_slice(), b"]"].concat(),
+        };
+        [encoding::json_string(name).as_bytes(), b":", &value].concat()
+    });
+    let members: Vec<Vec<u8>> = members.collect();
+    Some([b"{", members.join(&b',').as_slice(), b"}"].concat())
+}
+
+/// An element as JSON: an object, or its text.
+fn value_of(inner: &[u8]) -> Vec<u8> {
+    object(inner).unwrap_or_else(|| {
+        let text = text(inner).unwrap_or(Cow::Borrowed(inner));
+        encoding::json_string(&String::from_utf8_lossy(&text)).into_bytes()
+    })
+}
+
 /// The commonest writing: one CDATA section and nothing beside it.
 fn whole_cdata(inner: &[u8]) -> Option<&[u8]> {
     let inside = inner.strip_prefix(b"<![CDATA[")?.strip_suffix(b"]]>")?;
@@ -192,6 +242,38 @@ mod tests {
                 .map(|p| (shown(p.name), text(p.raw).map_or("bad".into(), |t| shown(&t))))
                 .collect(),
         )
+    }
+
+    fn json_of(inner: &str) -> Option<serde_json::Value> {
+        object(inner.as_bytes()).map(|json| serde_json::from_slice(&json).unwrap())
+    }
+
+    #[test]
+    fn elements_in_one_another_are_objects_and_what_was_typed_is_a_text() {
+        use serde_json::json;
+        assert_eq!(
+            json_of(" <T><![CDATA[qr]]></T>\n<R>a&amp;\"b</R><E/><!-- --> "),
+            Some(json!({ "T": "qr", "R": "a&\"b", "E": "" }))
+        );
+        assert_eq!(
+            json_of("<I><Id>1</Id></I><N>2</N><I><Id>2</Id></I>"),
+            Some(json!({ "I": [{ "Id": "1" }, { "Id": "2" }], "N": "2" }))
+        );
+        for text in [
+            "",
+            "a",
+            "<![CDATA[<Admin>1</Admin>]]>",
+            "&lt;Admin&gt;1&lt;/Admin&gt;",
+            "a <b>1</b>",
+            "<b>1</b> a",
+            "<b>1</b><![CDATA[ ]]>",
+            " ",
+            "<!-- -->",
+        ] {
+            assert_eq!(json_of(text), None, "{text}");
+        }
+        let typed = json_of("<Content><![CDATA[</Content><Admin>1</Admin>]]></Content>");
+        assert_eq!(typed, Some(json!({ "Content": "</Content><Admin>1</Admin>" })));
     }
 
     fn list(pairs: &[(&str, &str)]) -> Option<Vec<(String, String)>> {

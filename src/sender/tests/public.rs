@@ -131,7 +131,7 @@ fn a_list_is_read_or_said_to_be_none() {
 
 fn mistake(recipe: &Recipe, request: &OwnedRequest) -> Option<(MistakeKind, String)> {
     let told = explain(recipe, &request.borrow(), NOW, &[]).mistake;
-    told.map(|mistake| (mistake.kind, mistake.advice.into_owned()))
+    told.map(|mistake| (mistake.kind, mistake.advice.english().to_owned()))
 }
 
 fn rsa_signed(padding: &'static dyn ring::signature::RsaEncoding, message: &[u8]) -> Vec<u8> {

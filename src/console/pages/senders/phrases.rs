@@ -32,6 +32,13 @@ pub(super) fn made(english: &str) -> Option<String> {
     {
         return Some(format!("早晚均不超过 {both}"));
     }
+    if let Some((list, most)) = english
+        .strip_prefix("one for each element of ")
+        .and_then(|text| text.split_once(", at most "))
+    {
+        let list = if list == "the body" { "请求体" } else { list };
+        return Some(format!("{list} 的每个元素各一个，最多 {most} 个"));
+    }
     covered(english).or_else(|| attack(english))
 }
 

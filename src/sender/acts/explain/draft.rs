@@ -176,6 +176,11 @@ impl Item {
         matches!(self.content, Content::Secret(_))
     }
 
+    /// Its name in a Chinese sentence.
+    pub(super) fn in_chinese(&self) -> String {
+        if self.is_secret() { String::from("密钥") } else { format!(" `{}` ", self.name) }
+    }
+
     /// Whether the rule signs it.
     pub(super) fn is_signed(&self) -> bool {
         self.presence == Presence::Signed

@@ -1,5 +1,6 @@
 //! Mistakes in the secret, the digest and the writing of the supplied signature.
 
+use crate::sender::acts::explain::advice::{Advice, Phrase, phrase};
 use crate::sender::acts::explain::case::{Budget, Case};
 use crate::sender::acts::explain::draft::{Content, Draft, Item};
 use crate::sender::acts::explain::public;
@@ -18,13 +19,17 @@ pub(super) fn encoding(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> 
     for material in &case.materials {
         let Some(output) = own_output(case, material, budget) else { continue };
         let says = |supplied: &[u8]| match case.variant.writing {
-            Writing::Text => case.variant.matches(&output, supplied).then_some("as it is"),
+            Writing::Text => case.variant.matches(&output, supplied).then_some(AS_IT_IS),
             _ => plainly(&output, supplied),
         };
         if let Some(about) =
             case.supplied_signatures.iter().find_map(|supplied| written_as(says, supplied))
         {
-            let advice = format!("The signature is valid, but written {about}: {}", rule(case));
+            let (en, zh) = rule(case);
+            let advice = Advice::new(
+                format!("The signature is valid, but written {}: {en}", about.en),
+                format!("签名有效，但{}：{zh}", about.zh),
+            );
             return Some(Mistake::new(MistakeKind::OtherEncoding, None, advice));
         }
     }
@@ -38,16 +43,26 @@ pub(super) fn own_output(case: &Case<'_>, material: &[u8], budget: &mut Budget) 
     case.output(&case.variant.with, &text, &key, budget)
 }
 
-fn rule(case: &Case<'_>) -> String {
+/// The text of a signature that is the secret itself.
+const AS_IT_IS: Phrase = phrase("as it is", "前后多了其他字符");
+
+/// How the sender writes its signatures: in English, and in Chinese.
+fn rule(case: &Case<'_>) -> (String, String) {
     let writing = match case.variant.writing {
-        Writing::Hex => "hex",
-        Writing::Base64 => "base64",
-        Writing::Base64Url => "base64 of the URL-safe alphabet",
-        Writing::Text => return "send it as it is.".to_owned(),
+        Writing::Hex => phrase("hex", "十六进制"),
+        Writing::Base64 => phrase("base64", " base64 "),
+        Writing::Base64Url => {
+            phrase("base64 of the URL-safe alphabet", " URL 安全字母表的 base64 ")
+        }
+        Writing::Text => return ("send it as it is.".to_owned(), "请原样发送。".to_owned()),
     };
+    let Phrase { en, zh } = writing;
     match case.variant.cut {
-        Some(cut) => format!("send the first {cut} characters of its {writing}."),
-        None => format!("send it whole, in {writing}."),
+        Some(cut) => (
+            format!("send the first {cut} characters of its {en}."),
+            format!("请发送其{zh}的前 {cut} 个字符。"),
+        ),
+        None => (format!("send it whole, in {en}."), format!("请以{zh}完整发送。")),
     }
 }
 
@@ -55,26 +70,24 @@ fn rule(case: &Case<'_>) -> String {
 const CUT_MIN: usize = 8;
 
 /// The spelling of `supplied`, by `says` once the usual additions are removed.
-fn written_as(
-    says: impl Fn(&[u8]) -> Option<&'static str>,
-    supplied: &[u8],
-) -> Option<&'static str> {
+fn written_as(says: impl Fn(&[u8]) -> Option<Phrase>, supplied: &[u8]) -> Option<Phrase> {
     if let Some(about) = says(supplied) {
         return Some(about);
     }
     let bare = bare(supplied);
     if bare != supplied && says(bare).is_some() {
-        return Some("with something in front of it or behind it");
+        return Some(phrase("with something in front of it or behind it", "前后多了其他字符"));
     }
     let unescaped = encoding::unpercented(bare, Plus::Kept);
     if unescaped != bare && says(&unescaped).is_some() {
-        return Some("percent-encoded twice");
+        return Some(phrase("percent-encoded twice", "被百分号编码了两次"));
     }
     let plus: Vec<u8> = bare.iter().map(|b| if *b == b' ' { b'+' } else { *b }).collect();
-    (plus != bare && says(&plus).is_some()).then_some("with `+` turned into a space")
+    (plus != bare && says(&plus).is_some())
+        .then_some(phrase("with `+` turned into a space", "其中的 `+` 变成了空格"))
 }
 
-fn plainly(output: &Output, supplied: &[u8]) -> Option<&'static str> {
+fn plainly(output: &Output, supplied: &[u8]) -> Option<Phrase> {
     let bytes = output.bytes();
     let same = |text: &str| digest::same(text.as_bytes(), supplied);
     let lower = supplied.to_ascii_lowercase();
@@ -82,21 +95,24 @@ fn plainly(output: &Output, supplied: &[u8]) -> Option<&'static str> {
     if supplied.len() > hex.len() {
         let upper = hex.to_ascii_uppercase();
         return if same(&encoding::base64(hex.as_bytes())) {
-            Some("as the base64 of its hex text")
+            Some(phrase("as the base64 of its hex text", "写成了其十六进制文本的 base64"))
         } else {
-            same(&encoding::base64(upper.as_bytes()))
-                .then_some("as the base64 of its hex text in upper case")
+            let about = phrase(
+                "as the base64 of its hex text in upper case",
+                "写成了其大写十六进制文本的 base64",
+            );
+            same(&encoding::base64(upper.as_bytes())).then_some(about)
         };
     }
     if supplied.len() == hex.len() {
-        return digest::same(hex.as_bytes(), &lower).then_some("in hex");
+        return digest::same(hex.as_bytes(), &lower).then_some(phrase("in hex", "写成了十六进制"));
     }
     let padded = encoding::base64(bytes);
     if same(&padded) || same(&encoding::base64url(bytes)) {
-        return Some("in base64");
+        return Some(phrase("in base64", "写成了 base64"));
     }
     if same(padded.trim_end_matches('=')) {
-        return Some("in base64 without padding");
+        return Some(phrase("in base64 without padding", "写成了无填充的 base64"));
     }
     if supplied.len() < CUT_MIN {
         return None;
@@ -104,9 +120,10 @@ fn plainly(output: &Output, supplied: &[u8]) -> Option<&'static str> {
     let middle = hex.len() / 4..hex.len() * 3 / 4;
     let parts = [&hex[..supplied.len()], &hex[hex.len() - supplied.len()..], &hex[middle]];
     if parts.iter().any(|part| digest::same(part.as_bytes(), &lower)) {
-        return Some("cut to a part of its hex");
+        return Some(phrase("cut to a part of its hex", "只截取了其十六进制的一部分"));
     }
-    same(&padded[..supplied.len().min(padded.len())]).then_some("cut to a part of its base64")
+    same(&padded[..supplied.len().min(padded.len())])
+        .then_some(phrase("cut to a part of its base64", "只截取了其 base64 的一部分"))
 }
 
 /// A supplied signature without white space, quotes and a leading word.
@@ -130,10 +147,10 @@ const WORD_MAX: usize = 16;
 /// A changed secret, and its name in the advice.
 struct Variant {
     secret: Vec<u8>,
-    advice: &'static str,
+    advice: Phrase,
 }
 
-fn variant(secret: impl Into<Vec<u8>>, advice: &'static str) -> Variant {
+fn variant(secret: impl Into<Vec<u8>>, advice: Phrase) -> Variant {
     Variant { secret: secret.into(), advice }
 }
 
@@ -142,10 +159,16 @@ pub(super) fn secret_whitespace(case: &Case<'_>, budget: &mut Budget) -> Option<
     if case.variant.public.is_some() {
         return None; // a public key is read whole or not at all
     }
-    const SIGNED: &str = "The secret was used with white space at one of its ends: remove it \
-                          where the callback is signed.";
-    const OURS: &str = "The configured secret has white space at one of its ends: remove it \
-                        from the source's `secrets`.";
+    const SIGNED: Phrase = phrase(
+        "The secret was used with white space at one of its ends: remove it where the callback is \
+         signed.",
+        "签名时所用的密钥首尾带有空白：请在签名的一侧去掉。",
+    );
+    const OURS: Phrase = phrase(
+        "The configured secret has white space at one of its ends: remove it from the source's \
+         `secrets`.",
+        "配置的密钥首尾带有空白：请从来源的 `secrets` 中去掉。",
+    );
     for material in &case.materials {
         let own: &[u8] = material;
         let mut variants = vec![variant(own.trim_ascii(), OURS)];
@@ -168,10 +191,16 @@ pub(super) fn secret_quoted(case: &Case<'_>, budget: &mut Budget) -> Option<Mist
     if case.variant.public.is_some() {
         return None; // likewise
     }
-    const SIGNED: &str = "The secret was used with quotes or a byte order mark around it: remove \
-                          them where the callback is signed.";
-    const OURS: &str = "The configured secret has quotes or a byte order mark around it: remove \
-                        them where it is configured.";
+    const SIGNED: Phrase = phrase(
+        "The secret was used with quotes or a byte order mark around it: remove them where the \
+         callback is signed.",
+        "签名时所用的密钥两端带有引号或 BOM：请在签名的一侧去掉。",
+    );
+    const OURS: Phrase = phrase(
+        "The configured secret has quotes or a byte order mark around it: remove them where it is \
+         configured.",
+        "配置的密钥两端带有引号或 BOM：请在配置中去掉。",
+    );
     for material in &case.materials {
         let own: &[u8] = material;
         let core = core(own);
@@ -220,7 +249,7 @@ pub(super) fn secret_encoding(case: &Case<'_>, budget: &mut Budget) -> Option<Mi
     if case.variant.public.is_some() {
         return None; // likewise
     }
-    let mistake = |advice: &'static str| Mistake::new(MistakeKind::SecretEncoding, None, advice);
+    let mistake = |advice: Phrase| Mistake::new(MistakeKind::SecretEncoding, None, advice);
     for material in &case.materials {
         let variants = encodings(material);
         for one in &variants {
@@ -248,8 +277,10 @@ pub(super) fn secret_encoding(case: &Case<'_>, budget: &mut Budget) -> Option<Mi
 }
 
 /// The secret in the place of what the rule makes of it.
-const BARE: &str =
-    "The secret was used as it is written: make of it what the sender does, as its page shows.";
+const BARE: Phrase = phrase(
+    "The secret was used as it is written: make of it what the sender does, as its page shows.",
+    "密钥按原文使用：请像发送方那样先作处理，做法见该发送方的页面。",
+);
 
 /// The text with the secret as it is, where the rule signs a digest of it.
 fn bare_in_text(case: &Case<'_>) -> Option<Draft> {
@@ -265,13 +296,38 @@ fn bare_in_text(case: &Case<'_>) -> Option<Draft> {
 }
 
 fn encodings(secret: &[u8]) -> Vec<Variant> {
-    const CASE: &str = "The secret was used in another case: its letters count as they are issued.";
-    const HEX: &str = "The secret was hex-decoded first: use its text.";
-    const BASE64: &str = "The secret was base64-decoded first: use its text.";
-    const WRITTEN: &str = "The secret was encoded first: use it as it is issued.";
-    const PREFIX: &str = "The secret was used without its prefix: the prefix belongs to it here.";
-    const HASHED: &str = "A digest of the secret was used: use the secret itself.";
-    const PERCENT: &str = "The secret was percent-decoded or -encoded first: use its text.";
+    const CASE: Phrase = phrase(
+        "The secret was used in another case: its letters count as they are issued.",
+        "密钥的大小写被改动：请按签发时的大小写使用。",
+    );
+    const HEX: Phrase = phrase(
+        "The secret was hex-decoded first: use its text.",
+        "密钥先被十六进制解码：请直接使用其文本。",
+    );
+    const BASE64: Phrase = phrase(
+        "The secret was base64-decoded first: use its text.",
+        "密钥先被 base64 解码：请直接使用其文本。",
+    );
+    const WRITTEN: Phrase = phrase(
+        "The secret was encoded first: use it as it is issued.",
+        "密钥先被编码：请按签发时的原样使用。",
+    );
+    const PREFIX: Phrase = phrase(
+        "The secret was used without its prefix: the prefix belongs to it here.",
+        "密钥缺少前缀：此处的前缀是密钥的一部分。",
+    );
+    const HASHED: Phrase = phrase(
+        "A digest of the secret was used: use the secret itself.",
+        "用的是密钥的摘要：请使用密钥本身。",
+    );
+    const PERCENT: Phrase = phrase(
+        "The secret was percent-decoded or -encoded first: use its text.",
+        "密钥先被百分号解码或编码：请直接使用其文本。",
+    );
+    const UNPREFIXED: Phrase = phrase(
+        "The secret was base64-decoded behind its prefix: use its whole text.",
+        "密钥去掉前缀后被 base64 解码：请使用其完整文本。",
+    );
     let mut all = vec![
         variant(secret.to_ascii_lowercase(), CASE),
         variant(secret.to_ascii_uppercase(), CASE),
@@ -290,9 +346,7 @@ fn encodings(secret: &[u8]) -> Vec<Variant> {
     if let Some(at) = secret.iter().position(|byte| matches!(byte, b'_' | b':' | b'-')) {
         let rest = &secret[at + 1..];
         all.push(variant(rest, PREFIX));
-        all.extend(encoding::unbase64(rest).ok().map(|secret| {
-            variant(secret, "The secret was base64-decoded behind its prefix: use its whole text.")
-        }));
+        all.extend(encoding::unbase64(rest).ok().map(|secret| variant(secret, UNPREFIXED)));
         all.extend(encoding::unhex(rest).ok().map(|secret| variant(secret, HEX)));
     }
     for algorithm in [Algorithm::Md5, Algorithm::Sha1, Algorithm::Sha256] {
@@ -323,10 +377,16 @@ pub(super) fn key_as_text(case: &Case<'_>, budget: &mut Budget) -> Option<Mistak
                 if supplied.any(|one| {
                     case.variant.matches(&output, one) || plainly(&output, one).is_some()
                 }) {
-                    let advice = format!(
-                        "The key and the text of the HMAC were exchanged: the secret is the key, and \
-                         what is signed is the text, with {}.",
-                        named(&case.variant.with)
+                    let Made { en, zh } = named(&case.variant.with);
+                    let advice = Advice::new(
+                        format!(
+                            "The key and the text of the HMAC were exchanged: the secret is the \
+                             key, and what is signed is the text, with {en}."
+                        ),
+                        format!(
+                            "HMAC 的密钥与文本颠倒了：密钥应作 HMAC 的密钥，待签名字符串应作文本，\
+                             算法为 {zh}。"
+                        ),
                     );
                     return Some(Mistake::new(MistakeKind::KeyAsText, None, advice));
                 }
@@ -354,10 +414,13 @@ pub(super) fn other_digest(case: &Case<'_>, budget: &mut Budget) -> Option<Mista
                     .iter()
                     .any(|supplied| plainly(&output, supplied).is_some())
                 {
-                    let advice = format!(
-                        "The signature was made with {}: make it with {}.",
-                        named(chain),
-                        named(&case.variant.with)
+                    let (made, own) = (named(chain), named(&case.variant.with));
+                    let advice = Advice::new(
+                        format!(
+                            "The signature was made with {}: make it with {}.",
+                            made.en, own.en
+                        ),
+                        format!("签名由 {} 生成：请改用 {}。", made.zh, own.zh),
                     );
                     return Some(Mistake::new(MistakeKind::OtherDigest, None, advice));
                 }
@@ -378,11 +441,18 @@ fn upper_hex(case: &Case<'_>, text: &[u8], key: &[u8], budget: &mut Budget) -> O
             let output = case.output(&plain, text, key, budget)?;
             let twice = outer.of(const_hex::encode_upper(output.bytes()).as_bytes());
             if case.supplied_signatures.iter().any(|supplied| plainly(&twice, supplied).is_some()) {
-                let advice = format!(
-                    "The signature was made with {} of the upper-case hex of {}: make it with {}.",
-                    outer.name(),
-                    inner.name(),
-                    named(&case.variant.with)
+                let (outer, inner) = (outer.name(), inner.name());
+                let own = named(&case.variant.with);
+                let advice = Advice::new(
+                    format!(
+                        "The signature was made with {outer} of the upper-case hex of {inner}: make \
+                         it with {}.",
+                        own.en
+                    ),
+                    format!(
+                        "签名由 {inner} 的大写十六进制文本再经 {outer} 生成：请改用 {}。",
+                        own.zh
+                    ),
                 );
                 return Some(Mistake::new(MistakeKind::OtherDigest, None, advice));
             }
@@ -407,22 +477,34 @@ fn chains() -> Vec<Chain> {
     chains
 }
 
-fn named(chain: &Chain) -> String {
-    let mut name = match chain.first {
-        First::Digest(algorithm) => algorithm.name().to_owned(),
-        First::Keyed(algorithm) => format!("hmac_{}", algorithm.name()),
-        First::Equal => "the secret as it is".to_owned(),
+/// A chain of digests, in both languages.
+struct Made {
+    en: String,
+    zh: String,
+}
+
+fn named(chain: &Chain) -> Made {
+    let (mut en, mut zh) = match chain.first {
+        First::Digest(algorithm) => (algorithm.name().to_owned(), algorithm.name().to_owned()),
+        First::Keyed(algorithm) => {
+            let name = format!("hmac_{}", algorithm.name());
+            (name.clone(), name)
+        }
+        First::Equal => ("the secret as it is".to_owned(), "密钥原文".to_owned()),
     };
     for step in &chain.then {
         match step {
-            Step::Hex => name.push_str(", its hex"),
+            Step::Hex => {
+                en.push_str(", its hex");
+                zh.push_str("，取其十六进制文本");
+            }
             Step::Digest(algorithm) => {
-                name.push_str(", then ");
-                name.push_str(algorithm.name());
+                en.push_str(&format!(", then {}", algorithm.name()));
+                zh.push_str(&format!("，再经 {}", algorithm.name()));
             }
         }
     }
-    name
+    Made { en, zh }
 }
 
 /// The texts, each with its key, that another digest may have been made of: as the rule has it,

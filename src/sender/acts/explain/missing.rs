@@ -1,5 +1,6 @@
 //! Missing parameters that the sender always sends.
 
+use crate::sender::acts::explain::advice::Advice;
 use crate::sender::acts::explain::{Mistake, MistakeKind};
 use crate::sender::acts::signature::SignatureVariant;
 use crate::sender::language::bound::Scope;
@@ -26,12 +27,21 @@ pub(super) fn parameters(callback: &Callback<'_>) -> Option<Mistake> {
         .filter(|name| !name.contains('.') && parameters.find(name.as_bytes(), buffers).is_none())
         .collect();
     let named: Vec<String> = lacking.iter().map(|name| format!("`{name}`")).collect();
-    let shown = named.get(..NAMED_MAX).unwrap_or(&named).join(", ");
-    let more = if named.len() > NAMED_MAX { ", …" } else { "" };
+    let shown = named.get(..NAMED_MAX).unwrap_or(&named);
+    let is_cut = named.len() > NAMED_MAX;
     let (verb, object) = if lacking.len() == 1 { ("is", "it") } else { ("are", "them") };
-    let advice = format!(
-        "{shown}{more} {verb} not there, and the sender sends {object} with every callback: this one \
-         was cut on the way, or made manually."
+    let advice = Advice::new(
+        format!(
+            "{}{} {verb} not there, and the sender sends {object} with every callback: this one \
+             was cut on the way, or made manually.",
+            shown.join(", "),
+            if is_cut { ", …" } else { "" }
+        ),
+        format!(
+            "缺少 {}{}，而该发送方的每个回调都带有这些参数：此回调在途中被截断，或是手工构造的。",
+            shown.join("、"),
+            if is_cut { " 等" } else { "" }
+        ),
     );
     let first = lacking.first()?;
     Some(Mistake::new(MistakeKind::MissingParameters, Some(first), advice))

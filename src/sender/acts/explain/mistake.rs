@@ -1,8 +1,8 @@
 //! Mistakes in the signing of a callback: a closed set.
 
-use std::borrow::Cow;
-
 use serde::Serialize;
+
+use super::advice::{Advice, phrase};
 
 /// A mistake in the signing of a callback.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -12,7 +12,7 @@ pub struct Mistake {
     /// The parameter that it is about, where it is one.
     pub parameter: Option<String>,
     /// The change to make, and its place.
-    pub advice: Cow<'static, str>,
+    pub advice: Advice,
     /// The text under which the signature that came is right, secrets masked, where that is known.
     #[serde(skip)]
     pub text: Option<String>,
@@ -161,14 +161,17 @@ impl Mistake {
     pub(super) fn new(
         kind: MistakeKind,
         parameter: Option<&str>,
-        advice: impl Into<Cow<'static, str>>,
+        advice: impl Into<Advice>,
     ) -> Self {
         Self { kind, parameter: parameter.map(str::to_owned), advice: advice.into(), text: None }
     }
 
     pub(super) fn unknown() -> Self {
-        let advice = "Nothing usual explains it: a value was changed after it was signed, or the \
-                      secret is another one; compare both with the sender's console.";
+        let advice = phrase(
+            "Nothing usual explains it: a value was changed after it was signed, or the secret is \
+             another one; compare both with the sender's console.",
+            "常见错误都无法解释：签名后某个值被改动，或密钥不同。请与发送方后台逐一核对。",
+        );
         Self::new(MistakeKind::Unknown, None, advice)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::sender::acts::explain::advice::Advice;
 use crate::sender::acts::explain::case::{Budget, Case, live_secrets};
 use crate::sender::acts::explain::{Mistake, MistakeKind, Other};
 use crate::sender::language::definition::Sender;
@@ -23,10 +24,16 @@ pub(super) fn secret(
             {
                 continue;
             }
-            let advice = format!(
-                "It was signed with the secret of the source `{}`: paste this source's own secret \
-                 where it is signed, or add that one to this source's `secrets`.",
-                other.source
+            let source = other.source;
+            let advice = Advice::new(
+                format!(
+                    "It was signed with the secret of the source `{source}`: paste this source's \
+                     own secret where it is signed, or add that one to this source's `secrets`."
+                ),
+                format!(
+                    "它用来源 `{source}` 的密钥签名：请在签名的一侧换用本来源的密钥，或将该密钥\
+                     加入本来源的 `secrets`。"
+                ),
             );
             return Some(Mistake::new(MistakeKind::OtherSecret, None, advice));
         }
@@ -43,12 +50,19 @@ pub(super) fn ended(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
         if case.materials.contains(&value) || !case.matches_under(&case.draft, value, budget) {
             continue;
         }
-        let since = jiff::Timestamp::from_millisecond(until_ms)
-            .map_or_else(|_| String::from("before it came"), |since| format!("at {since}"));
-        let advice = format!(
-            "It was signed with the secret `{}`, which ended {since}: set the new one in the \
-             sender's console, or give this one a later `until`.",
-            secret.id
+        let (id, since) = (&secret.id, jiff::Timestamp::from_millisecond(until_ms).ok());
+        let (en, zh) = match since {
+            Some(since) => (format!("at {since}"), format!("已于 {since} 失效")),
+            None => (String::from("before it came"), String::from("在它到达之前已失效")),
+        };
+        let advice = Advice::new(
+            format!(
+                "It was signed with the secret `{id}`, which ended {en}: set the new one in the \
+                 sender's console, or give this one a later `until`."
+            ),
+            format!(
+                "它用密钥 `{id}` 签名，该密钥{zh}：请在发送方后台设置新密钥，或推迟此密钥的 `until`。"
+            ),
         );
         return Some(Mistake::new(MistakeKind::EndedSecret, None, advice));
     }
@@ -71,17 +85,28 @@ pub(super) fn sender(callback: &Callback<'_>, others: &[Other<'_>]) -> Option<Mi
                 continue;
             }
             let shared = ours || case.materials.iter().any(|known| secrets.contains(known));
+            let (name, source) = (&other.recipe.sender.name, other.source);
             let advice = if shared {
-                format!(
-                    "It is signed by the rule of the sender `{}`: set `sender` of this source to \
-                     it, or have the callback signed as this source's sender does.",
-                    other.recipe.sender.name
+                Advice::new(
+                    format!(
+                        "It is signed by the rule of the sender `{name}`: set `sender` of this \
+                         source to it, or have the callback signed as this source's sender does."
+                    ),
+                    format!(
+                        "它按发送方 `{name}` 的规则签名：请将本来源的 `sender` 设为 `{name}`，\
+                         或改为按本来源发送方的规则签名。"
+                    ),
                 )
             } else {
-                format!(
-                    "It is a callback for the source `{0}` (sender `{1}`): paste the address of \
-                     `{0}` into that sender's console.",
-                    other.source, other.recipe.sender.name
+                Advice::new(
+                    format!(
+                        "It is a callback for the source `{source}` (sender `{name}`): paste the \
+                         address of `{source}` into that sender's console."
+                    ),
+                    format!(
+                        "这是发给来源 `{source}`（发送方 `{name}`）的回调：请在该发送方的后台填写 \
+                         `{source}` 的地址。"
+                    ),
                 )
             };
             return Some(Mistake::new(MistakeKind::OtherSender, None, advice));

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::sender::acts::evaluate;
+use crate::sender::acts::explain::advice::{Advice, Phrase, phrase};
 use crate::sender::acts::explain::case::{Budget, Case};
 use crate::sender::acts::explain::draft::{
     Arrangement, Content, Draft, Field, Item, Presence, Side,
@@ -27,7 +28,10 @@ pub(super) fn left_out(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> 
     for &index in &places {
         let name = &draft.items[index].name;
         if case.matches(&draft.without(index), budget) {
-            let advice = format!("`{name}` was omitted from the signed text: sign it too.");
+            let advice = Advice::new(
+                format!("`{name}` was omitted from the signed text: sign it too."),
+                format!("`{name}` 没有参与签名：请将它也加入待签名字符串。"),
+            );
             return Some(Mistake::new(MistakeKind::ParameterNotSigned, Some(name), advice));
         }
     }
@@ -61,7 +65,10 @@ fn unknown_left_out(case: &Case<'_>, places: &[usize], budget: &mut Budget) -> O
     }
     let names: Vec<_> =
         unknown.iter().map(|&index| format!("`{}`", case.draft.items[index].name)).collect();
-    let advice = format!("{} were omitted: sign every parameter that is sent.", names.join(", "));
+    let advice = Advice::new(
+        format!("{} were omitted: sign every parameter that is sent.", names.join(", ")),
+        format!("{} 没有参与签名：发送的每个参数都要签名。", names.join("、")),
+    );
     Some(Mistake::new(MistakeKind::ParameterNotSigned, None, advice))
 }
 
@@ -76,8 +83,10 @@ fn two_left_out(case: &Case<'_>, places: &[usize], budget: &mut Budget) -> Optio
             draft.item_mut(other).presence = Presence::Dropped;
             if case.matches(&draft, budget) {
                 let (one, other) = (&case.draft.items[one].name, &case.draft.items[other].name);
-                let advice =
-                    format!("`{one}` and `{other}` were omitted from the signed text: sign both.");
+                let advice = Advice::new(
+                    format!("`{one}` and `{other}` were omitted from the signed text: sign both."),
+                    format!("`{one}` 和 `{other}` 没有参与签名：请将两者都加入待签名字符串。"),
+                );
                 return Some(Mistake::new(MistakeKind::ParameterNotSigned, Some(one), advice));
             }
         }
@@ -94,9 +103,12 @@ pub(super) fn extra(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
             draft.items.insert(place, Rc::new(item.clone()));
             if case.matches(&draft, budget) {
                 let name = &item.name;
-                let advice = format!(
-                    "`{name}` was signed, and the sender does not sign it: omit it from the \
-                     signed text."
+                let advice = Advice::new(
+                    format!(
+                        "`{name}` was signed, and the sender does not sign it: omit it from the \
+                         signed text."
+                    ),
+                    format!("`{name}` 参与了签名，而发送方不对它签名：请从待签名字符串中去掉。"),
                 );
                 return Some(Mistake::new(MistakeKind::ExtraParameterSigned, Some(name), advice));
             }
@@ -106,7 +118,10 @@ pub(super) fn extra(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
         return None;
     }
     let names: Vec<_> = extras.iter().map(|item| format!("`{}`", item.name)).collect();
-    let advice = format!("{} were signed: omit them from the signed text.", names.join(", "));
+    let advice = Advice::new(
+        format!("{} were signed: omit them from the signed text.", names.join(", ")),
+        format!("{} 参与了签名：请从待签名字符串中去掉。", names.join("、")),
+    );
     Some(Mistake::new(MistakeKind::ExtraParameterSigned, None, advice))
 }
 
@@ -205,7 +220,10 @@ pub(super) fn order(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     for (order, about) in orders(draft, &places) {
         let differs = order != places || draft.arrangement == Arrangement::Sorted;
         if differs && case.matches(&draft.ordered(&order), budget) {
-            let advice = format!("The parts were signed {about}: {}", in_order(draft));
+            let advice = in_order(draft).after(
+                &format!("The parts were signed {}:", about.en),
+                &format!("各部分签名时{}：", about.zh),
+            );
             return Some(Mistake::new(MistakeKind::Order, None, advice));
         }
     }
@@ -241,9 +259,14 @@ pub(super) fn other_parameter(case: &Case<'_>, budget: &mut Budget) -> Option<Mi
                 left = left.saturating_sub(1);
                 if left > 0 && case.matches(&draft.with(index, item.saying(text)), budget) {
                     let own = &item.name;
-                    let advice = format!(
-                        "`{name}` was signed in the place of `{own}`: sign the value of `{own}` \
-                         there."
+                    let advice = Advice::new(
+                        format!(
+                            "`{name}` was signed in the place of `{own}`: sign the value of \
+                             `{own}` there."
+                        ),
+                        format!(
+                            "在 `{own}` 的位置上签的是 `{name}` 的值：请在该处使用 `{own}` 的值。"
+                        ),
                     );
                     return Some(Mistake::new(MistakeKind::OtherParameter, Some(own), advice));
                 }
@@ -270,21 +293,52 @@ fn texts_of(draft: &Draft, field: &Field, name: &str, other: &Field) -> Vec<Vec<
     texts
 }
 
-fn in_order(draft: &Draft) -> String {
-    if draft.arrangement == Arrangement::Sorted {
-        return "sort the values as bytes and join them.".to_owned();
+/// The order of the rule, as the second half of a sentence.
+struct InOrder {
+    en: String,
+    zh: String,
+}
+
+impl InOrder {
+    fn after(&self, en: &str, zh: &str) -> Advice {
+        Advice::new(format!("{en} {}", self.en), format!("{zh}{}", self.zh))
     }
-    let names: Vec<&str> = draft.signed().map(|item| item.name.as_str()).collect();
-    let shown = names.get(..NAMED_MAX).unwrap_or(&names).join(", ");
-    let more = if names.len() > NAMED_MAX { ", …" } else { "" };
-    format!("put them in the order {shown}{more}.")
+}
+
+fn in_order(draft: &Draft) -> InOrder {
+    if draft.arrangement == Arrangement::Sorted {
+        return InOrder {
+            en: "sort the values as bytes and join them.".to_owned(),
+            zh: "请将各值按字节排序后连接。".to_owned(),
+        };
+    }
+    let items: Vec<&Item> = draft.signed().collect();
+    let Named { en, zh } = named(&items);
+    InOrder {
+        en: format!("put them in the order {en}."), zh: format!("请按 {zh} 的顺序排列。")
+    }
+}
+
+/// Names of items, listed in both languages.
+struct Named {
+    en: String,
+    zh: String,
+}
+
+fn named(items: &[&Item]) -> Named {
+    let shown = items.get(..NAMED_MAX).unwrap_or(items).iter();
+    let en: Vec<&str> = shown.clone().map(|item| item.name.as_str()).collect();
+    let zh: Vec<&str> =
+        shown.map(|item| if item.is_secret() { "密钥" } else { &item.name }).collect();
+    let (more, others) = if items.len() > NAMED_MAX { (", …", " 等") } else { ("", "") };
+    Named { en: format!("{}{more}", en.join(", ")), zh: format!("{}{others}", zh.join("、")) }
 }
 
 /// Names that one sentence holds.
 const NAMED_MAX: usize = 12;
 
 /// Orders that programs make, each with its name.
-fn orders(draft: &Draft, places: &[usize]) -> Vec<(Vec<usize>, &'static str)> {
+fn orders(draft: &Draft, places: &[usize]) -> Vec<(Vec<usize>, Phrase)> {
     let item = |index: usize| &draft.items[index];
     let by = |compare: &dyn Fn(&Item, &Item) -> std::cmp::Ordering| {
         let mut order = places.to_vec();
@@ -295,27 +349,45 @@ fn orders(draft: &Draft, places: &[usize]) -> Vec<(Vec<usize>, &'static str)> {
         true => one.name.as_bytes().to_vec(),
         false => one.label.clone(),
     };
-    let named = by(&|one, other| label(one).cmp(&label(other)));
+    let by_name = by(&|one, other| label(one).cmp(&label(other)));
     let any_case =
         by(&|one, other| label(one).to_ascii_lowercase().cmp(&label(other).to_ascii_lowercase()));
     let valued = by(&|one, other| text(one).cmp(text(other)));
     let reversed: Vec<usize> = places.iter().rev().copied().collect();
-    let backwards: Vec<usize> = named.iter().rev().copied().collect();
+    let backwards: Vec<usize> = by_name.iter().rev().copied().collect();
     let last = |order: &[usize]| secret_at(draft, order, End::Last);
     let first = |order: &[usize]| secret_at(draft, order, End::Start);
     vec![
-        (last(places), "with the secret at the end"),
-        (first(places), "with the secret in front"),
-        (last(&named), "sorted by name, the secret at the end"),
-        (first(&named), "sorted by name, the secret in front"),
-        (named, "sorted by name"),
-        (last(&any_case), "sorted by name whatever its case, the secret at the end"),
-        (any_case, "sorted by name whatever its case"),
-        (last(&valued), "sorted by value, the secret at the end"),
-        (valued, "sorted by value"),
-        (last(&backwards), "sorted by name backwards, the secret at the end"),
-        (backwards, "sorted by name backwards"),
-        (reversed, "in reverse"),
+        (last(places), phrase("with the secret at the end", "密钥放在了末尾")),
+        (first(places), phrase("with the secret in front", "密钥放在了开头")),
+        (
+            last(&by_name),
+            phrase("sorted by name, the secret at the end", "按名称排序，密钥放在了末尾"),
+        ),
+        (
+            first(&by_name),
+            phrase("sorted by name, the secret in front", "按名称排序，密钥放在了开头"),
+        ),
+        (by_name, phrase("sorted by name", "按名称排序")),
+        (
+            last(&any_case),
+            phrase(
+                "sorted by name whatever its case, the secret at the end",
+                "按名称排序（不分大小写），密钥放在了末尾",
+            ),
+        ),
+        (any_case, phrase("sorted by name whatever its case", "按名称排序（不分大小写）")),
+        (
+            last(&valued),
+            phrase("sorted by value, the secret at the end", "按值排序，密钥放在了末尾"),
+        ),
+        (valued, phrase("sorted by value", "按值排序")),
+        (
+            last(&backwards),
+            phrase("sorted by name backwards, the secret at the end", "按名称倒序，密钥放在了末尾"),
+        ),
+        (backwards, phrase("sorted by name backwards", "按名称倒序")),
+        (reversed, phrase("in reverse", "顺序颠倒")),
     ]
 }
 
@@ -346,8 +418,8 @@ fn resorted(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     let arrived = arrived(case);
     for order in [secret_at(draft, &arrived, End::Last), secret_at(draft, &arrived, End::Start)] {
         if case.matches(&draft.ordered(&order), budget) {
-            let advice =
-                format!("The parts were signed in the order received: {}", in_order(draft));
+            let advice = in_order(draft)
+                .after("The parts were signed in the order received:", "各部分按收到的顺序签名：");
             return Some(Mistake::new(MistakeKind::Order, None, advice));
         }
     }
@@ -356,7 +428,8 @@ fn resorted(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     if draft.arrangement == Arrangement::Sorted || !case.matches(&sorted, budget) {
         return None;
     }
-    let advice = format!("The parts were sorted by value: {}", in_order(draft));
+    let advice =
+        in_order(draft).after("The parts were sorted by value:", "各部分按值排序后才签名：");
     Some(Mistake::new(MistakeKind::Order, None, advice))
 }
 
@@ -393,9 +466,12 @@ fn bare_secret(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
                 Rc::make_mut(next).between = between;
             }
             if case.matches(&bare, budget) {
-                let place = if end == End::Last { "end" } else { "front" };
-                let advice =
-                    format!("The secret was placed separately at the {place}: {}", in_order(draft));
+                let (en, zh) =
+                    if end == End::Last { ("end", "末尾") } else { ("front", "开头") };
+                let advice = in_order(draft).after(
+                    &format!("The secret was placed separately at the {en}:"),
+                    &format!("密钥被单独放在{zh}："),
+                );
                 return Some(Mistake::new(MistakeKind::Order, None, advice));
             }
         }
@@ -419,10 +495,12 @@ fn permuted(case: &Case<'_>, places: &[usize], budget: &mut Budget) -> Option<Mi
             let name = moved.map(|(one, _)| draft.items[*one].name.as_str());
             let name =
                 name.filter(|_| !moved.is_some_and(|(one, _)| draft.items[*one].is_secret()));
-            let names: Vec<&str> =
-                order.iter().map(|&index| draft.items[index].name.as_str()).collect();
-            let shown = names.get(..NAMED_MAX).unwrap_or(&names).join(", ");
-            let advice = format!("The parts were signed in the order {shown}: {}", in_order(draft));
+            let items: Vec<&Item> = order.iter().map(|&index| &*draft.items[index]).collect();
+            let Named { en, zh } = named(&items);
+            let advice = in_order(draft).after(
+                &format!("The parts were signed in the order {en}:"),
+                &format!("各部分按 {zh} 的顺序签名："),
+            );
             return Some(Mistake::new(MistakeKind::Order, name, advice));
         }
     }

@@ -1,6 +1,7 @@
 //! Names of the publisher's own: the sender's console lets them be chosen, and the source does not
 //! list them in `params`.
 
+use crate::sender::acts::explain::advice::Advice;
 use crate::sender::acts::explain::case::{Budget, Case};
 use crate::sender::acts::explain::{Mistake, MistakeKind};
 use crate::sender::acts::resolved::Role;
@@ -173,11 +174,17 @@ fn found(recipe: &Recipe, exchanges: &[Exchange<'_>]) -> Renamed {
     let pairs: Vec<String> = names.iter().zip(exchanges).map(pair).collect();
     let lacking: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     let verb = if lacking.len() == 1 { "is" } else { "are" };
-    let advice = format!(
-        "{} {verb} not there, and the signature is right under other names: write params = {{ {} }} \
-         in the source.",
-        lacking.join(" and "),
-        pairs.join(", ")
+    let pairs = pairs.join(", ");
+    let advice = Advice::new(
+        format!(
+            "{} {verb} not there, and the signature is right under other names: write params = \
+             {{ {pairs} }} in the source.",
+            lacking.join(" and ")
+        ),
+        format!(
+            "缺少 {}，而换用其他参数名后签名正确：请在来源中写入 params = {{ {pairs} }}。",
+            lacking.join("、")
+        ),
     );
     let needed = exchanges.iter().any(|exchange| is_needed(recipe, exchange.slot));
     let first = names.first().map(String::as_str);

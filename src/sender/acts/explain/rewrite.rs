@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 
 use serde_json::Value as Json;
 
+use crate::sender::acts::explain::advice::{Phrase, phrase};
 use crate::sender::acts::explain::draft::Field;
 use crate::sender::request::encoding;
 
 /// One way to rewrite a value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rewriting {
-    about: &'static str,
+    about: Phrase,
     of: Of,
 }
 
@@ -23,8 +24,8 @@ enum Of {
 }
 
 impl Rewriting {
-    /// Its name in the advice, after "was signed".
-    pub(super) fn about(self) -> &'static str {
+    /// Its name in the advice: in English after "was signed".
+    pub(super) fn about(self) -> Phrase {
         self.about
     }
 
@@ -42,50 +43,97 @@ impl Rewriting {
 
 /// Every rewriting, the commonest first.
 pub(super) const ALL: &[Rewriting] = &[
-    decoded("with its number cut to an integer", integer),
-    decoded("with its number without zeros at the end", shortest),
-    decoded("with its number at one decimal", |text| decimals(text, 1)),
-    decoded("with its number at two decimals", |text| decimals(text, 2)),
-    decoded("with its number at three decimals", |text| decimals(text, 3)),
-    decoded("with its number at four decimals", |text| decimals(text, 4)),
-    decoded("with its number at six decimals", |text| decimals(text, 6)),
-    decoded("with its number rounded to a double", double),
-    decoded("with its number without leading zeros", unpadded),
-    decoded("in seconds instead of milliseconds", seconds),
-    decoded("in milliseconds instead of seconds", millis),
-    decoded("without white space at its ends", |text| Some(text.trim().to_owned())),
-    decoded("with a line end after it", |text| Some(format!("{text}\n"))),
-    decoded("with its JSON text minified", minified),
-    decoded("with its JSON text minified and its names sorted", sorted),
-    decoded("with its JSON text spaced as Python does", |text| spaced(text, Escapes::Kept)),
-    decoded("with its JSON text in ASCII, as Python does", |text| spaced(text, Escapes::Ascii)),
-    decoded("with its JSON text minified in ASCII", ascii),
-    decoded("with its JSON text indented by two", |text| indented(text, "  ")),
-    decoded("with its JSON text indented by four", |text| indented(text, "    ")),
-    decoded("with its JSON text's slashes escaped", slashes),
-    decoded("in lower case", |text| Some(text.to_lowercase())),
-    decoded("in upper case", |text| Some(text.to_uppercase())),
-    decoded("with its first letter in upper case", capital),
-    decoded("with `true` and `false` as 1 and 0", digit),
-    decoded("as `true` or `false`", word),
-    decoded("with https in its URL", |text| scheme(text, "http://", "https://")),
-    decoded("with http in its URL", |text| scheme(text, "https://", "http://")),
-    decoded("without the scheme and host of its URL", path),
-    signed("with its percent escapes in lower case", lower_escapes),
-    signed("with %20 in place of `+`", |text| swapped(text, b"+", b"%20")),
-    signed("with `+` in place of %20", |text| swapped(text, b"%20", b"+")),
-    signed("with `~` not escaped", |text| swapped(text, b"%7E", b"~")),
-    signed("with `*` not escaped", |text| swapped(text, b"%2A", b"*")),
-    signed("as RFC 3986 has it, not PHP", |text| {
-        swapped(&swapped(text, b"+", b"%20"), b"%7E", b"~")
+    decoded(phrase("with its number cut to an integer", "数字被截成了整数"), integer),
+    decoded(phrase("with its number without zeros at the end", "数字末尾的零被去掉"), shortest),
+    decoded(phrase("with its number at one decimal", "数字写成了一位小数"), |text| {
+        decimals(text, 1)
     }),
+    decoded(phrase("with its number at two decimals", "数字写成了两位小数"), |text| {
+        decimals(text, 2)
+    }),
+    decoded(phrase("with its number at three decimals", "数字写成了三位小数"), |text| {
+        decimals(text, 3)
+    }),
+    decoded(phrase("with its number at four decimals", "数字写成了四位小数"), |text| {
+        decimals(text, 4)
+    }),
+    decoded(phrase("with its number at six decimals", "数字写成了六位小数"), |text| {
+        decimals(text, 6)
+    }),
+    decoded(phrase("with its number rounded to a double", "数字被舍入为双精度浮点数"), double),
+    decoded(phrase("with its number without leading zeros", "数字开头的零被去掉"), unpadded),
+    decoded(phrase("in seconds instead of milliseconds", "时间写成了秒而非毫秒"), seconds),
+    decoded(phrase("in milliseconds instead of seconds", "时间写成了毫秒而非秒"), millis),
+    decoded(phrase("without white space at its ends", "首尾的空白被去掉"), |text| {
+        Some(text.trim().to_owned())
+    }),
+    decoded(phrase("with a line end after it", "末尾多了一个换行"), |text| {
+        Some(format!("{text}\n"))
+    }),
+    decoded(phrase("with its JSON text minified", "JSON 文本中的空白被去掉"), minified),
+    decoded(
+        phrase(
+            "with its JSON text minified and its names sorted",
+            "JSON 文本中的空白被去掉，成员按名称排序",
+        ),
+        sorted,
+    ),
+    decoded(
+        phrase("with its JSON text spaced as Python does", "JSON 文本带有 Python 风格的空格"),
+        |text| spaced(text, Escapes::Kept),
+    ),
+    decoded(
+        phrase(
+            "with its JSON text in ASCII, as Python does",
+            "JSON 文本按 Python 的方式转成了 ASCII",
+        ),
+        |text| spaced(text, Escapes::Ascii),
+    ),
+    decoded(
+        phrase("with its JSON text minified in ASCII", "JSON 文本中的空白被去掉，并转成了 ASCII"),
+        ascii,
+    ),
+    decoded(
+        phrase("with its JSON text indented by two", "JSON 文本以两个空格缩进"),
+        |text| indented(text, "  "),
+    ),
+    decoded(
+        phrase("with its JSON text indented by four", "JSON 文本以四个空格缩进"),
+        |text| indented(text, "    "),
+    ),
+    decoded(phrase("with its JSON text's slashes escaped", "JSON 文本中的斜杠被转义"), slashes),
+    decoded(phrase("in lower case", "字母转成了小写"), |text| Some(text.to_lowercase())),
+    decoded(phrase("in upper case", "字母转成了大写"), |text| Some(text.to_uppercase())),
+    decoded(phrase("with its first letter in upper case", "首字母转成了大写"), capital),
+    decoded(phrase("with `true` and `false` as 1 and 0", "`true` 和 `false` 写成了 1 和 0"), digit),
+    decoded(phrase("as `true` or `false`", "1 和 0 写成了 `true` 和 `false`"), word),
+    decoded(phrase("with https in its URL", "URL 的协议写成了 https"), |text| {
+        scheme(text, "http://", "https://")
+    }),
+    decoded(phrase("with http in its URL", "URL 的协议写成了 http"), |text| {
+        scheme(text, "https://", "http://")
+    }),
+    decoded(phrase("without the scheme and host of its URL", "URL 缺少协议和主机名"), path),
+    signed(phrase("with its percent escapes in lower case", "百分号转义写成了小写"), lower_escapes),
+    signed(phrase("with %20 in place of `+`", "`+` 写成了 %20"), |text| {
+        swapped(text, b"+", b"%20")
+    }),
+    signed(phrase("with `+` in place of %20", "%20 写成了 `+`"), |text| {
+        swapped(text, b"%20", b"+")
+    }),
+    signed(phrase("with `~` not escaped", "`~` 没有转义"), |text| swapped(text, b"%7E", b"~")),
+    signed(phrase("with `*` not escaped", "`*` 没有转义"), |text| swapped(text, b"%2A", b"*")),
+    signed(
+        phrase("as RFC 3986 has it, not PHP", "按 RFC 3986 而非 PHP 的方式编码"),
+        |text| swapped(&swapped(text, b"+", b"%20"), b"%7E", b"~"),
+    ),
 ];
 
-const fn decoded(about: &'static str, rewrite: fn(&str) -> Option<String>) -> Rewriting {
+const fn decoded(about: Phrase, rewrite: fn(&str) -> Option<String>) -> Rewriting {
     Rewriting { about, of: Of::Decoded(rewrite) }
 }
 
-const fn signed(about: &'static str, rewrite: fn(&[u8]) -> Vec<u8>) -> Rewriting {
+const fn signed(about: Phrase, rewrite: fn(&[u8]) -> Vec<u8>) -> Rewriting {
     Rewriting { about, of: Of::Signed(rewrite) }
 }
 

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::sender::acts::explain::advice::{Advice, phrase};
 use crate::sender::acts::explain::case::{Budget, Case};
 use crate::sender::acts::explain::draft::{Draft, Item};
 use crate::sender::acts::explain::{Mistake, MistakeKind};
@@ -42,9 +43,12 @@ fn single_gap(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
         }
         for item in changed {
             if case.matches(&draft.with(index, item), budget) {
-                let name = &draft.items[index].name;
-                let advice =
-                    format!("The text before `{name}` was signed in another way: {}", rule(draft));
+                let item = &draft.items[index];
+                let Rule { en, zh } = rule(draft);
+                let advice = Advice::new(
+                    format!("The text before `{}` was signed in another way: {en}", item.name),
+                    format!("{}前面的写法不同：{zh}", item.in_chinese()),
+                );
                 return Some(separated(draft, index, advice));
             }
         }
@@ -52,23 +56,38 @@ fn single_gap(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     None
 }
 
-fn separated(draft: &Draft, index: usize, advice: String) -> Mistake {
+fn separated(draft: &Draft, index: usize, advice: Advice) -> Mistake {
     let item = &draft.items[index];
     let name = (!item.is_secret()).then_some(item.name.as_str());
     Mistake::new(MistakeKind::Separator, name, advice)
 }
 
-fn rule(draft: &Draft) -> String {
-    let shown = |bytes: &[u8]| match bytes {
+/// The sender's own separators, in both languages.
+struct Rule {
+    en: String,
+    zh: String,
+}
+
+fn rule(draft: &Draft) -> Rule {
+    let en = |bytes: &[u8]| match bytes {
         [] => "nothing".to_owned(),
         bytes => format!("`{}`", String::from_utf8_lossy(bytes)),
     };
-    let between = shown(&draft.between());
+    let zh = |bytes: &[u8]| match bytes {
+        [] => "不加分隔符".to_owned(),
+        bytes => format!("用 `{}` 分隔", String::from_utf8_lossy(bytes)),
+    };
+    let (between, within) = (draft.between(), draft.within());
     if draft.is_labelled() {
-        let within = shown(&draft.within());
-        return format!("put {between} between two parts and {within} after a name.");
+        let en =
+            format!("put {} between two parts and {} after a name.", en(&between), en(&within));
+        let zh = format!("各部分之间{}，名称与值之间{}。", zh(&between), zh(&within));
+        return Rule { en, zh };
     }
-    format!("put {between} between two parts, and sign no names.")
+    Rule {
+        en: format!("put {} between two parts, and sign no names.", en(&between)),
+        zh: format!("各部分之间{}，且不对名称签名。", zh(&between)),
+    }
 }
 
 /// A separator in front of the text or behind it.
@@ -83,11 +102,14 @@ fn ends(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
         behind.tail.extend_from_slice(mark);
         let mut front = draft.clone();
         front.head.splice(0..0, mark.iter().copied());
-        for (draft, place) in [(behind, "behind"), (front, "in front of")] {
+        let (after, before) = (phrase("behind", "末尾"), phrase("in front of", "开头"));
+        for (draft, place) in [(behind, after), (front, before)] {
             if case.matches(&draft, budget) {
-                let advice = format!(
-                    "`{}` stood {place} the signed text: take it away.",
-                    String::from_utf8_lossy(mark).escape_debug()
+                let mark = String::from_utf8_lossy(mark);
+                let mark = mark.escape_debug();
+                let advice = Advice::new(
+                    format!("`{mark}` stood {} the signed text: remove it.", place.en),
+                    format!("待签名字符串的{}多了 `{mark}`：请去掉。", place.zh),
                 );
                 return Some(Mistake::new(MistakeKind::Separator, None, advice));
             }
@@ -106,8 +128,11 @@ fn all_gaps(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
                     let changed =
                         separated_by(draft, Separators { between, within }, names, secret);
                     if case.matches(&changed, budget) {
-                        let advice =
-                            format!("The text was signed with other separators: {}", rule(draft));
+                        let Rule { en, zh } = rule(draft);
+                        let advice = Advice::new(
+                            format!("The text was signed with other separators: {en}"),
+                            format!("签名时用了其他分隔符：{zh}"),
+                        );
                         return Some(Mistake::new(MistakeKind::Separator, None, advice));
                     }
                 }

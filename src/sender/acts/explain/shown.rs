@@ -92,10 +92,7 @@ impl Scrubber {
         Mistake {
             kind: mistake.kind,
             parameter: mistake.parameter.map(|name| self.short(&name)),
-            advice: match mistake.advice {
-                Cow::Owned(made) => self.bounded(made.as_bytes(), VALUE_MAX).into(),
-                ours @ Cow::Borrowed(_) => ours,
-            },
+            advice: mistake.advice.rewritten(|made| self.bounded(made.as_bytes(), VALUE_MAX)),
             text: mistake.text.map(|text| self.text(text.as_bytes())),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::sender::acts::explain::advice::{Advice, Phrase, phrase};
 use crate::sender::acts::explain::case::{Budget, Case};
 use crate::sender::acts::explain::draft::{Content, Draft, Field, Presence};
 use crate::sender::acts::explain::{Mistake, MistakeKind, parts};
@@ -10,36 +11,56 @@ use crate::sender::request::encoding::{self, Plus};
 /// A common change of the whole text.
 struct TextChange {
     kind: MistakeKind,
-    about: &'static str,
+    about: Phrase,
     of: fn(&Case<'_>, &Draft) -> Option<Draft>,
 }
 
 const SLIPS: &[TextChange] = &[
     TextChange {
         kind: MistakeKind::RawValues,
-        about: "values were signed as on the wire",
+        about: phrase("values were signed as on the wire", "参数值按传输原文签名"),
         of: raw,
     },
     TextChange {
         kind: MistakeKind::DecodedValues,
-        about: "values were signed decoded",
+        about: phrase("values were signed decoded", "参数值解码后才签名"),
         of: decoded,
     },
-    TextChange { kind: MistakeKind::EmptyKept, about: "empty parameters were signed", of: kept },
+    TextChange {
+        kind: MistakeKind::EmptyKept,
+        about: phrase("empty parameters were signed", "空参数参与了签名"),
+        of: kept,
+    },
     TextChange {
         kind: MistakeKind::EmptyDropped,
-        about: "empty parameters were left out",
+        about: phrase("empty parameters were left out", "空参数被略去"),
         of: dropped,
     },
     TextChange {
         kind: MistakeKind::ExtraParameterSigned,
-        about: "every parameter was signed",
+        about: phrase("every parameter was signed", "所有参数都参与了签名"),
         of: all,
     },
-    TextChange { kind: MistakeKind::Order, about: "the parts were sorted by name", of: named },
-    TextChange { kind: MistakeKind::Order, about: "the secret was put at the end", of: last },
-    TextChange { kind: MistakeKind::Order, about: "the secret was put in front", of: first },
-    TextChange { kind: MistakeKind::Separator, about: "values alone were signed", of: bare },
+    TextChange {
+        kind: MistakeKind::Order,
+        about: phrase("the parts were sorted by name", "各部分按名称排序"),
+        of: named,
+    },
+    TextChange {
+        kind: MistakeKind::Order,
+        about: phrase("the secret was put at the end", "密钥放在了末尾"),
+        of: last,
+    },
+    TextChange {
+        kind: MistakeKind::Order,
+        about: phrase("the secret was put in front", "密钥放在了开头"),
+        of: first,
+    },
+    TextChange {
+        kind: MistakeKind::Separator,
+        about: phrase("values alone were signed", "只对值签名，不含名称"),
+        of: bare,
+    },
 ];
 
 /// Any two of the common changes.
@@ -49,7 +70,11 @@ pub(super) fn twice(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
         for other in &SLIPS[at + 1..] {
             let Some(draft) = (other.of)(case, &draft) else { continue };
             if case.matches(&draft, budget) {
-                let advice = format!("Two things differ: {}, and {}.", one.about, other.about);
+                let (one_is, other_is) = (one.about, other.about);
+                let advice = Advice::new(
+                    format!("Two things differ: {}, and {}.", one_is.en, other_is.en),
+                    format!("有两处不同：{}；{}。", one_is.zh, other_is.zh),
+                );
                 return Some(Mistake::new(one.kind, None, advice));
             }
         }

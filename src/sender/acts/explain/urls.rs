@@ -2,6 +2,7 @@
 
 use http::header;
 
+use crate::sender::acts::explain::advice::{Advice, Phrase, phrase};
 use crate::sender::acts::explain::case::{Budget, Case};
 use crate::sender::acts::explain::draft::{self, Draft, Field};
 use crate::sender::acts::explain::{Mistake, MistakeKind};
@@ -11,7 +12,9 @@ use crate::sender::language::modifier::Modifier;
 /// A text that was signed in place of the right one, and what the advice says of it.
 struct Other {
     text: Vec<u8>,
-    about: String,
+    about: Phrase,
+    /// The whole address, where there is one.
+    address: Option<String>,
 }
 
 /// Another address than the one that the sender calls, or only a part of it.
@@ -56,7 +59,10 @@ fn of_query(case: &Case<'_>, bases: &[&str], budget: &mut Budget) -> Option<Mist
         let mut changed = case.draft.clone();
         changed.head.splice(0..0, head.iter().copied());
         if case.matches(&changed, budget) {
-            let advice = "More than the query was signed: sign only the part after the `?`.";
+            let advice = phrase(
+                "More than the query was signed: sign only the part after the `?`.",
+                "签名的内容不止查询串：请只对 `?` 之后的部分签名。",
+            );
             return Some(Mistake::new(MistakeKind::OtherUrl, None, advice));
         }
     }
@@ -89,9 +95,12 @@ fn with_its_own(
     for text in [url[..at].to_vec(), emptied, bare] {
         let changed = case.draft.with(index, case.draft.items[index].saying(text));
         if case.matches(&changed, budget) {
-            let advice = format!(
-                "`{name}` was left in the signed text without its value: omit it and its \
-                 separator."
+            let advice = Advice::new(
+                format!(
+                    "`{name}` was left in the signed text without its value: omit it and its \
+                     separator."
+                ),
+                format!("待签名字符串中留下了没有值的 `{name}`：请连同其分隔符一并去掉。"),
             );
             return Some(Mistake::new(MistakeKind::ExtraParameterSigned, Some(name), advice));
         }
@@ -109,24 +118,38 @@ fn others(case: &Case<'_>, bases: &[&str]) -> Vec<Other> {
         None => (path, &b""[..]),
     };
     let base = callback.request.base.as_bytes();
+    let part = |text, about| Other { text, about, address: None };
     let mut all = vec![
-        Other { text: query.to_vec(), about: String::from("the query alone") },
-        Other { text: [mark, query].concat(), about: String::from("the query with its `?` alone") },
-        Other { text: [path, mark, query].concat(), about: String::from("path and query alone") },
-        Other { text: [base, path].concat(), about: String::from("the URL without its query") },
+        part(query.to_vec(), phrase("the query alone", "仅有查询串")),
+        part(
+            [mark, query].concat(),
+            phrase("the query with its `?` alone", "仅有查询串及其前面的 `?`"),
+        ),
+        part([path, mark, query].concat(), phrase("path and query alone", "仅有路径和查询串")),
+        part([base, path].concat(), phrase("the URL without its query", "不含查询串的 URL")),
     ];
     let slashed = [path, b"/"].concat();
     let bare = path.strip_suffix(b"/").unwrap_or(path);
     let bases = std::iter::once(callback.request.base.to_owned()).chain(all_bases(case, bases));
     for base in bases {
         for (path, about) in [
-            (path, "the address"),
-            (&slashed, "the address with a slash behind its path,"),
-            (bare, "the address without the slash behind its path,"),
-            (&b""[..], "the address without its path,"),
+            (path, phrase("the address", "地址")),
+            (
+                &slashed,
+                phrase("the address with a slash behind its path,", "路径末尾多一个斜杠的地址"),
+            ),
+            (
+                bare,
+                phrase(
+                    "the address without the slash behind its path,",
+                    "路径末尾少一个斜杠的地址",
+                ),
+            ),
+            (&b""[..], phrase("the address without its path,", "不含路径的地址")),
         ] {
-            let shown = format!("{about} `{base}{}`", String::from_utf8_lossy(path));
-            all.push(Other { text: [base.as_bytes(), path, mark, query].concat(), about: shown });
+            let address = Some(format!("{base}{}", String::from_utf8_lossy(path)));
+            let text = [base.as_bytes(), path, mark, query].concat();
+            all.push(Other { text, about, address });
         }
     }
     all
@@ -168,12 +191,20 @@ fn all_bases(case: &Case<'_>, bases: &[&str]) -> Vec<String> {
 fn mistake(case: &Case<'_>, other: &Other) -> Mistake {
     let request = case.callback.request;
     let path = request.target.split(|byte| *byte == b'?').next().unwrap_or_default();
-    let advice = format!(
-        "What was signed is {}: the sender signs the URL that it calls, `{}{}` as the gateway knows \
-         it. Paste that into its console, or set server.public_url to what it calls.",
-        other.about,
-        request.base,
-        String::from_utf8_lossy(path)
+    let known = format!("{}{}", request.base, String::from_utf8_lossy(path));
+    let address = other.address.as_ref();
+    let address = address.map_or_else(String::new, |address| format!(" `{address}`"));
+    let Phrase { en, zh } = other.about;
+    let advice = Advice::new(
+        format!(
+            "What was signed is {en}{address}: the sender signs the URL that it calls, `{known}` as \
+             the gateway knows it. Paste that into its console, or set server.public_url to what \
+             it calls."
+        ),
+        format!(
+            "签名的内容是{zh}{address}：发送方对它所调用的 URL 签名，网关所知的是 `{known}`。\
+             请将它填入发送方的后台，或将 server.public_url 设为发送方调用的地址。"
+        ),
     );
     Mistake::new(MistakeKind::OtherUrl, None, advice)
 }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::sender::acts::explain::advice::{Advice, Phrase, phrase};
 use crate::sender::acts::explain::case::{Budget, Case};
 use crate::sender::acts::explain::draft::{Content, Draft, Field, Item, Presence};
 use crate::sender::acts::explain::rewrite;
@@ -12,7 +13,7 @@ use crate::sender::request::parameters::Place;
 
 /// A spelling of values, and its name in the advice.
 struct Change {
-    about: &'static str,
+    about: Phrase,
     value: fn(&Field) -> Option<Vec<u8>>,
     label: fn(&Item) -> Option<Vec<u8>>,
 }
@@ -40,6 +41,14 @@ impl Found {
 
     fn object(&self) -> &'static str {
         if self.0.is_some() { "it" } else { "them" }
+    }
+
+    /// The subject of a Chinese sentence.
+    fn in_chinese(&self) -> String {
+        match &self.0 {
+            Some(name) => format!("参数 `{name}` 的值"),
+            None => "各参数的值".to_owned(),
+        }
     }
 }
 
@@ -82,11 +91,17 @@ fn on_the_way(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
         field.rewritten(&replaced(&field.decoded, b' ', b'+'))
     };
     let found = changed(case, budget, &restored, &same_label)?;
-    let advice = format!(
-        "{} {} signed with `+` where a space came: a proxy on the way took the plus sign for a \
-         space. Have it pass on the query as it comes.",
-        found.subject(),
-        found.verb()
+    let advice = Advice::new(
+        format!(
+            "{} {} signed with `+` where a space came: a proxy on the way took the plus sign for a \
+             space. Have it pass on the query as it comes.",
+            found.subject(),
+            found.verb()
+        ),
+        format!(
+            "{}签名时含 `+`，收到的却是空格：途中的代理把加号当成了空格。请让代理原样转发查询串。",
+            found.in_chinese()
+        ),
     );
     Some(Mistake::new(MistakeKind::PlusAsBlank, found.parameter(), advice))
 }
@@ -95,20 +110,32 @@ fn plus_mistake(signed_as: Plus, found: &Found) -> Mistake {
     let (kind, advice) = match signed_as {
         Plus::Kept => (
             MistakeKind::PlusKept,
-            format!(
-                "{} {} signed with `+` as a plus sign: decode `+` to a space before signing, or \
-                 send a plus sign as %2B.",
-                found.subject(),
-                found.verb()
+            Advice::new(
+                format!(
+                    "{} {} signed with `+` as a plus sign: decode `+` to a space before signing, \
+                     or send a plus sign as %2B.",
+                    found.subject(),
+                    found.verb()
+                ),
+                format!(
+                    "{}签名时把 `+` 当作加号：请在签名前将 `+` 解码为空格，或用 %2B 发送加号。",
+                    found.in_chinese()
+                ),
             ),
         ),
         Plus::Space => (
             MistakeKind::PlusAsBlank,
-            format!(
-                "{} {} signed with a space in place of `+`: keep the plus sign in the signed text, \
-                 or send a space as %20.",
-                found.subject(),
-                found.verb()
+            Advice::new(
+                format!(
+                    "{} {} signed with a space in place of `+`: keep the plus sign in the signed \
+                     text, or send a space as %20.",
+                    found.subject(),
+                    found.verb()
+                ),
+                format!(
+                    "{}签名时把 `+` 换成了空格：请在待签名字符串中保留加号，或用 %20 发送空格。",
+                    found.in_chinese()
+                ),
             ),
         ),
     };
@@ -122,42 +149,63 @@ fn replaced(text: &[u8], from: u8, to: u8) -> Vec<u8> {
 /// Values signed in another writing: as on the wire, encoded or decoded.
 pub(super) fn raw_or_decoded(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     const ENCODED: &[Change] = &[
-        Change { about: "as it stands on the wire", value: raw, label: raw_label },
+        Change { about: ON_WIRE, value: raw, label: raw_label },
         Change {
-            about: "as it stands on the wire, quotes included",
+            about: phrase("as it stands on the wire, quotes included", "传输原文（含引号）"),
             value: quoted,
             label: same_label,
         },
-        Change { about: "percent-encoded", value: percented, label: raw_label },
-        Change { about: "form-encoded", value: formed, label: formed_label },
-        Change { about: "percent-encoded in lower case", value: percented_low, label: raw_label },
+        Change {
+            about: phrase("percent-encoded", "百分号编码后的文本"),
+            value: percented,
+            label: raw_label,
+        },
+        Change {
+            about: phrase("form-encoded", "表单编码后的文本"),
+            value: formed,
+            label: formed_label,
+        },
+        Change {
+            about: phrase("percent-encoded in lower case", "小写百分号编码后的文本"),
+            value: percented_low,
+            label: raw_label,
+        },
     ];
+    const ON_WIRE: Phrase = phrase("as it stands on the wire", "传输原文");
+    const ONCE: Phrase = phrase("decoded", "解码后的文本");
+    const TWICE: Phrase = phrase("decoded twice", "解码两次后的文本");
     const DECODED: &[Change] = &[
-        Change { about: "decoded", value: decoded, label: plain_label },
-        Change { about: "decoded twice", value: decoded_twice, label: plain_label },
-        Change { about: "decoded twice", value: rewritten_twice, label: same_label },
+        Change { about: ONCE, value: decoded, label: plain_label },
+        Change { about: TWICE, value: decoded_twice, label: plain_label },
+        Change { about: TWICE, value: rewritten_twice, label: same_label },
     ];
     for change in ENCODED {
         if let Some(found) = changed(case, budget, &change.value, &change.label) {
-            let advice = format!(
-                "{} {} signed {}: decode {} before signing.",
-                found.subject(),
-                found.verb(),
-                change.about,
-                found.object()
+            let advice = Advice::new(
+                format!(
+                    "{} {} signed {}: decode {} before signing.",
+                    found.subject(),
+                    found.verb(),
+                    change.about.en,
+                    found.object()
+                ),
+                format!("{}按{}签名：请先解码再签名。", found.in_chinese(), change.about.zh),
             );
             return Some(Mistake::new(MistakeKind::RawValues, found.parameter(), advice));
         }
     }
     for change in DECODED {
         if let Some(found) = changed(case, budget, &change.value, &change.label) {
-            let advice = format!(
-                "{} {} signed {}: sign {} as the sender writes {}.",
-                found.subject(),
-                found.verb(),
-                change.about,
-                found.object(),
-                found.object()
+            let advice = Advice::new(
+                format!(
+                    "{} {} signed {}: sign {} as the sender writes {}.",
+                    found.subject(),
+                    found.verb(),
+                    change.about.en,
+                    found.object(),
+                    found.object()
+                ),
+                format!("{}按{}签名：请按发送方的写法签名。", found.in_chinese(), change.about.zh),
             );
             return Some(Mistake::new(MistakeKind::DecodedValues, found.parameter(), advice));
         }
@@ -167,8 +215,11 @@ pub(super) fn raw_or_decoded(case: &Case<'_>, budget: &mut Budget) -> Option<Mis
 
 /// The list of pairs as it is, where the rule encodes it as a whole.
 fn list_as_it_is(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
-    const ADVICE: &str = "The list of parameters was signed as it is: encode it as a whole, once \
-                          more, as the sender does.";
+    const ADVICE: Phrase = phrase(
+        "The list of parameters was signed as it is: encode it again as a whole, as the sender \
+         does.",
+        "参数列表未经整体编码就参与了签名：请像发送方那样，将整个列表再编码一次。",
+    );
     let bare = Draft { wrap: Box::default(), ..case.draft.clone() };
     let was_signed = !case.draft.wrap.is_empty() && case.matches(&bare, budget);
     was_signed.then(|| Mistake::new(MistakeKind::DecodedValues, None, ADVICE))
@@ -197,11 +248,14 @@ pub(super) fn encoded_twice(case: &Case<'_>, budget: &mut Budget) -> Option<Mist
             Some(out)
         };
         if let Some(found) = changed(case, budget, &twice, &same_label) {
-            let advice = format!(
-                "{} {} signed encoded twice: encode {} once at most, as the sender does.",
-                found.subject(),
-                found.verb(),
-                found.object()
+            let advice = Advice::new(
+                format!(
+                    "{} {} signed encoded twice: encode {} once at most, as the sender does.",
+                    found.subject(),
+                    found.verb(),
+                    found.object()
+                ),
+                format!("{}签名前被编码了两次：请像发送方那样，最多编码一次。", found.in_chinese()),
             );
             return Some(Mistake::new(MistakeKind::EncodedTwice, found.parameter(), advice));
         }
@@ -352,24 +406,68 @@ fn with_all(
 
 /// Empty parameters signed where the rule leaves them out, and the reverse.
 pub(super) fn empties(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
-    if let Some(found) = kept(case, budget) {
-        let advice = match found.parameter() {
-            Some(name) => {
-                format!("`{name}` is empty and was signed: omit it from the signed text.")
-            }
-            None => "Empty parameters were signed: leave them out of the signed text.".to_owned(),
+    const SIGNED: Phrase = phrase(
+        "Empty parameters were signed: omit them from the signed text.",
+        "空参数参与了签名：请从待签名字符串中略去。",
+    );
+    const OMITTED: Phrase = phrase(
+        "Empty parameters were omitted: sign them with empty values.",
+        "空参数被略去：请以空值参与签名。",
+    );
+    if let Some(names) = kept(case, budget) {
+        let advice = match names.as_slice() {
+            [] => SIGNED.into(),
+            [name] => Advice::new(
+                format!("`{name}` is empty and was signed: omit it from the signed text."),
+                format!("`{name}` 为空却参与了签名：请从待签名字符串中略去。"),
+            ),
+            some => Advice::new(
+                format!(
+                    "One of {} is empty and was signed, and each makes the same text: omit empty \
+                     parameters from the signed text.",
+                    quoted_names(some, ", ")
+                ),
+                format!(
+                    "{} 之一为空却参与了签名，且效果相同：请从待签名字符串中略去空参数。",
+                    quoted_names(some, "、")
+                ),
+            ),
         };
-        return Some(Mistake::new(MistakeKind::EmptyKept, found.parameter(), advice));
+        return Some(Mistake::new(MistakeKind::EmptyKept, only(&names), advice));
     }
-    let found = dropped(case, budget)?;
-    let advice = match found.parameter() {
-        Some(name) => format!("`{name}` is empty and was omitted: sign it with an empty value."),
-        None => "Empty parameters were left out: sign them with empty values.".to_owned(),
+    let names = dropped(case, budget)?;
+    let advice = match names.as_slice() {
+        [] => OMITTED.into(),
+        [name] => Advice::new(
+            format!("`{name}` is empty and was omitted: sign it with an empty value."),
+            format!("`{name}` 为空而被略去：请以空值参与签名。"),
+        ),
+        some => Advice::new(
+            format!(
+                "One of {} is empty and was omitted, and each makes the same text: sign empty \
+                 parameters with empty values.",
+                quoted_names(some, ", ")
+            ),
+            format!(
+                "{} 之一为空而被略去，且效果相同：请以空值对空参数签名。",
+                quoted_names(some, "、")
+            ),
+        ),
     };
-    Some(Mistake::new(MistakeKind::EmptyDropped, found.parameter(), advice))
+    Some(Mistake::new(MistakeKind::EmptyDropped, only(&names), advice))
 }
 
-fn kept(case: &Case<'_>, budget: &mut Budget) -> Option<Found> {
+/// The name, if there is one alone.
+fn only(names: &[String]) -> Option<&str> {
+    if let [name] = names { Some(name) } else { None }
+}
+
+fn quoted_names(names: &[String], between: &str) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(between)
+}
+
+fn kept(case: &Case<'_>, budget: &mut Budget) -> Option<Vec<String>> {
     let draft = &case.draft;
     let empty: Vec<usize> =
         (0..draft.items.len()).filter(|&i| !draft.items[i].is_signed()).collect();
@@ -378,7 +476,7 @@ fn kept(case: &Case<'_>, budget: &mut Budget) -> Option<Found> {
     })
 }
 
-fn dropped(case: &Case<'_>, budget: &mut Budget) -> Option<Found> {
+fn dropped(case: &Case<'_>, budget: &mut Budget) -> Option<Vec<String>> {
     let draft = &case.draft;
     let is_empty = |index: &usize| match &draft.items[*index].content {
         Content::Field(field) => field.text.is_empty(),
@@ -390,51 +488,65 @@ fn dropped(case: &Case<'_>, budget: &mut Budget) -> Option<Found> {
     })
 }
 
-/// Tries all of `places` changed, then each.
+/// Tries all of `places` changed, then each: the names of those that match alone, none for all.
 fn some_of(
     case: &Case<'_>,
     budget: &mut Budget,
     places: &[usize],
     change: fn(&mut Draft, usize),
-) -> Option<Found> {
+) -> Option<Vec<String>> {
     if places.len() > 1 {
         let mut all = case.draft.clone();
         places.iter().for_each(|index| change(&mut all, *index));
         if case.matches(&all, budget) {
-            return Some(Found(None));
+            return Some(Vec::new());
         }
     }
+    let mut names = Vec::new();
     for index in places {
         let mut one = case.draft.clone();
         change(&mut one, *index);
         if case.matches(&one, budget) {
-            return Some(Found(Some(case.draft.items[*index].name.clone())));
+            names.push(case.draft.items[*index].name.clone());
         }
     }
-    None
+    (!names.is_empty()).then_some(names)
 }
 
 /// A number, a JSON text or the case of letters, rewritten.
 pub(super) fn reformatted(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     let whole = |field: &Field| is_reduced(field).then(|| field.decoded.clone());
     if let Some(found) = changed(case, budget, &whole, &same_label) {
-        let advice = format!(
-            "{} {} signed whole, and the sender signs {} rewritten: see its page for how.",
-            found.subject(),
-            found.verb(),
-            found.object()
+        let advice = Advice::new(
+            format!(
+                "{} {} signed whole, and the sender signs {} rewritten: see its page for how.",
+                found.subject(),
+                found.verb(),
+                found.object()
+            ),
+            format!(
+                "{}以全文参与了签名，而发送方签名的是改写后的值：写法见该发送方的页面。",
+                found.in_chinese()
+            ),
         );
         return Some(Mistake::new(MistakeKind::ValueReformatted, found.parameter(), advice));
     }
     for rewriting in rewrite::ALL {
         let value = |field: &Field| rewriting.of(field);
         if let Some(found) = changed(case, budget, &value, &same_label) {
-            let advice = format!(
-                "{} {} signed {}: sign {} as sent.",
-                found.subject(),
-                found.verb(),
-                rewriting.about(),
-                found.object()
+            let advice = Advice::new(
+                format!(
+                    "{} {} signed {}: sign {} as sent.",
+                    found.subject(),
+                    found.verb(),
+                    rewriting.about().en,
+                    found.object()
+                ),
+                format!(
+                    "{}签名前被改写：{}。请按发送的原样签名。",
+                    found.in_chinese(),
+                    rewriting.about().zh
+                ),
             );
             return Some(Mistake::new(MistakeKind::ValueReformatted, found.parameter(), advice));
         }
@@ -448,13 +560,18 @@ fn whole_text(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
         let (Some(text), Some(key)) = (case.draft.written(material), case.key(material)) else {
             continue;
         };
-        for (changed, about) in
-            [(text.to_ascii_lowercase(), "lower"), (text.to_ascii_uppercase(), "upper")]
-        {
+        for (changed, about) in [
+            (text.to_ascii_lowercase(), phrase("lower", "小写")),
+            (text.to_ascii_uppercase(), phrase("upper", "大写")),
+        ] {
             if changed != text && case.says(&changed, &key, budget) {
-                let advice = format!(
-                    "The whole text was signed in {about} case, the secret included: sign it as \
-                     it is."
+                let advice = Advice::new(
+                    format!(
+                        "The whole text was signed in {} case, the secret included: sign it as it \
+                         is.",
+                        about.en
+                    ),
+                    format!("整个字符串（包括密钥）以{}签名：请按原样签名。", about.zh),
                 );
                 return Some(Mistake::new(MistakeKind::ValueReformatted, None, advice));
             }

@@ -16,6 +16,7 @@ use crate::sender::request::callback::Callback;
 use crate::sender::request::encoding::{self, Plus};
 use crate::sender::request::names::Slot;
 use crate::sender::request::parameters::{Buffers, Parameter, Parameters, Place, Repeats, Value};
+use crate::sender::request::xml;
 
 /// Masking of parameters that the sender's file does not read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,11 @@ pub(super) enum UnknownNames {
 
 /// The shortest signature of any sender, in characters: truncated ones keep eight.
 const CLAIM_LEN_MIN: usize = 8;
+
+/// The JSON object of an XML element that holds others.
+fn object_of(parameter: &Parameter<'_>) -> Option<Vec<u8>> {
+    if parameter.place == Place::Xml { xml::object(parameter.raw) } else { None }
+}
 
 impl Callback<'_> {
     /// The parameters as received, as a JSON object, for operators. Supplied signatures are masked,
@@ -72,6 +78,11 @@ impl Callback<'_> {
                 put_json_text(out, MASK.as_bytes());
             } else if parameter.place == Place::Json {
                 let json = self.without_inner_secrets(slot, parameter.raw);
+                out.extend_from_slice(str::from_utf8(&json).unwrap_or("null").as_bytes());
+            } else if let Some(json) = object_of(&parameter)
+                && (slot.is_some() || parameters.repeats == Repeats::None)
+            {
+                let json = self.without_inner_secrets(slot, &json);
                 out.extend_from_slice(str::from_utf8(&json).unwrap_or("null").as_bytes());
             } else if slot.is_none() && parameters.repeats == Repeats::Some {
                 self.put_repeated(&parameter, plus, out);
@@ -200,13 +211,20 @@ impl Callback<'_> {
         let same = parameters
             .iter(buffers)
             .filter(|other| other.name == parameter.name && other.place == parameter.place);
-        let texts: Vec<_> = same.map(|other| self.shown_text(parameters, &other, plus)).collect();
-        if let [text] = texts.as_slice() {
-            return put_json_text(out, encoding::shown(text).as_bytes());
+        let same: Vec<Parameter<'_>> = same.collect();
+        let put = |one: &Parameter<'_>, out: &mut Vec<u8>| match object_of(one) {
+            Some(json) => out.extend_from_slice(&json),
+            None => {
+                let text = self.shown_text(parameters, one, plus);
+                put_json_text(out, encoding::shown(&text).as_bytes());
+            }
+        };
+        if let [one] = same.as_slice() {
+            return put(one, out);
         }
-        for (at, text) in texts.iter().enumerate() {
+        for (at, one) in same.iter().enumerate() {
             out.push(if at == 0 { b'[' } else { b',' });
-            put_json_text(out, encoding::shown(text).as_bytes());
+            put(one, out);
         }
         out.push(b']');
     }

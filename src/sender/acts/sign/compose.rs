@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use crate::sender::acts::evaluate::Context;
 use crate::sender::acts::resolved::Role;
-use crate::sender::acts::sign::{Signing, edit, is_nonce, missing, unmodified};
+use crate::sender::acts::sign::{Signing, edit, is_nonce, missing, no_message, unmodified};
 use crate::sender::acts::signature::{Redundancy, SignatureVariant};
 use crate::sender::language::bound::{Bound, Gate, Gateway, Input, Scope};
 use crate::sender::language::definition::{Reads, RoleText};
@@ -81,10 +81,9 @@ impl Recipe {
             RequestPurpose::AddressCheck
         };
         let lacking = self.lacking_in(&request, errand);
-        if !lacking.is_empty() && self.open.is_some() && parameters.is_empty() {
-            let what = "is missing: the sender encrypts its messages";
-            let remedy = "give the message, as body='{…}' or as its members key=value";
-            return Err(DefinitionError::new("body", what, remedy));
+        let has_nothing = parameters.is_empty() && self.open.is_some();
+        if has_nothing && (!lacking.is_empty() || errand == RequestPurpose::Message) {
+            return Err(no_message());
         }
         if lacking.is_empty() { Ok(request) } else { Err(missing(&lacking)) }
     }

@@ -2,8 +2,9 @@
 //! values exchanged, renamed, left out, spelled otherwise, put in another place.
 
 use super::call::{Call, Field, In, Style};
+use super::lists;
 use super::model::Variant;
-use super::world::{Dice, Scene, name_of};
+use super::world::{Dice, Facts, Scene, name_of};
 use crate::sender::language::bound::{Bound, Gateway, Input};
 use crate::sender::language::definition::Reads;
 use crate::sender::language::text::Piece;
@@ -32,8 +33,8 @@ pub(super) fn variants(
         all.extend(Variant::of(scene, request));
     };
     let as_spelled = [Call::as_spelled(original), Call::of(original).decoded()];
-    let cut = (0..RECUTS).filter_map(|_| recut(scene, &call, dice));
-    let cut: Vec<Call> = cut.collect();
+    let mut cut: Vec<Call> = (0..RECUTS).filter_map(|_| recut(scene, &call, dice)).collect();
+    cut.extend((0..RECUTS).filter_map(|_| lists::recut(scene, &call, dice)));
     for moved in cut.into_iter().chain(as_spelled) {
         if let Some(request) = moved.request(Style::default(), dice) {
             try_one(request, &mut all);
@@ -69,6 +70,33 @@ pub(super) fn variants(
 
 /// Cuts of one text into all of its values that are tried.
 const RECUTS: usize = 24;
+
+/// The same, where every one is looked for.
+const RECUTS_MANY: usize = 600;
+
+/// Other cuts of the signed text of `original`, many and each once, of values that the provider can
+/// send by confirmed facts.
+pub(super) fn recuts(scene: &Scene, original: &OwnedRequest, dice: &mut Dice) -> Vec<Variant> {
+    let call = Call::of(original);
+    let mut calls = lists::near(scene, &call);
+    for _ in 0..RECUTS_MANY {
+        calls.extend(recut(scene, &call, dice));
+        calls.extend(lists::recut(scene, &call, dice));
+    }
+    let mut tried = std::collections::HashSet::new();
+    let fits = calls.into_iter().filter(|call| scene.fits(call, Facts::Confirmed));
+    let mut requests = fits.filter_map(|call| call.request(Style::default(), &mut Dice::new(1)));
+    let is_new = |request: &OwnedRequest| {
+        let headers = format!("{:?}", request.headers);
+        tried.insert((request.target.clone(), request.body.clone(), headers))
+    };
+    let mut new = Vec::new();
+    let mut is_new = is_new;
+    for request in requests.by_ref().filter(|request| is_new(request)) {
+        new.extend(Variant::of(scene, request));
+    }
+    new
+}
 
 /// Cuts the whole text of a variant elsewhere: each literal at any of its places, in order.
 fn recut(scene: &Scene, call: &Call, dice: &mut Dice) -> Option<Call> {
@@ -121,7 +149,19 @@ fn recut(scene: &Scene, call: &Call, dice: &mut Dice) -> Option<Call> {
             }
         }
     }
-    cut_elsewhere(&parts, &text, present, dice)
+    cut_elsewhere(&merged(parts), &text, present, dice)
+}
+
+/// The parts with neighbouring literals as one: a value ends where all of that can stand.
+fn merged(parts: Vec<TextPart>) -> Vec<TextPart> {
+    let mut merged: Vec<TextPart> = Vec::new();
+    for part in parts {
+        match (merged.last_mut(), part) {
+            (Some(TextPart::Literal(last)), TextPart::Literal(next)) => last.extend(next),
+            (_, part) => merged.push(part),
+        }
+    }
+    merged
 }
 
 /// Cuts `text` into `parts`, each value at a place where what follows it can stand.

@@ -84,7 +84,7 @@ fn lasting(scene: &Scene) -> Option<Scene> {
 }
 
 /// The callback, or the message that is sealed in it, unsigned.
-fn message(scene: &Scene) -> Option<Call> {
+pub(super) fn message(scene: &Scene) -> Option<Call> {
     let mut request = scene.request.clone();
     if scene.recipe.open.is_some() {
         let mut callback = scene.recipe.read(scene.request.borrow(), scene.now_ms);
@@ -111,7 +111,7 @@ fn message(scene: &Scene) -> Option<Call> {
 }
 
 /// Signs as the provider does: some seconds later, under one of the secrets, sealed at random.
-fn signed(
+pub(super) fn signed(
     scene: &Scene,
     call: &Call,
     style: Style,

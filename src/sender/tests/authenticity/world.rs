@@ -265,7 +265,18 @@ impl Scene {
             .map(|f| f.name.as_slice())
             .collect();
         let sorted = !self.ascending || names.windows(2).all(|two| two[0] < two[1]);
-        fits && sorted && (!bound || together == 0 || together == self.together.len())
+        // A time has the form of that of the vector, which is never drawn.
+        let original = Call::of(&self.request);
+        let times = self.recipe.time.iter().flat_map(|time| time.r#in.spots());
+        let timely = times.filter(|spot| spot.modifiers.is_empty()).all(|spot| {
+            let is_it = |field: &&Field| self.key_of(field).eq_ignore_ascii_case(&spot.name);
+            let of = |call: &Call| call.fields.iter().find(is_it).map(|field| field.value.clone());
+            match (of(call), of(&original)) {
+                (Some(own), Some(theirs)) => form_of(&own) == form_of(&theirs),
+                _ => true,
+            }
+        });
+        fits && sorted && timely && (!bound || together == 0 || together == self.together.len())
     }
 
     pub(super) fn is_signature_field(&self, field: &Field) -> bool {
@@ -401,6 +412,15 @@ impl Scene {
             match piece {
                 Piece::Literal(bytes) => parts.push(bytes.to_vec()),
                 Piece::Value(spot) => parts.push(value(&spot.name, dice)),
+                Piece::Optional(inner) if dice.one_in(2) => {
+                    for piece in inner {
+                        match piece {
+                            Piece::Literal(bytes) => parts.push(bytes.to_vec()),
+                            Piece::Value(spot) => parts.push(value(&spot.name, dice)),
+                            Piece::Optional(_) => {}
+                        }
+                    }
+                }
                 Piece::Optional(_) => {}
             }
         }
@@ -442,6 +462,11 @@ impl Scene {
         let came = run(&self.recipe, &request, self.now_ms);
         (came.resolved.is_some()).then_some((request, came))
     }
+}
+
+/// A value with a digit in place of each digit.
+fn form_of(value: &[u8]) -> Vec<u8> {
+    value.iter().map(|byte| if byte.is_ascii_digit() { b'0' } else { *byte }).collect()
 }
 
 /// Whether a shape is that of the whole URL or body, which the requests here always have.

@@ -233,7 +233,8 @@ impl Scene {
         }
     }
 
-    /// A slip made by signing `own`, a changed copy of the right one.
+    /// A slip made by signing `own`, a changed copy of the right one. `None`: it makes the right
+    /// signature, so nothing is wrong.
     pub(super) fn signed(
         &self,
         kind: MistakeKind,
@@ -241,7 +242,8 @@ impl Scene {
         about: &str,
         own: &Own,
     ) -> Option<Slip> {
-        Some(self.slip(kind, parameter, about, &own.supplied(&self.secret)?))
+        let supplied = own.supplied(&self.secret)?;
+        (supplied != self.supplied).then(|| self.slip(kind, parameter, about, &supplied))
     }
 
     pub(super) fn changed(&self, change: impl FnOnce(&mut Own)) -> Own {

@@ -30,24 +30,21 @@ fn values(scene: &Scene) -> Vec<Slip> {
         if let Some(with) = scene.with_value(&name, "x%20y%2Fz").filter(|_| in_query) {
             let own = says(&with, b"x%20y%2Fz");
             slips.extend(with.signed(MistakeKind::RawValues, some, "raw", &own));
+            // Where the rule encodes values, another encoding is another writing of the same.
+            let is_encoded = scene.own.each == "form" || scene.own.each.starts_with("percent");
+            let otherwise = match is_encoded {
+                true => MistakeKind::ValueReformatted,
+                false => MistakeKind::RawValues,
+            };
             let own = says(&with, b"x+y%2Fz");
-            slips.extend(with.signed(MistakeKind::RawValues, some, "form-encoded", &own));
-            if scene.own.each == "form" {
+            slips.extend(with.signed(otherwise, some, "form-encoded", &own));
+            if is_encoded {
                 let own = says(&with, b"x y/z");
                 slips.extend(with.signed(MistakeKind::DecodedValues, some, "decoded", &own));
-                let own = says(&with, b"x+y%2fz");
-                slips.extend(with.signed(MistakeKind::ValueReformatted, some, "%2f", &own));
-            } else {
-                if scene.own.each.starts_with("percent") {
-                    let own = says(&with, b"x y/z");
-                    slips.extend(with.signed(MistakeKind::DecodedValues, some, "decoded", &own));
-                }
-                let own = says(&with, b"x%20y%2fz");
-                slips.extend(
-                    // Escapes in lower case are escapes all the same.
-                    with.signed(MistakeKind::RawValues, some, "raw, %2f", &own),
-                );
             }
+            let escaped: &[u8] = if scene.own.each == "form" { b"x+y%2fz" } else { b"x%20y%2fz" };
+            // Escapes in lower case are escapes all the same.
+            slips.extend(with.signed(otherwise, some, "%2f", &says(&with, escaped)));
         }
         if let Some(with) = scene.with_value(&name, "x%2520y").filter(|_| in_query) {
             let own = says(&with, &in_form(&with, b"x y"));
