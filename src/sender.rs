@@ -37,6 +37,7 @@ pub use acts::outcome::{Outcome, Reason};
 pub use acts::params_form::{ParamsFormError, StoredParams};
 pub use acts::prove::prove;
 pub use acts::reply::{Answer, Reply};
+pub use acts::resolve::ResolvedTemplate;
 pub use acts::resolved::{
     AmountUnit, Effect, Fact, KeyForm, KeyLookup, KeyRole, ParamTexts, Resolved, Role,
 };

@@ -31,6 +31,7 @@ mod console {
     mod event;
     mod jobs;
     mod overview;
+    mod preview;
     mod resolved;
     mod rules;
     mod senders;

@@ -15,6 +15,7 @@ pub(super) mod held;
 pub(super) mod issues;
 mod managed;
 pub(super) mod overview;
+mod preview;
 pub(super) mod rejection;
 mod resolved;
 pub(super) mod rules;

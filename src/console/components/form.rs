@@ -71,13 +71,16 @@ pub struct Field<'f> {
     pub about: Option<&'f str>,
     /// Error of the current value.
     pub error: Option<&'f str>,
+    /// Id of the list of suggested values.
+    pub list: Option<&'f str>,
 }
 
 impl<'f> Field<'f> {
     /// An empty text field.
     pub const fn new(name: &'f str, label: Text) -> Self {
         let (value, kind) = ("", "text");
-        Self { name, label, value, code: None, kind, hint: None, about: None, error: None }
+        let (code, hint, about, error, list) = (None, None, None, None, None);
+        Self { name, label, value, code, kind, hint, about, error, list }
     }
 
     pub fn show(&self, lang: Lang) -> Markup {
@@ -89,7 +92,7 @@ impl<'f> Field<'f> {
             (self.around(lang, &html! {
                 input id=(self.id()) name=(self.name) type=(self.kind) value=(value)
                     step=[is_seconds.then_some("1")] spellcheck="false"
-                    autocomplete=(self.filled_by())
+                    autocomplete=(self.filled_by()) list=[self.list]
                     aria-invalid=[self.error.map(|_| "true")]
                     aria-describedby=[self.described_by()];
             }))
