@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 
 use super::forward::ReadFields;
 use super::outbound_request::{PayloadError, PayloadFormat, RequestParts};
-use crate::clock::UnixMillis;
+use crate::clock::now_ms;
 use crate::config::{Destination, Format, MASK, Withheld};
 use crate::ledger::EventId;
 use crate::sender::Catalog;
@@ -34,24 +34,24 @@ pub struct Preview {
 /// Why a request is not shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoPreview {
-    /// It passes on values of the original request, its signature among them.
+    /// The format passes on values of the original request, its signature among them.
     PassesOn,
     /// The event is not sent to this URL.
     Withheld(Withheld),
-    /// There is no such request, in English.
+    /// The event makes no valid request; the text is English.
     Invalid(String),
 }
 
 impl Preview {
-    /// The request that would deliver the event `id` to `destination` at `now_ms`.
+    /// The request that would deliver the event `id`, which is `stored`, to `destination` now.
     ///
     /// # Errors
     /// Why it is not shown.
     pub async fn of(
         destination: &Destination,
         catalog: &Catalog,
-        (id, stored): (EventId, &Bytes),
-        now_ms: UnixMillis,
+        id: EventId,
+        stored: &Bytes,
     ) -> Result<Self, NoPreview> {
         if matches!(destination.format, Format::Forward | Format::Macros) {
             return Err(NoPreview::PassesOn);
@@ -59,7 +59,7 @@ impl Preview {
         let fields = Arc::new(ReadFields::of(catalog));
         let format = PayloadFormat::of(destination, &fields);
         let parts = RequestParts::of(destination);
-        let made = format.request(&parts, id, stored, now_ms).map_err(|why| match why {
+        let made = format.request(&parts, id, stored, now_ms()).map_err(|why| match why {
             PayloadError::Withheld(why) => NoPreview::Withheld(why),
             other => NoPreview::Invalid(other.to_string()),
         })?;

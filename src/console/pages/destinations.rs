@@ -174,8 +174,8 @@ async fn new_page(console: &Console, visit: &Visit) -> PageResult {
 async fn create(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     let name = form.text("name").unwrap_or_default();
     let read = form::read(visit.lang, form, Table::new());
-    if let (Ok(table), Some(event)) = (&read, preview::asked(form)) {
-        let shown = preview_typed(console, visit, name, (table, event)).await?;
+    if let (Ok(table), Some(wanted)) = (&read, preview::asked(form)) {
+        let shown = preview_typed(console, visit, Typing { name, table, wanted }).await?;
         let (shown, errors) = match shown {
             Ok(shown) => (shown, FormErrors::default()),
             Err(errors) => (html! {}, errors),
@@ -263,8 +263,9 @@ async fn change(console: &Console, visit: &Visit, name: &str, form: &Fields) -> 
         (Ok(table), None) => {
             write(console, visit, Edit { name, version, table: &table }, Some(form)).await
         }
-        (Ok(table), Some(event)) => {
-            let shown = preview_typed(console, visit, name, (&table, event)).await?;
+        (Ok(table), Some(wanted)) => {
+            let shown =
+                preview_typed(console, visit, Typing { name, table: &table, wanted }).await?;
             let view = one::View { typed: Some(form), ..one::View::of(name) };
             match shown {
                 Ok(shown) => {
@@ -278,18 +279,23 @@ async fn change(console: &Console, visit: &Visit, name: &str, form: &Fields) -> 
     }
 }
 
-/// The request that a destination with this table would get.
+/// A destination as it was typed, and the event to preview it with.
+#[derive(Clone, Copy)]
+struct Typing<'t> {
+    name: &'t str,
+    table: &'t Table,
+    wanted: preview::Wanted<'t>,
+}
+
+/// The request that a destination with these values would get.
 async fn preview_typed(
     console: &Console,
     visit: &Visit,
-    name: &str,
-    (table, event): (&Table, &str),
+    typing: Typing<'_>,
 ) -> Result<Result<Markup, FormErrors>, PageError> {
+    let Typing { name, table, wanted } = typing;
     match config::check_destination(&console.config(), name, table) {
-        Ok(destination) => {
-            let of = (event, preview::Values::Typed);
-            preview::of_destination(console, visit.lang, &destination, of).await
-        }
+        Ok(destination) => preview::of_destination(console, visit.lang, &destination, wanted).await,
         Err(issues) => Ok(Err(FormErrors::of_check(issues))),
     }
 }

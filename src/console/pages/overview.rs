@@ -172,7 +172,8 @@ fn traffic(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
         (SHARE, calls.share()),
         (LATENCY, calls.latency()),
     ];
-    let range = (scope.span, scope.now);
+    let chart =
+        |of, histories: &[Arc<History>]| latency::chart(lang, of, histories, scope.span, scope.now);
     // Attempts belong to destinations: a filter by source leaves them out.
     let has_attempts = scope.source.is_none() && !console.view().is_bound();
     if has_attempts {
@@ -190,8 +191,8 @@ fn traffic(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
             (facts(lang, &all))
             (callbacks(console, lang, scope, &histories))
             div.sides {
-                (latency::chart(lang, latency::Of::Callbacks, &histories, range))
-                @if has_attempts { (latency::chart(lang, latency::Of::Attempts, &attempts, range)) }
+                (chart(latency::Of::Callbacks, &histories))
+                @if has_attempts { (chart(latency::Of::Attempts, &attempts)) }
             }
         }
     }

@@ -1,4 +1,5 @@
-//! What a template makes of a recorded event. Nothing is delivered.
+//! Previews: the request or the values that a template makes of a recorded event. Nothing is
+//! delivered.
 
 use maud::{Markup, html};
 use serde_json::value::RawValue;
@@ -6,7 +7,6 @@ use serde_json::value::RawValue;
 use super::captured;
 use super::event::withheld;
 use super::managed::FormErrors;
-use crate::clock::now_ms;
 use crate::config::{Config, Destination, Source};
 use crate::console::app::Console;
 use crate::console::area::Area;
@@ -62,20 +62,53 @@ const IN_FORM: &str = "preview_event";
 /// The value of the button that previews a form.
 const DO: &str = "preview";
 
-/// The event that a form is to be previewed with, if it is to be; empty: the latest.
-pub fn asked(form: &Fields) -> Option<&str> {
+/// The event that is asked for, and the values that it is shown with.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'w> {
+    /// Empty: the latest.
+    pub id: &'w str,
+    pub values: Values,
+}
+
+/// Whether a form with values that are not saved is previewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Values {
+    Saved,
+    Typed,
+}
+
+impl Values {
+    /// The form field with the event.
+    const fn field(self) -> &'static str {
+        match self {
+            Self::Saved => FIELD,
+            Self::Typed => IN_FORM,
+        }
+    }
+}
+
+/// The event that a form is to be previewed with, if it is to be.
+pub fn asked(form: &Fields) -> Option<Wanted<'_>> {
     let is_asked = form.text("do") == Some(DO);
-    is_asked.then(|| form.text(IN_FORM).unwrap_or_default())
+    let id = form.text(IN_FORM).unwrap_or_default();
+    is_asked.then_some(Wanted { id, values: Values::Typed })
 }
 
 /// The label of the button that previews what is saved.
 pub const BUTTON: Text = SHOW;
 
-/// The latest events of these sources, or of all: id, and what it is.
+/// A suggested event.
+#[derive(Clone, Debug)]
+pub struct Suggested {
+    id: String,
+    about: String,
+}
+
+/// The latest events of these sources, or of all.
 pub async fn suggested(
     console: &Console,
     sources: &[&Source],
-) -> Result<Vec<(String, String)>, PageError> {
+) -> Result<Vec<Suggested>, PageError> {
     let ids = sources.iter().take(SOURCES_MAX).map(|of| SourceId::from(of.id.as_str()));
     let mut asked: Vec<_> = ids.map(Some).collect();
     if asked.is_empty() {
@@ -88,7 +121,8 @@ pub async fn suggested(
     }
     events.sort_by_key(|event| std::cmp::Reverse(event.received_ms));
     events.truncate(SUGGESTED_MAX);
-    Ok(events.iter().map(|event| (event.id.to_string(), about(event))).collect())
+    let suggested = |event: &Logged| Suggested { id: event.id.to_string(), about: about(event) };
+    Ok(events.iter().map(suggested).collect())
 }
 
 fn about(event: &Logged) -> String {
@@ -98,56 +132,67 @@ fn about(event: &Logged) -> String {
     format!("{at} · {} · {}", read.transaction, read.user.as_deref().unwrap_or("–"))
 }
 
-/// The field that takes an event.
-pub fn field(lang: Lang, events: &[(String, String)], id: &str, errors: &FormErrors) -> Markup {
-    field_called(FIELD, lang, events, (id, errors))
+/// The choice of an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice<'c> {
+    pub events: &'c [Suggested],
+    /// The submitted id.
+    pub id: &'c str,
+    pub errors: &'c FormErrors,
 }
 
-fn field_called(
-    name: &str,
-    lang: Lang,
-    events: &[(String, String)],
-    (id, errors): (&str, &FormErrors),
-) -> Markup {
-    let list = format!("{name}-suggested");
-    html! {
-        datalist id=(list) {
-            @for (id, about) in events { option value=(id) { (about) } }
+impl<'c> Choice<'c> {
+    /// The choice in a form, as it was submitted.
+    pub fn of_form(
+        events: &'c [Suggested],
+        form: Option<&'c Fields>,
+        errors: &'c FormErrors,
+    ) -> Self {
+        let id = form.and_then(|form| form.text(IN_FORM)).unwrap_or_default();
+        Self { events, id, errors }
+    }
+
+    /// The field for a preview of what is saved.
+    pub fn show(&self, lang: Lang) -> Markup {
+        self.field(lang, Values::Saved)
+    }
+
+    /// The field, and the button that previews the values of the form around it.
+    pub fn show_in_form(&self, lang: Lang) -> Markup {
+        html! {
+            fieldset.boxes {
+                legend { (TITLE.of(lang)) }
+                (self.field(lang, Values::Typed))
+                button.quiet type="submit" name="do" value=(DO) { (WITH_VALUES.of(lang)) }
+            }
         }
-        (Field {
-            value: id, hint: Some(EVENT_HINT), error: errors.of(name), list: Some(&list),
-            ..Field::new(name, EVENT)
-        }.show(lang))
+    }
+
+    fn field(&self, lang: Lang, values: Values) -> Markup {
+        let name = values.field();
+        let list = format!("{name}-suggested");
+        html! {
+            datalist id=(list) {
+                @for one in self.events { option value=(one.id) { (one.about) } }
+            }
+            (Field {
+                value: self.id, hint: Some(EVENT_HINT), error: self.errors.of(name),
+                list: Some(&list), ..Field::new(name, EVENT)
+            }.show(lang))
+        }
     }
 }
 
-/// The field, and the button that previews the values of the form around it.
-pub fn in_form(
-    lang: Lang,
-    events: &[(String, String)],
-    typed: Option<&Fields>,
-    errors: &FormErrors,
-) -> Markup {
-    let id = typed.and_then(|form| form.text(IN_FORM)).unwrap_or_default();
-    html! {
-        fieldset.boxes {
-            legend { (TITLE.of(lang)) }
-            (field_called(IN_FORM, lang, events, (id, errors)))
-            button.quiet type="submit" name="do" value=(DO) { (WITH_VALUES.of(lang)) }
-        }
-    }
-}
-
-/// The event that is previewed: the one called `id`, or the latest of `sources`, or of all.
+/// The event that is previewed: the one that is `wanted`, or the latest of `sources`, or of all.
 async fn event(
     console: &Console,
     lang: Lang,
     sources: &[&Source],
-    (id, field): (&str, &str),
+    wanted: Wanted<'_>,
 ) -> Result<Result<EventDetail, FormErrors>, PageError> {
-    let wrong = |text: Text| Ok(Err(FormErrors::one(field, text.of(lang))));
-    let latest = match id {
-        "" => suggested(console, sources).await?.into_iter().next().map(|(id, _)| id),
+    let wrong = |text: Text| Ok(Err(FormErrors::one(wanted.values.field(), text.of(lang))));
+    let latest = match wanted.id {
+        "" => suggested(console, sources).await?.into_iter().next().map(|one| one.id),
         id => Some(id.to_owned()),
     };
     let Some(id) = latest else { return wrong(NOTHING_YET) };
@@ -181,28 +226,20 @@ fn section(lang: Lang, id: &str, shown: &Markup, more: Option<Text>) -> Markup {
     }
 }
 
-/// Whether a form with values that are not saved is previewed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Values {
-    Saved,
-    Typed,
-}
-
-/// The request that `destination` would get for the event called `id`, or for the latest.
+/// The request that `destination` would get for an event.
 pub async fn of_destination(
     console: &Console,
     lang: Lang,
     destination: &Destination,
-    (id, values): (&str, Values),
+    wanted: Wanted<'_>,
 ) -> Result<Result<Markup, FormErrors>, PageError> {
     let config = console.config();
-    let of = (id, if values == Values::Typed { IN_FORM } else { FIELD });
-    let detail = match event(console, lang, &users(&config, &destination.name), of).await? {
+    let detail = match event(console, lang, &users(&config, &destination.name), wanted).await? {
         Ok(detail) => detail,
         Err(errors) => return Ok(Err(errors)),
     };
     let id = detail.event.id;
-    let made = Preview::of(destination, &config.catalog, (id, &detail.event.body), now_ms()).await;
+    let made = Preview::of(destination, &config.catalog, id, &detail.event.body).await;
     let shown = match &made {
         Ok(made) => request(lang, made),
         Err(NoPreview::PassesOn) => notice(Tone::Plain, PASSES_ON.of(lang)),
@@ -213,7 +250,7 @@ pub async fn of_destination(
             div.notice.bad { p { (INVALID.of(lang)) } p lang="en" { (value::whole(why)) } }
         },
     };
-    let more = (values == Values::Typed).then_some(TYPED_AGAIN);
+    let more = (wanted.values == Values::Typed).then_some(TYPED_AGAIN);
     Ok(Ok(section(lang, &id.to_string(), &shown, more)))
 }
 
@@ -234,15 +271,15 @@ fn request(lang: Lang, made: &Preview) -> Markup {
     }
 }
 
-/// What the template of `source` makes of its event called `id`, or of the latest.
+/// The values that the template of `source` makes of an event.
 pub async fn of_source(
     console: &Console,
     lang: Lang,
     source: &Source,
-    id: &str,
+    wanted: Wanted<'_>,
 ) -> Result<Result<Markup, FormErrors>, PageError> {
-    let field = IN_FORM;
-    let detail = match event(console, lang, &[source], (id, field)).await? {
+    let field = wanted.values.field();
+    let detail = match event(console, lang, &[source], wanted).await? {
         Ok(detail) if source.id == detail.event.source.as_str() => detail,
         Ok(_) => return Ok(Err(FormErrors::one(field, OTHER_SOURCE.of(lang)))),
         Err(errors) => return Ok(Err(errors)),

@@ -186,7 +186,7 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     if let Some(secret) = form.text("secret") {
         table.insert(String::from("secrets"), json!([{ "value": secret }]));
     }
-    // Every mistake is shown at once.
+    // Every error is shown at once.
     if !errors.is_empty()
         && let Err(issues) = config::check_new_source(&config, "", name, &table)
     {
@@ -273,10 +273,10 @@ async fn change(console: &Console, visit: &Visit, name: &str, form: &Fields) -> 
         table.insert(String::from("name"), json!(wanted));
     }
     match form::read(visit.lang, form, sender, table) {
-        Ok(table) if let Some(event) = preview::asked(form) => {
+        Ok(table) if let Some(wanted) = preview::asked(form) => {
             let checked = config::check_source(&config, name, &table);
             let shown = match checked {
-                Ok(source) => preview::of_source(console, visit.lang, &source, event).await?,
+                Ok(source) => preview::of_source(console, visit.lang, &source, wanted).await?,
                 Err(issues) => Err(FormErrors::of_check(issues)),
             };
             match shown {

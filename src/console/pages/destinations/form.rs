@@ -10,7 +10,7 @@ use crate::console::components::form::Field;
 use crate::console::fields::Fields;
 use crate::console::lang::Lang;
 use crate::console::pages::managed::{FormErrors, NAME_LABEL};
-use crate::console::pages::preview;
+use crate::console::pages::preview::{Choice, Suggested};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 
@@ -116,12 +116,7 @@ impl<'t> Typed<'t> {
 // === Shown ===
 
 /// The page of a new destination.
-pub fn new(
-    visit: &Visit,
-    errors: &FormErrors,
-    typed: &Typed<'_>,
-    events: &[(String, String)],
-) -> Markup {
+pub fn new(visit: &Visit, errors: &FormErrors, typed: &Typed<'_>, events: &[Suggested]) -> Markup {
     let lang = visit.lang;
     let name = typed.text("name");
     html! {
@@ -130,7 +125,7 @@ pub fn new(
             (Field { value: &name, hint: Some(NAME_HINT), error: errors.of("name"), ..Field::new("name", NAME_LABEL) }.show(lang))
             (fields(lang, errors, typed))
             button type="submit" name="do" value="save" { (CREATE.of(lang)) }
-            (preview::in_form(lang, events, typed.form(), errors))
+            (Choice::of_form(events, typed.form(), errors).show_in_form(lang))
         }))
     }
 }

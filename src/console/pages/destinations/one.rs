@@ -18,7 +18,8 @@ use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{self, FormErrors, deletion, foreign};
 use crate::console::pages::overview::{Figures, latency};
-use crate::console::pages::{preview, sources};
+use crate::console::pages::preview::{self, Choice, Suggested, Values, Wanted};
+use crate::console::pages::sources;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
@@ -133,11 +134,12 @@ pub async fn page(console: &Console, visit: &Visit, view: &View<'_>) -> PageResu
         @if found.is_none() { (left_out(lang, &state, name)) }
         @if !is_ours { (foreign(lang, origin)) }
         (facts(lang, &facts_of))
-        (latency::chart(lang, latency::Of::Attempts, &history, (Span::Days, instant())))
+        (latency::chart(lang, latency::Of::Attempts, &history, Span::Days, instant()))
         @if let Some(found) = found { (about(lang, &state.config, found, changed)) }
         @if let Some(condition) = &condition { (pause_section(visit, name, condition)) (test_section(visit, name)) }
         @if found.is_some() && visit.viewer.may_change() && !is_ours {
-            (preview_section(visit, name, (&events, &errors)))
+            @let id = visit.query.text(preview::FIELD).unwrap_or_default();
+            (preview_section(visit, name, Choice { events: &events, id, errors: &errors }))
         }
         @if is_ours { (edit_section(console, visit, view, &events)?) }
     };
@@ -157,27 +159,22 @@ async fn saved_preview(
         return Ok((None, FormErrors::default()));
     };
     let id = visit.query.text(preview::FIELD).unwrap_or_default();
-    let of = (id, preview::Values::Saved);
-    Ok(match preview::of_destination(console, visit.lang, found, of).await? {
+    let wanted = Wanted { id, values: Values::Saved };
+    Ok(match preview::of_destination(console, visit.lang, found, wanted).await? {
         Ok(shown) => (Some(shown), FormErrors::default()),
         Err(errors) => (None, errors),
     })
 }
 
 /// The form that asks for a preview of what is saved.
-fn preview_section(
-    visit: &Visit,
-    name: &str,
-    (events, errors): (&[(String, String)], &FormErrors),
-) -> Markup {
+fn preview_section(visit: &Visit, name: &str, choice: Choice<'_>) -> Markup {
     let lang = visit.lang;
-    let id = visit.query.text(preview::FIELD).unwrap_or_default();
     html! {
         section aria-labelledby="ask-preview" {
             h2 #ask-preview { (PREVIEW.of(lang)) }
             p.hint { (PREVIEW_HINT.of(lang)) }
             (forms::ask(&format!("{}/{}", path_of(name), preview::PATH), &html! {
-                (preview::field(lang, events, id, errors))
+                (choice.show(lang))
                 button.quiet type="submit" { (preview::BUTTON.of(lang)) }
             }))
         }
@@ -369,7 +366,7 @@ fn edit_section(
     console: &Console,
     visit: &Visit,
     view: &View<'_>,
-    events: &[(String, String)],
+    events: &[Suggested],
 ) -> Result<Markup, PageError> {
     let (lang, name) = (visit.lang, view.name);
     let (now, version) = stored(console, name)?;
@@ -384,7 +381,7 @@ fn edit_section(
                 (managed::version_field(version))
                 (form::fields(lang, &view.errors, &typed))
                 button type="submit" name="do" value="save" { (SAVE.of(lang)) }
-                (preview::in_form(lang, events, view.typed, &view.errors))
+                (Choice::of_form(events, view.typed, &view.errors).show_in_form(lang))
             }))
             @if visit.viewer.may_change() {
                 @if secrets > 1 {

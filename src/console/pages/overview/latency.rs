@@ -14,13 +14,13 @@ use crate::telemetry::{History, Span, Took};
 texts! {
     CALLBACKS = "Latency of callbacks", "回调耗时";
     ATTEMPTS = "Latency of delivery attempts", "投递尝试耗时";
-    HOUR = "{}, p50 and p99: last hour, by ten minutes", "{}，p50 与 p99：最近一小时，按十分钟";
-    DAYS = "{}, p50 and p99: last three days, by three hours", "{}，p50 与 p99：最近三天，按三小时";
+    HOUR = "{}: last hour, by ten minutes", "{}：最近一小时，按十分钟";
+    DAYS = "{}: last three days, by three hours", "{}：最近三天，按三小时";
     P50 = "p50", "p50";
     P99 = "p99", "p99";
 }
 
-/// What is timed.
+/// The calls that are timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Of {
     Callbacks,
@@ -45,12 +45,7 @@ impl Of {
 }
 
 /// The chart of the latencies in `histories` over `span`.
-pub fn chart(
-    lang: Lang,
-    of: Of,
-    histories: &[Arc<History>],
-    (span, now): (Span, Instant),
-) -> Markup {
+pub fn chart(lang: Lang, of: Of, histories: &[Arc<History>], span: Span, now: Instant) -> Markup {
     let took = Took::over_time(histories.iter().map(|history| &**history), span, now);
     let words = match span {
         Span::Hour => HOUR,

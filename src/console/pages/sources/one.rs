@@ -20,7 +20,7 @@ use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{self, FormErrors, deletion, foreign};
 use crate::console::pages::overview::{Figures, latency};
-use crate::console::pages::preview;
+use crate::console::pages::preview::{self, Choice, Suggested};
 use crate::console::pages::senders::contract;
 use crate::console::pulse::Pulse;
 use crate::console::reply::{PageResult, Reply};
@@ -85,7 +85,7 @@ pub struct View<'s> {
     pub errors: FormErrors,
     /// Submitted values that were rejected, or are previewed.
     pub typed: Option<&'s Fields>,
-    /// What a typed template makes of an event.
+    /// The values that a typed template makes of an event.
     pub preview: Option<Markup>,
 }
 
@@ -97,7 +97,7 @@ impl<'s> View<'s> {
 
 /// The page of one source.
 pub async fn page(console: &Console, visit: &Visit, view: &View<'_>) -> PageResult {
-    let View { name, errors, typed, preview } = view;
+    let View { name, errors, preview, .. } = view;
     let (lang, name) = (visit.lang, *name);
     let events = match console.config().sources.get(name) {
         Some(source) => preview::suggested(console, &[source]).await?,
@@ -127,7 +127,7 @@ pub async fn page(console: &Console, visit: &Visit, view: &View<'_>) -> PageResu
             (secrets::section(console, visit, source, errors, version.filter(|_| visit.viewer.may_change())))
             (contract(lang, source.recipe.sender()))
         }
-        @if is_ours { (edit_section(console, visit, (name, &events), (errors, *typed))?) }
+        @if is_ours { (edit_section(console, visit, view, &events)?) }
     };
     Ok(Reply::Page(managed::title(Area::Sources, lang, name), middle))
 }
@@ -170,7 +170,7 @@ async fn traffic(console: &Console, visit: &Visit, source: &Source) -> Vec<(Text
 fn latencies(console: &Console, lang: Lang, source: &Source) -> Markup {
     let history: Vec<_> =
         console.tools.metrics.histories.find(&source.label()).into_iter().collect();
-    latency::chart(lang, latency::Of::Callbacks, &history, (Span::Days, instant()))
+    latency::chart(lang, latency::Of::Callbacks, &history, Span::Days, instant())
 }
 
 fn left_out(lang: Lang, state: &RunningConfig, name: &str) -> Markup {
@@ -297,9 +297,11 @@ fn contract(lang: Lang, sender: &Arc<Sender>) -> Markup {
 fn edit_section(
     console: &Console,
     visit: &Visit,
-    (name, events): (&str, &[(String, String)]),
-    (errors, typed): (&FormErrors, Option<&Fields>),
+    view: &View<'_>,
+    events: &[Suggested],
 ) -> Result<Markup, PageError> {
+    let View { name, errors, typed, .. } = view;
+    let (name, typed) = (*name, *typed);
     let (lang, config) = (visit.lang, console.config());
     let (table, version) = stored(console, name)?;
     let sender = sender_of(&config, &table).cloned();
@@ -317,7 +319,7 @@ fn edit_section(
                     (form::name_field(lang, &name_now, errors))
                     (form::fields(lang, &config, sender, form::Entered { errors, typed: &typed, stored: &stored }))
                     button type="submit" name="do" value="save" { (SAVE.of(lang)) }
-                    (preview::in_form(lang, events, form, errors))
+                    (Choice::of_form(events, form, errors).show_in_form(lang))
                 }))
             }
             @if visit.viewer.may_change() {
