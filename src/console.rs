@@ -17,6 +17,7 @@ mod fields;
 mod findings;
 mod lang;
 mod layout;
+mod oidc;
 mod page_error;
 mod pages;
 mod pulse;

@@ -42,6 +42,7 @@ pub use acts::resolved::{
     AmountUnit, Effect, Fact, KeyForm, KeyLookup, KeyRole, ParamTexts, Resolved, Role,
 };
 pub use acts::sign::{Composing, Field, Signing};
+pub use crypto::jws::TokenError;
 pub use crypto::key_set::{
     KEY_ID_MAX, KEYS_MAX, KeyList, KeyRequest, KeySet, KeySetError, UrlOrigin,
 };

@@ -30,6 +30,7 @@ mod console {
     mod destinations;
     mod event;
     mod jobs;
+    mod oidc;
     mod overview;
     mod preview;
     mod resolved;

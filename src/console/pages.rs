@@ -21,6 +21,7 @@ mod resolved;
 pub(super) mod rules;
 pub(super) mod senders;
 pub(super) mod sign_in;
+pub(super) mod sign_in_with;
 pub(super) mod sources;
 mod why;
 
