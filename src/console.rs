@@ -23,6 +23,7 @@ mod pages;
 mod pulse;
 mod reply;
 mod seen;
+mod sender_texts;
 mod session;
 mod starting;
 mod text;

@@ -6,6 +6,7 @@ use super::time;
 use crate::console::area::Area;
 use crate::console::fields;
 use crate::console::lang::Lang;
+use crate::console::sender_texts;
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 
@@ -164,7 +165,12 @@ impl<'f> Field<'f> {
                 @if self.hint.is_some() || self.about.is_some() {
                     p.hint id=(format!("{}-hint", self.id())) {
                         @if let Some(hint) = self.hint { (hint.of(lang)) " " }
-                        @if let Some(about) = self.about { bdi lang="en" { (about) } }
+                        @if let Some(about) = self.about {
+                            @match sender_texts::translated(lang, about) {
+                                Some(text) => (text),
+                                None => bdi lang="en" { (about) },
+                            }
+                        }
                     }
                 }
                 @if let Some(error) = self.error {

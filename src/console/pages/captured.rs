@@ -10,6 +10,7 @@ use crate::console::app::Console;
 use crate::console::components::facts::facts;
 use crate::console::components::{badge, json, value};
 use crate::console::lang::Lang;
+use crate::console::sender_texts;
 use crate::console::text::{Text, texts};
 use crate::console::words;
 use crate::ledger::RawRequest;
@@ -190,7 +191,7 @@ pub fn explanation(lang: Lang, found: &Explanation) -> Markup {
         all.push((PARAMETER, value::short(parameter)));
     }
     if let Some(reading) = &found.reading {
-        all.push((VARIANT, html! { span lang="en" { (value::whole(reading)) } }));
+        all.push((VARIANT, sender_texts::shown(lang, reading)));
     }
     let missing = found.parameter.as_deref();
     let missing = missing.filter(|_| found.reason == Some(Reason::MissingParameter));

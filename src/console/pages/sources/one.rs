@@ -24,6 +24,7 @@ use crate::console::pages::preview::{self, Choice, Suggested};
 use crate::console::pages::senders::contract;
 use crate::console::pulse::Pulse;
 use crate::console::reply::{PageResult, Reply};
+use crate::console::sender_texts;
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::ledger::SourceId;
@@ -284,7 +285,7 @@ fn contract(lang: Lang, sender: &Arc<Sender>) -> Markup {
             @if !sender.unconfirmed().is_empty() {
                 h3 { (UNCONFIRMED.of(lang)) }
                 ul.unconfirmed {
-                    @for line in sender.unconfirmed() { li lang="en" { (value::whole(line)) } }
+                    @for line in sender.unconfirmed() { li { (sender_texts::shown(lang, line)) } }
                 }
             }
             p { a href=(more) { (CONTRACT.of(lang)) } }
