@@ -31,6 +31,7 @@ mod console {
     mod event;
     mod jobs;
     mod oidc;
+    mod operator_jobs;
     mod overview;
     mod preview;
     mod resolved;
