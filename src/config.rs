@@ -25,6 +25,7 @@ mod keys;
 pub mod limits;
 mod master;
 mod network;
+mod oidc;
 mod pass;
 mod quarantine;
 mod reload;

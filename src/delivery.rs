@@ -33,6 +33,7 @@ mod message;
 mod message_signature;
 mod outbound_request;
 mod pauses;
+mod preview;
 mod quick_hash;
 mod replay;
 mod schedule;
@@ -46,6 +47,7 @@ pub use control::{Condition, Control};
 pub use dispatcher::{Deliveries, Dispatcher, Tools};
 pub use last_attempts::{FailedAttempt, LastAttempts};
 pub use pauses::{Pause, PauseReason};
+pub use preview::{NoPreview, Preview};
 pub use replay::{
     ReplayFilter, ReplayMode, ReplayOrderError, ReplayProgress, ReplayState, Replays,
 };

@@ -22,7 +22,7 @@ pub use access::{
     AccessError, Admitted, Asked, Permission, Sight, check_name, check_site, check_token, conceal,
     find_token,
 };
-pub(crate) use address::{base_of, curl, reachable, url_of};
+pub(crate) use address::{base_of, curl, curl_of_shown, reachable, url_of};
 pub(crate) use call::{CallError, CallPurpose, Called, call};
 pub use erase::{digest_of_user, erase_user};
 pub(crate) use explained::{Explained, evidence_of, explained};

@@ -37,11 +37,13 @@ pub use acts::outcome::{Outcome, Reason};
 pub use acts::params_form::{ParamsFormError, StoredParams};
 pub use acts::prove::prove;
 pub use acts::reply::{Answer, Reply};
+pub use acts::resolve::ResolvedTemplate;
 pub use acts::resolved::{
     AmountUnit, Effect, Fact, KeyForm, KeyLookup, KeyRole, ParamTexts, Resolved, Role,
 };
 pub use acts::rounds::try_out;
 pub use acts::sign::{Composing, Field, Signing};
+pub use crypto::jws::TokenError;
 pub use crypto::key_set::{
     KEY_ID_MAX, KEYS_MAX, KeyList, KeyRequest, KeySet, KeySetError, UrlOrigin,
 };

@@ -31,7 +31,10 @@ mod console {
     mod event;
     mod held;
     mod jobs;
+    mod oidc;
+    mod operator_jobs;
     mod overview;
+    mod preview;
     mod resolved;
     mod rules;
     mod senders;

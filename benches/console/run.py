@@ -3,7 +3,7 @@
 
 A ledger is filled with real callbacks, a gateway is started on it and another on an empty ledger, and each page is asked
 for from both in turn. Prints the table of docs/console.md: milliseconds from the request to the last byte, at the median
-and at the slowest of twenty, and the same for the ledger with one event.
+and at the slowest of twenty, and the same for the ledger with one event. Exit code 1 if a median is above `--most`.
 """
 
 import argparse
@@ -41,13 +41,13 @@ destinations = ["game"]
 class Gateway:
     """A gateway on a ledger, until it is closed."""
 
-    def __init__(self, folder, name, ports):
+    def __init__(self, folder, name, ports, build):
         config = folder / f"{name}.toml"
         sources = "".join(SOURCE.format(source) for source in ("level-end", "rare"))
         config.write_text(CONFIG.format(callbacks=ports[0], admin=ports[1], path=folder / name, sources=sources))
         self.log = open(folder / f"{name}.log", "w")
         begun = time.perf_counter()
-        self.process = subprocess.Popen(["target/release/postern", "serve", "--config", config], stderr=self.log, stdout=self.log)
+        self.process = subprocess.Popen([f"target/{build}/postern", "serve", "--config", config], stderr=self.log, stdout=self.log)
         self.port = ports[1]
         while True:
             try:
@@ -102,6 +102,11 @@ def paths(full, count):
     yield "by a rare source (1 in 100)", "/console/callbacks?source=rare"
     yield "by a rare source, in that hour", f"/console/callbacks?source=rare&since={since}&until={until}"
     yield "event", link(full.get(f"/console/callbacks?q=tr-{count // 2}")[1], r'href="(/console/events/evt_[0-9a-f-]+)"')
+    yield "issues", "/console/issues"
+    yield "issue", link(full.get("/console/issues")[1], r'href="(/console/issues/one[^"]+)"')
+    yield "held callbacks", "/console/held"
+    yield "source", "/console/sources/level-end"
+    yield "destination", "/console/destinations/game"
     yield "dead letters", "/console/dead-letters"
     yield "dead letters, second page", link(full.get("/console/dead-letters")[1], following)
     yield "dead letters of a destination, before a time", f"/console/dead-letters?destination=game&until={until}"
@@ -115,31 +120,39 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--most", type=float, default=50, help="milliseconds that the median of a page may take")
+    parser.add_argument("--build", default="release", choices=["release", "debug"], help="which build is measured")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir="target", prefix="bench-console-") as folder:
         folder = Path(folder).absolute()
         for name, count in (("full", args.count), ("empty", 1)):
-            subprocess.run(["target/release/examples/console_fill", folder / name, str(count)], check=True, stdout=sys.stderr)
+            subprocess.run([f"target/{args.build}/examples/console_fill", folder / name, str(count)], check=True, stdout=sys.stderr)
         gateways = []
         try:
-            gateways.append(Gateway(folder, "full", (18480, 18481)))
-            gateways.append(Gateway(folder, "empty", (18482, 18483)))
-            measure(*gateways, args)
+            gateways.append(Gateway(folder, "full", (18480, 18481), args.build))
+            gateways.append(Gateway(folder, "empty", (18482, 18483), args.build))
+            slow = measure(*gateways, args)
         finally:
             for gateway in gateways:
                 gateway.close()
+        if slow:
+            sys.exit(f"bench-console: above {args.most:g} ms: {', '.join(slow)}")
 
 
 def measure(full, empty, args):
     print(f"| page | {args.count:,} events: median, slowest of {args.rounds} | one event: median |\n|---|---|---|")
+    slow = []
     alone = link(empty.get("/console/callbacks")[1], r'href="(/console/events/evt_[0-9a-f-]+)"')
     for name, path in list(paths(full, args.count)):
         if path is None:
             sys.exit(f"bench-console: nothing to ask for: {name}")
-        beside = alone if "/events/" in path else path
+        beside = alone if "/events/" in path else "/console/issues" if "/issues/one" in path else path
         times = [(full.timed(path)[0], empty.timed(beside)[0]) for _ in range(args.rounds)]
         many, one = zip(*times)
         print(f"| {name} | {statistics.median(many):.1f} ms, {max(many):.1f} ms | {statistics.median(one):.1f} ms |", flush=True)
+        if statistics.median(many) > args.most:
+            slow.append(name)
+    return slow
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ use toml::de::DeValue;
 
 use super::file::{Item, Section};
 use super::limits::TOKEN_BYTES_GOOD;
-use super::{Admin, AdminRight, AdminToken, SourcePattern, SourceScope, network, secret, unit};
+use super::{
+    Admin, AdminRight, AdminToken, SourcePattern, SourceScope, network, oidc, secret, unit,
+};
 
-pub(super) const KEYS: &[&str] = &["token", "open_metrics", "public_url"];
+pub(super) const KEYS: &[&str] = &["token", "open_metrics", "public_url", "oidc"];
 pub(super) const TOKEN_KEYS: &[&str] = &["name", "value", "right", "sources"];
 
-const RIGHTS: &[(&str, AdminRight)] =
+pub(super) const RIGHTS: &[(&str, AdminRight)] =
     &[("admin", AdminRight::Admin), ("support", AdminRight::Support), ("read", AdminRight::Read)];
 const MAKE_ONE: &str = "write token = \"env:POSTERN_ADMIN_TOKEN\" under [admin]";
 
@@ -25,7 +27,9 @@ pub(super) fn check(section: &Section<'_>, server: &Section<'_>, address: Socket
     }
     let open_metrics = section.take_or("open_metrics", false, unit::switch);
     let public_url = section.take("public_url", network::origin);
-    Admin { tokens: tokens.unwrap_or_default(), open_metrics, public_url, ..Admin::default() }
+    let oidc = section.section("oidc").and_then(|section| oidc::check(&section));
+    let tokens = tokens.unwrap_or_default();
+    Admin { tokens, open_metrics, public_url, oidc, ..Admin::default() }
 }
 
 fn tokens(item: Item<'_>, address: SocketAddr) -> Vec<AdminToken> {
@@ -73,7 +77,7 @@ fn token(item: &Item<'_>, at: usize) -> Option<AdminToken> {
 }
 
 /// The sources of a token. A list without a pattern that can be read covers nothing.
-fn scope(section: &Section<'_>) -> SourceScope {
+pub(super) fn scope(section: &Section<'_>) -> SourceScope {
     let Some(patterns) = section.list("sources", SourcePattern::read) else {
         return SourceScope::All;
     };

@@ -178,6 +178,40 @@ pub struct Admin {
     pub open_metrics: bool,
     /// Scheme and authority at which operators reach the console; `None`: the listener's address.
     pub public_url: Option<String>,
+    /// Sign-in to the console with accounts of an OpenID provider.
+    pub oidc: Option<Oidc>,
+}
+
+/// An OpenID provider whose accounts may sign in to the console.
+#[derive(Clone, Debug)]
+pub struct Oidc {
+    /// Its issuer identifier: the beginning of its metadata's URL.
+    pub issuer: String,
+    /// The id that the provider gave to this gateway.
+    pub client_id: String,
+    /// The secret that it gave; `None`: a public client.
+    pub client_secret: Option<Secret>,
+    /// The scopes that are asked for, `openid` among them.
+    pub scopes: String,
+    /// The claim with the roles of an account.
+    pub roles_claim: String,
+    /// The claim that names an account in the audit log.
+    pub name_claim: String,
+    /// PEM file of the authorities for its certificate, instead of the public ones.
+    pub ca: Option<PathBuf>,
+    /// Rights by role. The first that an account has counts.
+    pub roles: Vec<OidcRole>,
+}
+
+/// The right of a role.
+#[derive(Clone, Debug)]
+pub struct OidcRole {
+    /// The value in the claim.
+    pub value: String,
+    /// The permission of accounts with that role.
+    pub right: AdminRight,
+    /// The sources that they see.
+    pub scope: SourceScope,
 }
 
 /// A bearer token of the admin listener.

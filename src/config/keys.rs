@@ -1,7 +1,7 @@
 //! Every key that a configuration may have, by table. The reference page is held against it.
 
 use super::file::nearest;
-use super::{admin, alert, archive, destination, route, server, source, store, telemetry};
+use super::{admin, alert, archive, destination, oidc, route, server, source, store, telemetry};
 use crate::partners::settings;
 
 /// Keys that stand above every table.
@@ -28,6 +28,8 @@ const TABLES: &[(&str, &[&str])] = &[
     ("[server.limits]", server::LIMIT_KEYS),
     ("[admin]", admin::KEYS),
     ("[[admin.token]]", admin::TOKEN_KEYS),
+    ("[admin.oidc]", oidc::KEYS),
+    ("[[admin.oidc.roles]]", oidc::ROLE_KEYS),
     ("[store]", store::KEYS),
     ("[egress]", store::EGRESS_KEYS),
     ("[[source]]", source::KEYS),

@@ -102,6 +102,28 @@ pub(super) fn key_set(item: &Item<'_>) -> Read<Secret> {
     Ok(secret)
 }
 
+/// The issuer identifier of an OpenID provider, which is compared as it is written.
+pub(super) fn issuer(item: &Item<'_>) -> Read<String> {
+    let wanted = "a URL such as \"https://login.example.com\"";
+    let text = item.text(wanted)?;
+    let url = Parts::split(text).ok_or_else(|| not_shown(wanted))?;
+    let authority = url.authority()?;
+    refuse_forbidden(&authority)?;
+    let sound = url.rest.is_empty() || PathAndQuery::try_from(url.rest).is_ok();
+    if !sound || url.rest.contains(['?', '#']) {
+        return Err(ValueError::new("has a query or a fragment", format!("write {wanted}")));
+    }
+    let host = authority.host();
+    let own = host == "localhost" || literal(host).is_some_and(|address| address.is_loopback());
+    if url.scheme == "http" && !own {
+        return Err(ValueError::new(
+            "is plain http: whoever stands on the way could sign in",
+            "write https://",
+        ));
+    }
+    Ok(text.to_owned())
+}
+
 /// The URL that an alert is posted to, which holds a secret or is one.
 pub(super) fn hook(item: &Item<'_>) -> Read<Secret> {
     let wanted = "a URL such as \"https://hooks.example.com/…\"";

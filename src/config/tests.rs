@@ -117,6 +117,7 @@ fn surroundings() -> Paper {
         .variable("WECHAT_APP_SECRET", "app")
         .variable("COMPANY_TOKEN", "company")
         .variable("ACME_TOKEN", "token-of-acme-0123456789")
+        .variable("OIDC_SECRET", "secret-of-the-client")
         .variable("ALERT_URL", "https://hooks.example.com/secret-of-the-hook")
         .variable("ALERT_SECRET", "secret-of-the-bot")
         .variable("ALERT_SMTP_URL", "smtp://me%40example.com:secret-of-mail@mail.example.com")
@@ -418,6 +419,30 @@ fn a_token_is_bound_to_names_and_beginnings() {
         let mistakes = paper().mistakes(&bound(sources));
         assert_eq!(mistakes, [format!("2 admin.token[0].{said}")], "{sources}");
     }
+}
+
+#[test]
+fn accounts_of_a_provider_need_a_role() {
+    let with = |keys: &str| {
+        format!("[admin.oidc]\nissuer = \"https://a.example\"\nclient_id = \"p\"\n{keys}")
+    };
+    let role = "{ value = \"ops\", right = \"admin\" }";
+    let oidc = paper().config(&with(&format!("roles = [{role}]"))).admin.oidc.unwrap();
+    assert_eq!((&*oidc.roles_claim, &*oidc.name_claim), ("groups", "email"));
+    assert!(oidc.client_secret.is_none() && oidc.roles[0].scope == SourceScope::All);
+    for (keys, said) in [
+        (String::new(), "1 admin.oidc.roles: is missing"),
+        (String::from("roles = []"), "4 admin.oidc.roles: is an empty list"),
+        (format!("roles = [{role}, {role}]"), "4 admin.oidc.roles[1]: ops has two rights"),
+        (String::from("roles = [{ value = \"ops\" }]"), "4 admin.oidc.roles[0].right: is missing"),
+    ] {
+        let mistakes = paper().mistakes(&with(&keys));
+        assert!(mistakes.len() == 1 && mistakes[0].starts_with(said), "{keys}: {mistakes:?}");
+    }
+    // The issuer may be plain http on this machine alone.
+    let local =
+        with(&format!("roles = [{role}]")).replace("https://a.example", "http://127.0.0.1:1");
+    assert_eq!(paper().config(&local).admin.oidc.unwrap().issuer, "http://127.0.0.1:1");
 }
 
 #[test]

@@ -15,12 +15,13 @@ use super::fields::{Fields, cookie, query};
 use super::findings::Findings;
 use super::lang::{self, Lang};
 use super::layout;
+use super::oidc::SignIns;
 use super::page_error::PageError;
 use super::pages;
 use super::pulse::Pulses;
 use super::reply::{self, PageResult, Reply};
 pub(super) use super::seen::Console;
-use super::session::{self, Activity, Sessions, SignIn, Viewer};
+use super::session::{self, Activity, Openers, Sessions, SignIn, Viewer};
 use super::visit::Visit;
 use crate::clock::instant;
 use crate::config::limits::ADMIN_CONNECTIONS;
@@ -94,6 +95,7 @@ pub(super) struct Shared {
     forms: Arc<BytePool>,
     pub(super) pulses: Pulses,
     pub(super) findings: Findings,
+    pub(super) provider_sign_ins: SignIns,
     /// Memory for forms of unauthenticated clients.
     sign_ins: Arc<BytePool>,
 }
@@ -110,6 +112,7 @@ impl ConsoleHandler {
             sign_in_attempts: AddressRateLimiter::new(SIGN_IN_RATE, instant()),
             pulses: Pulses::default(),
             findings: Findings::default(),
+            provider_sign_ins: SignIns::default(),
             forms: BytePool::new(FORMS_BYTES_MAX, ADMIN_CONNECTIONS),
             sign_ins: BytePool::new(SIGN_INS_BYTES_MAX, ADMIN_CONNECTIONS),
         })))
@@ -187,16 +190,20 @@ impl ConsoleHandler {
     fn viewer(&self, head: &Parts, rest: &[String]) -> Viewer {
         let config = self.config();
         let configured = &config.admin.tokens;
-        let tokens = self.0.tools.local.or(configured);
+        let (tokens, oidc) = (self.0.tools.local.or(configured), config.admin.oidc.as_ref());
+        let openers = Openers { tokens, oidc };
         let activity = match rest.last().map(String::as_str) {
             Some(pages::LIVE) => Activity::AutoRefresh,
             _ => Activity::User,
         };
         let name = cookie(&head.headers, session::COOKIE);
-        let found = name.and_then(|name| self.0.sessions.find(name, tokens, instant(), activity));
+        let found = name.and_then(|name| self.0.sessions.find(name, openers, instant(), activity));
         match (found, configured.is_empty()) {
-            (Some(viewer), true) => Viewer { who: Actor::local(), ..viewer },
-            (Some(viewer), false) => viewer,
+            // The token of this machine has no name.
+            (Some(viewer), true) if !viewer.who.as_str().starts_with("oidc ") => {
+                Viewer { who: Actor::local(), ..viewer }
+            }
+            (Some(viewer), _) => viewer,
             (None, true) if self.0.address.is_loopback() => self.0.sessions.local(),
             (None, _) => self.0.sessions.outside(),
         }
@@ -224,14 +231,20 @@ impl ConsoleHandler {
             return Err(PageError::Forbidden(AccessError::OnlyItsSources));
         }
         let console = &Console::of(&self.0, &visit.viewer.scope);
+        let from =
+            caller(peer.0.ip(), &head.headers, &self.config().server.trusted_proxies).address();
+        if is_read && visit.area == Area::SignIn && !visit.rest.is_empty() {
+            if self.exceeds_sign_in_rate(from) {
+                return Err(PageError::TooMany);
+            }
+            return pages::sign_in_with::get(console, visit, head, from).await;
+        }
         if is_read {
             return get(console, visit).await.map(SessionReply::Unchanged);
         }
         if head.method != Method::POST {
             return Err(PageError::Method);
         }
-        let from =
-            caller(peer.0.ip(), &head.headers, &self.config().server.trusted_proxies).address();
         // Sign-in forms have their own pool, so unauthenticated clients cannot block other forms.
         let bytes = match visit.area {
             Area::SignIn if self.exceeds_sign_in_rate(from) => return Err(PageError::TooMany),
@@ -289,7 +302,7 @@ async fn get(console: &Console, visit: &Visit) -> PageResult {
         Area::Addresses => pages::addresses::get(console, visit).await,
         Area::Senders => pages::senders::get(console, visit).await,
         Area::Audit => pages::audit::get(console, visit).await,
-        Area::SignIn => pages::sign_in::get(visit),
+        Area::SignIn => pages::sign_in::get(console, visit),
         Area::SignOut => Err(PageError::Method),
         Area::Unknown => Err(PageError::Absent),
     }
@@ -340,6 +353,18 @@ pub(super) enum SessionReply {
         /// The path to redirect to.
         to: String,
     },
+    /// A page, with cookies.
+    WithCookies(Reply, Vec<String>),
+    /// A new session, of a browser that comes from another site. The page leads to `to`: browsers
+    /// keep the cookie from a redirect that began elsewhere.
+    Arrived {
+        /// The values of `Set-Cookie`.
+        cookies: Vec<String>,
+        /// The path that follows.
+        to: String,
+        /// The page until then.
+        page: Reply,
+    },
     /// The session has ended.
     SignedOut,
 }
@@ -368,6 +393,17 @@ fn language_cookie(lang: Lang) -> String {
 fn page_response(visit: &Visit, out: SessionReply) -> Response {
     let reply = match out {
         SessionReply::Unchanged(reply) => reply,
+        SessionReply::WithCookies(reply, cookies) => {
+            let mut response = page_response(visit, SessionReply::Unchanged(reply));
+            add_cookies(&mut response, &cookies);
+            return response;
+        }
+        SessionReply::Arrived { cookies, to, page } => {
+            let mut response = page_response(visit, SessionReply::Unchanged(page));
+            add_cookies(&mut response, &cookies);
+            reply::add_header(&mut response, header::REFRESH, &format!("0; url={to}"));
+            return response;
+        }
         SessionReply::SignedIn { cookie, to } => {
             let mut response = reply::redirect(&to);
             reply::add_header(&mut response, header::SET_COOKIE, &cookie);
@@ -394,6 +430,12 @@ fn page_response(visit: &Visit, out: SessionReply) -> Response {
         Reply::Fragment(part) => reply::html(StatusCode::OK, part.into_string()),
         Reply::Redirect(to) => reply::redirect(&to),
         Reply::Csv(name, body) => reply::csv(name, body),
+    }
+}
+
+fn add_cookies(response: &mut Response, cookies: &[String]) {
+    for cookie in cookies {
+        reply::add_header(response, header::SET_COOKIE, cookie);
     }
 }
 

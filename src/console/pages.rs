@@ -15,11 +15,13 @@ pub(super) mod held;
 pub(super) mod issues;
 mod managed;
 pub(super) mod overview;
+mod preview;
 pub(super) mod rejection;
 mod resolved;
 pub(super) mod rules;
 pub(super) mod senders;
 pub(super) mod sign_in;
+pub(super) mod sign_in_with;
 pub(super) mod sources;
 mod why;
 

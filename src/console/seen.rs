@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::app::{Shared, Tools};
 use super::findings::Findings;
+use super::oidc::SignIns;
 use super::pulse::Pulses;
 use super::session::Sessions;
 use crate::config::{Config, SourceScope};
@@ -51,6 +52,11 @@ impl Console {
 
     pub fn sessions(&self) -> &Sessions {
         &self.shared.sessions
+    }
+
+    /// Sign-ins with an OpenID provider.
+    pub fn sign_ins(&self) -> &SignIns {
+        &self.shared.provider_sign_ins
     }
 
     pub fn findings(&self) -> &Findings {

@@ -14,7 +14,8 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
 use super::area::Area;
-use crate::config::{AdminRight, AdminToken, SourceScope};
+use super::oidc::Account;
+use crate::config::{AdminRight, AdminToken, Oidc, SourceScope};
 use crate::registry::Actor;
 
 /// The cookie of a session.
@@ -42,10 +43,52 @@ pub(super) struct Sessions {
 }
 
 struct Session {
-    /// Digest of the token that opened the session.
-    token: Digest,
+    owner: Owner,
     began: Instant,
     seen: Instant,
+}
+
+/// The token or account that opened a session, and gives it its rights.
+enum Owner {
+    /// The digest of a token.
+    Token(Digest),
+    /// An account of the OpenID provider.
+    Account {
+        account: Account,
+        /// Digest of the provider that it is of.
+        provider: Digest,
+    },
+}
+
+/// Tokens and provider as they are configured now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Openers<'o> {
+    pub tokens: &'o [AdminToken],
+    pub oidc: Option<&'o Oidc>,
+}
+
+impl Openers<'_> {
+    /// Name, right and sources of an owner; `None`: it is no longer configured.
+    fn admit(&self, owner: &Owner) -> Option<(Actor, AdminRight, SourceScope)> {
+        match owner {
+            Owner::Token(digest) => {
+                let of = |token: &&AdminToken| {
+                    Digest::from(Sha256::digest(token.value.expose())) == *digest
+                };
+                let token = self.tokens.iter().find(of)?;
+                Some((Actor::of_token(&token.name), token.right, token.scope.clone()))
+            }
+            Owner::Account { account, provider } => {
+                let oidc = self.oidc.filter(|oidc| provider_of(oidc) == *provider)?;
+                let role = oidc.roles.iter().find(|role| role.value == account.role)?;
+                Some((Actor::new("oidc", &account.name), role.right, role.scope.clone()))
+            }
+        }
+    }
+}
+
+fn provider_of(oidc: &Oidc) -> Digest {
+    digest(&format!("{} {}", oidc.issuer, oidc.client_id))
 }
 
 /// The viewer of a page.
@@ -90,9 +133,17 @@ impl Sessions {
     /// Opens a session for `token` and returns its name; `None`: no randomness from the operating
     /// system.
     pub fn open(&self, token: &AdminToken, now: Instant) -> Option<String> {
+        self.open_for(Owner::Token(Sha256::digest(token.value.expose()).into()), now)
+    }
+
+    /// [`Self::open`] for an account of the provider `oidc`.
+    pub fn open_account(&self, oidc: &Oidc, account: Account, now: Instant) -> Option<String> {
+        self.open_for(Owner::Account { account, provider: provider_of(oidc) }, now)
+    }
+
+    fn open_for(&self, owner: Owner, now: Instant) -> Option<String> {
         let name = URL_SAFE_NO_PAD.encode(random()?);
-        let session =
-            Session { token: Sha256::digest(token.value.expose()).into(), began: now, seen: now };
+        let session = Session { owner, began: now, seen: now };
         let mut open = self.sessions();
         open.retain(|_, session| session.is_alive(now));
         if open.len() >= SESSIONS_MAX {
@@ -105,35 +156,26 @@ impl Sessions {
         Some(name)
     }
 
-    /// The viewer of a session, if the session and its token are still valid.
+    /// The viewer of a session, if the session and its owner are still valid.
     pub fn find(
         &self,
         name: &str,
-        tokens: &[AdminToken],
+        openers: Openers<'_>,
         now: Instant,
         activity: Activity,
     ) -> Option<Viewer> {
         let name = digest(name);
         let mut open = self.sessions();
         let session = open.get_mut(&name)?;
-        let of = |token: &&AdminToken| {
-            Digest::from(Sha256::digest(token.value.expose())) == session.token
-        };
-        let token = tokens.iter().find(of).filter(|_| session.is_alive(now));
-        let Some(token) = token else {
+        let admitted = openers.admit(&session.owner).filter(|_| session.is_alive(now));
+        let Some((who, right, scope)) = admitted else {
             open.remove(&name);
             return None;
         };
         if activity == Activity::User {
             session.seen = now;
         }
-        Some(Viewer {
-            who: Actor::of_token(&token.name),
-            right: token.right,
-            scope: token.scope.clone(),
-            csrf: self.csrf(&name),
-            entry: SignIn::SignedIn,
-        })
+        Some(Viewer { who, right, scope, csrf: self.csrf(&name), entry: SignIn::SignedIn })
     }
 
     /// Ends a session.
@@ -215,7 +257,7 @@ fn digest(name: &str) -> Digest {
     Sha256::digest(name).into()
 }
 
-fn random() -> Option<[u8; SECRET_BYTES]> {
+pub(super) fn random() -> Option<[u8; SECRET_BYTES]> {
     let mut bytes = [0; SECRET_BYTES];
     getrandom::fill(&mut bytes).ok()?;
     Some(bytes)
@@ -225,6 +267,7 @@ fn random() -> Option<[u8; SECRET_BYTES]> {
 mod tests {
     use super::*;
     use crate::clock;
+    use crate::config::OidcRole;
     use crate::sender::Secret;
 
     fn token(name: &str, value: &str) -> AdminToken {
@@ -232,12 +275,48 @@ mod tests {
         AdminToken { name, value: Secret::new(value), right, scope: SourceScope::All }
     }
 
+    fn of(tokens: &[AdminToken]) -> Openers<'_> {
+        Openers { tokens, oidc: None }
+    }
+
+    #[test]
+    fn a_session_of_an_account_has_the_right_of_its_role_while_that_is_configured() {
+        let oidc = |client: &str, role: &str| Oidc {
+            issuer: String::from("https://login.example"),
+            client_id: client.to_owned(),
+            client_secret: None,
+            scopes: String::new(),
+            roles_claim: String::new(),
+            name_claim: String::new(),
+            ca: None,
+            roles: vec![OidcRole {
+                value: role.to_owned(),
+                right: AdminRight::Support,
+                scope: SourceScope::All,
+            }],
+        };
+        let (sessions, now) = (Sessions::new().unwrap(), clock::instant());
+        let account =
+            || Account { name: String::from("a@example.com"), role: String::from("desk") };
+        let opened_with = oidc("postern", "desk");
+        let find = |oidc: Option<&Oidc>| {
+            let name = sessions.open_account(&opened_with, account(), now).unwrap();
+            sessions.find(&name, Openers { tokens: &[], oidc }, now, Activity::User)
+        };
+        let viewer = find(Some(&oidc("postern", "desk"))).unwrap();
+        assert_eq!(viewer.who.as_str(), "oidc a@example.com");
+        assert!(viewer.may_support() && !viewer.may_change());
+        assert!(find(Some(&oidc("postern", "ops"))).is_none(), "the role is gone");
+        assert!(find(Some(&oidc("another", "desk"))).is_none(), "another client");
+        assert!(find(None).is_none());
+    }
+
     #[test]
     fn a_session_ends_with_its_token_its_lifetime_or_inactivity() {
         let sessions = Sessions::new().unwrap();
         let (now, tokens) = (clock::instant(), [token("a", "one"), token("b", "two")]);
         let name = sessions.open(&tokens[1], now).unwrap();
-        let find = |tokens: &[AdminToken], at, sign| sessions.find(&name, tokens, at, sign);
+        let find = |tokens: &[AdminToken], at, sign| sessions.find(&name, of(tokens), at, sign);
         let viewer = find(&tokens, now, Activity::User).unwrap();
         assert_eq!(viewer.who.as_str(), "token b");
         assert!(!viewer.may_change());
@@ -247,7 +326,7 @@ mod tests {
                 && !viewer.owns_form("x")
         );
         assert!(find(&[token("renamed", "two")], now, Activity::User).is_some(), "the same token");
-        assert!(sessions.find("another", &tokens, now, Activity::User).is_none());
+        assert!(sessions.find("another", of(&tokens), now, Activity::User).is_none());
 
         let mut at = now;
         for _ in 0..12 {
@@ -259,17 +338,17 @@ mod tests {
             "its lifetime is over"
         );
         let name = sessions.open(&tokens[1], now).unwrap();
-        let find = |tokens: &[AdminToken], at, sign| sessions.find(&name, tokens, at, sign);
+        let find = |tokens: &[AdminToken], at, sign| sessions.find(&name, of(tokens), at, sign);
         let half = now + IDLE_MAX / 2;
         assert!(find(&tokens, half, Activity::AutoRefresh).is_some());
         assert!(find(&tokens, now + IDLE_MAX, Activity::User).is_none(), "no activity");
         let name = sessions.open(&tokens[1], now).unwrap();
-        let find = |tokens: &[AdminToken]| sessions.find(&name, tokens, now, Activity::User);
+        let find = |tokens: &[AdminToken]| sessions.find(&name, of(tokens), now, Activity::User);
         assert!(find(&[token("b", "three")]).is_none(), "another token");
         assert!(find(&tokens).is_none(), "and the session does not come back");
         let name = sessions.open(&tokens[0], now).unwrap();
         sessions.close(&name);
-        assert!(sessions.find(&name, &tokens, now, Activity::User).is_none());
+        assert!(sessions.find(&name, of(&tokens), now, Activity::User).is_none());
     }
 
     #[test]
@@ -280,8 +359,9 @@ mod tests {
             .map(|n| sessions.open(&token, now + Duration::from_millis(n)).unwrap())
             .collect();
         let at = now + Duration::from_secs(2);
-        let is_open =
-            |name| sessions.find(name, std::slice::from_ref(&token), at, Activity::User).is_some();
+        let is_open = |name| {
+            sessions.find(name, of(std::slice::from_ref(&token)), at, Activity::User).is_some()
+        };
         assert!(!is_open(&names[0]) && is_open(&names[1]) && is_open(&names[SESSIONS_MAX]));
         assert_ne!(sessions.local().csrf, sessions.outside().csrf);
         assert_ne!(sessions.local().csrf, Sessions::new().unwrap().local().csrf);

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use http::Method;
 
+use super::masked::{Masked, RawShown};
 use crate::config::{Config, Server, Source};
 use crate::sender::OwnedRequest;
 
@@ -47,18 +48,68 @@ pub(crate) fn called(base: &str, request: &OwnedRequest) -> String {
     format!("{base}{}", String::from_utf8_lossy(&request.target))
 }
 
+/// Headers that curl writes itself.
+const OF_CURL: [&str; 3] = ["connection", "content-length", "host"];
+
 /// The request as a command for a POSIX shell.
 pub(crate) fn curl(base: &str, request: &OwnedRequest) -> String {
-    let mut line = format!("curl -i -X {}", request.method);
-    for (name, value) in &request.headers {
-        let field = format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()));
-        line.push_str(&format!(" -H {}", quoted(&field)));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let headers = request.headers.iter();
+    let headers = headers.map(|(name, value)| (name.as_str(), text(value.as_bytes())));
+    Command {
+        method: request.method.as_str(),
+        url: &called(base, request),
+        headers: headers.collect(),
+        body: &text(&request.body),
     }
-    if !request.body.is_empty() {
-        let body = String::from_utf8_lossy(&request.body);
-        line.push_str(&format!(" --data-binary {}", quoted(&body)));
+    .line()
+}
+
+/// The request that is shown as a command for a POSIX shell: what is masked stays masked. `None`: its
+/// body is not shown.
+pub(crate) fn curl_of_shown(base: &str, masked: &Masked<'_>, shown: &RawShown) -> Option<String> {
+    let headers = masked.headers.iter().map(|(name, value)| (*name, value.clone()));
+    let command = Command {
+        method: masked.method,
+        url: &format!("{base}{}", shown.target),
+        headers: headers.filter(|(name, _)| !OF_CURL.contains(name)).collect(),
+        body: shown.body.as_deref()?,
+    };
+    Some(command.line())
+}
+
+/// The parts of a curl command.
+struct Command<'c> {
+    method: &'c str,
+    url: &'c str,
+    headers: Vec<(&'c str, String)>,
+    body: &'c str,
+}
+
+impl Command<'_> {
+    fn line(&self) -> String {
+        let mut line = format!("curl -i -X {}", self.method);
+        // Brackets and braces in a URL are patterns to curl.
+        if self.url.contains(['[', ']', '{', '}']) {
+            line.push_str(" -g");
+        }
+        for (name, value) in &self.headers {
+            // A header without a value follows the name with a semicolon.
+            let field = match value.as_str() {
+                "" => format!("{name};"),
+                value => format!("{name}: {value}"),
+            };
+            line.push_str(&format!(" -H {}", quoted(&field)));
+        }
+        if !self.body.is_empty() {
+            if !self.headers.iter().any(|(name, _)| *name == "content-type") {
+                line.push_str(" -H 'content-type:'");
+            }
+            // Not --data-binary: to that, a body that begins with @ names a file to send.
+            line.push_str(&format!(" --data-raw {}", quoted(self.body)));
+        }
+        format!("{line} {}", quoted(self.url))
     }
-    format!("{line} {}", quoted(&called(base, request)))
 }
 
 /// In single quotes for a POSIX shell.

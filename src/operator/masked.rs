@@ -74,6 +74,21 @@ impl<'r> Masked<'r> {
     }
 }
 
+impl Masked<'_> {
+    /// The request as text: request line, headers, and the body if it is shown.
+    #[must_use]
+    pub fn text(&self, shown: &RawShown) -> String {
+        let mut text = format!("{} {}\n", self.method, shown.target);
+        for (name, value) in &self.headers {
+            text.push_str(&format!("{name}: {value}\n"));
+        }
+        if let Some(body) = shown.body.as_deref().filter(|body| !body.is_empty()) {
+            text.push_str(&format!("\n{body}"));
+        }
+        text
+    }
+}
+
 fn shown(name: &str, value: &HeaderValue) -> String {
     match HARMLESS.contains(&name) {
         true => String::from_utf8_lossy(value.as_bytes()).into_owned(),

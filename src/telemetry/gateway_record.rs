@@ -5,19 +5,26 @@
 //! version that knows others reads the rest.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use bytes::Bytes;
 
 use super::Metrics;
 use super::destination_health::HealthView;
-use super::history::{Cell, Counted, HOURS, History, MINUTES, Span, TIME_MS, TIMES, place};
+use super::history::{
+    Cell, Counted, DAY_TIME_MS, HOURS, Histories, History, MINUTES, STEPS, Span, TIME_MS, TIMES,
+    place,
+};
 use crate::clock::UnixMillis;
 use crate::ledger::RECORD_BYTES_MAX;
 use crate::sender::{Outcome, Reason};
 
 /// The form of the record.
 const VERSION: u64 = 1;
+
+/// Stands before the name of a destination among those of sources, which do not contain it.
+const OF_DESTINATION: char = '>';
 
 /// Bytes that the parts besides the sources may take.
 const REST_BYTES: usize = 1 << 20;
@@ -57,10 +64,12 @@ impl Metrics {
             to.time(view.failing_ms.unwrap_or(0));
             to.number(view.status.unwrap_or(0).into());
         }
-        let mut sources = self.histories.all();
+        let attempts = self.attempts.all().into_iter();
+        let attempts = attempts.map(|(name, history)| (format!("{OF_DESTINATION}{name}"), history));
+        let mut all: Vec<_> = self.histories.all().into_iter().chain(attempts).collect();
         // If the record is full, the sources that were called last are in it.
-        sources.sort_by_key(|(_, history)| std::cmp::Reverse(history.last_ms()));
-        for (name, history) in sources.iter().filter(|(_, history)| is_used(history)) {
+        all.sort_by_key(|(_, history)| std::cmp::Reverse(history.last_ms()));
+        for (name, history) in all.iter().filter(|(_, history)| is_used(history)) {
             let mut one = Writer::default();
             one.bytes(name.as_bytes());
             one.counted(history.own(), now_ms);
@@ -83,10 +92,19 @@ impl Metrics {
             }
         }
         for (name, counted) in sources {
-            if let Some(history) = self.histories.find(&name) {
+            if let Some(history) = self.history(&name) {
                 history.own().absorb(&counted);
             }
         }
+    }
+
+    /// The history of a source, or with the mark in front of the attempts of a destination.
+    fn history(&self, name: &str) -> Option<Arc<History>> {
+        let (kept, name): (&Histories, &str) = match name.strip_prefix(OF_DESTINATION) {
+            Some(name) => (&self.attempts, name),
+            None => (&self.histories, name),
+        };
+        kept.find(name)
     }
 
     /// Replaces what the other gateways counted, and returns what else each of them says; `None` for
@@ -113,6 +131,9 @@ impl Metrics {
         }
         for (name, history) in self.histories.all() {
             history.set_others(sums.remove(&name));
+        }
+        for (name, history) in self.attempts.all() {
+            history.set_others(sums.remove(&format!("{OF_DESTINATION}{name}")));
         }
         all
     }
@@ -144,6 +165,11 @@ impl Counted {
         }
         if let Some(from) = other.times.get() {
             for (to, from) in self.latencies().iter().zip(from.iter()) {
+                add_all(to, from);
+            }
+        }
+        if let Some(from) = other.day_times.get() {
+            for (to, from) in self.day_latencies().iter().zip(from.iter()) {
                 add_all(to, from);
             }
         }
@@ -204,13 +230,19 @@ impl Writer {
             self.cells(&series.minutes, now_ms.div_euclid(Span::Hour.period_ms()));
             self.cells(&series.hours, now_ms.div_euclid(Span::Days.period_ms()));
         }
-        let times = counted.times.get().map_or(&[][..], |times| &times[..]);
+        self.latencies(counted.times.get().map(|times| &times[..]), now_ms.div_euclid(TIME_MS));
+        // A reader that does not know what follows stops here.
+        self.reasons(counted, now_ms.div_euclid(TIME_MS));
+        let days = counted.day_times.get().map(|times| &times[..]);
+        self.latencies(days, now_ms.div_euclid(DAY_TIME_MS));
+    }
+
+    fn latencies(&mut self, times: Option<&[[Cell; STEPS]]>, last: i64) {
+        let times = times.unwrap_or_default();
         self.number(times.len() as u64);
         for steps in times {
-            self.steps(steps, now_ms.div_euclid(TIME_MS));
+            self.steps(steps, last, times.len());
         }
-        // A reader that does not know it stops here.
-        self.reasons(counted, now_ms.div_euclid(TIME_MS));
     }
 
     /// Reasons of the last hour: for each its name, the age of its period, its count.
@@ -253,11 +285,11 @@ impl Writer {
     }
 
     /// Steps of one period of latencies: its age, then the number of each step that has a count.
-    fn steps(&mut self, steps: &[Cell], last: i64) {
+    fn steps(&mut self, steps: &[Cell], last: i64, kept: usize) {
         let some: Vec<_> = steps
             .iter()
             .enumerate()
-            .filter_map(|(at, step)| Some((at, live(step, last, TIMES)?)))
+            .filter_map(|(at, step)| Some((at, live(step, last, kept)?)))
             .collect();
         self.number(some.len() as u64);
         for (at, (age, count)) in some {
@@ -357,17 +389,28 @@ impl<'r> Reader<'r> {
             self.cells(minutes, at_ms.div_euclid(Span::Hour.period_ms()), MINUTES)?;
             self.cells(hours, at_ms.div_euclid(Span::Days.period_ms()), HOURS)?;
         }
+        self.latencies(|| counted.latencies(), at_ms.div_euclid(TIME_MS))?;
+        self.reasons(&counted, at_ms.div_euclid(TIME_MS))?;
+        // A record of an older version ends here.
+        if !self.0.is_empty() {
+            self.latencies(|| counted.day_latencies(), at_ms.div_euclid(DAY_TIME_MS))?;
+        }
+        Some(counted)
+    }
+
+    /// Latencies by period. The cells are made where there is something for them.
+    fn latencies<'c>(&mut self, cells: impl Fn() -> &'c [[Cell; STEPS]], last: i64) -> Option<()> {
         for _ in 0..self.number()? {
             for _ in 0..self.number()? {
                 let (at, age, count) = (self.number()?, self.number()?, self.number()?);
-                let last = at_ms.div_euclid(TIME_MS);
-                let (period, index) = place(last - i64::try_from(age).ok()?, 1, TIMES);
-                let steps = counted.latencies().get(index)?;
-                steps.get(usize::try_from(at).ok()?)?.add(period, u32::try_from(count).ok()?);
+                let times = cells();
+                let age = i64::try_from(age).ok()?;
+                let (period, index) = place(last.checked_sub(age)?, 1, times.len());
+                let step = times.get(index)?.get(usize::try_from(at).ok()?)?;
+                step.add(period, u32::try_from(count).ok()?);
             }
         }
-        self.reasons(&counted, at_ms.div_euclid(TIME_MS))?;
-        Some(counted)
+        Some(())
     }
 
     /// The reasons of the last hour. A record of an older version ends before them.
@@ -412,6 +455,7 @@ mod tests {
 
     use super::*;
     use crate::clock::{instant, now_ms};
+    use crate::telemetry::Took;
 
     fn counted(metrics: &Metrics, times: usize) {
         let source = metrics.source("a", [], []);
@@ -435,6 +479,11 @@ mod tests {
         counted(&first, 3);
         let health = first.destination("game");
         health.health.failed(7, Some(401));
+        first.attempts.find("game").unwrap().count(
+            (Outcome::Unavailable, None),
+            instant(),
+            Duration::from_millis(9),
+        );
         let record = first.gateway_record(now_ms(), b"problems");
         assert!(record.len() < 400, "{}", record.len());
 
@@ -448,6 +497,13 @@ mod tests {
         assert_eq!(main(&next), Some(Reason::Stale));
         let took = next.histories.find("a").unwrap().took(instant()).unwrap();
         assert!((256..=400).contains(&took.p99.as_micros()), "{took:?}");
+        let days = |metrics: &Metrics| {
+            let history = metrics.histories.find("a").unwrap();
+            Took::over_time([&*history], Span::Days, instant()).iter().flatten().count()
+        };
+        assert_eq!(days(&next), 1, "the latencies of three days");
+        let tried = next.attempts.find("game").unwrap();
+        assert_eq!(tried.total(Outcome::Unavailable), 1);
         let view = next.destination_health.find("game").unwrap().view();
         assert_eq!((view.failing_ms, view.status), (Some(7), Some(401)));
 

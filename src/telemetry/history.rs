@@ -25,6 +25,9 @@ pub const HOURS: usize = 72;
 /// Periods of ten minutes for latencies and reasons: together they are the last hour.
 pub(super) const TIMES: usize = 6;
 
+/// Periods of three hours for latencies: together they are three days.
+pub(super) const DAY_TIMES: usize = 24;
+
 /// Steps of a latency from 16 us on, two per doubling: the last one begins at 11 s, longer than any
 /// known sender waits.
 pub(super) const STEPS: usize = 40;
@@ -38,8 +41,8 @@ const MAIN_PERIODS: usize = 2;
 /// The start of the first step, in microseconds.
 const FIRST_STEP_US: f64 = 16.0;
 
-/// The callbacks of one source. An outcome takes 1 kB once it has occurred, the latencies take 2
-/// kB, the reasons 2 kB: 6 kB for an active source, nothing for one that is never called.
+/// The callbacks of one source. An outcome takes 1 kB once it has occurred, the latencies take 10
+/// kB, the reasons 2 kB: 14 kB for an active source, nothing for one that is never called.
 ///
 /// What this gateway counted, and its predecessors in its slot of the ledger, is in `own`. What the
 /// other gateways counted is read every few seconds. Readers get the sum of both.
@@ -55,6 +58,8 @@ pub struct History {
 pub(super) struct Counted {
     pub(super) outcomes: Vec<OnceLock<Box<Series>>>,
     pub(super) times: OnceLock<Box<[[Cell; STEPS]; TIMES]>>,
+    /// Latencies of the last three days.
+    pub(super) day_times: OnceLock<Box<[[Cell; STEPS]; DAY_TIMES]>>,
     /// Rejected callbacks of the last hour, by reason.
     pub(super) recent: OnceLock<Box<[[Cell; REASONS]; TIMES]>>,
     /// Callbacks by outcome since counting began.
@@ -117,9 +122,26 @@ impl Took {
     ) -> Option<Self> {
         let mut steps = [0_u64; STEPS];
         histories.into_iter().for_each(|history| history.add_steps(&mut steps, now));
+        Self::of(&steps)
+    }
+
+    /// The latencies of each period of a time range over several histories, the oldest first.
+    #[must_use]
+    pub fn over_time<'h>(
+        histories: impl IntoIterator<Item = &'h History>,
+        span: Span,
+        now: Instant,
+    ) -> Vec<Option<Self>> {
+        let mut periods = vec![[0_u64; STEPS]; span.latency_periods()];
+        for history in histories {
+            history.add_steps_by_period(&mut periods, span, now);
+        }
+        periods.iter().map(Self::of).collect()
+    }
+
+    fn of(steps: &[u64; STEPS]) -> Option<Self> {
         let all: u64 = steps.iter().sum();
-        (all > 0)
-            .then(|| Self { p50: quantile(&steps, all, 0.5), p99: quantile(&steps, all, 0.99) })
+        (all > 0).then(|| Self { p50: quantile(steps, all, 0.5), p99: quantile(steps, all, 0.99) })
     }
 }
 
@@ -130,6 +152,24 @@ impl Span {
         match self {
             Self::Hour => 60_000,
             Self::Days => 3_600_000,
+        }
+    }
+
+    /// Milliseconds of one period of latencies, which are kept in longer ones.
+    #[must_use]
+    pub const fn latency_period_ms(self) -> i64 {
+        match self {
+            Self::Hour => TIME_MS,
+            Self::Days => DAY_TIME_MS,
+        }
+    }
+
+    /// The number of periods of latencies.
+    #[must_use]
+    pub const fn latency_periods(self) -> usize {
+        match self {
+            Self::Hour => TIMES,
+            Self::Days => DAY_TIMES,
         }
     }
 
@@ -322,10 +362,21 @@ impl History {
 
     /// Adds the latencies of the last hour to `steps`.
     fn add_steps(&self, steps: &mut [u64; STEPS], now: Instant) {
+        let mut periods = [[0; STEPS]; TIMES];
+        self.add_steps_by_period(&mut periods, Span::Hour, now);
+        for period in &periods {
+            for (sum, count) in steps.iter_mut().zip(period) {
+                *sum += count;
+            }
+        }
+    }
+
+    /// Adds the latencies of each period to `periods`, the oldest first.
+    fn add_steps_by_period(&self, periods: &mut [[u64; STEPS]], span: Span, now: Instant) {
         let now_ms = self.start.at_ms(now);
-        self.own.add_steps(steps, now_ms);
+        self.own.add_steps(periods, span, now_ms);
         if let Some(others) = self.others.load().as_deref() {
-            others.add_steps(steps, now_ms);
+            others.add_steps(periods, span, now_ms);
         }
     }
 }
@@ -336,6 +387,7 @@ impl Counted {
         Self {
             outcomes: Outcome::ALL.iter().map(|_| OnceLock::new()).collect(),
             times: OnceLock::new(),
+            day_times: OnceLock::new(),
             recent: OnceLock::new(),
             totals: zeros(Outcome::ALL.len()),
             reasons: zeros(Reason::ALL.len()),
@@ -353,8 +405,13 @@ impl Counted {
         self.totals.get(outcome as usize).map(add);
         reason.and_then(|reason| self.reasons.get(reason as usize)).map(add);
         let (period, index) = place(at_ms, TIME_MS, TIMES);
-        if let Some(cell) = self.latencies().get(index).and_then(|steps| steps.get(step(took))) {
+        let step = step(took);
+        if let Some(cell) = self.latencies().get(index).and_then(|steps| steps.get(step)) {
             cell.count(period);
+        }
+        let (days, place_of_days) = place(at_ms, DAY_TIME_MS, DAY_TIMES);
+        if let Some(cell) = self.day_latencies().get(place_of_days).and_then(|all| all.get(step)) {
+            cell.count(days);
         }
         if let Some(reason) = reason
             && let Some(cells) = self.last_reasons().get(index)
@@ -377,6 +434,11 @@ impl Counted {
     /// The latencies; created if missing.
     pub(super) fn latencies(&self) -> &[[Cell; STEPS]; TIMES] {
         self.times.get_or_init(|| Box::new([const { cells() }; TIMES]))
+    }
+
+    /// The latencies of three days; created if missing.
+    pub(super) fn day_latencies(&self) -> &[[Cell; STEPS]; DAY_TIMES] {
+        self.day_times.get_or_init(|| Box::new([const { cells() }; DAY_TIMES]))
     }
 
     /// The reasons of the last hour; created if missing.
@@ -411,11 +473,16 @@ impl Counted {
         }
     }
 
-    fn add_steps(&self, sums: &mut [u64; STEPS], now_ms: UnixMillis) {
-        let Some(times) = self.times.get() else { return };
-        let last = now_ms.div_euclid(TIME_MS);
-        for age in 0..i64::try_from(TIMES).unwrap_or(0) {
-            let (period, index) = place(last - age, 1, TIMES);
+    fn add_steps(&self, sums: &mut [[u64; STEPS]], span: Span, now_ms: UnixMillis) {
+        let times = match span {
+            Span::Hour => self.times.get().map(|times| &times[..]),
+            Span::Days => self.day_times.get().map(|times| &times[..]),
+        };
+        let Some(times) = times else { return };
+        let last = now_ms.div_euclid(span.latency_period_ms());
+        let ages = (0..i64::try_from(times.len()).unwrap_or(0)).rev();
+        for (sums, age) in sums.iter_mut().zip(ages) {
+            let (period, index) = place(last - age, 1, times.len());
             let Some(cells) = times.get(index) else { continue };
             for (sum, cell) in sums.iter_mut().zip(cells) {
                 *sum += cell.read(period);
@@ -441,8 +508,11 @@ pub const fn is_verified(outcome: Outcome) -> bool {
     }
 }
 
-/// Milliseconds of one latency period.
+/// Milliseconds of one latency period of the last hour.
 pub(super) const TIME_MS: i64 = 600_000;
+
+/// Milliseconds of one latency period of the last three days.
+pub(super) const DAY_TIME_MS: i64 = 10_800_000;
 
 impl Series {
     fn new() -> Self {
@@ -545,6 +615,23 @@ mod tests {
         assert_eq!(history.took(after(&history, 2 * 3600)), None);
         history.count(ACCEPTED, after(&history, 0), Duration::ZERO);
         history.count(ACCEPTED, after(&history, 0), Duration::from_secs(100));
+    }
+
+    #[test]
+    fn latencies_are_kept_for_an_hour_and_for_three_days() {
+        let history = History::new(Start::default());
+        let begin = after(&history, 0);
+        history.count(ACCEPTED, begin, Duration::from_millis(1));
+        history.count(ACCEPTED, after(&history, 4 * 3600), Duration::from_millis(100));
+        let over = |span, seconds| Took::over_time([&history], span, after(&history, seconds));
+        let hour = over(Span::Hour, 4 * 3600);
+        assert_eq!((hour.len(), hour.iter().flatten().count()), (TIMES, 1));
+        let days = over(Span::Days, 4 * 3600);
+        assert_eq!(days.len(), DAY_TIMES);
+        let p50: Vec<u128> = days.iter().flatten().map(|took| took.p50.as_millis()).collect();
+        assert!(matches!(p50[..], [0 | 1, 80..128]), "the oldest first: {p50:?}");
+        assert_eq!(days.last().unwrap().unwrap().p99, hour.last().unwrap().unwrap().p99);
+        assert_eq!(over(Span::Days, 80 * 3600).iter().flatten().count(), 0);
     }
 
     #[test]

@@ -208,6 +208,24 @@ impl Browser {
         self.devtools("Emulation.setScriptExecutionDisabled", &json!({ "value": false }));
     }
 
+    /// Lets pages copy, as a user's browser does without a question.
+    pub fn may_copy(&self) {
+        let permissions = ["clipboardReadWrite", "clipboardSanitizedWrite"];
+        self.devtools("Browser.grantPermissions", &json!({ "permissions": permissions }));
+    }
+
+    /// What the page copied last.
+    pub fn clipboard(&self) -> String {
+        let script = "const done = arguments[arguments.length - 1]; \
+            navigator.clipboard.readText().then(done, error => done(String(error)));";
+        self.run_async(script, &json!([])).as_str().unwrap().to_owned()
+    }
+
+    /// Shows the page as it is printed.
+    pub fn on_paper(&self) {
+        self.devtools("Emulation.setEmulatedMedia", &json!({ "media": "print" }));
+    }
+
     /// Deletes all cookies: the session of the page is over.
     pub fn forget_cookies(&self) {
         self.driver.ask("DELETE", "/cookie", &Value::Null);
@@ -236,7 +254,10 @@ impl Browser {
     pub fn picture(&self, name: &str) {
         let Some(folder) = std::env::var_os("POSTERN_SCREENSHOTS") else { return };
         let whole = json!({ "format": "png", "captureBeyondViewport": true });
+        // A scrollbar would take the edge of the page.
+        self.devtools("Emulation.setScrollbarsHidden", &json!({ "hidden": true }));
         let picture = self.devtools("Page.captureScreenshot", &whole);
+        self.devtools("Emulation.setScrollbarsHidden", &json!({ "hidden": false }));
         let bytes = STANDARD.decode(picture["data"].as_str().unwrap()).unwrap();
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(Path::new(&folder).join(format!("{name}.png")), bytes).unwrap();

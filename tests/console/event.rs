@@ -1,8 +1,10 @@
 //! One event and one rejected callback: request, values, deliveries, replay.
 
+use serde_json::{Value, json};
+
 use super::axe::inspect;
 use super::backend::{Backend, ok, status};
-use super::browser::LANGUAGES;
+use super::browser::{Browser, LANGUAGES, Scheme};
 use super::gateway::{TAKU_SECRET, taku};
 use super::stage::{self, ADMIN_TOKEN, READ_TOKEN, TOKENS, sign_in};
 use super::wire::{get, send};
@@ -52,6 +54,8 @@ fn an_event_is_shown_whole_and_delivered_again() {
         }
         assert!(browser.has(".badge.verified"));
         inspect(&browser, &format!("event-{said}"));
+        on_paper(&browser, &format!("event-paper-{said}"));
+        copies(&browser, &path, claim);
         // A question first, that names the number of destinations.
         browser.click("section[aria-labelledby=deliveries] summary");
         let button = browser.text("section[aria-labelledby=deliveries] button");
@@ -76,6 +80,76 @@ fn an_event_is_shown_whole_and_delivered_again() {
     assert_eq!(audit["audit"][0]["who"], "token ops");
 }
 
+/// On paper there is what was said and done, and nothing to click.
+fn on_paper(browser: &Browser, name: &str) {
+    browser.width(800);
+    browser.on_paper();
+    for screen in ["#areas", "#find", ".corner", "section[aria-labelledby=deliveries] summary"] {
+        assert!(!browser.is_visible(screen), "{screen} on paper");
+    }
+    let buttons = "return [...document.querySelectorAll('button, form')]\
+                   .filter(one => one.getClientRects().length > 0).length";
+    assert_eq!(browser.run(buttons, &json!([])), 0);
+    for said in ["h1", ".timeline li", "dl.pairs dd", "#signed + p"] {
+        assert!(browser.is_visible(said), "{said} on paper");
+    }
+    let cut = "return [...document.querySelectorAll('pre.value')]\
+               .filter(one => one.scrollHeight > one.clientHeight + 1).length";
+    assert_eq!(browser.run(cut, &json!([])), 0, "a text is cut");
+    browser.picture(name);
+    browser.prefers(Scheme::Light);
+    browser.width(1280);
+}
+
+/// Copies values and the command of an event, and opens it in the debug tool.
+fn copies(browser: &Browser, path: &str, claim: &str) {
+    browser.until("there are buttons", |browser| browser.has("dl.facts button.copy"));
+    browser.may_copy();
+    browser.click("button[data-copy=curl-text]");
+    browser.until("it is said", |browser| browser.has("button[data-copy=curl-text].copied"));
+    let command = browser.clipboard();
+    assert!(!command.contains(claim) && command.contains("sign=***"), "{command}");
+    let given = arguments(&command);
+    assert_eq!(given[..3], ["-i", "-X", "GET"], "{command}");
+    let url = given.last().unwrap();
+    assert!(url.starts_with("http://127.0.0.1:") && url.contains("trans_id=e1&"), "{url}");
+    let labels = browser.run(
+        "return [...document.querySelectorAll('button.copy')].map(one => one.ariaLabel)",
+        &json!([]),
+    );
+    let labels: Vec<&str> = labels.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(labels.len() > 12 && labels.iter().all(|label| label.len() > 5), "{labels:?}");
+    let names: Vec<&str> = labels.iter().map(|label| label.rsplit(' ').next().unwrap()).collect();
+    assert!(names.contains(&"trans_id") && names.contains(&"who"), "{names:?}");
+    let button = "dd:has(button.copy[aria-label$=' trans_id']) button.copy";
+    browser.click(button);
+    browser.until("it is said", |browser| browser.has("button.copy.copied"));
+    assert_eq!(browser.clipboard(), "e1");
+
+    browser.leave("main .actions a[href^='/console/debug']");
+    let value = |field: &str| {
+        let read = "return document.querySelector(`[name='${arguments[0]}']`).value";
+        browser.run(read, &json!([field])).as_str().unwrap().to_owned()
+    };
+    assert_eq!((value("p.trans_id"), value("p.user_id")), (String::from("e1"), String::from("u1")));
+    assert!(value("request").starts_with("GET /callback/level-end?"), "{}", value("request"));
+    assert!(value("request").contains("sign=***"), "{}", value("request"));
+    // The same callback, signed again.
+    browser.leave("button[value=sign]");
+    assert!(browser.has(".badge.verified"), "{}", browser.text("main"));
+    assert!(value("request").contains(claim), "{}", value("request"));
+    browser.go(path);
+}
+
+/// The arguments that curl gets, if a shell runs `command`.
+fn arguments(command: &str) -> Vec<String> {
+    let script = format!("curl() {{ printf '%s\\0' \"$@\"; }}\n{command}");
+    let run = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+    assert!(run.status.success(), "{command}");
+    let text = String::from_utf8(run.stdout).unwrap();
+    text.trim_end_matches('\0').split('\0').map(str::to_owned).collect()
+}
+
 #[test]
 fn a_read_only_token_changes_nothing() {
     let backend = Backend::saying([ok()]);
@@ -90,7 +164,7 @@ fn a_read_only_token_changes_nothing() {
     // A forged form with the CSRF token of the page.
     let forge = "const form = document.querySelector('.corner form'); form.action = arguments[0]; form.submit()";
     let action = format!("{path}/replay");
-    browser.leave_by(|| drop(browser.run(forge, &serde_json::json!([action]))));
+    browser.leave_by(|| drop(browser.run(forge, &json!([action]))));
     assert!(browser.text("[role=alert]").contains("admin token"), "{}", browser.text("main"));
     inspect_forbidden(&browser);
 
@@ -99,7 +173,7 @@ fn a_read_only_token_changes_nothing() {
     let admin = stage::browser(&gateway, "en");
     sign_in(&admin, ADMIN_TOKEN, &path);
     let forge = "document.querySelector('section[aria-labelledby=deliveries] input[name=csrf]').value = 'x'";
-    admin.run(forge, &serde_json::json!([]));
+    admin.run(forge, &json!([]));
     admin.click("section[aria-labelledby=deliveries] summary");
     admin.leave("section[aria-labelledby=deliveries] button");
     assert!(admin.text("[role=alert]").contains("another session"), "{}", admin.text("main"));

@@ -157,22 +157,41 @@ for (const all of document.querySelectorAll("[data-check-all]")) {
   });
 }
 
-// A button that copies a text, if the browser allows it, and says so.
+// Copies a text, if the browser allows it, and says so.
+const copy = async (button, text) => {
+  const said = document.getElementById("said");
+  try {
+    await navigator.clipboard.writeText(text.value ?? text.textContent);
+    said.textContent = said.dataset.copied;
+    button.classList.add("copied");
+    setTimeout(() => { said.textContent = ""; button.classList.remove("copied"); }, 2000);
+  } catch {
+    document.getSelection().selectAllChildren(text);
+  }
+};
+
 for (const button of document.querySelectorAll("[data-copy]")) {
   if (!navigator.clipboard) break;
   button.hidden = false;
-  button.addEventListener("click", async () => {
-    const text = document.getElementById(button.dataset.copy);
-    const said = document.getElementById("said");
-    try {
-      await navigator.clipboard.writeText(text.value ?? text.textContent);
-      said.textContent = said.dataset.copied;
-      button.classList.add("copied");
-      setTimeout(() => { said.textContent = ""; button.classList.remove("copied"); }, 2000);
-    } catch {
-      document.getSelection().selectAllChildren(text);
+  button.addEventListener("click", () => copy(button, document.getElementById(button.dataset.copy)));
+}
+
+// A button beside each value of a list, which copies it.
+if (navigator.clipboard) {
+  for (const list of document.querySelectorAll("[data-copies]")) {
+    for (const value of list.querySelectorAll("dd > bdi.value:only-child, dd > a:only-child > bdi.value")) {
+      if (["", "***"].includes(value.textContent)) continue;
+      const name = value.closest("dd").previousElementSibling;
+      const button = document.createElement("button");
+      const word = list.dataset.copies.replace("{}", name.innerText);
+      button.type = "button";
+      button.className = "copy";
+      button.title = word;
+      button.setAttribute("aria-label", word);
+      button.addEventListener("click", () => copy(button, value));
+      (value.closest("a") ?? value).after(" ", button);
     }
-  });
+  }
 }
 
 // The box that takes anything: `/` goes to it, Enter sends it, and it grows with what is pasted.

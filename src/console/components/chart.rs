@@ -1,8 +1,11 @@
 //! Charts: SVG without a script, with axes, and each with its figures as a table.
 
+use std::time::Duration;
+
 use maud::{Markup, html};
 
-use super::value::{count, number};
+use super::time;
+use super::value::{count, maybe, number};
 use crate::clock::{UnixMillis, rfc3339};
 use crate::console::lang::Lang;
 use crate::console::text::{Text, texts};
@@ -51,6 +54,134 @@ impl About<'_> {
     }
 }
 
+/// One line of a chart of latencies.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// CSS class for the colour and the dashes.
+    pub class: &'static str,
+    pub name: Text,
+    /// One value for each period in which there was one.
+    pub values: Vec<Option<Duration>>,
+}
+
+/// A chart of latencies over time: in each period a level piece of each line.
+pub fn lines(lang: Lang, about: About<'_>, lines: &[Line]) -> Markup {
+    let values = lines.iter().flat_map(|line| &line.values).flatten();
+    let micros = |of: &Duration| u64::try_from(of.as_micros()).unwrap_or(u64::MAX);
+    let most = values.map(micros).max();
+    let top = Duration::from_micros(rounded(most.unwrap_or(1)));
+    let periods = lines.iter().map(|line| line.values.len()).max().unwrap_or(0);
+    html! {
+        figure.chart {
+            figcaption { (about.title) }
+            @if most.is_none() { p.empty { (NO_DATA.of(lang)) } }
+            @else {
+                div.plot {
+                    div.scale aria-hidden="true" {
+                        span { (time::unit(top)) }
+                        span { (time::unit(top / 2)) }
+                        span { "0" }
+                    }
+                    (line_drawing(lang, about, lines, periods, top))
+                    (axis(lang, about, periods))
+                }
+                ul.legend aria-label=(FIGURES.of(lang)) {
+                    @for line in lines { li { span.key.(line.class) aria-hidden="true" {} (line.name.of(lang)) } }
+                }
+                (line_figures(lang, about, lines, periods))
+            }
+        }
+    }
+}
+
+fn line_drawing(
+    lang: Lang,
+    about: About<'_>,
+    lines: &[Line],
+    periods: usize,
+    top: Duration,
+) -> Markup {
+    let width = periods as f64 * BAR;
+    let of = |line: &Line, at: usize| line.values.get(at).copied().flatten();
+    let said = |at: usize| {
+        let values = lines.iter().filter_map(|line| {
+            Some(format!("{} {}", line.name.of(lang), time::about(of(line, at)?)))
+        });
+        format!("{} UTC: {}", about.label(at), values.collect::<Vec<_>>().join(", "))
+    };
+    html! {
+        svg viewBox=(format!("0 0 {width} {HEIGHT}")) preserveAspectRatio="none" role="img"
+            aria-labelledby=(about.id) focusable="false" {
+            title id=(about.id) { (about.title) }
+            line.grid x1="0" x2=(width) y1="0.5" y2="0.5" {}
+            line.grid x1="0" x2=(width) y1="50" y2="50" {}
+            @for line in lines { path.line.(line.class) d=(path(&line.values, top)) {} }
+            @for at in (0..periods).filter(|at| lines.iter().any(|line| of(line, *at).is_some())) {
+                rect.hit x=(at as f64 * BAR) y="0" width=(BAR) height=(HEIGHT) { title { (said(at)) } }
+            }
+        }
+    }
+}
+
+/// A level piece for each value, joined where periods follow each other.
+fn path(values: &[Option<Duration>], top: Duration) -> String {
+    let mut drawn = String::new();
+    let mut before = None;
+    for (at, value) in values.iter().enumerate() {
+        if let Some(value) = value {
+            // Lines at the edges would be cut in half.
+            let y = 1.0 + (HEIGHT - 2.0) * (1.0 - value.as_secs_f64() / top.as_secs_f64());
+            let (from, to) = (at as f64 * BAR, (at + 1) as f64 * BAR);
+            let piece = match before {
+                Some(()) => format!("V{y:.2}H{to}"),
+                None => format!("M{from} {y:.2}H{to}"),
+            };
+            drawn.push_str(&piece);
+        }
+        before = value.map(drop);
+    }
+    drawn
+}
+
+/// The latencies of the periods in which there were any, newest first.
+fn line_figures(lang: Lang, about: About<'_>, lines: &[Line], periods: usize) -> Markup {
+    let of = |line: &Line, at: usize| line.values.get(at).copied().flatten();
+    let is_some = |at: &usize| lines.iter().any(|line| of(line, *at).is_some());
+    html! {
+        details {
+            summary { (AS_TABLE.of(lang)) }
+            div.wide role="region" aria-label={ (about.title) ": " (AS_TABLE.of(lang)) } tabindex="0" {
+                table.figures {
+                    thead { tr {
+                        th scope="col" { (PERIOD.of(lang)) }
+                        @for line in lines { th scope="col" { (line.name.of(lang)) } }
+                    } }
+                    tbody {
+                        @for at in (0..periods).rev().filter(is_some) {
+                            tr {
+                                th scope="row" { (about.label(at)) }
+                                @for line in lines {
+                                    td { (maybe(of(line, at).map(time::about).as_deref())) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The labels below a chart.
+fn axis(lang: Lang, about: About<'_>, periods: usize) -> Markup {
+    html! {
+        div.axis aria-hidden="true" {
+            @for part in 0..4 { span { (about.label(periods * part / 4)) } }
+            span { (UNTIL_NOW.of(lang)) }
+        }
+    }
+}
+
 /// A stacked bar chart, one bar per period, with the sum of each series in the legend. Series
 /// without a value are omitted.
 pub fn bars(lang: Lang, about: About<'_>, series: &[Series]) -> Markup {
@@ -69,10 +200,7 @@ pub fn bars(lang: Lang, about: About<'_>, series: &[Series]) -> Markup {
                     span { "0" }
                 }
                 (drawing(lang, Some(about), &shown, top))
-                div.axis aria-hidden="true" {
-                    @for part in 0..4 { span { (about.label(periods * part / 4)) } }
-                    span { (UNTIL_NOW.of(lang)) }
-                }
+                (axis(lang, about, periods))
             }
             ul.legend aria-label=(FIGURES.of(lang)) {
                 @for one in &shown {
@@ -92,7 +220,7 @@ fn figures(lang: Lang, about: About<'_>, series: &[&Series]) -> Markup {
     html! {
         details {
             summary { (AS_TABLE.of(lang)) }
-            div.wide role="region" aria-label=(AS_TABLE.of(lang)) tabindex="0" {
+            div.wide role="region" aria-label={ (about.title) ": " (AS_TABLE.of(lang)) } tabindex="0" {
                 table.figures {
                     thead { tr {
                         th scope="col" { (PERIOD.of(lang)) }
@@ -215,6 +343,22 @@ mod tests {
         assert!(shown.contains("accepted <b>4</b>") && shown.contains("rejected <b>1</b>"));
         assert!(!shown.contains("test <b>") && shown.contains("&lt;Callbacks&gt;"), "{shown}");
         assert!(bars(Lang::Zh, about, &[]).into_string().contains("该时段内没有数据"));
+    }
+
+    #[test]
+    fn a_line_has_a_gap_where_there_was_nothing() {
+        let ms = |of| Some(Duration::from_millis(of));
+        let values = vec![ms(10), ms(40), None, ms(20)];
+        let line = Line { class: "p99", name: Text::new("p99", "p99"), values };
+        let about =
+            About { title: "Latency", id: "l", first_ms: 1_767_322_800_000, period_ms: 600_000 };
+        let shown = lines(Lang::En, about, &[line]).into_string();
+        assert!(shown.contains(r#"d="M0 74.50H10V1.00H20M30 50.00H40""#), "{shown}");
+        assert!(shown.contains("<span>40 ms</span><span>20 ms</span><span>0</span>"), "{shown}");
+        assert!(shown.contains("<title>03:10 UTC: p99 ≈ 40.0 ms</title>"), "{shown}");
+        assert_eq!(shown.matches("<tr>").count(), 4, "the head, and three periods");
+        let nothing = Line { class: "p99", name: Text::new("p99", "p99"), values: vec![None; 4] };
+        assert!(lines(Lang::Zh, about, &[nothing]).into_string().contains("该时段内没有数据"));
     }
 
     #[test]

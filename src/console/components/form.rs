@@ -6,6 +6,7 @@ use super::time;
 use crate::console::area::Area;
 use crate::console::fields;
 use crate::console::lang::Lang;
+use crate::console::sender_texts;
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 
@@ -71,13 +72,16 @@ pub struct Field<'f> {
     pub about: Option<&'f str>,
     /// Error of the current value.
     pub error: Option<&'f str>,
+    /// Id of the list of suggested values.
+    pub list: Option<&'f str>,
 }
 
 impl<'f> Field<'f> {
     /// An empty text field.
     pub const fn new(name: &'f str, label: Text) -> Self {
         let (value, kind) = ("", "text");
-        Self { name, label, value, code: None, kind, hint: None, about: None, error: None }
+        let (code, hint, about, error, list) = (None, None, None, None, None);
+        Self { name, label, value, code, kind, hint, about, error, list }
     }
 
     pub fn show(&self, lang: Lang) -> Markup {
@@ -89,7 +93,7 @@ impl<'f> Field<'f> {
             (self.around(lang, &html! {
                 input id=(self.id()) name=(self.name) type=(self.kind) value=(value)
                     step=[is_seconds.then_some("1")] spellcheck="false"
-                    autocomplete=(self.filled_by())
+                    autocomplete=(self.filled_by()) list=[self.list]
                     aria-invalid=[self.error.map(|_| "true")]
                     aria-describedby=[self.described_by()];
             }))
@@ -161,7 +165,12 @@ impl<'f> Field<'f> {
                 @if self.hint.is_some() || self.about.is_some() {
                     p.hint id=(format!("{}-hint", self.id())) {
                         @if let Some(hint) = self.hint { (hint.of(lang)) " " }
-                        @if let Some(about) = self.about { bdi lang="en" { (about) } }
+                        @if let Some(about) = self.about {
+                            @match sender_texts::translated(lang, about) {
+                                Some(text) => (text),
+                                None => bdi lang="en" { (about) },
+                            }
+                        }
                     }
                 }
                 @if let Some(error) = self.error {

@@ -99,6 +99,16 @@ pub fn took(of: Duration) -> String {
     }
 }
 
+/// A latency of one digit, as the scale of a chart has it.
+pub fn unit(of: Duration) -> String {
+    let micros = of.as_secs_f64() * 1e6;
+    match micros {
+        ..1e3 => format!("{micros} µs"),
+        ..1e6 => format!("{} ms", micros / 1e3),
+        _ => format!("{} s", micros / 1e6),
+    }
+}
+
 /// A latency that was measured in whole milliseconds.
 pub fn millis(of: u32) -> String {
     match of {
@@ -128,6 +138,8 @@ mod tests {
         assert_eq!(took(Duration::from_micros(1234)), "1.23 ms");
         assert_eq!(took(Duration::from_millis(123)), "123 ms");
         assert_eq!(took(Duration::from_millis(1234)), "1.2 s");
+        let units = [50, 500, 2000, 400_000, 1_000_000].map(|us| unit(Duration::from_micros(us)));
+        assert_eq!(units, ["50 µs", "500 µs", "2 ms", "400 ms", "1 s"]);
         assert_eq!([millis(0), millis(6), millis(12_345)], ["< 1 ms", "6 ms", "12.3 s"]);
         assert_eq!(about(Duration::from_micros(256)), "≈ 260 µs");
         assert_eq!(about(Duration::from_micros(46_341)), "≈ 46.0 ms");

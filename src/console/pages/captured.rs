@@ -10,9 +10,10 @@ use crate::console::app::Console;
 use crate::console::components::facts::facts;
 use crate::console::components::{badge, json, value};
 use crate::console::lang::Lang;
+use crate::console::sender_texts;
 use crate::console::text::{Text, texts};
 use crate::ledger::RawRequest;
-use crate::operator::{Masked, RawShown, explained};
+use crate::operator::{Masked, RawShown, base_of, curl_of_shown, explained};
 use crate::sender::{Explanation, Reason, Recipe, Verdict};
 
 texts! {
@@ -31,6 +32,11 @@ texts! {
     NOT_TEXT = "The body is not text, or too long to be shown.", "请求体不是文本，或过长，无法显示。";
     COPY = "Copy request", "复制请求";
     COPY_BODY = "Copy body", "复制请求体";
+    COPY_VALUE = "Copy {}", "复制 {}";
+    CURL = "As a curl command (signatures masked)", "curl 命令（签名已隐藏）";
+    CURL_HINT = "*** stands for a value that is not shown. To send the callback, sign it again in the debug tool.",
+        "*** 表示未显示的值。如需发送该回调，请在调试工具中重新签名。";
+    COPY_CURL = "Copy as curl", "复制为 curl";
     SIGNED = "Signature check", "签名检查";
     SIGNED_NOTE = "Evaluated now, with the current secrets and settings of the source.", "按来源当前的密钥和设置重新检查。";
     VERDICT = "Result", "结果";
@@ -45,13 +51,22 @@ texts! {
     NOT_ALL_THERE = "The signed text is incomplete: the parameter {} is missing.", "待签名字符串不完整：缺少参数 {}。";
 }
 
-/// The masked request, and with `source` its text as it came.
+/// A request as it was received.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'r> {
+    pub request: &'r RawRequest,
+    pub source: &'r Source,
+    pub at_ms: UnixMillis,
+}
+
+/// The masked request, and where it was `received` its text as it came.
 pub fn request(
+    console: &Console,
     lang: Lang,
     request: &Masked<'_>,
-    raw: Option<(&RawRequest, &Source, UnixMillis)>,
+    received: Option<Received<'_>>,
 ) -> Markup {
-    let shown = raw.map(|(raw, source, at_ms)| RawShown::of(raw, source, at_ms));
+    let shown = received.map(|of| RawShown::of(of.request, of.source, of.at_ms));
     let facts = facts(
         lang,
         &[
@@ -69,14 +84,14 @@ pub fn request(
                 None => p { (GONE.of(lang)) },
             }
             @match &shown {
-                Some(Some(shown)) => (text(lang, request, shown)),
+                Some(Some(shown)) => (text(console, lang, request, shown)),
                 Some(None) => p.empty { (NOT_RAW.of(lang)) },
                 None => {}
             }
             h3 { (FIELDS.of(lang)) }
             @if request.headers.is_empty() { p.empty { (NONE.of(lang)) } }
             @else {
-                dl.pairs {
+                dl.pairs data-copies=(copy_word(lang)) {
                     @for (name, text) in &request.headers {
                         dt { code { (name) } } dd { (value::whole(text)) }
                     }
@@ -86,16 +101,16 @@ pub fn request(
     }
 }
 
-/// The request as it came, and its body laid out.
-fn text(lang: Lang, request: &Masked<'_>, shown: &RawShown) -> Markup {
-    let mut raw = format!("{} {}\n", request.method, shown.target);
-    for (name, text) in &request.headers {
-        raw.push_str(&format!("{name}: {text}\n"));
-    }
-    let body = shown.body.as_deref().unwrap_or_default();
-    if !body.is_empty() {
-        raw.push_str(&format!("\n{body}"));
-    }
+/// The label of the buttons that the script adds to copy single values; `{}` becomes the name.
+pub fn copy_word(lang: Lang) -> &'static str {
+    COPY_VALUE.of(lang)
+}
+
+/// The request as it came: its body laid out, its text, and a command that makes it.
+fn text(console: &Console, lang: Lang, request: &Masked<'_>, shown: &RawShown) -> Markup {
+    let (raw, body) = (request.text(shown), shown.body.as_deref().unwrap_or_default());
+    let base = base_of(&console.config().server, console.tools.callbacks);
+    let command = curl_of_shown(&base, request, shown);
     html! {
         @if request.body_bytes > 0 {
             h3 { (BODY.of(lang)) }
@@ -105,10 +120,22 @@ fn text(lang: Lang, request: &Masked<'_>, shown: &RawShown) -> Markup {
                 button.quiet type="button" data-copy="body-text" hidden { (COPY_BODY.of(lang)) }
             }
         }
-        details {
-            summary { (RAW.of(lang)) }
-            div #raw-text { (value::block(&raw)) }
+        div.copying {
+            details {
+                summary { (RAW.of(lang)) }
+                div #raw-text { (value::block(&raw)) }
+            }
             button.quiet type="button" data-copy="raw-text" hidden { (COPY.of(lang)) }
+        }
+        @if let Some(command) = &command {
+            div.copying {
+                details {
+                    summary { (CURL.of(lang)) }
+                    div #curl-text { (value::block(command)) }
+                    p.hint { (CURL_HINT.of(lang)) }
+                }
+                button.quiet type="button" data-copy="curl-text" hidden { (COPY_CURL.of(lang)) }
+            }
         }
     }
 }
@@ -120,7 +147,7 @@ pub fn pairs(lang: Lang, caption: Text, object: &RawValue) -> Markup {
         h3 { (caption.of(lang)) }
         @if members.is_empty() { p.empty { (NONE.of(lang)) } }
         @else {
-            dl.pairs {
+            dl.pairs data-copies=(copy_word(lang)) {
                 @for (name, member) in &members {
                     @let text = member.as_str().map_or_else(|| member.to_string(), str::to_owned);
                     dt { (value::whole(name)) }
@@ -163,7 +190,7 @@ pub fn explanation(lang: Lang, found: &Explanation) -> Markup {
         all.push((PARAMETER, value::short(parameter)));
     }
     if let Some(reading) = &found.reading {
-        all.push((VARIANT, html! { span lang="en" { (value::whole(reading)) } }));
+        all.push((VARIANT, sender_texts::shown(lang, reading)));
     }
     let missing = found.parameter.as_deref();
     let missing = missing.filter(|_| found.reason == Some(Reason::MissingParameter));

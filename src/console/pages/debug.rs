@@ -11,8 +11,8 @@ use std::sync::Arc;
 use maud::{Markup, html};
 
 use self::sent::Sent;
-use self::sheet::Sheet;
-use super::captured;
+use self::sheet::{Prefill, Sheet};
+use super::captured::{self, Received};
 use crate::clock::{UnixMillis, now_ms};
 use crate::config::{Config, Source};
 use crate::console::app::Console;
@@ -97,10 +97,14 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
         (None, Some(id)) => Some(event(console, lang, &config, source, id).await?),
         (None, None) => None,
     };
+    let (shown, prefill) = match rejection {
+        Some((shown, prefill)) => (shown, prefill),
+        None => (html! {}, Prefill::default()),
+    };
     let middle = html! {
         (chooser(lang, &config, name))
-        @if let Some(rejection) = &rejection { (rejection) }
-        (Sheet::fresh(source).show(visit))
+        (shown)
+        (Sheet::prefilled(source, prefill).show(visit))
     };
     Ok(page(lang, &middle))
 }
@@ -223,14 +227,14 @@ fn explain(
     Ok(Found { explained, command: None, sent: None })
 }
 
-/// A rejected callback, explained as of its receipt.
+/// A rejected callback, explained as of its receipt, and what of it the forms begin with.
 async fn rejection(
     console: &Console,
     lang: Lang,
     config: &Config,
     source: &Arc<Source>,
     id: &str,
-) -> Result<Markup, PageError> {
+) -> Result<(Markup, Prefill), PageError> {
     let log = console.rejections();
     let kept = match id.parse() {
         Ok(id) => log.get(id).await?,
@@ -238,25 +242,20 @@ async fn rejection(
     };
     let is_of = |kept: &Rejection| source_of(kept, config).is_some_and(|of| of.name == source.name);
     let Some(kept) = kept.filter(is_of) else {
-        return Ok(notice(Tone::Bad, GONE.of(lang)));
+        return Ok((notice(Tone::Bad, GONE.of(lang)), Prefill::default()));
     };
-    let found = captured::explain(console, config, source, &kept.request, kept.at_ms);
-    let request = Masked::of(&kept.request, Some(source), kept.at_ms);
-    Ok(html! {
-        p { b { (REJECTION.fill(lang, &[&kept.id])) } }
-        (captured::request(lang, &request, Some((&kept.request, source, kept.at_ms))))
-        (captured::explanation(lang, &found))
-    })
+    let received = Received { request: &kept.request, source, at_ms: kept.at_ms };
+    Ok(opened(console, lang, config, received, &REJECTION.fill(lang, &[&kept.id])))
 }
 
-/// The callback of an event, explained as of its receipt.
+/// The callback of an event, explained as of its receipt, and what of it the forms begin with.
 async fn event(
     console: &Console,
     lang: Lang,
     config: &Config,
     source: &Arc<Source>,
     id: &str,
-) -> Result<Markup, PageError> {
+) -> Result<(Markup, Prefill), PageError> {
     let detail = match id.parse() {
         Ok(id) => console.ledger().event(id).await?,
         Err(_) => None,
@@ -264,16 +263,28 @@ async fn event(
     let detail = detail.filter(|detail| detail.event.source.as_str() == source.id);
     let body = detail.as_ref().map(|detail| EventBody::decode(&detail.event.body));
     let (Some(detail), Some(Ok(body))) = (&detail, &body) else {
-        return Ok(notice(Tone::Bad, EVENT_GONE.of(lang)));
+        return Ok((notice(Tone::Bad, EVENT_GONE.of(lang)), Prefill::default()));
     };
-    let at_ms = detail.event.received_ms;
-    let found = captured::explain(console, config, source, &body.request, at_ms);
-    let request = Masked::of(&body.request, Some(source), at_ms);
-    Ok(html! {
-        p { b { (EVENT.fill(lang, &[&detail.event.id])) } }
-        (captured::request(lang, &request, Some((&body.request, source, at_ms))))
+    let received = Received { request: &body.request, source, at_ms: detail.event.received_ms };
+    Ok(opened(console, lang, config, received, &EVENT.fill(lang, &[&detail.event.id])))
+}
+
+fn opened(
+    console: &Console,
+    lang: Lang,
+    config: &Config,
+    received: Received<'_>,
+    title: &str,
+) -> (Markup, Prefill) {
+    let Received { request, source, at_ms } = received;
+    let found = captured::explain(console, config, source, request, at_ms);
+    let masked = Masked::of(request, Some(source), at_ms);
+    let shown = html! {
+        p { b { (title) } }
+        (captured::request(console, lang, &masked, Some(received)))
         (captured::explanation(lang, &found))
-    })
+    };
+    (shown, Prefill::of(received, &masked))
 }
 
 // === Signed ===

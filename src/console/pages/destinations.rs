@@ -8,7 +8,7 @@ use std::time::Duration;
 use maud::{Markup, html};
 
 use self::form::Typed;
-use crate::config::{Origin, Table};
+use crate::config::{self, Origin, Table};
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::{form as forms, table, time, value};
@@ -16,6 +16,7 @@ use crate::console::fields::{Fields, query, segment};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{self, Done, Edit, FormErrors, write_error};
+use crate::console::pages::preview;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
@@ -53,9 +54,9 @@ const PATH: &str = Area::Destinations.path();
 
 pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
-        [] if visit.query.text("new").is_some() => new_page(visit),
+        [] if visit.query.text("new").is_some() => new_page(console, visit).await,
         [] => all(console, visit).await,
-        [name] => one::page(console, visit, &one::View::of(name)).await,
+        [name] | [name, preview::PATH] => one::page(console, visit, &one::View::of(name)).await,
         _ => Err(PageError::Absent),
     }
 }
@@ -161,17 +162,36 @@ async fn all(console: &Console, visit: &Visit) -> PageResult {
 
 // === Creation ===
 
-fn new_page(visit: &Visit) -> PageResult {
+async fn new_page(console: &Console, visit: &Visit) -> PageResult {
     if !visit.viewer.may_change() {
         return Err(PageError::ReadOnly);
     }
-    let middle = form::new(visit, &FormErrors::default(), &Typed::nothing());
+    let events = preview::suggested(console, &[]).await?;
+    let middle = form::new(visit, &FormErrors::default(), &Typed::nothing(), &events);
     Ok(Reply::Page(NEW.of(visit.lang).to_owned(), middle))
 }
 
 async fn create(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     let name = form.text("name").unwrap_or_default();
-    let created = match form::read(visit.lang, form, Table::new()) {
+    let read = form::read(visit.lang, form, Table::new());
+    if let (Ok(table), Some(wanted)) = (&read, preview::asked(form)) {
+        let shown = preview_typed(console, visit, Typing { name, table, wanted }).await?;
+        let (shown, errors) = match shown {
+            Ok(shown) => (shown, FormErrors::default()),
+            Err(errors) => (html! {}, errors),
+        };
+        let events = preview::suggested(console, &[]).await?;
+        let middle = html! {
+            (shown)
+            (form::new(visit, &errors, &Typed::of(form), &events))
+        };
+        let title = NEW.of(visit.lang).to_owned();
+        return Ok(match errors.is_empty() {
+            true => Reply::Page(title, middle),
+            false => Reply::Invalid(title, middle),
+        });
+    }
+    let created = match read {
         Err(errors) => Err(errors),
         Ok(table) => {
             let (registry, who) = (&console.tools.registry, &visit.viewer.who);
@@ -185,7 +205,8 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     match created {
         Ok(written) => Ok(Reply::Redirect(Done::Created.at(&path_of(&written.name)))),
         Err(errors) => {
-            let middle = form::new(visit, &errors, &Typed::of(form));
+            let events = preview::suggested(console, &[]).await?;
+            let middle = form::new(visit, &errors, &Typed::of(form), &events);
             Ok(Reply::Invalid(NEW.of(visit.lang).to_owned(), middle))
         }
     }
@@ -238,9 +259,44 @@ async fn change(console: &Console, visit: &Visit, name: &str, form: &Fields) -> 
     if let Some(stale) = managed::stale_form(visit.lang, form, version) {
         return invalid(console, visit, name, stale, None).await;
     }
-    match form::read(visit.lang, form, table) {
-        Ok(table) => write(console, visit, Edit { name, version, table: &table }, Some(form)).await,
-        Err(errors) => invalid(console, visit, name, errors, Some(form)).await,
+    match (form::read(visit.lang, form, table), preview::asked(form)) {
+        (Ok(table), None) => {
+            write(console, visit, Edit { name, version, table: &table }, Some(form)).await
+        }
+        (Ok(table), Some(wanted)) => {
+            let shown =
+                preview_typed(console, visit, Typing { name, table: &table, wanted }).await?;
+            let view = one::View { typed: Some(form), ..one::View::of(name) };
+            match shown {
+                Ok(shown) => {
+                    let view = one::View { preview: Some(shown), ..view };
+                    one::page(console, visit, &view).await
+                }
+                Err(errors) => invalid(console, visit, name, errors, Some(form)).await,
+            }
+        }
+        (Err(errors), _) => invalid(console, visit, name, errors, Some(form)).await,
+    }
+}
+
+/// A destination as it was typed, and the event to preview it with.
+#[derive(Clone, Copy)]
+struct Typing<'t> {
+    name: &'t str,
+    table: &'t Table,
+    wanted: preview::Wanted<'t>,
+}
+
+/// The request that a destination with these values would get.
+async fn preview_typed(
+    console: &Console,
+    visit: &Visit,
+    typing: Typing<'_>,
+) -> Result<Result<Markup, FormErrors>, PageError> {
+    let Typing { name, table, wanted } = typing;
+    match config::check_destination(&console.config(), name, table) {
+        Ok(destination) => preview::of_destination(console, visit.lang, &destination, wanted).await,
+        Err(issues) => Ok(Err(FormErrors::of_check(issues))),
     }
 }
 

@@ -3,8 +3,11 @@
 pub(super) mod answer;
 mod deliveries;
 
+pub(super) use deliveries::withheld;
+
 use maud::{Markup, html};
 
+use super::captured::Received;
 use super::{captured, resolved as resolution, sources};
 use crate::clock::now_ms;
 use crate::console::app::Console;
@@ -74,6 +77,7 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     // The stored parameters were masked while the source existed.
     request.params = Some(event.params.clone().into_owned());
     let unsent = source.map(|source| deliveries::Unsent::of(&config, source, &event, &detail));
+    let received = source.map(|source| Received { request: &body.request, source, at_ms });
     let transaction = query(&[("q", &event.transaction)]);
     let path = format!("{}/{id}", Area::Event.path());
     let subject = Subject::Event(id);
@@ -97,7 +101,7 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
             span #event-id.unseen { (id) }
         }
         (deliveries::section(visit, &detail, unsent.as_deref().unwrap_or_default()))
-        (captured::request(lang, &request, source.map(|source| (&body.request, source, at_ms))))
+        (captured::request(console, lang, &request, received))
         (answer::section(visit, source, &body, at_ms))
         @if let Some(found) = &found { (captured::explanation(lang, found)) }
         (resolved(visit, &event))
@@ -193,7 +197,7 @@ fn about(visit: &Visit, detail: &EventDetail, event: &Event<'_>) -> Markup {
     if !event.escaped.is_empty() {
         all.push((ESCAPED, list(&event.escaped)));
     }
-    facts(lang, &all)
+    html! { div data-copies=(captured::copy_word(lang)) { (facts(lang, &all)) } }
 }
 
 fn resolved(visit: &Visit, event: &Event<'_>) -> Markup {

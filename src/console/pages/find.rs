@@ -3,6 +3,7 @@
 
 use maud::{Markup, html};
 
+use super::captured::Received;
 use super::compare::Claims;
 use super::why::{self, Captured};
 use super::{captured, destinations, sources};
@@ -222,6 +223,6 @@ async fn explained(
         (captured::explanation(lang, &found))
         (why)
         (compared)
-        (captured::request(lang, &masked, Some((&raw, source, at_ms))))
+        (captured::request(console, lang, &masked, Some(Received { request: &raw, source, at_ms })))
     })
 }

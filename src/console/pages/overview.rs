@@ -3,6 +3,7 @@
 mod attention;
 mod backlog;
 mod gateway;
+pub(super) mod latency;
 mod rejections;
 mod sources;
 
@@ -160,8 +161,7 @@ async fn part(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
 /// The last hour in figures, and the chart.
 fn traffic(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
     let lang = visit.lang;
-    let kept = &console.tools.metrics.histories;
-    let histories: Vec<_> = scope.names().filter_map(|name| kept.find(name)).collect();
+    let histories: Vec<_> = scope.histories(console).collect();
     let attempts = &console.tools.metrics.attempts;
     let attempts: Vec<_> =
         scope.config.destinations.keys().filter_map(|name| attempts.find(name)).collect();
@@ -172,8 +172,11 @@ fn traffic(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
         (SHARE, calls.share()),
         (LATENCY, calls.latency()),
     ];
+    let chart =
+        |of, histories: &[Arc<History>]| latency::chart(lang, of, histories, scope.span, scope.now);
     // Attempts belong to destinations: a filter by source leaves them out.
-    if scope.source.is_none() && !console.view().is_bound() {
+    let has_attempts = scope.source.is_none() && !console.view().is_bound();
+    if has_attempts {
         let tries = Figures::of(&attempts, &[Outcome::Accepted], scope.now);
         all.extend([
             (ATTEMPTS, html! { b { (value::count(tries.count)) } }),
@@ -187,6 +190,10 @@ fn traffic(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
             (choose(visit, scope))
             (facts(lang, &all))
             (callbacks(console, lang, scope, &histories))
+            div.sides {
+                (chart(latency::Of::Callbacks, &histories))
+                @if has_attempts { (chart(latency::Of::Attempts, &attempts)) }
+            }
         }
     }
 }

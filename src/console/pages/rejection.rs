@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::captured::Received;
 use super::event::answer;
 use super::why::{self, Captured};
 use super::{captured, resolved, sources};
@@ -50,6 +51,8 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     let request = Masked::of(&kept.request, source, kept.at_ms);
     let found =
         source.map(|source| captured::explain(console, &config, source, &kept.request, kept.at_ms));
+    let received =
+        source.map(|source| Received { request: &kept.request, source, at_ms: kept.at_ms });
     let (why, compared) = match (source, &found) {
         (Some(source), Some(found)) => {
             let captured = Captured { source, request: &kept.request, at_ms: kept.at_ms };
@@ -84,7 +87,7 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
         @if kept.held {
             p { a href=(format!("{}/{id}", Area::Held.path())) { (HELD.of(lang)) } }
         }
-        (all)
+        div data-copies=(captured::copy_word(lang)) { (all) }
         p.actions {
             @if let Some(transaction) = &kept.transaction {
                 a href=(format!("{}{}", Area::Callbacks.path(), query(&[("q", transaction)]))) {
@@ -102,7 +105,7 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
         @if let Some(found) = &found { (captured::explanation(lang, found)) }
         (why)
         (compared)
-        (captured::request(lang, &request, source.map(|source| (&kept.request, source, kept.at_ms))))
+        (captured::request(console, lang, &request, received))
         @if let Some(source) = source { (answer::rejected(visit, source, &kept)) }
         (resolved::section(console, visit, thing))
     };

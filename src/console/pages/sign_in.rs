@@ -10,6 +10,7 @@ use crate::console::app::{Console, SessionReply};
 use crate::console::area::Area;
 use crate::console::components::form::{self, Field};
 use crate::console::fields::Fields;
+use crate::console::pages::sign_in_with;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::session::{COOKIE, SignIn};
 use crate::console::text::texts;
@@ -26,12 +27,12 @@ texts! {
     WRONG = "Unknown token.", "令牌无效。";
 }
 
-pub fn get(visit: &Visit) -> PageResult {
+pub fn get(console: &Console, visit: &Visit) -> PageResult {
     if visit.viewer.entry == SignIn::SignedIn {
         return Ok(Reply::Redirect(Area::Overview.path().to_owned()));
     }
     let title = Area::SignIn.title().of(visit.lang).to_owned();
-    Ok(Reply::Page(title, page(visit, visit.query.text("next"), None)))
+    Ok(Reply::Page(title, page(console, visit, visit.query.text("next"), None)))
 }
 
 /// Handles a sign-in attempt from `from`; `before` is the session of the browser, if any.
@@ -51,16 +52,28 @@ pub fn post(
         tracing::warn!(target: "postern::console", client = %from, "sign-in rejected: unknown token");
         let wrong = WRONG.of(visit.lang);
         let title = Area::SignIn.title().of(visit.lang).to_owned();
-        return SessionReply::Unchanged(Reply::Invalid(title, page(visit, next, Some(wrong))));
+        return SessionReply::Unchanged(Reply::Invalid(
+            title,
+            page(console, visit, next, Some(wrong)),
+        ));
     };
     tracing::info!(target: "postern::console", client = %from, token = name, "signed in");
     if let Some(before) = before {
         console.sessions().close(before);
     }
-    let secure = if visit.is_over_tls { "; Secure" } else { "" };
-    let cookie = format!("{COOKIE}={session}; Path=/console; HttpOnly; SameSite=Strict{secure}");
-    let to = next.filter(|next| is_ours(next)).unwrap_or(Area::Overview.path());
-    SessionReply::SignedIn { cookie, to: to.to_owned() }
+    let cookie = session_cookie(&session, visit.is_over_tls);
+    SessionReply::SignedIn { cookie, to: after(next).to_owned() }
+}
+
+/// The cookie of a session.
+pub fn session_cookie(session: &str, is_over_tls: bool) -> String {
+    let secure = if is_over_tls { "; Secure" } else { "" };
+    format!("{COOKIE}={session}; Path=/console; HttpOnly; SameSite=Strict{secure}")
+}
+
+/// The path to go to after signing in: one of the console.
+pub fn after(next: Option<&str>) -> &str {
+    next.filter(|next| is_ours(next)).unwrap_or(Area::Overview.path())
 }
 
 /// Whether a path is one of the console: prevents redirects to other sites.
@@ -70,11 +83,20 @@ fn is_ours(path: &str) -> bool {
     rest.is_some_and(|rest| (rest.is_empty() || rest.starts_with(['/', '?'])) && plain(rest))
 }
 
-fn page(visit: &Visit, next: Option<&str>, error: Option<&str>) -> maud::Markup {
+/// The page, with the error of the token.
+pub fn page(
+    console: &Console,
+    visit: &Visit,
+    next: Option<&str>,
+    error: Option<&str>,
+) -> maud::Markup {
+    let config = console.config();
+    let oidc = config.admin.oidc.as_ref();
     let token = Field { kind: "password", error, ..Field::new("token", TOKEN) };
     html! {
         p { (INTRODUCTION.of(visit.lang)) }
         @if visit.viewer.entry == SignIn::Open { p { (LOCAL.of(visit.lang)) } }
+        @if let Some(oidc) = oidc { (sign_in_with::link(visit, oidc, next)) }
         (form::to(visit, Area::SignIn.path(), &html! {
             @if let Some(next) = next { input type="hidden" name="next" value=(next); }
             (token.show(visit.lang))

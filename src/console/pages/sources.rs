@@ -20,6 +20,7 @@ use crate::console::fields::{Fields, segment};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{self, Done, Edit, FormErrors, write_error};
+use crate::console::pages::preview;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
@@ -82,7 +83,7 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
         [] if visit.query.text("new").is_some() => new_page(console, visit),
         [] => Ok(all(console, visit)),
-        [name] => one::page(console, visit, name, &FormErrors::default(), None).await,
+        [name] => one::page(console, visit, &one::View::of(name)).await,
         _ => Err(PageError::Absent),
     }
 }
@@ -185,7 +186,7 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     if let Some(secret) = form.text("secret") {
         table.insert(String::from("secrets"), json!([{ "value": secret }]));
     }
-    // Every mistake is shown at once.
+    // Every error is shown at once.
     if !errors.is_empty()
         && let Err(issues) = config::check_new_source(&config, "", name, &table)
     {
@@ -257,7 +258,8 @@ async fn invalid(
     errors: &FormErrors,
     form: Option<&Fields>,
 ) -> PageResult {
-    one::page(console, visit, name, errors, form).await.map(Reply::invalid)
+    let view = one::View { errors: errors.clone(), typed: form, ..one::View::of(name) };
+    one::page(console, visit, &view).await.map(Reply::invalid)
 }
 
 async fn change(console: &Console, visit: &Visit, name: &str, form: &Fields) -> PageResult {
@@ -271,6 +273,24 @@ async fn change(console: &Console, visit: &Visit, name: &str, form: &Fields) -> 
         table.insert(String::from("name"), json!(wanted));
     }
     match form::read(visit.lang, form, sender, table) {
+        Ok(table) if let Some(wanted) = preview::asked(form) => {
+            let checked = config::check_source(&config, name, &table);
+            let shown = match checked {
+                Ok(source) => preview::of_source(console, visit.lang, &source, wanted).await?,
+                Err(issues) => Err(FormErrors::of_check(issues)),
+            };
+            match shown {
+                Ok(shown) => {
+                    let view = one::View {
+                        preview: Some(shown),
+                        typed: Some(form),
+                        ..one::View::of(name)
+                    };
+                    one::page(console, visit, &view).await
+                }
+                Err(errors) => invalid(console, visit, name, &errors, Some(form)).await,
+            }
+        }
         Ok(table) => {
             let edit = Edit { name, version, table: &table };
             write(console, visit, edit, Done::Saved, Some(form)).await

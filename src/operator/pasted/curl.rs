@@ -109,6 +109,15 @@ struct Command {
     query: Vec<Word>,
     is_get: bool,
     is_head: bool,
+    content_type: DefaultType,
+}
+
+/// Whether a body without a content type gets that of a form.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum DefaultType {
+    #[default]
+    Form,
+    Removed,
 }
 
 fn text_of(word: &[u8]) -> String {
@@ -208,6 +217,9 @@ impl Command {
         let mark = line.iter().position(|byte| matches!(byte, b':' | b';')).ok_or_else(wrong)?;
         let (name, value) = (&line[..mark], line[mark + 1..].trim_ascii());
         if value.is_empty() && line[mark] == b':' {
+            if name.trim_ascii().eq_ignore_ascii_case(b"content-type") {
+                self.content_type = DefaultType::Removed;
+            }
             return Ok(());
         }
         let name = HeaderName::from_bytes(name.trim_ascii()).map_err(|_| wrong())?;
@@ -237,7 +249,7 @@ impl Command {
             target.push(mark);
             target.extend_from_slice(&query);
         }
-        if !body.is_empty() {
+        if !body.is_empty() && self.content_type == DefaultType::Form {
             self.set_default(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         }
         if !self.parts.is_empty() {

@@ -103,13 +103,20 @@ fn bodies_of_curl_commands_are_those_that_were_sent() {
 
 #[test]
 fn what_the_console_prints_is_read_back() {
-    let request = OwnedRequest::parse(
+    for text in [
         "POST /callback/a?x=it's\nX-Sign: a'b\nContent-Type: application/json\n\n{\"a\": \"it's\"}",
-    )
-    .unwrap();
-    let line = printed("https://cb.example.com", &request);
-    let back = read(&line);
-    assert_eq!(back, OwnedRequest { base: "https://cb.example.com".into(), ..request });
+        // Of these, curl would make a file, a pattern, a form, and no header.
+        "POST /callback/a\nContent-Type: text/plain\n\n@/etc/passwd",
+        "GET /callback/a?user=[1-9]&x={a,b}\n",
+        "POST /callback/a\n\na=1\nb=2",
+        "GET /callback/a?x=1\nX-Empty: \n",
+    ] {
+        let request = OwnedRequest::parse(text).unwrap();
+        let line = printed("https://cb.example.com", &request);
+        let back = read(&line);
+        let base = "https://cb.example.com".into();
+        assert_eq!(back, OwnedRequest { base, ..request }, "{line}");
+    }
 }
 
 #[test]

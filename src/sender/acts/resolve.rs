@@ -84,7 +84,32 @@ impl Verified<'_, '_> {
     }
 }
 
+/// The template of a source as one callback resolves it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResolvedTemplate {
+    /// The values, a JSON object of texts; empty if there is no template.
+    pub json: String,
+    /// Placeholders without a value.
+    pub unresolved: Vec<String>,
+}
+
 impl<'a> Callback<'a> {
+    /// The source's template as this callback resolves it, verified or not: to show it, and for
+    /// nothing else. `event_id` is the id of the event.
+    #[must_use]
+    pub fn preview_template(&mut self, event_id: impl fmt::Display) -> ResolvedTemplate {
+        // Only the verification opens what is sealed, whatever its result.
+        let _ = self.verify();
+        if self.recipe.body == WhenBody::AfterVerification && self.recipe.kinds.is_empty() {
+            // Values of an unreadable body are missing.
+            let _ = self.read_body();
+        }
+        let mut unresolved = Vec::new();
+        let mut texts = Texts::with_capacity(TEXTS_BYTES);
+        self.put_template(&event_id, &mut unresolved, &mut texts);
+        ResolvedTemplate { json: texts.finish(), unresolved }
+    }
+
     pub(in crate::sender) fn resolved(
         &mut self,
         event_id: &dyn fmt::Display,

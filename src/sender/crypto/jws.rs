@@ -8,7 +8,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::public_key::Scheme;
+use super::key_set::KeySet;
+use super::public_key::{PublicKey, Scheme};
 use crate::sender::request::encoding::EncodingError;
 use crate::sender::request::json;
 
@@ -220,6 +221,47 @@ impl Header {
     }
 }
 
+/// Why a token of a provider is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Not a token, or one that changes what a token means.
+    #[error("it is not a signed token")]
+    NotAToken,
+    /// Signed with an algorithm that needs a shared secret, or unsigned.
+    #[error("it is not signed with a public key")]
+    Algorithm,
+    /// The key set has no key of its id.
+    #[error("its key is not among those of the provider")]
+    UnknownKey,
+    /// The signature does not verify.
+    #[error("its signature is wrong")]
+    Signature,
+}
+
+impl KeySet {
+    /// The payload of a token that was signed with one of these keys. A token without a key's id may
+    /// be of any of them.
+    ///
+    /// # Errors
+    /// Why the token is not believed.
+    pub fn open_token(&self, token: &[u8]) -> Result<Vec<u8>, TokenError> {
+        let token = Token::read(token).ok_or(TokenError::NotAToken)?;
+        let header = Header::of_signed(token.signed()).ok_or(TokenError::NotAToken)?;
+        let signature = token.signature().ok_or(TokenError::NotAToken)?;
+        let algorithm = JwsAlgorithm::from_name(&header.algorithm).ok_or(TokenError::Algorithm)?;
+        let scheme = algorithm.scheme().ok_or(TokenError::Algorithm)?;
+        let verifies = |key: &PublicKey| scheme.verifies(key, token.signed(), &signature);
+        let is_right = match header.key_id() {
+            Some(id) => verifies(self.get(id.as_bytes()).ok_or(TokenError::UnknownKey)?),
+            None => self.all().any(verifies),
+        };
+        match is_right {
+            true => token.payload().ok_or(TokenError::NotAToken),
+            false => Err(TokenError::Signature),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,6 +339,32 @@ mod tests {
         #[test]
         fn any_header_is_read_or_refused(text in "[{}\\[\\]\":,a-z0-9 ]{0,80}") {
             let _ = TokenPart::KeyId.of(token(&text).as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_token_of_a_provider_is_opened_with_its_key_and_no_other() {
+        let set = |id: &str| {
+            let key = serde_json::json!({
+                "kty": "EC", "crv": "P-256", "use": "sig", "kid": id,
+                "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+                "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+            });
+            KeySet::of_jwks(serde_json::json!({ "keys": [key] }).to_string().as_bytes()).unwrap()
+        };
+        let payload = set("a").open_token(PUBLISHED.as_bytes()).unwrap();
+        assert!(payload.starts_with(b"{\"iss\":\"joe\""));
+        let opened = |header: &str| set("a").open_token(token(header).as_bytes());
+        assert_eq!(opened(r#"{"alg":"ES256","kid":"a"}"#), Err(TokenError::Signature));
+        assert_eq!(opened(r#"{"alg":"ES256","kid":"b"}"#), Err(TokenError::UnknownKey));
+        for algorithm in ["none", "HS256", "hs256", ""] {
+            let header = format!(r#"{{"alg":"{algorithm}","kid":"a"}}"#);
+            assert_eq!(opened(&header), Err(TokenError::Algorithm), "{algorithm}");
+        }
+        assert_eq!(opened(r#"{"alg":"ES256","crit":["x"]}"#), Err(TokenError::NotAToken));
+        assert_eq!(set("a").open_token(b"a.b"), Err(TokenError::NotAToken));
+        for keys in [r#"{"keys":[{"kty":"oct","k":"AA"}]}"#, r#"{"keys":[]}"#, "{}", "x"] {
+            assert!(KeySet::of_jwks(keys.as_bytes()).is_err(), "{keys}");
         }
     }
 }

@@ -100,6 +100,39 @@ impl KeySet {
     pub(in crate::sender) fn get(&self, id: &[u8]) -> Option<&PublicKey> {
         self.keys.get(id)
     }
+
+    pub(in crate::sender) fn all(&self) -> impl Iterator<Item = &PublicKey> {
+        self.keys.values()
+    }
+
+    /// Reads a JSON Web Key Set of any provider: its keys for signatures.
+    ///
+    /// # Errors
+    /// A [`KeySetError`] if it is not one.
+    pub fn of_jwks(answer: &[u8]) -> Result<Self, KeySetError> {
+        let answer: Value = serde_json::from_slice(answer).map_err(|_| KeySetError::NoList)?;
+        let list = answer.get("keys").and_then(Value::as_array).ok_or(KeySetError::NoList)?;
+        if list.len() > KEYS_MAX {
+            return Err(KeySetError::TooMany);
+        }
+        if list.iter().any(is_private) {
+            return Err(KeySetError::Private);
+        }
+        let mut set = Self::default();
+        for entry in list {
+            let is_for_signatures = entry.get("use").is_none_or(|word| word == "sig");
+            let id = entry.get("kid").map_or(Some(""), Value::as_str);
+            let id = id.filter(|id| is_for_signatures && id.len() <= KEY_ID_MAX);
+            let (Some(id), Some(key)) = (id, PublicKey::of_jwk(entry)) else {
+                set.left_out += 1;
+                continue;
+            };
+            if set.keys.insert(id.as_bytes().into(), key.clone()).is_some_and(|old| old != key) {
+                return Err(KeySetError::Repeated);
+            }
+        }
+        if set.is_empty() { Err(KeySetError::NoKey) } else { Ok(set) }
+    }
 }
 
 /// Some servers write it in front of JSON, which RFC 8259 lets a reader ignore.

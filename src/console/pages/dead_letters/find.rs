@@ -19,6 +19,9 @@ const READ_MAX: usize = 500;
 /// Deliveries per read.
 const LISTED: usize = 100;
 
+/// Events that are read at once.
+const AT_ONCE: usize = 50;
+
 /// An event with dead deliveries.
 #[derive(Debug)]
 pub(in crate::console::pages) struct Letter {
@@ -62,23 +65,26 @@ pub(super) async fn find(
     let mut read = 0;
     loop {
         let page = console.ledger().deliveries(&wanted, next.as_ref(), LISTED).await?;
-        for group in whole_events(&page.deliveries, page.next.is_some()) {
-            let Some(last) = group.last() else { continue };
-            if log.since_ms.is_some_and(|since| last.event.ms() < since) {
-                return Ok(Found { letters, next: None });
-            }
-            read += 1;
-            next = Some(Cursor::behind(last));
-            let detail = console.ledger().event(last.event).await?;
-            let is_wanted = |detail: &EventDetail| {
-                log.source.as_ref().is_none_or(|source| *source == detail.event.source)
-                    && log.in_time(last.event.ms())
-            };
-            if let Some(detail) = detail.filter(is_wanted) {
-                letters.extend(letter(detail, wanted.target.as_ref())?);
-            }
-            if letters.len() >= PAGE || read >= READ_MAX {
-                return Ok(Found { letters, next });
+        let groups = whole_events(&page.deliveries, page.next.is_some());
+        let ends: Vec<&Delivery> = groups.filter_map(<[Delivery]>::last).collect();
+        for together in ends.chunks(AT_ONCE) {
+            let details = details(console, together.iter().map(|last| last.event)).await?;
+            for (last, detail) in together.iter().zip(details) {
+                if log.since_ms.is_some_and(|since| last.event.ms() < since) {
+                    return Ok(Found { letters, next: None });
+                }
+                read += 1;
+                next = Some(Cursor::behind(last));
+                let is_wanted = |detail: &EventDetail| {
+                    log.source.as_ref().is_none_or(|source| *source == detail.event.source)
+                        && log.in_time(last.event.ms())
+                };
+                if let Some(detail) = detail.filter(is_wanted) {
+                    letters.extend(letter(detail, wanted.target.as_ref())?);
+                }
+                if letters.len() >= PAGE || read >= READ_MAX {
+                    return Ok(Found { letters, next });
+                }
             }
         }
         if page.next.is_none() {
@@ -92,6 +98,15 @@ pub(super) async fn find(
             return Ok(Found { letters, next });
         }
     }
+}
+
+/// Reads events concurrently, in their order: each read waits for a thread, or for the database.
+async fn details(
+    console: &Console,
+    ids: impl Iterator<Item = EventId>,
+) -> Result<Vec<Option<EventDetail>>, LedgerError> {
+    let reads = ids.map(|id| console.ledger().event(id));
+    futures_util::future::join_all(reads).await.into_iter().collect()
 }
 
 /// The number of events with matching dead letters.

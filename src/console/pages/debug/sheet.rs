@@ -1,17 +1,20 @@
 //! The forms of the debug tool and their input.
 
 use maud::{Markup, html};
+use serde_json::Value;
 
 use super::PATH;
 use crate::clock::now_ms;
-use crate::config::Source;
+use crate::config::{MASK, Source};
 use crate::console::components::form as forms;
 use crate::console::components::form::Field;
 use crate::console::fields::Fields;
 use crate::console::lang::Lang;
+use crate::console::pages::captured::Received;
 use crate::console::pages::managed::FormErrors;
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
+use crate::operator::{Masked, RawShown};
 use crate::sender::{self, Role};
 
 texts! {
@@ -45,7 +48,62 @@ texts! {
     USER = "User", "用户";
     ITEM = "Item", "物品";
     AMOUNT = "Amount", "数量";
+    MASKED_HINT = "*** stands for a signature that is not shown. To explain the callback again, write the signature there.",
+        "*** 表示未显示的签名。如需重新诊断，请在该处填入签名。";
     NO_PAIR = "write one NAME=VALUE per line", "每行写一个“名称=值”";
+}
+
+/// Values that the forms begin with: those of a callback that was received.
+#[derive(Clone, Debug, Default)]
+pub struct Prefill {
+    /// The request as text, its signature masked.
+    request: String,
+    /// Parameters by name, without signatures and what signing adds.
+    pairs: Vec<(String, String)>,
+}
+
+impl Prefill {
+    /// The values of a callback, which is also given `masked`.
+    pub fn of(received: Received<'_>, masked: &Masked<'_>) -> Self {
+        let Received { request, source, at_ms } = received;
+        let shown = RawShown::of(request, source, at_ms);
+        let params = masked.params.as_ref().map(|params| params.get()).unwrap_or_default();
+        let params: Value = serde_json::from_str(params).unwrap_or_default();
+        let fields = source.recipe.fields();
+        let mut pairs: Vec<(String, String)> = fields
+            .iter()
+            .filter_map(|field| Some((field.name.clone(), text_at(&params, &field.name)?)))
+            .collect();
+        // Members of a body of another form are no parameters that could be added.
+        if request.body.is_empty() {
+            let all = params.as_object().into_iter().flatten();
+            let others = all.filter(|(name, _)| !pairs.iter().any(|(known, _)| known == *name));
+            let others: Vec<_> = others
+                .filter(|(name, _)| !source.recipe.makes_up(name))
+                .filter_map(|(name, _)| Some((name.clone(), text_at(&params, name)?)))
+                .collect();
+            pairs.extend(others);
+        }
+        Self { request: shown.map(|shown| masked.text(&shown)).unwrap_or_default(), pairs }
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// The text of a parameter, or of a member of one (`a.b`), unless it is masked or of several lines.
+fn text_at(params: &Value, name: &str) -> Option<String> {
+    let found = match params.get(name) {
+        Some(found) => found,
+        None => name.split('.').try_fold(params, |found, part| found.get(part))?,
+    };
+    let text = match found {
+        Value::String(text) => text.clone(),
+        Value::Number(_) | Value::Bool(_) => found.to_string(),
+        _ => return None,
+    };
+    (!text.contains(MASK) && !text.contains('\n')).then_some(text)
 }
 
 /// The forms with their values and errors.
@@ -54,6 +112,8 @@ pub struct Sheet<'s> {
     source: &'s Source,
     /// Submitted values; `None` on a new page.
     form: Option<&'s Fields>,
+    /// Values of a new page.
+    given: Prefill,
     fields: Vec<sender::Field>,
     /// The pasted or signed request.
     pub request: String,
@@ -65,7 +125,21 @@ pub struct Sheet<'s> {
 impl<'s> Sheet<'s> {
     pub fn fresh(source: &'s Source) -> Self {
         let (fields, errors) = (source.recipe.fields(), FormErrors::default());
-        Self { source, form: None, fields, request: String::new(), at: String::new(), errors }
+        let given = Prefill::default();
+        Self {
+            source,
+            form: None,
+            given,
+            fields,
+            request: String::new(),
+            at: String::new(),
+            errors,
+        }
+    }
+
+    /// A new page with the values of a callback.
+    pub fn prefilled(source: &'s Source, given: Prefill) -> Self {
+        Self { request: given.request.clone(), given, ..Self::fresh(source) }
     }
 
     pub fn typed(source: &'s Source, form: &'s Fields) -> Self {
@@ -103,7 +177,10 @@ impl<'s> Sheet<'s> {
 
     fn filling(&self, visit: &Visit) -> Markup {
         let lang = visit.lang;
-        let more = self.form.and_then(|form| form.verbatim("more")).unwrap_or_default();
+        let more = match self.form {
+            Some(form) => form.verbatim("more").unwrap_or_default().to_owned(),
+            None => self.further(),
+        };
         html! {
             section aria-labelledby="fill" {
                 h2 #fill { (FILL.of(lang)) }
@@ -114,7 +191,7 @@ impl<'s> Sheet<'s> {
                         (self.name())
                         div.fields { @for field in &self.fields { (self.field(lang, field)) } }
                         (Field {
-                            value: more, hint: Some(MORE_HINT), error: self.errors.of("more"),
+                            value: &more, hint: Some(MORE_HINT), error: self.errors.of("more"),
                             ..Field::new("more", MORE)
                         }.show_area(lang, 2))
                         button type="submit" name="do" value="sign" { (SIGN.of(lang)) }
@@ -127,7 +204,8 @@ impl<'s> Sheet<'s> {
     fn field(&self, lang: Lang, field: &sender::Field) -> Markup {
         let name = in_form(&field.name);
         let typed = self.form.and_then(|form| form.verbatim(&name)).map(str::to_owned);
-        let text = typed.unwrap_or_else(|| sample(field));
+        let given = || self.given.get(&field.name).map(str::to_owned);
+        let text = typed.or_else(given).unwrap_or_else(|| sample(field));
         Field {
             value: &text,
             code: Some(&field.name),
@@ -138,15 +216,23 @@ impl<'s> Sheet<'s> {
         .show(lang)
     }
 
+    /// Given values that have no field.
+    fn further(&self) -> String {
+        let is_known = |name: &str| self.fields.iter().any(|field| field.name == name);
+        let others = self.given.pairs.iter().filter(|(name, _)| !is_known(name));
+        others.map(|(name, value)| format!("{name}={value}\n")).collect()
+    }
+
     fn pasting(&self, visit: &Visit) -> Markup {
         let lang = visit.lang;
+        let hint = if self.given.request.contains(MASK) { MASKED_HINT } else { REQUEST_HINT };
         html! {
             section aria-labelledby="paste" {
                 h2 #paste { (PASTE.of(lang)) }
                 (forms::to(visit, PATH, &html! {
                     (self.name())
                     (Field {
-                        value: &self.request, hint: Some(REQUEST_HINT), error: self.errors.of("request"),
+                        value: &self.request, hint: Some(hint), error: self.errors.of("request"),
                         ..Field::new("request", REQUEST)
                     }.show_area(lang, 6))
                     (Field {

@@ -10,6 +10,7 @@ use crate::console::components::form::Field;
 use crate::console::fields::Fields;
 use crate::console::lang::Lang;
 use crate::console::pages::managed::{FormErrors, NAME_LABEL};
+use crate::console::pages::preview::{Choice, Suggested};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 
@@ -65,6 +66,13 @@ impl<'t> Typed<'t> {
         Self::Form(form)
     }
 
+    const fn form(&self) -> Option<&Fields> {
+        match self {
+            Self::Form(form) => Some(form),
+            Self::Table(_) => None,
+        }
+    }
+
     fn text(&self, name: &str) -> String {
         let value = match self {
             Self::Form(form) => return form.verbatim(name).unwrap_or_default().to_owned(),
@@ -108,7 +116,7 @@ impl<'t> Typed<'t> {
 // === Shown ===
 
 /// The page of a new destination.
-pub fn new(visit: &Visit, errors: &FormErrors, typed: &Typed<'_>) -> Markup {
+pub fn new(visit: &Visit, errors: &FormErrors, typed: &Typed<'_>, events: &[Suggested]) -> Markup {
     let lang = visit.lang;
     let name = typed.text("name");
     html! {
@@ -116,7 +124,8 @@ pub fn new(visit: &Visit, errors: &FormErrors, typed: &Typed<'_>) -> Markup {
         (forms::change(visit, PATH, &html! {
             (Field { value: &name, hint: Some(NAME_HINT), error: errors.of("name"), ..Field::new("name", NAME_LABEL) }.show(lang))
             (fields(lang, errors, typed))
-            button type="submit" { (CREATE.of(lang)) }
+            button type="submit" name="do" value="save" { (CREATE.of(lang)) }
+            (Choice::of_form(events, typed.form(), errors).show_in_form(lang))
         }))
     }
 }

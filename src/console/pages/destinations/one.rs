@@ -17,7 +17,8 @@ use crate::console::fields::{Fields, query};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{self, FormErrors, deletion, foreign};
-use crate::console::pages::overview::Figures;
+use crate::console::pages::overview::{Figures, latency};
+use crate::console::pages::preview::{self, Choice, Suggested, Values, Wanted};
 use crate::console::pages::sources;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
@@ -27,6 +28,7 @@ use crate::ledger::TargetId;
 use crate::operator::Tried;
 use crate::registry::{Managed, RunningConfig};
 use crate::sender::Outcome;
+use crate::telemetry::Span;
 
 texts! {
     STATE = "State", "状态";
@@ -80,6 +82,9 @@ texts! {
     END = "Remove old secrets", "移除旧密钥";
     DELETE = "Delete destination", "删除投递目标";
     DELETE_HINT = "A destination can be deleted if no source delivers to it.", "没有来源使用此目标时才能删除。";
+    PREVIEW = "Preview a delivery", "预览投递";
+    PREVIEW_HINT = "Shows the request that this destination would get for a recorded event. Nothing is sent.", "显示该目标会收到的请求，不会发送。";
+    NO_PREVIEW = "There is no preview:", "无法预览：";
     LEFT_OUT = "Not running: {}", "未运行：{}";
 }
 
@@ -92,11 +97,13 @@ pub struct View<'s> {
     pub typed: Option<&'s Fields>,
     /// The result of a test.
     pub tried: Option<Tried>,
+    /// The request that typed values make of an event.
+    pub preview: Option<Markup>,
 }
 
 impl<'s> View<'s> {
     pub fn of(name: &'s str) -> Self {
-        Self { name, errors: FormErrors::default(), typed: None, tried: None }
+        Self { name, errors: FormErrors::default(), typed: None, tried: None, preview: None }
     }
 }
 
@@ -106,6 +113,8 @@ pub async fn page(console: &Console, visit: &Visit, view: &View<'_>) -> PageResu
     let stats = console.ledger().stats().await?;
     let target = TargetId::from(name);
     let condition = console.tools.control.condition(&target).await;
+    let (preview, errors) = saved_preview(console, visit, view).await?;
+    let events = preview::suggested(console, &preview::users(&console.config(), name)).await?;
     let state = console.tools.registry.in_force();
     let shown = state.show(Managed::Destination, name).ok_or(PageError::Absent)?;
     let found = state.config.destinations.get(name).map(AsRef::as_ref);
@@ -119,15 +128,57 @@ pub async fn page(console: &Console, visit: &Visit, view: &View<'_>) -> PageResu
     let middle = html! {
         (managed::done(visit))
         (view.errors.show(lang))
+        (errors.show_under(lang, NO_PREVIEW))
         @if let Some(tried) = &view.tried { (outcome(lang, tried)) }
+        @if let Some(preview) = view.preview.as_ref().or(preview.as_ref()) { (preview) }
         @if found.is_none() { (left_out(lang, &state, name)) }
         @if !is_ours { (foreign(lang, origin)) }
         (facts(lang, &facts_of))
+        (latency::chart(lang, latency::Of::Attempts, &history, Span::Days, instant()))
         @if let Some(found) = found { (about(lang, &state.config, found, changed)) }
         @if let Some(condition) = &condition { (pause_section(visit, name, condition)) (test_section(visit, name)) }
-        @if is_ours { (edit_section(console, visit, view)?) }
+        @if found.is_some() && visit.viewer.may_change() && !is_ours {
+            @let id = visit.query.text(preview::FIELD).unwrap_or_default();
+            (preview_section(visit, name, Choice { events: &events, id, errors: &errors }))
+        }
+        @if is_ours { (edit_section(console, visit, view, &events)?) }
     };
     Ok(Reply::Page(managed::title(Area::Destinations, lang, name), middle))
+}
+
+/// The request of the event in the query, if that is asked for, and why not.
+async fn saved_preview(
+    console: &Console,
+    visit: &Visit,
+    view: &View<'_>,
+) -> Result<(Option<Markup>, FormErrors), PageError> {
+    let config = console.config();
+    let found = config.destinations.get(view.name);
+    let is_asked = visit.rest().get(1) == Some(&preview::PATH);
+    let Some(found) = found.filter(|_| is_asked) else {
+        return Ok((None, FormErrors::default()));
+    };
+    let id = visit.query.text(preview::FIELD).unwrap_or_default();
+    let wanted = Wanted { id, values: Values::Saved };
+    Ok(match preview::of_destination(console, visit.lang, found, wanted).await? {
+        Ok(shown) => (Some(shown), FormErrors::default()),
+        Err(errors) => (None, errors),
+    })
+}
+
+/// The form that asks for a preview of what is saved.
+fn preview_section(visit: &Visit, name: &str, choice: Choice<'_>) -> Markup {
+    let lang = visit.lang;
+    html! {
+        section aria-labelledby="ask-preview" {
+            h2 #ask-preview { (PREVIEW.of(lang)) }
+            p.hint { (PREVIEW_HINT.of(lang)) }
+            (forms::ask(&format!("{}/{}", path_of(name), preview::PATH), &html! {
+                (choice.show(lang))
+                button.quiet type="submit" { (preview::BUTTON.of(lang)) }
+            }))
+        }
+    }
 }
 
 fn left_out(lang: Lang, state: &RunningConfig, name: &str) -> Markup {
@@ -311,7 +362,12 @@ fn outcome(lang: Lang, tried: &Tried) -> Markup {
     }
 }
 
-fn edit_section(console: &Console, visit: &Visit, view: &View<'_>) -> Result<Markup, PageError> {
+fn edit_section(
+    console: &Console,
+    visit: &Visit,
+    view: &View<'_>,
+    events: &[Suggested],
+) -> Result<Markup, PageError> {
     let (lang, name) = (visit.lang, view.name);
     let (now, version) = stored(console, name)?;
     let secrets = form::secrets(&now).len();
@@ -324,7 +380,8 @@ fn edit_section(console: &Console, visit: &Visit, view: &View<'_>) -> Result<Mar
             (forms::change(visit, &path_of(name), &html! {
                 (managed::version_field(version))
                 (form::fields(lang, &view.errors, &typed))
-                button type="submit" { (SAVE.of(lang)) }
+                button type="submit" name="do" value="save" { (SAVE.of(lang)) }
+                (Choice::of_form(events, view.typed, &view.errors).show_in_form(lang))
             }))
             @if visit.viewer.may_change() {
                 @if secrets > 1 {

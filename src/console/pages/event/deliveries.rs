@@ -6,10 +6,11 @@ use crate::clock::now_ms;
 use crate::config::{Config, EventNature, Source, UrlFacts, Withheld};
 use crate::console::area::Area;
 use crate::console::components::{badge, form, json, time, value};
-use crate::console::pages::destinations;
-use crate::console::text::texts;
+use crate::console::fields::query;
+use crate::console::pages::{destinations, preview};
+use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
-use crate::ledger::{Attempt, Delivery, Event, EventDetail};
+use crate::ledger::{Attempt, Delivery, Event, EventDetail, EventId};
 
 texts! {
     TITLE = "Deliveries", "投递";
@@ -26,6 +27,7 @@ texts! {
         "这是撤回奖励，而 URL 里没有 {effect}、{kind} 或 {reverses}：后端会当作发放。";
     NO_EFFECT = "It grants nothing, and the URL has neither {effect} nor {kind}: the backend would grant.",
         "它不发放奖励，而 URL 里没有 {effect} 或 {kind}：后端会当作发放。";
+    PREVIEW = "Preview the request as it would be sent now", "预览现在会发送的请求";
     DUE = "Next attempt", "下次尝试";
     NO_ATTEMPT = "No attempt has finished yet.", "尚无已完成的尝试。";
     ATTEMPT = "Attempt {}", "第 {} 次尝试";
@@ -66,11 +68,7 @@ impl<'d> Unsent<'d> {
     }
 
     fn shown(&self, visit: &Visit) -> Markup {
-        let why = match self.why {
-            Withheld::Test => TEST,
-            Withheld::Revoke => REVOKE,
-            Withheld::NoEffect => NO_EFFECT,
-        };
+        let why = withheld(self.why);
         html! {
             h3 {
                 a href=(destinations::path_of(self.destination)) { (value::short(self.destination)) }
@@ -78,6 +76,15 @@ impl<'d> Unsent<'d> {
             }
             p { (why.of(visit.lang)) }
         }
+    }
+}
+
+/// Why an event is not sent to a URL.
+pub const fn withheld(why: Withheld) -> Text {
+    match why {
+        Withheld::Test => TEST,
+        Withheld::Revoke => REVOKE,
+        Withheld::NoEffect => NO_EFFECT,
     }
 }
 
@@ -94,7 +101,7 @@ pub fn section(visit: &Visit, detail: &EventDetail, unsent: &[Unsent<'_>]) -> Ma
             h2 #deliveries { (TITLE.of(lang)) }
             @for one in unsent { (one.shown(visit)) }
             @if detail.deliveries.is_empty() && unsent.is_empty() { p.empty { (NONE.of(lang)) } }
-            @for delivery in &detail.deliveries { (one(visit, delivery)) }
+            @for delivery in &detail.deliveries { (one(visit, detail.event.id, delivery)) }
             @if !detail.deliveries.is_empty() {
                 @if visit.viewer.may_support() {
                     details {
@@ -110,7 +117,7 @@ pub fn section(visit: &Visit, detail: &EventDetail, unsent: &[Unsent<'_>]) -> Ma
     }
 }
 
-fn one(visit: &Visit, delivery: &Delivery) -> Markup {
+fn one(visit: &Visit, id: EventId, delivery: &Delivery) -> Markup {
     let lang = visit.lang;
     let name = delivery.target.as_str();
     html! {
@@ -119,6 +126,14 @@ fn one(visit: &Visit, delivery: &Delivery) -> Markup {
                 a href=(destinations::path_of(name)) { (value::short(name)) }
             } @else { (value::short(name)) }
             " " (badge::delivery(lang, delivery.state))
+        }
+        @if visit.viewer.may_see(Area::Destinations) {
+            p.actions {
+                @let asked = query(&[(preview::FIELD, &id.to_string())]);
+                a href={ (destinations::path_of(name)) "/" (preview::PATH) (asked) } {
+                    (PREVIEW.of(lang))
+                }
+            }
         }
         @if delivery.attempts.is_empty() { p.empty { (NO_ATTEMPT.of(lang)) } }
         @if !delivery.attempts.is_empty() || delivery.due_ms.is_some() {

@@ -81,7 +81,7 @@ async fn row(console: &Console, visit: &Visit, scope: &Scope<'_>, name: &str) ->
     let sender = source.map(|source| source.recipe.sender().name());
     let time_of = |took: Option<std::time::Duration>| {
         html! {
-            @match took { Some(took) => (time::about(took)), None => (value::maybe(None)) }
+            @match took { Some(took) => span.nowrap { (time::about(took)) }, None => (value::maybe(None)) }
         }
     };
     vec![

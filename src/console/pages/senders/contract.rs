@@ -8,6 +8,7 @@ use super::phrases::{self, phrase};
 use super::{EXAMPLE, PASTE_TOOLS};
 use crate::console::components::value;
 use crate::console::lang::Lang;
+use crate::console::sender_texts;
 use crate::sender::{Cell, Contract, Part, Sender};
 
 /// The whole contract of `sender`.
@@ -83,14 +84,14 @@ pub(in crate::console) fn cell(lang: Lang, one: &Cell) -> Markup {
     }
 }
 
-/// Translates the fixed phrases of contracts; texts of a sender file stay in English.
+/// Translates the fixed phrases of contracts and the texts of the catalog's files.
 fn words(lang: Lang, text: &str) -> Markup {
     match (phrase(text), lang) {
         (Some(known), _) => html! { (known.of(lang)) },
         (None, Lang::En) => value::whole(text),
         (None, Lang::Zh) => match phrases::made(text) {
             Some(known) => html! { (known) },
-            None => html! { span lang="en" { (value::whole(text)) } },
+            None => sender_texts::shown(lang, text),
         },
     }
 }

@@ -1,6 +1,8 @@
 //! The fixed phrases of contracts, in both languages. The contract writes them in English; a test
 //! compares this table with it.
 
+use crate::console::lang::Lang;
+use crate::console::sender_texts;
 use crate::console::text::Text;
 
 /// The translation of a fixed phrase.
@@ -76,7 +78,14 @@ fn reason_of(english: &str) -> Option<String> {
         "not in every signature" => String::from("并非每种签名都包含"),
         "not by every signature" => String::from("并非每种签名都覆盖"),
         "can be re-cut with an adjacent value" => String::from("可与相邻的值重新切分"),
-        other => format!("可与 {} 重新切分", listed(other.strip_prefix("can be re-cut with ")?)),
+        other => match other.strip_prefix("can be re-cut with ") {
+            Some(names) => format!("可与 {} 重新切分", listed(names)),
+            // Why kind and test flag are not signed are texts of the sender's file.
+            None => {
+                let reasons = other.split("; ").map(|one| sender_texts::translated(Lang::Zh, one));
+                reasons.collect::<Option<Vec<_>>>()?.join("；")
+            }
+        },
     })
 }
 
@@ -93,11 +102,14 @@ fn listed(english: &str) -> String {
 /// The abilities of an attacker, as far as they contain names.
 fn attack(english: &str) -> Option<String> {
     let between = |start: &str, end: &str| english.strip_prefix(start)?.strip_suffix(end);
+    let in_chinese = |why| sender_texts::translated(Lang::Zh, why).unwrap_or(why);
     if let Some(why) = english.strip_prefix("replay it under new ids, each time as a new event: ") {
+        let why = in_chinese(why);
         return Some(format!("换用新的编号重放，每次都成为新事件：{why}"));
     }
     if let Some(why) = english.strip_prefix("replay some callbacks under new ids, as new events: ")
     {
+        let why = in_chinese(why);
         return Some(format!("换用新的编号重放部分回调，使其成为新事件：{why}"));
     }
     let first = " if the changed callback arrives first: it is delivered, `authenticated` omits the \
@@ -309,11 +321,7 @@ mod tests {
             for part in &contract.parts {
                 let rows = part.rows.iter();
                 let texts: Vec<&str> = match part.title {
-                    "Callback fields" => {
-                        // Why kind and test flag are not signed is a text of the sender's file.
-                        let roles = rows.filter(|row| !["kind", "test"].contains(&row[0].text()));
-                        roles.map(|row| row[2].text()).collect()
-                    }
+                    "Callback fields" => rows.map(|row| row[2].text()).collect(),
                     "Deduplication"
                     | "With one captured callback, an attacker can"
                     | "With one captured callback, an attacker cannot" => {

@@ -15,6 +15,7 @@ use crate::console::fields::Fields;
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{FormErrors, NAME_LABEL};
+use crate::console::sender_texts;
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::sender::{Sender, Terms};
@@ -162,7 +163,8 @@ pub fn new(
     let middle = html! {
         (errors.show(lang))
         @for line in sender.unconfirmed() {
-            (notice(Tone::Plain, &UNCONFIRMED.fill(lang, &[line])))
+            @let line = sender_texts::translated(lang, line).unwrap_or(line);
+            (notice(Tone::Plain, &UNCONFIRMED.fill(lang, &[&line])))
         }
         (forms::change(visit, PATH, &html! {
             input type="hidden" name="sender" value=(sender.name());

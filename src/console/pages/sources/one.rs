@@ -19,16 +19,19 @@ use crate::console::fields::{Fields, query, segment};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{self, FormErrors, deletion, foreign};
-use crate::console::pages::overview::Figures;
+use crate::console::pages::overview::{Figures, latency};
+use crate::console::pages::preview::{self, Choice, Suggested};
 use crate::console::pages::senders::contract;
 use crate::console::pulse::Pulse;
 use crate::console::reply::{PageResult, Reply};
+use crate::console::sender_texts;
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::ledger::SourceId;
 use crate::operator::url_of;
 use crate::registry::{Managed, RunningConfig};
 use crate::sender::{Contract, Outcome, Sender};
+use crate::telemetry::Span;
 
 texts! {
     SENDER = "Sender", "发送方";
@@ -76,15 +79,31 @@ texts! {
     LEFT_OUT = "Not running: {}", "未运行：{}";
 }
 
-/// The page of the source `name`, with the errors of a rejected form.
-pub async fn page(
-    console: &Console,
-    visit: &Visit,
-    name: &str,
-    errors: &FormErrors,
-    typed: Option<&Fields>,
-) -> PageResult {
-    let lang = visit.lang;
+/// The input of the page besides the source.
+#[derive(Debug, Default)]
+pub struct View<'s> {
+    pub name: &'s str,
+    pub errors: FormErrors,
+    /// Submitted values that were rejected, or are previewed.
+    pub typed: Option<&'s Fields>,
+    /// The values that a typed template makes of an event.
+    pub preview: Option<Markup>,
+}
+
+impl<'s> View<'s> {
+    pub fn of(name: &'s str) -> Self {
+        Self { name, ..Self::default() }
+    }
+}
+
+/// The page of one source.
+pub async fn page(console: &Console, visit: &Visit, view: &View<'_>) -> PageResult {
+    let View { name, errors, preview, .. } = view;
+    let (lang, name) = (visit.lang, *name);
+    let events = match console.config().sources.get(name) {
+        Some(source) => preview::suggested(console, &[source]).await?,
+        None => Vec::new(),
+    };
     let state = console.tools.registry.in_force();
     let shown = state.show(Managed::Source, name).filter(|_| console.view().sees_named(name));
     let shown = shown.ok_or(PageError::Absent)?;
@@ -95,9 +114,13 @@ pub async fn page(
     let middle = html! {
         (managed::done(visit))
         (errors.show(lang))
+        @if let Some(preview) = preview { (preview) }
         @if source.is_none() { (left_out(lang, &state, name)) }
         @if !is_ours { (foreign(lang, origin)) }
-        @if let Some(source) = source { (facts(lang, &traffic(console, visit, source).await)) }
+        @if let Some(source) = source {
+            (facts(lang, &traffic(console, visit, source).await))
+            (latencies(console, lang, source))
+        }
         (about(visit, &shown, source, origin))
         @if let Some(source) = source {
             @if is_ours { (pause_section(visit, source)) }
@@ -105,7 +128,7 @@ pub async fn page(
             (secrets::section(console, visit, source, errors, version.filter(|_| visit.viewer.may_change())))
             (contract(lang, source.recipe.sender()))
         }
-        @if is_ours { (edit_section(console, visit, name, errors, typed)?) }
+        @if is_ours { (edit_section(console, visit, view, &events)?) }
     };
     Ok(Reply::Page(managed::title(Area::Sources, lang, name), middle))
 }
@@ -143,6 +166,12 @@ async fn traffic(console: &Console, visit: &Visit, source: &Source) -> Vec<(Text
         (REJECTED, html! { a href=(refused) { (rejected.share()) } }),
         (LATENCY, all.latency()),
     ]
+}
+
+fn latencies(console: &Console, lang: Lang, source: &Source) -> Markup {
+    let history: Vec<_> =
+        console.tools.metrics.histories.find(&source.label()).into_iter().collect();
+    latency::chart(lang, latency::Of::Callbacks, &history, Span::Days, instant())
 }
 
 fn left_out(lang: Lang, state: &RunningConfig, name: &str) -> Markup {
@@ -256,7 +285,7 @@ fn contract(lang: Lang, sender: &Arc<Sender>) -> Markup {
             @if !sender.unconfirmed().is_empty() {
                 h3 { (UNCONFIRMED.of(lang)) }
                 ul.unconfirmed {
-                    @for line in sender.unconfirmed() { li lang="en" { (value::whole(line)) } }
+                    @for line in sender.unconfirmed() { li { (sender_texts::shown(lang, line)) } }
                 }
             }
             p { a href=(more) { (CONTRACT.of(lang)) } }
@@ -269,17 +298,18 @@ fn contract(lang: Lang, sender: &Arc<Sender>) -> Markup {
 fn edit_section(
     console: &Console,
     visit: &Visit,
-    name: &str,
-    errors: &FormErrors,
-    typed: Option<&Fields>,
+    view: &View<'_>,
+    events: &[Suggested],
 ) -> Result<Markup, PageError> {
+    let View { name, errors, typed, .. } = view;
+    let (name, typed) = (*name, *typed);
     let (lang, config) = (visit.lang, console.config());
     let (table, version) = stored(console, name)?;
     let sender = sender_of(&config, &table).cloned();
     let name_now = typed.and_then(|form| form.text("name")).unwrap_or(name).to_owned();
     // A form of an older version is rejected; the current values are shown.
     let typed = typed.filter(|form| managed::stale_form(lang, form, version).is_none());
-    let stored = table.clone();
+    let (stored, form) = (table.clone(), typed);
     let typed = typed.map_or(Typed::Table(table), Typed::of);
     Ok(html! {
         section aria-labelledby="change" {
@@ -289,7 +319,8 @@ fn edit_section(
                     (managed::version_field(version))
                     (form::name_field(lang, &name_now, errors))
                     (form::fields(lang, &config, sender, form::Entered { errors, typed: &typed, stored: &stored }))
-                    button type="submit" { (SAVE.of(lang)) }
+                    button type="submit" name="do" value="save" { (SAVE.of(lang)) }
+                    (Choice::of_form(events, form, errors).show_in_form(lang))
                 }))
             }
             @if visit.viewer.may_change() {

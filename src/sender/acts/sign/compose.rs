@@ -148,7 +148,8 @@ impl Recipe {
     }
 
     /// Whether [`Self::sign`] writes what is called so: supplied signatures, the time, nonces.
-    fn makes_up(&self, name: &str) -> bool {
+    #[must_use]
+    pub fn makes_up(&self, name: &str) -> bool {
         let signatures = self.variants.iter().map(|variant| &variant.supplied);
         let times = self.time.iter().flat_map(|time| time.r#in.spots());
         is_nonce(name) || signatures.chain(times).any(|spot| self.shown(spot) == name)
