@@ -111,3 +111,8 @@ impl Shape {
         dice.text(&alphabet, len)
     }
 }
+
+/// A value with a digit in place of each digit.
+pub(super) fn form_of(value: &[u8]) -> Vec<u8> {
+    value.iter().map(|byte| if byte.is_ascii_digit() { b'0' } else { *byte }).collect()
+}

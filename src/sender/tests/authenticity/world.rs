@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::{Came, now, run};
 use super::call::{Call, Field, In, Style};
-use super::shapes::Shape;
+use super::shapes::{Shape, form_of};
 use super::twin::with_digests;
 use crate::sender::acts::signature::{Plan, SignatureVariant};
 use crate::sender::crypto::secret::Secret;
@@ -462,11 +462,6 @@ impl Scene {
         let came = run(&self.recipe, &request, self.now_ms);
         (came.resolved.is_some()).then_some((request, came))
     }
-}
-
-/// A value with a digit in place of each digit.
-fn form_of(value: &[u8]) -> Vec<u8> {
-    value.iter().map(|byte| if byte.is_ascii_digit() { b'0' } else { *byte }).collect()
 }
 
 /// Whether a shape is that of the whole URL or body, which the requests here always have.
