@@ -23,7 +23,7 @@ use crate::sender::{Outcome, Reason};
 /// The form of the record.
 const VERSION: u64 = 1;
 
-/// Stands before the name of a destination among those of sources, which do not contain it.
+/// Prefix of the name of a destination among those of sources, which do not contain it.
 const OF_DESTINATION: char = '>';
 
 /// Bytes that the parts besides the sources may take.

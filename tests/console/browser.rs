@@ -214,7 +214,7 @@ impl Browser {
         self.devtools("Browser.grantPermissions", &json!({ "permissions": permissions }));
     }
 
-    /// What the page copied last.
+    /// The text that the page copied last.
     pub fn clipboard(&self) -> String {
         let script = "const done = arguments[arguments.length - 1]; \
             navigator.clipboard.readText().then(done, error => done(String(error)));";
@@ -253,11 +253,12 @@ impl Browser {
     /// Saves a screenshot of the whole page in the folder `POSTERN_SCREENSHOTS`, if that is set.
     pub fn picture(&self, name: &str) {
         let Some(folder) = std::env::var_os("POSTERN_SCREENSHOTS") else { return };
-        let whole = json!({ "format": "png", "captureBeyondViewport": true });
-        // A scrollbar would take the edge of the page.
-        self.devtools("Emulation.setScrollbarsHidden", &json!({ "hidden": true }));
+        // Without the size, the room of a scrollbar is cut off.
+        let size = "return [innerWidth, document.documentElement.scrollHeight]";
+        let size = self.run(size, &json!([]));
+        let clip = json!({ "x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1 });
+        let whole = json!({ "format": "png", "captureBeyondViewport": true, "clip": clip });
         let picture = self.devtools("Page.captureScreenshot", &whole);
-        self.devtools("Emulation.setScrollbarsHidden", &json!({ "hidden": false }));
         let bytes = STANDARD.decode(picture["data"].as_str().unwrap()).unwrap();
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(Path::new(&folder).join(format!("{name}.png")), bytes).unwrap();

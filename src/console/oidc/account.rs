@@ -164,7 +164,7 @@ mod tests {
         );
         assert_eq!(with(json!({ "email_verified": false })), named("s-1", "desk"));
         assert_eq!(with(json!({ "email": null })), named("s-1", "desk"));
-        assert_eq!(with(json!({ "aud": ["postern", "b"], "azp": "postern" })).is_ok(), true);
+        assert!(with(json!({ "aud": ["postern", "b"], "azp": "postern" })).is_ok());
         for groups in [json!([]), json!(["OPS"]), json!(null), json!({ "ops": true })] {
             let refused = with(json!({ "realm": { "groups": groups } })).unwrap_err();
             assert!(refused.contains("none of the configured roles"), "{refused}");

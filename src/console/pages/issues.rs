@@ -24,6 +24,7 @@ use crate::console::words;
 use crate::sender::Reason;
 
 texts! {
+    RESPONSE = "status {}", "状态码 {}";
     INTRODUCTION = "Rejected, held and dead-lettered callbacks by cause, newest first. Those that were resolved manually are left out.",
         "被拒绝、被隔离和成为死信的回调，按原因分组，最新在前。已人工处理的不再列出。";
     KIND = "Kind", "类型";
@@ -82,6 +83,10 @@ fn path_of(key: &Key) -> String {
 
 /// The cause in words.
 fn cause(lang: Lang, key: &Key) -> Markup {
+    let status = key.cause.strip_prefix(groups::STATUS).filter(|_| key.kind == IssueKind::Dead);
+    if let Some(status) = status {
+        return html! { (RESPONSE.fill(lang, &[&status])) };
+    }
     let known = match key.kind {
         IssueKind::Rejected => Reason::from_name(&key.cause).map(words::reason),
         IssueKind::Held => groups::why(&key.cause),

@@ -37,6 +37,7 @@ texts! {
     RULE = "Reward rule", "奖励规则";
     ADDRESS = "Callback address", "回调地址";
     PUSH = "Push configuration", "推送配置";
+    TITLE = "{}: {}", "{}：{}";
     OPEN_DELETE = "Delete…", "删除…";
 }
 
@@ -293,7 +294,7 @@ pub fn foreign(lang: Lang, origin: Origin) -> Markup {
 
 /// A page title with the name of the object.
 pub fn title(area: Area, lang: Lang, name: &str) -> String {
-    format!("{}: {name}", area.title().of(lang))
+    TITLE.fill(lang, &[&area.title().of(lang), &name])
 }
 
 /// A deletion form, folded to prevent accidental use.

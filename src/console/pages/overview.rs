@@ -47,7 +47,7 @@ texts! {
     HOUR = "last hour, by minute", "最近一小时，按分钟";
     DAYS = "last three days, by hour", "最近三天，按小时";
     SHOW = "Apply filter", "筛选";
-    CHART = "Callbacks by outcome", "按结果统计的回调";
+    CHART = "Callbacks by outcome: {}", "按结果统计的回调：{}";
     OWN = "Counts and latencies are those of all gateways since {} UTC. Those of other gateways are up to 10 s old.", "计数与耗时为所有网关自 {} UTC 以来的数据，其他网关的数据最多有 10 秒延迟。";
 }
 
@@ -256,7 +256,7 @@ fn callbacks(
 ) -> Markup {
     let kept = &console.tools.metrics.histories;
     let series = scope.series(&histories.iter().map(|history| &**history));
-    let title = format!("{}: {}", CHART.of(lang), scope.words().of(lang));
+    let title = CHART.fill(lang, &[&scope.words().of(lang)]);
     let periods = i64::try_from(scope.span.periods()).unwrap_or(0);
     let first = kept.start().at_ms(scope.now) - (periods - 1) * scope.span.period_ms();
     let about = chart::About {

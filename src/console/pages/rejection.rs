@@ -13,6 +13,7 @@ use crate::console::area::Area;
 use crate::console::components::facts::facts;
 use crate::console::components::{badge, notice, time, value};
 use crate::console::fields::{Fields, query};
+use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
@@ -60,24 +61,6 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
         }
         _ => (html! {}, html! {}),
     };
-    let all = facts(
-        lang,
-        &[
-            (
-                WHEN,
-                html! { (time::exact(kept.at_ms)) ", " (time::ago(lang, kept.at_ms, now_ms())) },
-            ),
-            (SOURCE, of_source(&kept, source)),
-            (REASON, badge::rejected(lang, kept.reason)),
-            (NEAREST, value::maybe(kept.nearest.as_deref())),
-            (PARAMETER, value::maybe(kept.parameter.as_deref())),
-            (TRANSACTION, value::maybe(kept.transaction.as_deref())),
-            (USER, value::maybe(kept.user.as_deref())),
-            (CLIENT, html! { code { (kept.client) } }),
-            (STATUS, value::maybe(kept.status.map(|status| status.to_string()).as_deref())),
-            (TOOK, html! { (time::took(kept.took)) }),
-        ],
-    );
     let path = format!("{}/{id}", Area::Rejection.path());
     let subject = Subject::rejection(&kept.source, &kept.request);
     let thing = resolved::Thing { path: &path, subject: &subject };
@@ -87,7 +70,7 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
         @if kept.held {
             p { a href=(format!("{}/{id}", Area::Held.path())) { (HELD.of(lang)) } }
         }
-        div data-copies=(captured::copy_word(lang)) { (all) }
+        div data-copies=(captured::copy_word(lang)) { (summary(lang, &kept, source)) }
         p.actions {
             @if let Some(transaction) = &kept.transaction {
                 a href=(format!("{}{}", Area::Callbacks.path(), query(&[("q", transaction)]))) {
@@ -110,6 +93,28 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
         (resolved::section(console, visit, thing))
     };
     Ok(Reply::Page(TITLE.fill(lang, &[&id]), middle))
+}
+
+/// The facts of a rejection.
+fn summary(lang: Lang, kept: &Rejection, source: Option<&Source>) -> Markup {
+    facts(
+        lang,
+        &[
+            (
+                WHEN,
+                html! { (time::exact(kept.at_ms)) ", " (time::ago(lang, kept.at_ms, now_ms())) },
+            ),
+            (SOURCE, of_source(kept, source)),
+            (REASON, badge::rejected(lang, kept.reason)),
+            (NEAREST, value::maybe(kept.nearest.as_deref())),
+            (PARAMETER, value::maybe(kept.parameter.as_deref())),
+            (TRANSACTION, value::maybe(kept.transaction.as_deref())),
+            (USER, value::maybe(kept.user.as_deref())),
+            (CLIENT, html! { code { (kept.client) } }),
+            (STATUS, value::maybe(kept.status.map(|status| status.to_string()).as_deref())),
+            (TOOK, html! { (time::took(kept.took)) }),
+        ],
+    )
 }
 
 /// The source that the callback came to; an unknown one has no page.

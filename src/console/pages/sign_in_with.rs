@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use http::header;
 use http::request::Parts;
+use http::uri::Authority;
 use maud::{Markup, html};
 
 use super::sign_in;
@@ -130,7 +131,7 @@ fn redirect_uri(config: &Config, head: &Parts) -> Option<String> {
         Some(url) => url.clone(),
         None => {
             let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-            let host = host.or_else(|| head.uri.authority().map(|of| of.as_str()))?;
+            let host = host.or_else(|| head.uri.authority().map(Authority::as_str))?;
             let scheme = if config.server.admin_tls.is_some() { "https" } else { "http" };
             format!("{scheme}://{host}")
         }

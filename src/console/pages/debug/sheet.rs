@@ -74,7 +74,7 @@ impl Prefill {
             .iter()
             .filter_map(|field| Some((field.name.clone(), text_at(&params, &field.name)?)))
             .collect();
-        // Members of a body of another form are no parameters that could be added.
+        // Members of a body cannot be added as parameters.
         if request.body.is_empty() {
             let all = params.as_object().into_iter().flatten();
             let others = all.filter(|(name, _)| !pairs.iter().any(|(known, _)| known == *name));

@@ -20,6 +20,9 @@ pub(super) const SCANNED_MAX: usize = 1_000;
 /// Callbacks per read.
 const PAGE: usize = 200;
 
+/// Prefix of a cause that is the status of a response.
+pub(super) const STATUS: &str = "status ";
+
 /// Characters of an error that tell causes apart.
 const CAUSE_CHARACTERS_MAX: usize = 120;
 
@@ -269,7 +272,8 @@ async fn dead(console: &Console, query: &Fields, found: &mut Found) -> Result<()
         for one in letter.deliveries {
             let last = one.last.as_ref();
             let error = last.and_then(|last| last.error.clone());
-            let status = last.and_then(|last| last.status).map(|status| format!("status {status}"));
+            let status =
+                last.and_then(|last| last.status).map(|status| format!("{STATUS}{status}"));
             let cause = status.or(error.clone()).unwrap_or_else(|| String::from("no attempt"));
             let key = Key {
                 kind: IssueKind::Dead,
