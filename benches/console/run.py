@@ -34,6 +34,7 @@ SOURCE = """
 name = "{}"
 sender = "taku"
 secrets = "0123456789abcdefghijklmnopqrstuv"
+replayable = true
 destinations = ["game"]
 """
 
