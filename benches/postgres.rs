@@ -19,9 +19,8 @@ use std::time::Duration;
 use cluster::{Cluster, is_there, schema};
 use postern::clock::{instant, now_ms};
 use postern::ledger::{
-    Attempt, BatchOptions, BatchedLedger, DedupeKey, EventId, Fingerprint, Keyring, LeaseAsk,
-    MasterKey, NewEvent, NodeId, Observer, Postgres, PostgresOptions, Settlement, SourceId,
-    TargetFilter, TargetId, Verdict,
+    Attempt, BatchOptions, BatchedLedger, EventId, Keyring, LeaseAsk, MasterKey, NewEvent, NodeId,
+    Observer, Postgres, PostgresOptions, Settlement, SourceId, TargetFilter, TargetId, Verdict,
 };
 use postern::sender::Secret;
 
@@ -257,18 +256,9 @@ async fn call(
     while !stop.load(Ordering::Relaxed) {
         let n = next.fetch_add(1, Ordering::Relaxed);
         let received_ms = now_ms();
-        let event = NewEvent {
-            id: EventId::new(received_ms),
-            keys: [DedupeKey::new(&source, &n.to_le_bytes())].into_iter().collect(),
-            source: source.clone(),
-            fingerprint: Fingerprint(n),
-            transaction: format!("transaction-{n:012}"),
-            user: Some(format!("user-{}", n % 10_000)),
-            received_ms,
-            test: false,
-            body: vec![n as u8; body].into(),
-            targets: [TargetId::from("game")].into_iter().collect(),
-        };
+        let mut event = NewEvent::sample(EventId::new(received_ms), &source, n);
+        event.body = vec![n as u8; body].into();
+        event.targets.push(TargetId::from("game"));
         let began = instant();
         book.record(event).await.unwrap();
         took.push(began.elapsed());

@@ -60,7 +60,7 @@ fn reply(criterion: &mut Criterion) {
         let verified = matches!(callback.verify(), Judgement::Verified(_));
         assert!(verified);
         group.bench_function(case.name, |bench| {
-            bench.iter(|| callback.reply(Outcome::Accepted, None, &|| [7; 16]));
+            bench.iter(|| callback.draft_reply(Outcome::Accepted, None, &|| [7; 16]));
         });
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! Received ─▶ Verified ─▶ Resolved ─▶ Recorded ─▶ Reply      then      Recorded ─▶ Delivery ─▶ Attempt …
-//! (intake)    (sender)    (sender)    (ledger)    (sender)             (delivery)
+//! (intake)    (sender)    (sender)    (ledger)    (intake)             (delivery)
 //! ```
 //!
 //! Each phase's result is a type that only that phase can make, so skipping a phase does not
@@ -29,7 +29,8 @@
 //! let resolved = postern::sender::Resolved::default();
 //! ```
 //!
-//! Only the ledger makes a [`ledger::Recorded`].
+//! Only the ledger makes a [`ledger::Recorded`] or a [`ledger::HeldProof`], and only with one of them an
+//! [`intake::Reply`] acknowledges a callback.
 
 pub mod alert;
 pub mod cli;

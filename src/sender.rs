@@ -36,7 +36,7 @@ pub use acts::json_object::{JsonObject, put_json_text};
 pub use acts::outcome::{Outcome, Reason};
 pub use acts::params_form::{ParamsFormError, StoredParams};
 pub use acts::prove::prove;
-pub use acts::reply::{Answer, Reply};
+pub use acts::reply::{Answer, ReplyDraft};
 pub use acts::resolved::{
     AmountUnit, Effect, Fact, KeyForm, KeyLookup, KeyRole, ParamTexts, Resolved, Role,
 };

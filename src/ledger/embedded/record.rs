@@ -340,16 +340,18 @@ fn read_keys<'a>(from: &mut Take<'a>) -> Result<KeysRecord<'a>, DecodeError> {
 
 /// The result of [`check_record`].
 #[doc(hidden)]
+#[cfg(any(test, debug_assertions))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordCheck {
     Unreadable,
-    /// It contains a key that it does not find.
+    /// A key that the record contains is not found.
     Inconsistent,
     Sound,
 }
 
 /// Reads a payload with everything that it contains. For the fuzz targets.
 #[doc(hidden)]
+#[cfg(any(test, debug_assertions))]
 #[must_use]
 pub fn check_record(payload: &[u8]) -> RecordCheck {
     let Ok(record) = Record::read(payload) else { return RecordCheck::Unreadable };
@@ -622,6 +624,7 @@ mod tests {
             test: true,
             body: Bytes::from_static(b"body"),
             targets: smallvec![TargetId::from("a"), TargetId::from("b")],
+            seal: Default::default(),
         }
     }
 

@@ -282,6 +282,7 @@ impl Core {
             test: row.get(4),
             targets: names.iter().map(|name| TargetId::from(name.as_str())).collect(),
             body,
+            seal: Default::default(),
         })
     }
 }

@@ -17,9 +17,10 @@ use crate::sender::language::definition_error::DefinitionError;
 use crate::sender::language::text::{Piece, Spot, Strictness, Text};
 use crate::sender::request::encoding;
 
-/// A reply to a sender.
+/// The text of a reply to a sender. It is not one yet: rendering it promises nothing. The intake
+/// makes replies of drafts, and an acknowledgement only with the proof that something is recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
+pub enum ReplyDraft {
     /// An HTTP answer.
     Answer(Answer),
     /// No reply: the request is held past the sender's timeout and the connection closed, because
