@@ -227,7 +227,7 @@ impl Partners {
                 Ok((bytes, _)) => Ok(bytes),
                 Err(BodyError::TooLarge) => Err(NoBody("a body may have 1 MiB")),
                 Err(BodyError::Late) => Err(NoBody("the body did not come in time")),
-                Err(BodyError::Crowded) => Err(NoBody("too much at one time; try again")),
+                Err(BodyError::Crowded) => Err(NoBody("server busy, retry later")),
             }
         })
     }

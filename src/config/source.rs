@@ -313,7 +313,7 @@ fn secrets(section: &Section<'_>) -> Vec<LiveSecret> {
     let now_ms = section.pass.now_ms();
     let ended = |live: &LiveSecret| live.until_ms.is_some_and(|until| until <= now_ms);
     if !secrets.is_empty() && secrets.iter().all(ended) {
-        whole.warning("have all ended: every callback is refused", "give one that has not");
+        whole.warning("have all ended: every callback is rejected", "give one that has not");
     }
     secrets
 }
@@ -355,7 +355,7 @@ fn until(item: &Item<'_>) -> Read<i64> {
     let stamp = stamp.map_err(unread)?;
     if stamp.as_millisecond() <= item.pass.now_ms() {
         let since = clock::rfc3339(stamp.as_millisecond());
-        item.warning(format!("the secret ended at {since}"), "take it out");
+        item.warning(format!("the secret ended at {since}"), "remove it");
     }
     Ok(stamp.as_millisecond())
 }
@@ -368,7 +368,7 @@ fn allow(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Vec<IpNet> {
     let whole = item.clone();
     let elements = item.elements();
     if elements.is_empty() {
-        whole.fault("is an empty list", "leave it out, or write enabled = false");
+        whole.fault("is an empty list", "omit it, or write enabled = false");
     }
     let ranges = elements.iter().filter_map(|element| match element.value.as_str() {
         Some("sender") => sender.and_then(|sender| element.note(published(sender))),
@@ -440,8 +440,8 @@ fn refuse_repeating_signatures(section: &Section<'_>, recipe: &Recipe, allow: &[
 fn warn_of_undated_age(section: &Section<'_>, recipe: &Recipe) {
     let is_off = section.peek("max_age") == Some("off");
     if section.has("max_age") && !is_off && !recipe.is_dated() {
-        let what = "is no protection against replay: not every signature of the sender covers the \
-                    time";
+        let what = "does not protect against replay attacks: not every signature of the sender \
+                    covers the time";
         section.warning("max_age", what, "keep in mind that it only filters late callbacks");
     }
 }
@@ -453,10 +453,10 @@ fn warn_of_strangers(section: &Section<'_>, sender: &Sender) {
     }
     for name in sender.ours().filter(|name| !section.has(name)) {
         let what = format!(
-            "is missing: {} signs for all its publishers, and callbacks of any of them are taken",
+            "is missing: {} signs for all its publishers, and callbacks of any of them are accepted",
             sender.name()
         );
-        section.warning(name, what, "name your own, separated by blanks");
+        section.warning(name, what, "name your own, separated by spaces");
     }
 }
 
@@ -627,7 +627,7 @@ pub(super) fn refuse_confused(section: &Section<'_>, own: &Source, other: &Sourc
         None => ("its list of public keys", "sender"),
     };
     let what = format!(
-        "shares {shared} with the source {}: a callback to one of them is genuine for the other",
+        "shares {shared} with the source {}: a callback to one of them verifies for the other",
         other.name
     );
     let ours: Vec<&str> = own.recipe.sender().ours().collect();

@@ -392,7 +392,7 @@ fn tokens_have_names_and_values_of_their_own() {
         paper().mistakes(text),
         [
             "2 admin.token[1]: admin is named twice",
-            "2 admin.token[2]: is the same token once more",
+            "2 admin.token[2]: repeats another token",
             "2 admin.token[3].right: \"root\" cannot be read",
         ]
     );
@@ -604,7 +604,7 @@ fn a_secret_that_is_not_there_names_the_variable_or_the_file() {
     assert_eq!(mistake(paper(), "env:A"), unset);
     let empty = "2 admin.token: the variable A is empty";
     assert_eq!(mistake(paper().variable("A", ""), "env:A"), empty);
-    let absent = "2 admin.token: the file f is not there";
+    let absent = "2 admin.token: the file f is missing";
     assert_eq!(mistake(paper(), "file:f"), absent);
     let hollow = "2 admin.token: the file f is empty";
     assert_eq!(mistake(paper().file("f", "\n"), "file:f"), hollow);
@@ -659,12 +659,15 @@ fn addresses_that_are_never_reached_are_refused_when_they_are_configured() {
 #[test]
 fn urls_are_templates_only_where_they_are_said_to_be() {
     let plain = destination_mistakes("url = \"http://h/{user}\"");
-    assert_eq!(plain, ["3 url: has a path or query that is no plain URL"]);
+    assert_eq!(plain, ["3 url: has a path or query that is not a plain URL"]);
     let host = destination_mistakes("url = \"http://{user}.h/\"\nformat = \"template\"");
     assert_eq!(host, ["3 url: has a placeholder in its host"]);
     let torn = destination_mistakes("url = \"http://h/{user\"\nformat = \"template\"");
-    assert!(torn[0].starts_with("3 url: is no template (column 10): "), "{torn:?}");
-    assert_eq!(destination_mistakes("url = \"ftp://h/\""), ["3 url: is no URL of http or https"]);
+    assert!(torn[0].starts_with("3 url: is not a template (column 10): "), "{torn:?}");
+    assert_eq!(
+        destination_mistakes("url = \"ftp://h/\""),
+        ["3 url: is not a URL of http or https"]
+    );
     assert_eq!(destination_mistakes("url = \"http://h/#x\""), ["3 url: has a fragment"]);
     let ca = destination_mistakes("url = \"http://h/\"\nclient_cert = \"c\"");
     assert_eq!(ca.len(), 2, "{ca:?}");
@@ -722,7 +725,7 @@ fn secrets_end() {
     };
     let ended = [
         "source[s].secrets[0].until: the secret ended at 2025-01-01T00:00:00.000Z",
-        "source[s].secrets: have all ended: every callback is refused",
+        "source[s].secrets: have all ended: every callback is rejected",
     ];
     assert_eq!(paper().warnings(&with("2025-01-01T00:00:00Z")), ended);
     assert!(paper().warnings(&with("\"2030-01-01T00:00:00Z\"")).is_empty());
@@ -781,7 +784,7 @@ fn a_list_of_public_keys_has_a_url_that_may_be_reached() {
         )
     };
     for (url, what) in [
-        ("hush", "is no URL of http or https"),
+        ("hush", "is not a URL of http or https"),
         ("https://u:hush@keys/", "has a user or a password in it"),
         ("https://169.254.169.254/keys", "points at 169.254.169.254"),
         ("http://[::ffff:169.254.1.1]/", "points at [::ffff:169.254.1.1]"),
@@ -973,7 +976,7 @@ fn two_sources_of_one_sender_do_not_share_signatures() {
     let taku = |name: &str, keys: &str| named(name, "taku", keys);
     let both = taku("a", "secrets = [\"k1\", \"k2\"]") + &taku("b", "secrets = \"k2\"");
     let expected = "8 source[b].secrets: shares a secret with the source a: a callback to one of them \
-                    is genuine for the other";
+                    verifies for the other";
     assert_eq!(paper().mistakes(&both), [expected]);
     let one_agrees = both.replacen("\"k2\"]", "\"k2\"]\nreplayable = true", 1);
     assert_eq!(paper().mistakes(&one_agrees).len(), 1);

@@ -84,7 +84,7 @@ pub(super) struct Route {
     pub desk: Arc<CallbackLog>,
 }
 
-/// What the URLs of destinations say of an event. Others are sent the event or the callback itself.
+/// The facts that URLs of destinations say of an event. Others are sent the event or the callback itself.
 pub(super) type UrlFactsTable = BTreeMap<TargetId, UrlFacts>;
 
 fn url_facts(config: &Config) -> UrlFactsTable {
@@ -292,7 +292,7 @@ impl Route {
                 target: "postern::callback",
                 source,
                 parameters,
-                "a genuine callback has values that contradict the sender's file"
+                "a verified callback contradicts the sender's file"
             );
         }
     }

@@ -97,7 +97,7 @@ impl Capture {
         Self { request, extent: Extent::Whole, at_ms: None }
     }
 
-    /// What was captured of the request.
+    /// The captured request.
     pub(crate) fn request(&self) -> &OwnedRequest {
         &self.request
     }
@@ -168,7 +168,7 @@ pub(crate) fn source_at<'c>(config: &'c Config, target: &[u8]) -> Result<&'c Arc
     })
 }
 
-/// What is wrong with the path of a request to `source`, where the gateway would answer 404.
+/// The error in the path of a request to `source`, where the gateway would answer 404.
 pub(crate) fn misdirected(source: &Source, target: &[u8]) -> Option<String> {
     let target = String::from_utf8_lossy(target);
     let path = target.split('?').next().unwrap_or_default();

@@ -199,7 +199,7 @@ fn signed<'c>(
         return Err(off);
     }
     if !company.enabled {
-        return Err((Code::Unavailable, "the company is switched off"));
+        return Err((Code::Unavailable, "the company is disabled"));
     }
     Ok(Signed { company, key, seq, now_ms: call.at_ms })
 }

@@ -24,9 +24,9 @@ impl Fields {
             let boundary = boundary(content_type).ok_or("the body has no boundary")?;
             parts(&boundary, body).ok_or("the parts of the body cannot be read")?
         } else if kind.eq_ignore_ascii_case("application/json") {
-            members(body).ok_or("the body is no JSON object of texts and numbers")?
+            members(body).ok_or("the body is not a JSON object of strings and numbers")?
         } else {
-            serde_urlencoded::from_bytes(body).map_err(|_| "the body is no form")?
+            serde_urlencoded::from_bytes(body).map_err(|_| "the body is not a form")?
         };
         let twice = |at: usize| pairs[..at].iter().any(|(name, _)| *name == pairs[at].0);
         match (0..pairs.len()).any(twice) {
