@@ -47,6 +47,6 @@ pub use dispatcher::{Deliveries, Dispatcher, Tools};
 pub use last_attempts::{FailedAttempt, LastAttempts};
 pub use pauses::{Pause, PauseReason};
 pub use replay::{
-    ReplayFilter, ReplayMode, ReplayOrderError, ReplayProgress, ReplayState, Replays,
+    ReplayFilter, ReplayMode, ReplayOrderError, ReplayProgress, Replays,
 };
 pub use signature::SignedMessage;

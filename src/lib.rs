@@ -46,6 +46,7 @@ pub mod ledger;
 pub mod lifecycle;
 pub mod manage;
 pub mod operator;
+pub mod orders;
 pub mod partners;
 pub mod plan;
 pub mod private;
