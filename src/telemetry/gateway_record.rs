@@ -79,7 +79,7 @@ impl Metrics {
         self.histories.reach_back_to(since_ms);
         for (name, view) in notes.destinations {
             if let Some(health) = self.destination_health.find(&name) {
-                health.adopt(view);
+                health.adopt(&view);
             }
         }
         for (name, counted) in sources {
@@ -412,6 +412,7 @@ mod tests {
 
     use super::*;
     use crate::clock::{instant, now_ms};
+    use crate::ledger::Attempt;
 
     fn counted(metrics: &Metrics, times: usize) {
         let source = metrics.source("a", [], []);
@@ -434,7 +435,8 @@ mod tests {
         let first = Metrics::new().unwrap();
         counted(&first, 3);
         let health = first.destination("game");
-        health.health.failed(7, Some(401));
+        let attempt = Attempt { status: Some(401), ..Attempt::default() };
+        health.health.failed(7, &attempt);
         let record = first.gateway_record(now_ms(), b"problems");
         assert!(record.len() < 400, "{}", record.len());
 
