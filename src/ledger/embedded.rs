@@ -80,6 +80,7 @@ use self::files::{Disk, Files};
 use self::indexer::Job;
 use self::open::{Opened, open};
 #[doc(hidden)]
+#[cfg(any(test, debug_assertions))]
 pub use self::record::{RecordCheck, check_record};
 use self::run::Run;
 pub use self::tools::{Missing, Survey};
