@@ -54,7 +54,7 @@ pub use language::event_condition::{EventCondition, Operand};
 pub use language::nearest::nearest;
 pub use language::recipe::{LiveSecret, MaxAge, Recipe, Replay, Terms, UnusableValue, Weak};
 pub use language::url::{
-    Bracket, DotSegment, MEMBERS as EVENT_MEMBERS, MacroUrl, Placeholder, UrlTemplate, Written,
+    Bracket, DotSegmentError, MEMBERS as EVENT_MEMBERS, MacroUrl, Placeholder, UrlTemplate, Written,
 };
 pub use language::vector::OwnedRequest;
 pub use request::Request;

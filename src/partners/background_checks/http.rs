@@ -115,7 +115,7 @@ enum ReportError {
     #[error("no item of the check is done")]
     NothingDone,
     #[error(transparent)]
-    Glyphs(#[from] fonts::NoGlyphs),
+    Glyphs(#[from] fonts::GlyphError),
     #[error(transparent)]
     Print(#[from] pdf::PdfError),
     #[error("the ledger cannot be read")]
