@@ -6,7 +6,13 @@
 //! accepted or delivered twice: that is asserted. A statement whose answer is lost is repeated, as a
 //! gateway does: a machine that stands still for a while must not end an hour's run.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a benchmark")]
+#![expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark"
+)]
 
 #[path = "../tests/postgres/cluster.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]

@@ -5,7 +5,13 @@
 //! whatever else the machine does share its processors: what is printed is a lower bound, but for
 //! the processor time and the WAL of an event, which others hardly change.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a benchmark")]
+#![expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark"
+)]
 
 #[path = "../tests/postgres/cluster.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]

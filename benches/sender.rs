@@ -1,7 +1,7 @@
 //! The pure half of a callback: parse, verify, resolve, reply. Each recipe kind is measured beside
 //! the bare digest of the same bytes: read the ratio, it is independent of the machine.
 
-#![expect(clippy::unwrap_used, reason = "a benchmark")]
+#![expect(unreachable_pub, clippy::unwrap_used, reason = "a benchmark")]
 
 #[path = "sender/cases.rs"]
 mod cases;

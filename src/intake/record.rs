@@ -83,12 +83,12 @@ impl Submission {
 
 impl<'r> Recording<'r> {
     /// Whether the reply is sure to need the callback.
-    pub fn needs_callback(&self) -> bool {
+    pub(super) fn needs_callback(&self) -> bool {
         self.inline == AsksInline::Yes
     }
 
     /// Records the callback and answers it.
-    pub async fn record(
+    pub(super) async fn record(
         self,
         slot: &mut Slot,
         received: &'r Received,
@@ -156,7 +156,7 @@ impl VerifiedCallback<'_, '_> {
     ///
     /// # Errors
     /// The outcome, if another source takes precedence over this one, or its rate is used up.
-    pub fn prepare<'r>(
+    pub(super) fn prepare<'r>(
         self,
         slot: &mut Slot,
         book: &BatchedLedger,
@@ -229,7 +229,7 @@ impl VerifiedCallback<'_, '_> {
     ///
     /// # Errors
     /// The outcome, if another source takes precedence over this one, or its rate is used up.
-    pub async fn record_ambiguous(
+    pub(super) async fn record_ambiguous(
         &self,
         slot: &mut Slot,
         book: &BatchedLedger,
@@ -247,7 +247,7 @@ impl VerifiedCallback<'_, '_> {
     ///
     /// # Errors
     /// The outcome of an event that is not recorded.
-    pub async fn record_part(
+    pub(super) async fn record_part(
         &self,
         slot: &mut Slot,
         book: &BatchedLedger,

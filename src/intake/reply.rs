@@ -81,7 +81,7 @@ pub(super) enum Unacknowledged {
 
 impl Unacknowledged {
     /// The outcome as it is counted.
-    pub const fn outcome(self) -> Outcome {
+    pub(super) const fn outcome(self) -> Outcome {
         match self {
             Self::Test => Outcome::Test,
             Self::Challenge => Outcome::Challenge,

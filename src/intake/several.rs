@@ -48,7 +48,7 @@ impl<'p> Several<'p> {
     ///
     /// # Errors
     /// What becomes of the callback, if one of its events is not good.
-    pub fn judge(
+    pub(super) fn judge(
         whole: &'p Callback<'p>,
         received: &'p Received,
         bodies: &'p [Bytes],
@@ -62,7 +62,12 @@ impl<'p> Several<'p> {
     }
 
     /// Records the events, and answers the callback.
-    pub async fn record(mut self, slot: &mut Slot, book: &BatchedLedger, judged: Instant) -> Reply {
+    pub(super) async fn record(
+        mut self,
+        slot: &mut Slot,
+        book: &BatchedLedger,
+        judged: Instant,
+    ) -> Reply {
         let Self { whole, received, .. } = self;
         if self.parts.is_empty() {
             return stopped(slot, whole, received, EarlyReply::Is(Unacknowledged::Test));
@@ -101,7 +106,7 @@ impl<'p> Part<'p> {
     ///
     /// # Errors
     /// What becomes of the callback, if it is not good.
-    pub fn judge(
+    pub(super) fn judge(
         whole: &Callback<'p>,
         received: &'p Received,
         body: &'p Bytes,
