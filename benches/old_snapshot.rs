@@ -6,7 +6,13 @@
 //! accepted or delivered twice: that is asserted. A statement whose answer is lost is repeated, as a
 //! gateway does: a machine that stands still for a while must not end an hour's run.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a benchmark")]
+#![expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark"
+)]
 
 #[path = "../tests/postgres/cluster.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]
@@ -21,9 +27,9 @@ use std::time::{Duration, Instant};
 use cluster::{Cluster, is_there, schema};
 use postern::clock::{instant, now_ms};
 use postern::ledger::{
-    Attempt, BatchOptions, BatchedLedger, DedupResult, DedupeKey, EventId, Fingerprint, LeaseAsk,
-    LedgerError, NewEvent, NodeId, NoopObserver, Postgres, PostgresOptions, Settlement, SourceId,
-    TargetFilter, TargetId, Verdict,
+    Attempt, BatchOptions, BatchedLedger, DedupResult, EventId, LeaseAsk, LedgerError, NewEvent,
+    NodeId, NoopObserver, Postgres, PostgresOptions, Settlement, SourceId, TargetFilter, TargetId,
+    Verdict,
 };
 use postern::sender::Secret;
 use tokio_postgres::NoTls;
@@ -172,18 +178,10 @@ fn end(seen: &Seen, ratios: &mut [f64]) {
 
 fn event(n: u64) -> NewEvent {
     let (source, received_ms) = (SourceId::from("level-end"), now_ms());
-    NewEvent {
-        id: EventId::new(received_ms),
-        keys: [DedupeKey::new(&source, &n.to_le_bytes())].into_iter().collect(),
-        source,
-        fingerprint: Fingerprint(n),
-        transaction: format!("transaction-{n:012}"),
-        user: Some(format!("user-{}", n % 10_000)),
-        received_ms,
-        test: false,
-        body: vec![n as u8; BODY].into(),
-        targets: [TargetId::from("game")].into_iter().collect(),
-    }
+    let mut event = NewEvent::sample(EventId::new(received_ms), &source, n);
+    event.body = vec![n as u8; BODY].into();
+    event.targets.push(TargetId::from("game"));
+    event
 }
 
 /// Offers events at even times, whether or not those before are answered.
@@ -248,7 +246,7 @@ async fn deliver(book: BatchedLedger, number: usize, seen: Arc<Seen>) {
     }
 }
 
-/// What a statement answers, which is repeated while its answer is lost.
+/// The answer of a statement, which is repeated while its answer is lost.
 async fn told<T, F>(ask: impl Fn() -> F) -> T
 where
     F: Future<Output = Result<T, LedgerError>>,

@@ -5,7 +5,13 @@
 //! whatever else the machine does share its processors: what is printed is a lower bound, but for
 //! the processor time and the WAL of an event, which others hardly change.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a benchmark")]
+#![expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark"
+)]
 
 #[path = "../tests/postgres/cluster.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]
@@ -19,9 +25,8 @@ use std::time::Duration;
 use cluster::{Cluster, is_there, schema};
 use postern::clock::{instant, now_ms};
 use postern::ledger::{
-    Attempt, BatchOptions, BatchedLedger, DedupeKey, EventId, Fingerprint, Keyring, LeaseAsk,
-    MasterKey, NewEvent, NodeId, Observer, Postgres, PostgresOptions, Settlement, SourceId,
-    TargetFilter, TargetId, Verdict,
+    Attempt, BatchOptions, BatchedLedger, EventId, Keyring, LeaseAsk, MasterKey, NewEvent, NodeId,
+    Observer, Postgres, PostgresOptions, Settlement, SourceId, TargetFilter, TargetId, Verdict,
 };
 use postern::sender::Secret;
 
@@ -257,18 +262,9 @@ async fn call(
     while !stop.load(Ordering::Relaxed) {
         let n = next.fetch_add(1, Ordering::Relaxed);
         let received_ms = now_ms();
-        let event = NewEvent {
-            id: EventId::new(received_ms),
-            keys: [DedupeKey::new(&source, &n.to_le_bytes())].into_iter().collect(),
-            source: source.clone(),
-            fingerprint: Fingerprint(n),
-            transaction: format!("transaction-{n:012}"),
-            user: Some(format!("user-{}", n % 10_000)),
-            received_ms,
-            test: false,
-            body: vec![n as u8; body].into(),
-            targets: [TargetId::from("game")].into_iter().collect(),
-        };
+        let mut event = NewEvent::sample(EventId::new(received_ms), &source, n);
+        event.body = vec![n as u8; body].into();
+        event.targets.push(TargetId::from("game"));
         let began = instant();
         book.record(event).await.unwrap();
         took.push(began.elapsed());

@@ -1,7 +1,7 @@
 //! The pure half of a callback: parse, verify, resolve, reply. Each recipe kind is measured beside
 //! the bare digest of the same bytes: read the ratio, it is independent of the machine.
 
-#![expect(clippy::unwrap_used, reason = "a benchmark")]
+#![expect(unreachable_pub, clippy::unwrap_used, reason = "a benchmark")]
 
 #[path = "sender/cases.rs"]
 mod cases;
@@ -60,7 +60,7 @@ fn reply(criterion: &mut Criterion) {
         let verified = matches!(callback.verify(), Judgement::Verified(_));
         assert!(verified);
         group.bench_function(case.name, |bench| {
-            bench.iter(|| callback.reply(Outcome::Accepted, None, &|| [7; 16]));
+            bench.iter(|| callback.draft_reply(Outcome::Accepted, None, &|| [7; 16]));
         });
     }
 }

@@ -5,7 +5,12 @@
 //! `cargo bench --bench sender_ratios` prints the table. `-- CASE WORK TIMES` only repeats one work
 //! of one case, for `perf stat -e instructions:u`.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program that prints a table")]
+#![expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a program that prints a table"
+)]
 
 #[path = "sender/cases.rs"]
 mod cases;

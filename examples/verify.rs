@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         other => return Err(format!("not a callback of the shop: {other:?}").into()),
     };
     // A gateway persists the event first. The random bytes are for replies that are sealed; the shop's are not.
-    println!("reply: {:?}", callback.reply(outcome, reason, &|| [0; 16]));
+    println!("reply: {:?}", callback.draft_reply(outcome, reason, &|| [0; 16]));
     Ok(())
 }
 

@@ -21,6 +21,7 @@ mod listen;
 mod man;
 mod migrate;
 mod names;
+mod order;
 mod place;
 mod rebuild;
 #[cfg(test)]
@@ -373,7 +374,7 @@ mod tests {
         let lines: Vec<&str> = err.lines().collect();
         assert!(lines[0].starts_with(&format!("{path}:2: server.drain: is a number; ")), "{err}");
         assert!(lines[1].ends_with("did you mean callbacks?"), "{err}");
-        assert_eq!(lines[2], "2 mistakes");
+        assert_eq!(lines[2], "2 errors");
     }
 
     #[test]
@@ -387,7 +388,7 @@ mod tests {
         assert_eq!(exit.code(), 0, "{err}");
         assert!(err.starts_with("warning: ") && err.contains("destination[game].secret"), "{err}");
         assert!(err.contains("source[level-end].secrets: is a secret in clear"), "{err}");
-        assert!(out.starts_with(&format!("{path}: no mistakes, 2 warnings\n")), "{out}");
+        assert!(out.starts_with(&format!("{path}: OK, 2 warnings\n")), "{out}");
         let (exit, out, err) = ran(&["check", "--strict", "--config", &path]);
         assert_eq!((exit.code(), out.as_str()), (64, ""));
         assert!(err.ends_with("2 warnings, and --strict takes none\n"), "{err}");

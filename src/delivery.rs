@@ -28,7 +28,6 @@ mod destination_table;
 mod dispatcher;
 mod failure_log;
 mod forward;
-mod last_attempts;
 mod message;
 mod message_signature;
 mod outbound_request;
@@ -45,10 +44,7 @@ mod verdict_recorder;
 pub use breaker::BreakerState;
 pub use control::{Condition, Control};
 pub use dispatcher::{Deliveries, Dispatcher, Tools};
-pub use last_attempts::{FailedAttempt, LastAttempts};
 pub use pauses::{Pause, PauseReason};
 pub use preview::{NoPreview, Preview};
-pub use replay::{
-    ReplayFilter, ReplayMode, ReplayOrderError, ReplayProgress, ReplayState, Replays,
-};
+pub use replay::{ReplayFilter, ReplayMode, ReplayOrderError, ReplayProgress, Replays};
 pub use signature::SignedMessage;

@@ -3,10 +3,11 @@
 //! ```text
 //! gateway ─▶ BatchedLedger (micro-batches, deadlines) ─▶ Engine ─┬─▶ Embedded (journal, index)
 //!                                                       ├─▶ Postgres (many gateways, one server)
-//!                                                       └─▶ Memory   (the model, for tests)
+//!                                                       └─▶ Memory   (the model, for tests; not in a release)
 //! ```
 //!
-//! [`Ledger`] is the contract of an engine, which [`conformance`] checks. [`Engine`] is the closed
+//! [`Ledger`] is the contract of an engine, which the suite `conformance` checks. Suite and model are
+//! only in builds with debug assertions. [`Engine`] is the closed
 //! set of engines. [`BatchedLedger`] is the handle that the gateway uses. A [`Recorded`] is the
 //! proof that an event is durable; only a [`BatchedLedger`] creates one.
 //!
@@ -27,6 +28,7 @@ mod body;
 mod clock;
 mod codec;
 #[doc(hidden)]
+#[cfg(any(test, debug_assertions))]
 pub mod conformance;
 mod delivery;
 mod document;
@@ -42,6 +44,7 @@ mod holdings;
 mod id;
 mod integrity;
 mod log;
+#[cfg(any(test, debug_assertions))]
 mod memory;
 mod portable;
 mod postgres;
@@ -53,9 +56,12 @@ mod upkeep;
 mod window;
 
 pub use accept::{
-    Accepted, DedupeKey, EventKeys, Fingerprint, LookupKey, NewEvent, Nonce, NonceUse,
+    Accepted, DedupeKey, EventIdentity, EventKeys, Fingerprint, LookupKey, NewEvent, Nonce,
+    NonceUse,
 };
-pub use batch::{BatchOptions, BatchedLedger, DedupResult, Due, NoopObserver, Observer, Recorded};
+pub use batch::{
+    BatchOptions, BatchedLedger, DedupResult, Due, HeldProof, NoopObserver, Observer, Recorded,
+};
 pub use body::{EventBody, KeptReply, RawRequest};
 pub use clock::StoreClock;
 pub use delivery::{
@@ -65,6 +71,7 @@ pub use delivery::{
 pub use document::{Document, DocumentChange, Documents, Expect, Kind, Revision};
 pub use embedded::{Embedded, EmbeddedOptions, Missing, OpenProgress, OpenStep, Survey};
 #[doc(hidden)]
+#[cfg(any(test, debug_assertions))]
 pub use embedded::{RecordCheck, check_record};
 pub use engine::Engine;
 pub use erasure::{EarlyExpiry, Erased, Erasure};
@@ -82,6 +89,7 @@ pub use id::{
 };
 pub use integrity::{Damage, ScrubPage};
 pub use log::{Cursor, EventDetail, EventState, LogPage, LogQuery, Logged};
+#[cfg(any(test, debug_assertions))]
 pub use memory::Memory;
 pub use portable::{
     ExportError, ExportId, ExportPage, ExportReader, ExportWriter, Imported, Item, KnownItems,
@@ -102,7 +110,7 @@ use std::time::Duration;
 
 use crate::sender::Reason;
 
-/// The contract of every engine. [`conformance`] checks it.
+/// The contract of every engine. The suite `conformance` checks it.
 ///
 /// A future that is dropped before it is ready may have taken effect. Every operation may fail with
 /// [`LedgerError::Unavailable`], [`LedgerError::Unknown`], [`LedgerError::Corrupt`] or

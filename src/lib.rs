@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! Received ─▶ Verified ─▶ Resolved ─▶ Recorded ─▶ Reply      then      Recorded ─▶ Delivery ─▶ Attempt …
-//! (intake)    (sender)    (sender)    (ledger)    (sender)             (delivery)
+//! (intake)    (sender)    (sender)    (ledger)    (intake)             (delivery)
 //! ```
 //!
 //! Each phase's result is a type that only that phase can make, so skipping a phase does not
@@ -29,12 +29,14 @@
 //! let resolved = postern::sender::Resolved::default();
 //! ```
 //!
-//! Only the ledger makes a [`ledger::Recorded`].
+//! Only the ledger makes a [`ledger::Recorded`] or a [`ledger::HeldProof`], and only with one of them an
+//! [`intake::Reply`] acknowledges a callback.
 
 pub mod alert;
 pub mod cli;
 pub mod clock;
 pub mod config;
+#[allow(unreachable_pub, reason = "its pages are being rebuilt; then `cargo fix` applies the rule")]
 pub mod console;
 pub mod delivery;
 pub mod egress;
@@ -45,6 +47,7 @@ pub mod ledger;
 pub mod lifecycle;
 pub mod manage;
 pub mod operator;
+pub mod orders;
 pub mod partners;
 pub mod plan;
 pub mod private;

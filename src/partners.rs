@@ -94,12 +94,13 @@ pub(super) enum QueryError {
 }
 
 /// A body that is still to be read.
-pub(super) type Came<'c> = Pin<Box<dyn Future<Output = Result<Bytes, NoBody>> + Send + 'c>>;
+pub(super) type Came<'c> =
+    Pin<Box<dyn Future<Output = Result<Bytes, RequestBodyError>> + Send + 'c>>;
 
 /// The reason that a body could not be read.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct NoBody(&'static str);
+pub(super) struct RequestBodyError(&'static str);
 
 impl Resource {
     fn find(path: &str) -> Option<Self> {
@@ -120,20 +121,20 @@ impl Resource {
 }
 
 impl Call<'_> {
-    pub fn method(&self) -> &Method {
+    pub(crate) fn method(&self) -> &Method {
         &self.head.method
     }
 
-    pub fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.head.uri.path()
     }
 
-    pub fn headers(&self) -> &HeaderMap {
+    pub(crate) fn headers(&self) -> &HeaderMap {
         &self.head.headers
     }
 
     /// The query as on the wire.
-    pub fn query(&self) -> &[u8] {
+    pub(crate) fn query(&self) -> &[u8] {
         match self.head.extensions.get::<RawTarget>() {
             Some(raw) => raw.query(),
             None => self.head.uri.query().unwrap_or_default().as_bytes(),
@@ -142,7 +143,7 @@ impl Call<'_> {
 
     /// Returns the parameters of the query. Each must be one of `known` and occur once: no
     /// parameter that another interface would read is ignored.
-    pub fn parameters(&self, known: &[&str]) -> Result<Vec<(String, String)>, QueryError> {
+    pub(crate) fn parameters(&self, known: &[&str]) -> Result<Vec<(String, String)>, QueryError> {
         let pairs: Vec<(String, String)> =
             serde_urlencoded::from_bytes(self.query()).map_err(|_| QueryError::Unreadable)?;
         for (at, (name, _)) in pairs.iter().enumerate() {
@@ -157,7 +158,7 @@ impl Call<'_> {
     }
 
     /// The value of a header; `None` if it is missing, repeated or not a text.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut all = self.head.headers.get_all(name).iter();
         let first = all.next()?;
         if all.next().is_some() { None } else { first.to_str().ok() }
@@ -225,9 +226,9 @@ impl Partners {
         Box::pin(async move {
             match self.bodies.read(body, BODY_BOUNDS, client).await {
                 Ok((bytes, _)) => Ok(bytes),
-                Err(BodyError::TooLarge) => Err(NoBody("a body may have 1 MiB")),
-                Err(BodyError::Late) => Err(NoBody("the body did not come in time")),
-                Err(BodyError::Crowded) => Err(NoBody("too much at one time; try again")),
+                Err(BodyError::TooLarge) => Err(RequestBodyError("a body may have 1 MiB")),
+                Err(BodyError::Late) => Err(RequestBodyError("the body did not come in time")),
+                Err(BodyError::Crowded) => Err(RequestBodyError("server busy, retry later")),
             }
         })
     }

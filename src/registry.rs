@@ -104,7 +104,10 @@ impl Registry {
         let documents = Documents::read(&book, &Documents::default()).await?;
         let state = RunningConfig::new(file, documents, &Compiled::new());
         for problem in &state.problems {
-            tracing::error!(problem, "left out of what runs; the file's own stays");
+            tracing::error!(
+                problem,
+                "managed object ignored: it conflicts with the configuration file"
+            );
         }
         state.out_of_reach.iter().for_each(OutOfReach::log);
         let state = ArcSwap::from_pointee(state);

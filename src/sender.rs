@@ -36,7 +36,7 @@ pub use acts::json_object::{JsonObject, put_json_text};
 pub use acts::outcome::{Outcome, Reason};
 pub use acts::params_form::{ParamsFormError, StoredParams};
 pub use acts::prove::prove;
-pub use acts::reply::{Answer, Reply};
+pub use acts::reply::{Answer, ReplyDraft};
 pub use acts::resolve::ResolvedTemplate;
 pub use acts::resolved::{
     AmountUnit, Effect, Fact, KeyForm, KeyLookup, KeyRole, ParamTexts, Resolved, Role,
@@ -57,7 +57,7 @@ pub use language::event_condition::{EventCondition, Operand};
 pub use language::nearest::nearest;
 pub use language::recipe::{LiveSecret, MaxAge, Recipe, Replay, Terms, UnusableValue, Weak};
 pub use language::url::{
-    Bracket, DotSegment, MEMBERS as EVENT_MEMBERS, MacroUrl, Placeholder, UrlTemplate, Written,
+    Bracket, DotSegmentError, MEMBERS as EVENT_MEMBERS, MacroUrl, Placeholder, UrlTemplate, Written,
 };
 pub use language::vector::OwnedRequest;
 pub use request::Request;

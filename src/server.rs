@@ -9,6 +9,7 @@ mod archive_marks;
 mod archive_store;
 mod certificates;
 mod late;
+mod listeners;
 mod notify;
 mod opening;
 mod recorder;
@@ -19,8 +20,7 @@ mod upkeep;
 
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::num::NonZeroUsize;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use tokio::sync::watch;
 use self::admin_router::AdminRouter;
 use self::certificates::Certificates;
 use self::late::Late;
+pub use self::listeners::{Addresses, Listeners};
 pub use self::opening::Store;
 use self::recorder::Recorder;
 pub use self::serve_error::ServeError;
@@ -53,9 +54,7 @@ use crate::plan::Plan;
 use crate::registry::{Registry, ReloadError};
 use crate::sender::Secret;
 use crate::telemetry::Metrics;
-use crate::wire::{
-    self, Bounds, Certificate, Handler, Inherited, ListenerService, Transport, Worker,
-};
+use crate::wire::{self, Bounds, Certificate, Handler, ListenerService, Transport, Worker};
 
 /// Bytes of a head on the admin listener: a cursor and a token.
 const ADMIN_HEAD_BYTES: usize = 32 * 1024;
@@ -91,86 +90,6 @@ pub struct Parts {
     pub listeners: Listeners,
     /// Whether events are delivered.
     pub deliveries: Deliveries,
-}
-
-/// Bound sockets, not yet accepting.
-#[derive(Debug)]
-pub struct Listeners {
-    callbacks: Vec<TcpListener>,
-    admin: TcpListener,
-    management: Option<TcpListener>,
-}
-
-/// The addresses of the listeners; port 0 is replaced by the assigned port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Addresses {
-    /// The address for senders.
-    pub callbacks: SocketAddr,
-    /// The address for operators.
-    pub admin: SocketAddr,
-    /// The address of the management APIs, if they have their own listener.
-    pub management: Option<SocketAddr>,
-}
-
-impl Listeners {
-    /// Takes the `inherited` sockets and binds the others.
-    ///
-    /// # Errors
-    /// If an address is unavailable.
-    pub fn bind(server: &config::Server, mut inherited: Inherited) -> Result<Self, ServeError> {
-        let count = workers();
-        let callbacks = match inherited.remove("callbacks") {
-            Some(listener) => share(listener, count).map_err(ServeError::Inherited)?,
-            None => wire::bind_shared(server.callbacks, count)
-                .map_err(refused("callbacks", server.callbacks))?,
-        };
-        let admin = match inherited.remove("admin") {
-            Some(listener) => listener,
-            None => wire::bind(server.admin).map_err(refused("admin", server.admin))?,
-        };
-        let management = match (inherited.remove("management"), server.management) {
-            (Some(listener), _) => Some(listener),
-            (None, Some(address)) => {
-                Some(wire::bind(address).map_err(refused("management", address))?)
-            }
-            (None, None) => None,
-        };
-        for name in inherited.unused() {
-            tracing::warn!(name, "ignoring inherited listener with unknown name");
-        }
-        Ok(Self { callbacks, admin, management })
-    }
-
-    /// The addresses of the sockets.
-    ///
-    /// # Errors
-    /// If the operating system does not report them.
-    pub fn addresses(&self) -> io::Result<Addresses> {
-        let callbacks = self.callbacks.first().unwrap_or(&self.admin);
-        Ok(Addresses {
-            callbacks: callbacks.local_addr()?,
-            admin: self.admin.local_addr()?,
-            management: self.management.as_ref().map(TcpListener::local_addr).transpose()?,
-        })
-    }
-}
-
-fn refused(which: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -> ServeError {
-    move |cause| ServeError::Bind { which, address, cause }
-}
-
-/// Clones one inherited socket for several threads: they share its queue.
-fn share(listener: TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
-    let mut all = Vec::with_capacity(count);
-    for _ in 1..count {
-        all.push(listener.try_clone()?);
-    }
-    all.push(listener);
-    Ok(all)
-}
-
-fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX)
 }
 
 /// Opens the ledger that `store` names. Blocks while it reads the disk or waits for the server.

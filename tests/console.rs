@@ -3,7 +3,13 @@
 //! Where Chromium or its driver is missing every test says `SKIPPED` and passes; where CI is set,
 //! it fails. With `POSTERN_SCREENSHOTS=FOLDER` the tests leave their pictures there.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+#![expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests"
+)]
 
 mod console {
     mod axe;

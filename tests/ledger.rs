@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use postern::ledger::{
-    Accepted, Attempt, BatchOptions, BatchedLedger, DedupResult, DedupeKey, DeliveryState,
-    Embedded, EmbeddedOptions, EventId, Fingerprint, LeaseAsk, Ledger, LedgerError, LogQuery,
-    NewEvent, NodeId, NoopObserver, Settlement, SourceId, TargetFilter, TargetId, Verdict,
+    Accepted, Attempt, BatchOptions, BatchedLedger, DedupResult, DeliveryState, Embedded,
+    EmbeddedOptions, EventId, LeaseAsk, Ledger, LedgerError, LogQuery, NewEvent, NodeId,
+    NoopObserver, Settlement, SourceId, TargetFilter, TargetId, Verdict,
 };
 
 /// Where the child works; it is a child if this is set.
@@ -37,18 +37,12 @@ fn options(path: &Path) -> EmbeddedOptions {
 fn event(n: u64) -> NewEvent {
     let received_ms = postern::clock::now_ms();
     let source = SourceId::from("s");
-    NewEvent {
-        id: EventId::new(received_ms),
-        keys: [DedupeKey::new(&source, &n.to_le_bytes())].into_iter().collect(),
-        source,
-        fingerprint: Fingerprint(n),
-        transaction: format!("t-{n}"),
-        user: Some(format!("u-{}", n % 50)),
-        received_ms,
-        test: false,
-        body: vec![n as u8; 300].into(),
-        targets: [TargetId::from("game")].into_iter().collect(),
-    }
+    let mut event = NewEvent::sample(EventId::new(received_ms), &source, n);
+    event.transaction = format!("t-{n}");
+    event.user = Some(format!("u-{}", n % 50));
+    event.body = vec![n as u8; 300].into();
+    event.targets.push(TargetId::from("game"));
+    event
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -3,7 +3,13 @@
 //! Where the server's programs are missing every test says `SKIPPED` and passes; where CI is set,
 //! it fails.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+#![expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests"
+)]
 
 mod postgres {
     mod cluster;

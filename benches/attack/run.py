@@ -408,7 +408,7 @@ def contents(gateway, table):
         ask(gateway.callbacks, request("GET", f"/callback/{HIDDEN}?transaction=bytes-{byte}"))
     events = json.loads(api(gateway, "GET", "/admin/v1/events")[1].split(b"\r\n\r\n", 1)[1] or b"{}").get("events", [])
     shown = [event["transaction"] for event in events if event["transaction"].startswith("bytes-")]
-    table.row("F24", "transactions that are no UTF-8: not two events of one text", [len(shown) == len(set(shown))])
+    table.row("F24", "transactions that are not UTF-8: not two events of one text", [len(shown) == len(set(shown))])
 
 
 # ---- sealed messages, push configuration, management -------------------------------------------------------------
@@ -609,7 +609,7 @@ def attackers(gateway, kinds):
 
 
 def honest(gateway, label, count):
-    """Milliseconds of each of `count` genuine calls on connections of their own; infinite where none came in time."""
+    """Milliseconds of each of `count` valid calls on connections of their own; infinite where none came in time."""
     took = []
     form = b"t=1&sign=" + b"0" * 2000
     for number in range(count):

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """A wrong secret for an hour, on each engine: `make campaign`, or `make campaign ARGS="--minutes 10 --engine embedded"`.
 
-1. A source has the wrong secret and a quarantine. Genuine callbacks come all the time, and forged ones beside them, from another address.
+1. A source has the wrong secret and a quarantine. Valid callbacks come all the time, and forged ones beside them, from another address.
 2. The gateways are killed with signal 9, and started with the right secret. A release is ordered, and killed again and again while it runs,
    with the forged callbacks beside it.
-3. The last release ends. Every genuine callback must have been delivered under one id, and no forged one.
+3. The last release ends. Every valid callback must have been delivered under one id, and no forged one.
 
 The embedded engine has one gateway, PostgreSQL has two, on a cluster of its own (Debian's package `postgresql`). Nothing leaves the
 loopback interface. Exits with 1 if a callback was lost or doubled, or a forged one was delivered.
@@ -28,12 +28,12 @@ from pathlib import Path
 
 SECRET, WRONG = "0123456789abcdefghijklmnopqrstuv", "zyxwvutsrqponmlkjihgfedcba987654"
 TOKEN = "campaign-token-0123456789"
-# Genuine callers: each has an address, as a sender's machines have.
+# The sender's machines: each has an address, as a sender's machines have.
 CALLERS = [f"127.0.0.{number}" for number in range(11, 15)]
 FORGER = "127.0.0.3"
 # How long a phase of the end may take, in seconds.
 PATIENCE = 1800
-NOBODY = 65534
+UNPRIVILEGED = 65534
 
 CONFIG = """
 [server]
@@ -128,7 +128,7 @@ class Cluster:
         folder.chmod(0o755)
         self.data.mkdir(mode=0o700)
         if os.geteuid() == 0:
-            os.chown(self.data, NOBODY, NOBODY)
+            os.chown(self.data, UNPRIVILEGED, UNPRIVILEGED)
         done = self.start("initdb", "-U", "postern", "-A", "trust", "-E", "UTF8", "--no-locale", "-D", self.data,
                           stdout=subprocess.DEVNULL)
         if done.wait():
@@ -140,7 +140,7 @@ class Cluster:
     def start(self, name, *arguments, **more):
         command = ["setpriv", "--pdeathsig", "KILL"]
         if os.geteuid() == 0:
-            command += ["--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"]
+            command += ["--reuid", str(UNPRIVILEGED), "--regid", str(UNPRIVILEGED), "--clear-groups"]
         return subprocess.Popen([*command, "--", self.programs / name, *arguments], cwd="/", env={**os.environ, "LC_ALL": "C"}, **more)
 
     def stop(self):
@@ -171,7 +171,7 @@ class Gateway:
         self.process.wait()
 
     def admin(self, method, path, body=None):
-        """Status and text; 0 if the gateway is not there."""
+        """Status and text; 0 if the gateway is down."""
         connection = http.client.HTTPConnection("127.0.0.1", self.keys["admin"], timeout=60)
         try:
             connection.request(method, path, json.dumps(body) if body is not None else None, {"Authorization": f"Bearer {TOKEN}"})
@@ -255,18 +255,18 @@ def measured(engine, arguments, gateways):
     for gateway in gateways:
         gateway.run(WRONG)
     progress(f"{engine}: the wrong secret for {arguments.minutes:g} min")
-    genuine = Load(gateways, CALLERS, arguments.rate, "c", "coin")
+    valid = Load(gateways, CALLERS, arguments.rate, "c", "coin")
     forged = Load(gateways, [FORGER], arguments.forged, "forged-", "gold")
     time.sleep(arguments.minutes * 60)
-    genuine.stop()
+    valid.stop()
     forged.stop()
-    odd, sent, forged_sent = genuine.odd + forged.odd, genuine.answered, len(forged.answered)
+    odd, sent, forged_sent = valid.odd + forged.odd, valid.answered, len(forged.answered)
     for gateway in gateways:
         gateway.kill()
     for gateway in gateways:
         gateway.run(SECRET)
     held = int(gateways[0].metric('postern_held_callbacks{source="level-end"}'))
-    progress(f"{engine}: {len(sent)} genuine, {forged_sent} forged, {held} in quarantine; the secret is right now")
+    progress(f"{engine}: {len(sent)} valid, {forged_sent} forged, {held} in quarantine; the secret is right now")
     forged = Load(gateways, [FORGER], arguments.forged, "later-", "gold")
     killed = 0
     for _ in range(arguments.kills):
@@ -288,7 +288,7 @@ def measured(engine, arguments, gateways):
     forged.stop()
     wanted, ids = set(sent), Backend.ids
     return {
-        "engine": engine, "minutes": f"{arguments.minutes:g}", "genuine": len(sent), "forged": forged_sent + len(forged.answered),
+        "engine": engine, "minutes": f"{arguments.minutes:g}", "valid": len(sent), "forged": forged_sent + len(forged.answered),
         "in quarantine": held, "killed": killed, "last release": f"{time.monotonic() - began:.0f} s",
         "lost": len(wanted - ids.keys()), "doubled": sum(len(of) > 1 for of in ids.values()),
         # A callback that a caller gave up waiting for may be delivered too; a forged one may not.
@@ -318,7 +318,7 @@ def main():
     parser.add_argument("--binary", default="target/release/postern", help="the gateway (default: %(default)s)")
     parser.add_argument("--engine", choices=["embedded", "postgres"], help="one of the two (default: both, one after the other)")
     parser.add_argument("--minutes", type=float, default=60, help="of the wrong secret (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=20, help="genuine callbacks a second (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=20, help="valid callbacks a second (default: %(default)s)")
     parser.add_argument("--forged", type=float, default=20, help="forged callbacks a second (default: %(default)s)")
     parser.add_argument("--kills", type=int, default=3, help="of a release that runs (default: %(default)s)")
     arguments = parser.parse_args()
@@ -330,7 +330,7 @@ def main():
     print("| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0]))
     for row in rows:
         print("| " + " | ".join(f"{value:,}" if isinstance(value, int) else value for value in row.values()) + " |")
-    wrong = [row for row in rows if row["lost"] or row["doubled"] or row["forged delivered"] or row["not marked"] or not row["genuine"]]
+    wrong = [row for row in rows if row["lost"] or row["doubled"] or row["forged delivered"] or row["not marked"] or not row["valid"]]
     sys.exit(1 if wrong else 0)
 
 

@@ -13,9 +13,8 @@ use http::{HeaderMap, Method};
 use md5::{Digest as _, Md5};
 use postern::clock::{UnixMillis, now_ms, rfc3339};
 use postern::ledger::{
-    Attempt, DedupeKey, Embedded, EmbeddedOptions, Event, EventBody, EventId, Fingerprint,
-    LeaseAsk, Ledger as _, NewEvent, NodeId, Release, Settlement, SourceId, TargetFilter, TargetId,
-    Verdict,
+    Attempt, DedupeKey, Embedded, EmbeddedOptions, Event, EventBody, EventId, LeaseAsk,
+    Ledger as _, NewEvent, NodeId, Release, Settlement, SourceId, TargetFilter, TargetId, Verdict,
 };
 use postern::sender::{Effect, Request, Resolved};
 use serde_json::value::RawValue;
@@ -54,20 +53,13 @@ fn event(n: u64, received_ms: UnixMillis) -> NewEvent {
     let source = SourceId::from(name);
     let (user, transaction) = (format!("user-{}", n % USERS), format!("tr-{n}"));
     let id = EventId::new(received_ms);
-    let keys = [DedupeKey::new(&source, transaction.as_bytes())].into_iter().collect();
-    let targets = n.is_multiple_of(DELIVERED).then(|| TargetId::from("game"));
-    NewEvent {
-        id,
-        keys,
-        fingerprint: Fingerprint(n),
-        body: body((id, name, received_ms), &user, &transaction),
-        transaction,
-        user: Some(user),
-        received_ms,
-        test: false,
-        targets: targets.into_iter().collect(),
-        source,
-    }
+    let mut event = NewEvent::sample(id, &source, n);
+    event.keys = [DedupeKey::new(&source, transaction.as_bytes())].into_iter().collect();
+    event.body = body((id, name, received_ms), &user, &transaction);
+    event.transaction = transaction;
+    event.user = Some(user);
+    event.targets.extend(n.is_multiple_of(DELIVERED).then(|| TargetId::from("game")));
+    event
 }
 
 /// A callback as Taku makes it, and the event that it is.

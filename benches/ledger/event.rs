@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use postern::clock::now_ms;
-use postern::ledger::{DedupeKey, EventId, Fingerprint, NewEvent, SourceId, TargetId};
+use postern::ledger::{EventId, NewEvent, SourceId, TargetId};
 
 /// Bytes of a body: a callback with its headers and its JSON.
 pub(crate) const BODY: usize = 700;
@@ -14,18 +14,12 @@ pub(crate) fn new(n: u64, targets: &[TargetId]) -> NewEvent {
     let received_ms = now_ms();
     let transaction = format!("transaction-{n:016}");
     let user = format!("user-{}", n % 50_000);
-    NewEvent {
-        id: EventId::new(received_ms),
-        keys: [DedupeKey::new(&source, &n.to_le_bytes())].into_iter().collect(),
-        source,
-        fingerprint: Fingerprint(n),
-        received_ms,
-        test: false,
-        body: body(&transaction, &user),
-        transaction,
-        user: Some(user),
-        targets: targets.iter().cloned().collect(),
-    }
+    let mut event = NewEvent::sample(EventId::new(received_ms), &source, n);
+    event.body = body(&transaction, &user);
+    event.transaction = transaction;
+    event.user = Some(user);
+    event.targets.extend(targets.iter().cloned());
+    event
 }
 
 /// A body that says what is recorded beside it as a real one does: JSON that begins with it, and

@@ -99,7 +99,7 @@ def burst(server, folder, first, options):
 
 
 def live(folder, options):
-    """The life of one server; answers seconds, disk and memory after each burst, and how many callbacks were refused."""
+    """The life of one server; answers seconds, disk and memory after each burst, and how many callbacks were rejected."""
     server = start(folder)
     sent = others = 0
     rows = []
@@ -141,7 +141,7 @@ def main():
     for what, second, end in zip(("disk", "memory"), *highest):
         print(f"highest {what}: {second / 1e6:,.0f} MB in the second third, {end / 1e6:,.0f} MB in the last")
     if others:
-        sys.exit(f"soak: {others:,.0f} callbacks were refused; see {folder}/postern.log")
+        sys.exit(f"soak: {others:,.0f} callbacks were rejected; see {folder}/postern.log")
     shutil.rmtree(folder)
 
 

@@ -104,7 +104,7 @@ where
             }
         }
         drop(left);
-        assert!(all_left.recv().await.is_none(), "nobody says anything");
+        assert!(all_left.recv().await.is_none(), "no message comes");
     });
     let took = std::mem::take(&mut *took.lock().expect("no panic"));
     assert_eq!(took.len() as u64, ROUND, "not all were recorded");

@@ -239,7 +239,7 @@ fn topic_zh(detail: &Detail) -> &'static str {
     }
 }
 
-/// What to look at when callbacks are rejected.
+/// The thing to look at when callbacks are rejected.
 enum Check {
     /// The source's configuration.
     Secrets,

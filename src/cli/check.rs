@@ -61,9 +61,9 @@ impl Check {
             return Ok(Exit::Usage);
         }
         let found = match count {
-            0 => String::from("no mistakes"),
-            1 => String::from("no mistakes, 1 warning"),
-            many => format!("no mistakes, {many} warnings"),
+            0 => String::from("OK"),
+            1 => String::from("OK, 1 warning"),
+            many => format!("OK, {many} warnings"),
         };
         writeln!(screen.out, "{}: {found}", path.display())?;
         for (title, rows) in summary(&loaded.config) {
@@ -191,7 +191,7 @@ fn source(config: &Config, source: &Source) -> Vec<String> {
         [] => String::from("recorded only"),
         names => format!("to {}", names.join(", ")),
     };
-    let state = if source.enabled { "" } else { "switched off" };
+    let state = if source.enabled { "" } else { "disabled" };
     vec![
         source.name.clone(),
         source.recipe.sender().name().to_owned(),

@@ -218,7 +218,7 @@ impl AdminApi {
     async fn call(&self, method: &Method, path: &str, body: Bytes) -> Result<Value, String> {
         let came = self.send(method, path, body).await?;
         serde_json::from_slice(&came.body)
-            .map_err(|_| format!("the gateway at {} answers otherwise than in JSON", self.base))
+            .map_err(|_| format!("the gateway at {} returned a non-JSON response", self.base))
     }
 
     async fn send(&self, method: &Method, path: &str, body: Bytes) -> Result<Came, String> {

@@ -284,7 +284,7 @@ fn published(
             writeln!(
                 screen.err,
                 "the public keys of {sender} could not be fetched from {host}: {why}; without \
-                 them nobody can say whether the signature is right"
+                 them the signature cannot be checked"
             )?;
             Ok(None)
         }

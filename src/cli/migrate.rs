@@ -47,7 +47,7 @@ impl Migrate {
     }
 }
 
-/// What the command does.
+/// The steps of the command.
 #[derive(Clone, Copy)]
 enum Step {
     Migrate,

@@ -1,19 +1,18 @@
 //! `postern release`: callbacks in quarantine are verified again.
 
 use std::io;
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::{AdminApi, runtime};
 use super::event_selector::Times;
 use super::names::{self, Named};
-use super::{ConfigFile, Exit, Screen, Where};
+use super::order::{Format, OrderKind};
+use super::{ConfigFile, Exit, Screen};
 
-/// How often the gateway is asked how far it is.
-const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// Releases of the admin API.
+const RELEASES: OrderKind = OrderKind { path: "/admin/v1/release", sentence };
 
 /// Release callbacks from the quarantine of a source
 #[derive(Args, Debug)]
@@ -54,14 +53,12 @@ impl Release {
         if let Err(error) = runtime.block_on(names::check(&api, Named::Source, &self.source)) {
             return error.tell(screen);
         }
-        let ended = runtime.block_on(async {
-            match api.post("/admin/v1/release", &self.order()).await {
-                Ok(first) => watch(&api, first, screen).await,
-                Err(sentence) => Ok(Err(sentence)),
-            }
-        })?;
+        let ended = runtime.block_on(RELEASES.run(&api, &self.order(), screen))?;
         match ended {
-            Ok(last) => self.show(&last, screen),
+            Ok(last) => {
+                let again = "the same command goes on where it was";
+                RELEASES.show(&last, Format::of(&self.config), again, screen)
+            }
             Err(sentence) => {
                 writeln!(screen.err, "{sentence}")?;
                 Ok(Exit::Failed)
@@ -78,50 +75,6 @@ impl Release {
         }
         order
     }
-
-    fn show(&self, last: &Value, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        if self.config.json {
-            writeln!(screen.out, "{last}")?;
-        } else {
-            writeln!(screen.out, "{}", sentence(last))?;
-        }
-        if last["state"] == "done" {
-            return Ok(Exit::Done);
-        }
-        writeln!(screen.err, "the same command goes on where it was")?;
-        Ok(Exit::Failed)
-    }
-}
-
-/// Looks until the order has ended, and cancels it on Ctrl-C. The inner error is a sentence for
-/// people.
-async fn watch(
-    api: &AdminApi,
-    first: Value,
-    screen: &mut Screen<'_>,
-) -> io::Result<Result<Value, String>> {
-    let path = format!("/admin/v1/release/{}", first["id"].as_str().unwrap_or_default());
-    let mut now = first;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    while now["state"] == "running" {
-        if screen.err_is == Where::Terminal {
-            // Overwritten by the next one.
-            write!(screen.err, "\r\x1b[K{}", sentence(&now))?;
-            screen.err.flush()?;
-        }
-        let looked = tokio::select! {
-            Some(()) = interrupt.recv() => api.delete(&path).await,
-            () = tokio::time::sleep(LOOK_EVERY) => api.get(&path).await,
-        };
-        match looked {
-            Ok(next) => now = next,
-            Err(sentence) => return Ok(Err(sentence)),
-        }
-    }
-    if screen.err_is == Where::Terminal {
-        write!(screen.err, "\r\x1b[K")?;
-    }
-    Ok(Ok(now))
 }
 
 /// How far an order is, for people.

@@ -1,19 +1,18 @@
 //! `postern replay`: recorded events are delivered again.
 
 use std::io;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::{AdminApi, runtime};
 use super::event_selector::EventSelector;
 use super::names::{self, NameError, Named};
-use super::{ConfigFile, Exit, Screen, Where};
+use super::order::{Format, OrderKind};
+use super::{ConfigFile, Exit, Screen};
 
-/// How often the gateway is asked how far it is.
-const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// Replays of the admin API.
+const REPLAYS: OrderKind = OrderKind { path: "/admin/v1/replay", sentence };
 
 /// Deliver recorded events again: one, some, or all that are dead
 #[derive(Args, Debug)]
@@ -86,15 +85,13 @@ impl Replay {
         if let Err(sentence) = runtime.block_on(self.check_events(&api)) {
             return screen.fail(&sentence);
         }
-        let ended = runtime.block_on(async {
-            let first = api.post("/admin/v1/replay", &self.order()).await;
-            match first {
-                Ok(first) => watch(&api, first, screen).await,
-                Err(sentence) => Ok(Err(sentence)),
-            }
-        })?;
+        let ended = runtime.block_on(REPLAYS.run(&api, &self.order(), screen))?;
         match ended {
-            Ok(last) => self.show(&last, screen),
+            Ok(last) => {
+                let id = last["id"].as_str().unwrap_or_default();
+                let again = format!("the same order with --id {id} goes on where it was");
+                REPLAYS.show(&last, Format::of(&self.config), &again, screen)
+            }
             Err(sentence) => screen.fail(&sentence),
         }
     }
@@ -127,51 +124,6 @@ impl Replay {
         }
         order
     }
-
-    fn show(&self, last: &Value, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        if self.config.json {
-            writeln!(screen.out, "{last}")?;
-        } else {
-            writeln!(screen.out, "{}", sentence(last))?;
-        }
-        if last["state"] == "done" {
-            return Ok(Exit::Done);
-        }
-        let id = last["id"].as_str().unwrap_or_default();
-        writeln!(screen.err, "the same order with --id {id} goes on where it was")?;
-        Ok(Exit::Failed)
-    }
-}
-
-/// Looks until the order has ended, and cancels it on Ctrl-C. The inner error is a sentence for
-/// people.
-async fn watch(
-    api: &AdminApi,
-    first: Value,
-    screen: &mut Screen<'_>,
-) -> io::Result<Result<Value, String>> {
-    let path = format!("/admin/v1/replay/{}", first["id"].as_str().unwrap_or_default());
-    let mut now = first;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    while now["state"] == "running" {
-        if screen.err_is == Where::Terminal {
-            // Written over by the next one.
-            write!(screen.err, "\r\x1b[K{}", sentence(&now))?;
-            screen.err.flush()?;
-        }
-        let looked = tokio::select! {
-            Some(()) = interrupt.recv() => api.delete(&path).await,
-            () = tokio::time::sleep(LOOK_EVERY) => api.get(&path).await,
-        };
-        match looked {
-            Ok(next) => now = next,
-            Err(sentence) => return Ok(Err(sentence)),
-        }
-    }
-    if screen.err_is == Where::Terminal {
-        write!(screen.err, "\r\x1b[K")?;
-    }
-    Ok(Ok(now))
 }
 
 /// How far an order is, for people.

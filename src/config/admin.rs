@@ -46,7 +46,7 @@ fn tokens(item: Item<'_>, address: SocketAddr) -> Vec<AdminToken> {
             element.fault(format!("{} is named twice", token.name), "give each its own name");
         }
         if tokens.iter().any(|other: &AdminToken| other.value == token.value) {
-            element.fault("is the same token once more", "give each name its own token");
+            element.fault("repeats another token", "give each name its own token");
         }
         if token.value.expose().len() < TOKEN_BYTES_GOOD {
             let what =

@@ -133,7 +133,7 @@ pub enum Readiness {
 /// Whether connections from trusted proxies begin with the PROXY protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyProtocol {
-    /// They begin with TLS or HTTP.
+    /// Connections begin with TLS or HTTP.
     Off,
     /// Version 1 or 2 of it precedes.
     On,

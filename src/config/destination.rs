@@ -81,7 +81,7 @@ pub(super) fn check(section: &Section<'_>, keys: &[SigningKey]) -> Option<Destin
     let format = section.take_or("format", Format::Event, unit::word(FORMATS));
     let method = section.take_or("method", TemplateMethod::Get, unit::word(METHODS));
     if format != Format::Template && section.has("method") {
-        let remedy = "leave it out, or write format = \"template\"";
+        let remedy = "omit it, or write format = \"template\"";
         section.fault("method", "belongs to format = \"template\"", remedy);
     }
     let name = section.need("name", "\"game\"", unit::name);
@@ -131,7 +131,7 @@ fn mode(section: &Section<'_>) -> Mode {
         ModeKind::Inline => Mode::Inline { late: late.unwrap_or(Late::Unavailable) },
         ModeKind::Async => {
             if section.has("late") {
-                let remedy = "leave it out, or write mode = \"inline\"";
+                let remedy = "omit it, or write mode = \"inline\"";
                 section.fault("late", "belongs to mode = \"inline\"", remedy);
             }
             Mode::Async
@@ -185,11 +185,11 @@ fn headers(section: &Section<'_>) -> Vec<(HeaderName, Secret)> {
 
 fn header_name(name: &str) -> Read<HeaderName> {
     let header = HeaderName::try_from(name).map_err(|_| {
-        ValueError::new("is no name of a header field", "write a name such as X-Game")
+        ValueError::new("is not a valid header name", "write a name such as X-Game")
     })?;
     if OWN_HEADERS.contains(&header.as_str()) {
-        let what = "is a header field that deliveries set themselves";
-        return Err(ValueError::new(what, "leave it out"));
+        let what = "is a header that deliveries set themselves";
+        return Err(ValueError::new(what, "omit it"));
     }
     Ok(header)
 }

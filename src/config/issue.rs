@@ -97,8 +97,8 @@ impl ConfigErrors {
     #[must_use]
     pub fn count(&self, paint: Paint) -> String {
         let count = match self.faults.len() {
-            1 => String::from("1 mistake"),
-            many => format!("{many} mistakes"),
+            1 => String::from("1 error"),
+            many => format!("{many} errors"),
         };
         paint.red(&count)
     }

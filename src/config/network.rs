@@ -52,7 +52,7 @@ pub(super) fn destination(format: Format) -> impl Fn(&Item<'_>) -> Read<String> 
         if format == Format::Template {
             UrlTemplate::parse(text).map_err(|fault| {
                 let column = fault.column.map(|at| format!(" (column {at})")).unwrap_or_default();
-                ValueError::new(format!("is no template{column}: {}", fault.what), fault.remedy)
+                ValueError::new(format!("is not a template{column}: {}", fault.what), fault.remedy)
             })?;
         } else {
             let path = if url.rest.starts_with('?') { "/" } else { "" };
@@ -60,7 +60,7 @@ pub(super) fn destination(format: Format) -> impl Fn(&Item<'_>) -> Read<String> 
             let sound = target.is_empty() || PathAndQuery::try_from(target.as_str()).is_ok();
             if !sound || url.rest.contains(['{', '}', '<', '>']) {
                 let remedy = "percent-encode it, or say format = \"template\" for placeholders";
-                return Err(ValueError::new("has a path or query that is no plain URL", remedy));
+                return Err(ValueError::new("has a path or query that is not a plain URL", remedy));
             }
         }
         Ok(text.to_owned())
@@ -73,7 +73,7 @@ pub(super) fn destination(format: Format) -> impl Fn(&Item<'_>) -> Read<String> 
 /// # Errors
 /// The reason, in a few words.
 pub fn check_origin(url: &str) -> Result<(), String> {
-    let parts = Parts::split(url).ok_or("is no URL of http or https")?;
+    let parts = Parts::split(url).ok_or("is not a URL of http or https")?;
     let authority = parts.authority().and_then(|authority| refuse_forbidden(&authority));
     authority.map_err(|problem| problem.what)
 }
@@ -89,14 +89,14 @@ pub(super) fn key_set(item: &Item<'_>) -> Read<Secret> {
     let target = if url.rest.is_empty() { "/" } else { url.rest };
     if target.contains('#') || !target.starts_with('/') || PathAndQuery::try_from(target).is_err() {
         return Err(ValueError::new(
-            "has a path or query that is no plain URL",
+            "has a path or query that is not a plain URL",
             "percent-encode it",
         ));
     }
     let host = authority.host();
     let own = host == "localhost" || literal(host).is_some_and(|address| address.is_loopback());
     if url.scheme == "http" && !own {
-        let what = "is plain http: whoever stands on the way can put in keys of their own";
+        let what = "is plain http: anyone on the network path can replace the keys";
         item.warning(what, "write https://");
     }
     Ok(secret)
@@ -145,7 +145,7 @@ fn not(text: &str, wanted: &str) -> ValueError {
 
 /// A URL may hold a password, so that one that cannot be read is not shown.
 fn not_shown(wanted: &str) -> ValueError {
-    ValueError::new("is no URL of http or https", format!("write {wanted}"))
+    ValueError::new("is not a URL of http or https", format!("write {wanted}"))
 }
 
 // ---- grammars ----
@@ -262,7 +262,7 @@ const METADATA: &str = "which is a cloud's metadata service";
 /// 169.254.169.254, AWS also at 169.254.170.2 and 169.254.170.23 (containers), Tencent at
 /// 169.254.0.23, Scaleway at 169.254.42.42. The others have an entry each.
 const FORBIDDEN_V4: [(Ipv4Net, &str); 9] = [
-    (v4(0, 0, 0, 0, 8), "which is no address of anybody (unspecified)"),
+    (v4(0, 0, 0, 0, 8), "which is unspecified"),
     (v4(169, 254, 0, 0, 16), "which is link-local, where clouds keep their metadata"),
     // Alibaba Cloud.
     (v4(100, 100, 100, 200, 32), METADATA),
@@ -280,7 +280,7 @@ const FORBIDDEN_V4: [(Ipv4Net, &str); 9] = [
 
 /// IPv6 ranges that deliveries never reach.
 const FORBIDDEN_V6: [(Ipv6Net, &str); 9] = [
-    (v6([0, 0, 0, 0], 0, 128), "which is no address of anybody (unspecified)"),
+    (v6([0, 0, 0, 0], 0, 128), "which is unspecified"),
     (v6([0xfe80, 0, 0, 0], 0, 10), "which is link-local"),
     (v6([0xff00, 0, 0, 0], 0, 8), "which is multicast"),
     // AWS: metadata at ::254, credentials of pods at ::23.
@@ -391,7 +391,7 @@ mod tests {
         }
     }
 
-    /// What the clouds document, as of 2026-11: where a machine asks for its credentials.
+    /// The documentation of the clouds, as of 2026-11: where a machine asks for its credentials.
     #[test]
     fn the_metadata_services_of_the_clouds_are_never_reached() {
         for (cloud, addresses) in [

@@ -68,7 +68,7 @@ impl Input for Machine {
     fn read(&self, path: &Path) -> io::Result<Contents> {
         // Opening a pipe waits for a writer, perhaps for ever.
         if !std::fs::metadata(path)?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
         }
         let file = File::open(path)?;
         let mode = file.metadata()?.permissions().mode();
@@ -352,7 +352,7 @@ mod tests {
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         for path in [&*pipe, folder.path(), Path::new("/dev/zero")] {
             let error = Machine.read(path).unwrap_err();
-            assert_eq!(error.to_string(), "it is no regular file", "{}", path.display());
+            assert_eq!(error.to_string(), "it is not a regular file", "{}", path.display());
         }
     }
 

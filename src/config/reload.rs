@@ -180,7 +180,7 @@ impl Watcher {
         self.current.store(Arc::clone(&config));
         self.changes.send_replace(Arc::clone(&config));
         let generation = self.state.load().generation + 1;
-        tracing::info!(generation, "configuration read again and in force");
+        tracing::info!(generation, "applied the configuration");
         self.note(generation, Reloaded::InForce(waiting));
         config
     }
@@ -191,7 +191,7 @@ impl Watcher {
         }
         tracing::error!(
             mistakes = faults.faults.len(),
-            "the new configuration has mistakes; the old one stays in force"
+            "could not apply the new configuration; the old one stays active"
         );
         self.refusals.send_modify(|count| *count += 1);
         self.note(self.state.load().generation, Reloaded::Refused(faults.clone()));
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(drain(&watcher), Duration::from_secs(1));
         let state = watcher.state();
         assert_eq!(state.load().last, Reloaded::Refused(faults));
-        assert!(settled(&mut watcher).is_none(), "it is told of once");
+        assert!(settled(&mut watcher).is_none(), "it is reported once");
         fs::write(&watcher.path, GOOD).unwrap();
         settled(&mut watcher).unwrap().unwrap();
         assert_eq!(state.load().last, Reloaded::InForce(Vec::new()));

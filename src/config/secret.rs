@@ -194,8 +194,9 @@ pub(crate) fn unreadable(path: &Path, error: &io::Error) -> ValueError {
     let shown = path.display();
     match error.kind() {
         io::ErrorKind::NotFound => {
-            let remedy = "make it; the path is seen from the folder of the configuration file";
-            ValueError::new(format!("the file {shown} is not there"), remedy)
+            let remedy =
+                "create it; relative paths resolve against the configuration file's directory";
+            ValueError::new(format!("the file {shown} is missing"), remedy)
         }
         io::ErrorKind::PermissionDenied => {
             let remedy = "let the user that the gateway runs as read it";

@@ -4,10 +4,10 @@
 use sha2::{Digest as _, Sha256};
 
 /// Hexadecimal digits in one run that make a name unguessable: 128 bits, `openssl rand -hex 16`.
-pub const HEX_DIGITS: usize = 32;
+pub(super) const HEX_DIGITS: usize = 32;
 
 /// The same in the digits of base64url: 132 bits.
-pub const BASE64_DIGITS: usize = 22;
+pub(super) const BASE64_DIGITS: usize = 22;
 
 /// Different digits of such a run, at least: a random run of 32 hexadecimal digits has 14 on average,
 /// and fewer than eight in one of a million million cases.

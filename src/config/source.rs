@@ -1,24 +1,25 @@
 //! `[[source]]`: the inbound endpoints.
 
+mod guards;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use ipnet::IpNet;
 use toml::de::DeValue;
 
+use self::guards::{
+    allow, refuse_forgotten, refuse_repeating_signatures, refuse_unknown_url, refuse_unprotected,
+    warn_of_strangers, warn_of_undated_age,
+};
 use super::file::{Item, Read, Section, ValueError, nearest};
 use super::keep::{self, StoreKeep};
 use super::pass::Writer;
 use super::route::{self, Allowed};
 use super::secret;
 use super::senders::{self, CUSTOM};
-use super::{
-    Origin, Source, Superseded, Tls, client_ca, limits, network, quarantine, secret_path, shown,
-    unit,
-};
+use super::{Origin, Source, Superseded, Tls, client_ca, limits, network, quarantine, shown, unit};
 use crate::clock;
-use crate::sender::{Catalog, LiveSecret, Recipe, RepeatingSignature, Replay, Sender, Terms, Weak};
+use crate::sender::{Catalog, LiveSecret, Recipe, Replay, Sender, Terms, Weak};
 
 pub(super) const KEYS: &[&str] = &[
     "name",
@@ -313,7 +314,7 @@ fn secrets(section: &Section<'_>) -> Vec<LiveSecret> {
     let now_ms = section.pass.now_ms();
     let ended = |live: &LiveSecret| live.until_ms.is_some_and(|until| until <= now_ms);
     if !secrets.is_empty() && secrets.iter().all(ended) {
-        whole.warning("have all ended: every callback is refused", "give one that has not");
+        whole.warning("have all ended: every callback is rejected", "give one that has not");
     }
     secrets
 }
@@ -355,135 +356,9 @@ fn until(item: &Item<'_>) -> Read<i64> {
     let stamp = stamp.map_err(unread)?;
     if stamp.as_millisecond() <= item.pass.now_ms() {
         let since = clock::rfc3339(stamp.as_millisecond());
-        item.warning(format!("the secret ended at {since}"), "take it out");
+        item.warning(format!("the secret ended at {since}"), "remove it");
     }
     Ok(stamp.as_millisecond())
-}
-
-// ---- guards ----
-
-/// Addresses that a source accepts callbacks from; `sender` means those that the sender publishes.
-fn allow(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Vec<IpNet> {
-    let Some(item) = section.item("allow") else { return Vec::new() };
-    let whole = item.clone();
-    let elements = item.elements();
-    if elements.is_empty() {
-        whole.fault("is an empty list", "leave it out, or write enabled = false");
-    }
-    let ranges = elements.iter().filter_map(|element| match element.value.as_str() {
-        Some("sender") => sender.and_then(|sender| element.note(published(sender))),
-        _ => element.note(network::range(element)).map(|range| vec![range]),
-    });
-    ranges.flatten().collect()
-}
-
-fn published(sender: &Sender) -> Read<Vec<IpNet>> {
-    let ranges: Vec<IpNet> =
-        sender.addresses().iter().filter_map(|text| network::parse_range(text)).collect();
-    if ranges.is_empty() {
-        let what = format!("{} publishes no addresses", sender.name());
-        return Err(ValueError::new(what, "write the ranges that its calls come from"));
-    }
-    Ok(ranges)
-}
-
-/// A sender that signs the whole URL signs the one that it sees, which the gateway cannot guess.
-fn refuse_unknown_url(section: &Section<'_>, recipe: &Recipe, public_url: Option<&str>) {
-    if recipe.signs_url() && public_url.is_none() {
-        let what = "signs the whole URL, and server.public_url is not set";
-        section.fault("sender", what, "set it to scheme and host as this sender calls them");
-    }
-}
-
-/// A source that checks no signature has to be protected in another way, and to say so. That one
-/// of a sender that signs has its secret is the sender's own check.
-fn refuse_unprotected(section: &Section<'_>, sender: &Sender, terms: &Terms, allow: &[IpNet]) {
-    if !terms.unsigned && sender.variants().next().is_none() {
-        let what = format!("is missing: nothing signs what {} sends", sender.name());
-        section.fault("unsigned", what, "write unsigned = true, and what protects it instead");
-    }
-    let allowed = !allow.is_empty() || section.has("allow");
-    if terms.unsigned && !allowed && !secret_path::is_secret_path(&terms.source) {
-        let remedy = format!(
-            "write allow = [\"203.0.113.0/24\"], or a name that cannot be guessed, of 128 random \
-             bits: {} hexadecimal digits, or {} of base64url, in one run (openssl rand -hex 16)",
-            secret_path::HEX_DIGITS,
-            secret_path::BASE64_DIGITS
-        );
-        section.fault("unsigned", "lets everybody send events", remedy);
-    }
-}
-
-/// One signature of some senders serves several transactions: who has seen one call can send it
-/// again under new ids, without bound.
-fn refuse_repeating_signatures(section: &Section<'_>, recipe: &Recipe, allow: &[IpNet]) {
-    const REMEDY: &str = "write allow = [\"203.0.113.0/24\"], the addresses that it calls from, or \
-                          replayable = true";
-    let allowed = !allow.is_empty() || section.has("allow");
-    if recipe.is_replayable() || allowed || !section.has("secrets") {
-        return;
-    }
-    match recipe.repeats() {
-        Some(RepeatingSignature::Always(why)) => {
-            let what = format!("accepts one signature under any number of ids: {why}");
-            section.fault("sender", what, REMEDY);
-        }
-        Some(RepeatingSignature::Sometimes(why)) => {
-            let what = format!("accepts some signatures under any number of ids: {why}");
-            section.warning("sender", what, REMEDY);
-        }
-        None => {}
-    }
-}
-
-/// Where the signature does not cover the time, a replay attack can make a callback fresh.
-fn warn_of_undated_age(section: &Section<'_>, recipe: &Recipe) {
-    let is_off = section.peek("max_age") == Some("off");
-    if section.has("max_age") && !is_off && !recipe.is_dated() {
-        let what = "is no protection against replay: not every signature of the sender covers the \
-                    time";
-        section.warning("max_age", what, "keep in mind that it only filters late callbacks");
-    }
-}
-
-/// A sender that signs for everybody alike, and a source that does not say what is its own.
-fn warn_of_strangers(section: &Section<'_>, sender: &Sender) {
-    if sender.key_set().is_none() {
-        return;
-    }
-    for name in sender.ours().filter(|name| !section.has(name)) {
-        let what = format!(
-            "is missing: {} signs for all its publishers, and callbacks of any of them are taken",
-            sender.name()
-        );
-        section.warning(name, what, "name your own, separated by blanks");
-    }
-}
-
-/// A key that is forgotten before its callback is too old lets it be accepted twice.
-fn refuse_forgotten(
-    section: &Section<'_>,
-    sender: &Sender,
-    recipe: Option<&Recipe>,
-    keep: Option<Duration>,
-) {
-    let Some(keep) = keep else { return };
-    let fault = |key: &str, what: String| {
-        let forgotten = unit::show(keep);
-        let what = format!("{what}, and transactions are forgotten after {forgotten}");
-        let remedy = match section.has("keep_transactions") {
-            true => "raise keep_transactions",
-            false => "raise store.keep_transactions",
-        };
-        section.fault(key, what, remedy);
-    };
-    if let Some(horizon) = sender.retries().horizon.filter(|horizon| *horizon > keep) {
-        return fault("sender", format!("{} retries for {}", sender.name(), unit::show(horizon)));
-    }
-    if let Some(time) = recipe.and_then(Recipe::acceptable_for).filter(|time| *time > keep) {
-        let key = if section.has("max_age") { "max_age" } else { "sender" };
-        fault(key, format!("a callback can be accepted for {}", unit::show(time)));
-    }
 }
 
 fn body(section: &Section<'_>, known: &Known<'_>) -> usize {
@@ -627,7 +502,7 @@ pub(super) fn refuse_confused(section: &Section<'_>, own: &Source, other: &Sourc
         None => ("its list of public keys", "sender"),
     };
     let what = format!(
-        "shares {shared} with the source {}: a callback to one of them is genuine for the other",
+        "shares {shared} with the source {}: a callback to one of them verifies for the other",
         other.name
     );
     let ours: Vec<&str> = own.recipe.sender().ours().collect();

@@ -157,13 +157,13 @@ fn schema(item: &Item<'_>) -> Read<String> {
         "write a small letter, then small letters, digits and underscores, {} at most",
         limits::STORE_SCHEMA_BYTES_MAX
     );
-    Err(ValueError::new(format!("{name:?} is no name for a schema"), remedy))
+    Err(ValueError::new(format!("{name:?} is not a valid name for a schema"), remedy))
 }
 
 fn misplaced(section: &Section<'_>, keys: &[&str], engine: &str) {
     for key in keys.iter().filter(|key| section.has(key)) {
         let what = format!("belongs to engine = \"{engine}\"");
-        section.fault(key, what, format!("leave it out, or write engine = \"{engine}\""));
+        section.fault(key, what, format!("omit it, or write engine = \"{engine}\""));
     }
 }
 
@@ -174,7 +174,8 @@ fn postgres_url(item: &Item<'_>) -> Read<Secret> {
     if !schemes.iter().any(|scheme| url.expose().starts_with(scheme)) {
         return Err(ValueError::new("does not begin with postgres://", remedy));
     }
-    let text = std::str::from_utf8(url.expose()).or(Err(ValueError::new("is no text", remedy)))?;
+    let text =
+        std::str::from_utf8(url.expose()).or(Err(ValueError::new("is not UTF-8", remedy)))?;
     if text.split_once('@').is_some_and(|(user, _)| user.matches(':').count() > 1) {
         secret::note(item); // user:password@
     }
@@ -191,7 +192,7 @@ pub(super) fn check_egress(section: &Section<'_>) -> Egress {
         match network::forbidden(range.network()) {
             Some(why) if range.prefix_len() > 0 => {
                 let what = format!("{range} begins with an address {why}");
-                Err(ValueError::new(what, "leave it out: nothing lifts that"))
+                Err(ValueError::new(what, "omit it: nothing lifts that"))
             }
             _ => Ok(range),
         }

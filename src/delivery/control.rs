@@ -9,9 +9,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::Deliveries;
 use super::attempt::{AttemptReport, DestinationClient};
 use super::breaker::BreakerState;
-use super::last_attempts::LastAttempts;
 use super::pauses::{self, Pause, PauseOrder, PauseReason};
 use crate::ledger::{Attempt, BatchedLedger, EventId, LedgerError, Revision, TargetId};
+use crate::telemetry::HealthView;
 
 /// An order to the dispatcher.
 #[derive(Debug)]
@@ -45,8 +45,8 @@ pub struct Condition {
     pub paused: Option<Arc<Pause>>,
     /// Attempts in flight.
     pub in_flight: usize,
-    /// The last attempts on this gateway.
-    pub last: LastAttempts,
+    /// Its last attempts, as this gateway knows them.
+    pub health: HealthView,
 }
 
 /// The client of a destination, as configured when it was requested.

@@ -8,7 +8,6 @@ use super::attempt_result::AttemptResult;
 use super::breaker::{Breaker, BreakerState, Change, HealthSignal};
 use super::failure_log::FailureLog;
 use super::forward::ReadFields;
-use super::last_attempts::LastAttempts;
 use super::outbound_request::{PayloadFormat, RequestParts};
 use super::pauses::{Pause, PauseReason};
 use crate::clock::{instant, now_ms};
@@ -35,7 +34,6 @@ pub(super) struct DestinationState {
     in_flight: usize,
     health: Health,
     breaker: Breaker,
-    pub(super) last: LastAttempts,
     rate: Option<RateLimiter>,
     /// When the rate allows another attempt, unless it does now.
     paced_until: Option<Instant>,
@@ -73,7 +71,6 @@ impl DestinationState {
             in_flight: 0,
             health: Health::Unproven,
             breaker: Breaker::new(destination.retry.first),
-            last: LastAttempts::default(),
             rate: destination.rate.map(|rate| RateLimiter::new(rate, instant())),
             paced_until: None,
         }
@@ -134,17 +131,16 @@ impl DestinationState {
         match verdict {
             _ if result == AttemptResult::InvalidPayload => {}
             Verdict::Done | Verdict::Decided => {
-                if let Some(since_ms) = health.view().failing_ms {
+                if let Some(since_ms) = health.delivered(now_ms) {
                     self.log.delivered(name, since_ms, now_ms);
                 }
-                health.delivered(now_ms);
             }
             Verdict::Retry { after } => {
-                health.failed(now_ms, attempt.status);
+                health.failed(now_ms, attempt);
                 self.log.failed(name, attempt, Some(after));
             }
             Verdict::Dead => {
-                health.failed(now_ms, attempt.status);
+                health.failed(now_ms, attempt);
                 self.log.failed(name, attempt, None);
             }
             Verdict::Postpone { .. } => {}

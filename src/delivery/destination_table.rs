@@ -17,7 +17,7 @@ use super::pauses::Pauses;
 use super::quick_hash::{QuickMap, QuickSet};
 use crate::clock::instant;
 use crate::config::Config;
-use crate::ledger::{Attempt, TargetFilter, TargetId};
+use crate::ledger::{TargetFilter, TargetId};
 use crate::telemetry::Metrics;
 
 /// A lease lasts this much longer than the longest attempt: time to settle, and to call the ledger
@@ -139,13 +139,6 @@ impl DestinationTable {
 
     pub(super) fn get(&self, target: &TargetId) -> Option<&DestinationState> {
         self.all.get(target)
-    }
-
-    /// Notes an attempt that ended.
-    pub(super) fn note(&mut self, target: &TargetId, attempt: &Attempt) {
-        if let Some(state) = self.all.get_mut(target) {
-            state.last.add(attempt);
-        }
     }
 
     pub(super) fn pauses(&self) -> &Pauses {

@@ -482,7 +482,6 @@ impl DispatchLoop {
         let (mut verdict, outcome) = report.result.verdict(flight.number, flight.destination.retry);
         let seconds = f64::from(report.attempt.latency_ms) / 1000.0;
         self.tools.metrics.delivery_attempt_seconds.observe(seconds);
-        self.table.note(&flight.target, &report.attempt);
         let state = self.table.get(&flight.target);
         if let Some(state) = state {
             let took = Duration::from_millis(u64::from(report.attempt.latency_ms));

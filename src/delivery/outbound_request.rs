@@ -17,7 +17,7 @@ use crate::config::{
 };
 use crate::ledger::{EventBody, EventId, RawRequest};
 use crate::sender::{
-    DotSegment, Effect, MacroUrl, Placeholder, Secret, UrlTemplate, recorded_value,
+    DotSegmentError, Effect, MacroUrl, Placeholder, Secret, UrlTemplate, recorded_value,
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -306,7 +306,7 @@ impl Told {
 }
 
 /// The URL of a template with an event's values.
-fn url_of(filled: Result<String, DotSegment>) -> Result<Uri, PayloadError> {
+fn url_of(filled: Result<String, DotSegmentError>) -> Result<Uri, PayloadError> {
     let text = filled.map_err(|dots| PayloadError::Url(dots.to_string()))?;
     text.parse().map_err(|error| PayloadError::Url(format!("{error}")))
 }

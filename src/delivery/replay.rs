@@ -4,12 +4,9 @@
 //! An order has an id. The ledger makes no delivery twice for one id. The same order, given again
 //! after a timeout or a restart, continues where it was and repeats nothing.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
-
-use tokio::sync::watch;
 
 use super::Control;
 use crate::clock::UnixMillis;
@@ -17,15 +14,10 @@ use crate::ledger::{
     BatchedLedger, Cursor, Delivery, DeliveryQuery, DeliveryState, EventId, LedgerError, LogQuery,
     Logged, ReplayId, ReplayOrder, ReplayPage, ReplayWhat, SourceId, TargetId,
 };
+use crate::orders::{BeginError, Order, OrderState, Orders, Progress};
 
 /// Events of one call to the ledger: each call costs a sync, and a cancelled order ends within one.
 const PAGE: usize = 200;
-
-/// Concurrent orders: each reads through the ledger.
-const RUNNING_MAX: usize = 4;
-
-/// Remembered orders, the running ones included.
-const KEPT_MAX: usize = 100;
 
 /// Which events are delivered again, and to which destinations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,7 +56,7 @@ pub struct ReplayProgress {
     /// The sources that it was ordered for; `None`: all.
     pub among: Option<Arc<[SourceId]>>,
     /// Its state.
-    pub state: ReplayState,
+    pub state: OrderState,
     /// Events read so far.
     pub seen: u64,
     /// The number of events to read, if known.
@@ -73,19 +65,6 @@ pub struct ReplayProgress {
     pub events: u64,
     /// New deliveries.
     pub deliveries: u64,
-}
-
-/// The state of an order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReplayState {
-    /// The order is running.
-    Running,
-    /// The order is complete.
-    Done,
-    /// An operator cancelled it. Deliveries that it made stay.
-    Cancelled,
-    /// The ledger failed. The same order may be given again.
-    Failed(LedgerError),
 }
 
 /// Why an order is rejected.
@@ -104,25 +83,32 @@ pub enum ReplayOrderError {
 pub struct Replays {
     ledger: BatchedLedger,
     control: Control,
-    kept: Arc<Mutex<VecDeque<Arc<Running>>>>,
+    orders: Orders<ReplayFilter, ReplayProgress>,
 }
 
-#[derive(Debug)]
-struct Running {
-    filter: ReplayFilter,
-    progress: watch::Sender<ReplayProgress>,
-    cancelled: AtomicBool,
+type ReplayRun = Order<ReplayFilter, ReplayProgress>;
+
+impl Progress for ReplayProgress {
+    type Id = ReplayId;
+
+    fn id(&self) -> ReplayId {
+        self.id
+    }
+
+    fn state(&self) -> &OrderState {
+        &self.state
+    }
+
+    fn set_state(&mut self, state: OrderState) {
+        self.state = state;
+    }
 }
 
-impl ReplayState {
-    /// The name in the admin API.
-    #[must_use]
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Done => "done",
-            Self::Cancelled => "cancelled",
-            Self::Failed(_) => "failed",
+impl From<BeginError> for ReplayOrderError {
+    fn from(error: BeginError) -> Self {
+        match error {
+            BeginError::Other => Self::Other,
+            BeginError::Busy => Self::Busy,
         }
     }
 }
@@ -133,15 +119,7 @@ impl Replays {
     /// No orders yet.
     #[must_use]
     pub fn new(ledger: BatchedLedger, control: Control) -> Self {
-        Self { ledger, control, kept: Arc::default() }
-    }
-
-    fn kept(&self) -> MutexGuard<'_, VecDeque<Arc<Running>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn find(&self, id: ReplayId) -> Option<Arc<Running>> {
-        self.kept().iter().find(|kept| kept.progress.borrow().id == id).cloned()
+        Self { ledger, control, orders: Orders::default() }
     }
 
     /// Begins an order, or finds the one of that id: a running order continues, an incomplete one
@@ -155,78 +133,44 @@ impl Replays {
         filter: ReplayFilter,
         at_ms: UnixMillis,
     ) -> Result<(), ReplayOrderError> {
-        let running = {
-            let mut kept = self.kept();
-            let known = kept.iter().position(|kept| kept.progress.borrow().id == id);
-            if let Some(at) = known {
-                if kept[at].filter != filter {
-                    return Err(ReplayOrderError::Other);
-                }
-                if matches!(kept[at].state(), ReplayState::Running | ReplayState::Done) {
-                    return Ok(());
-                }
-                kept.remove(at);
-            }
-            if kept.iter().filter(|kept| kept.state() == ReplayState::Running).count()
-                >= RUNNING_MAX
-            {
-                return Err(ReplayOrderError::Busy);
-            }
-            if kept.len() >= KEPT_MAX
-                && let Some(at) = kept.iter().position(|kept| kept.state() != ReplayState::Running)
-            {
-                kept.remove(at);
-            }
-            let state = ReplayState::Running;
-            let (seen, of, events, deliveries) = (0, None, 0, 0);
-            let (mode, among) = (filter.mode, filter.log.among.clone());
-            let progress =
-                ReplayProgress { id, at_ms, mode, among, state, seen, of, events, deliveries };
-            let progress = watch::Sender::new(progress);
-            let running = Arc::new(Running { filter, progress, cancelled: AtomicBool::new(false) });
-            kept.push_back(Arc::clone(&running));
-            running
-        };
-        let (ledger, control) = (self.ledger.clone(), self.control.clone());
-        tokio::spawn(async move { running.run(&ledger, &control).await });
+        let state = OrderState::Running;
+        let (seen, of, events, deliveries) = (0, None, 0, 0);
+        let (mode, among) = (filter.mode, filter.log.among.clone());
+        let progress =
+            ReplayProgress { id, at_ms, mode, among, state, seen, of, events, deliveries };
+        if let Some(order) = self.orders.begin(filter, progress)? {
+            let (ledger, control) = (self.ledger.clone(), self.control.clone());
+            tokio::spawn(async move { order.run(&ledger, &control).await });
+        }
         Ok(())
     }
 
     /// The progress of an order; `None`: the id is unknown or forgotten.
     #[must_use]
     pub fn progress(&self, id: ReplayId) -> Option<ReplayProgress> {
-        self.find(id).map(|running| running.progress.borrow().clone())
+        self.orders.progress(id)
     }
 
     /// The progress of every remembered order, the latest first.
     #[must_use]
     pub fn all(&self) -> Vec<ReplayProgress> {
-        self.kept().iter().rev().map(|running| running.progress.borrow().clone()).collect()
+        self.orders.all()
     }
 
     /// The progress of an order when it has ended or after `wait`.
     pub async fn ended(&self, id: ReplayId, wait: Duration) -> Option<ReplayProgress> {
-        let running = self.find(id)?;
-        let mut progress = running.progress.subscribe();
-        let ended = progress.wait_for(|progress| progress.state != ReplayState::Running);
-        let _ = tokio::time::timeout(wait, ended).await;
-        Some(running.progress.borrow().clone())
+        self.orders.ended(id, wait).await
     }
 
     /// Cancels an order, which ends with its present page; `None`: the id is unknown.
     pub async fn cancel(&self, id: ReplayId) -> Option<ReplayProgress> {
-        self.find(id)?.cancelled.store(true, Ordering::Relaxed);
-        self.ended(id, Duration::from_secs(5)).await
+        self.orders.cancel(id).await
     }
 }
 
 // === One order ===
 
-impl Running {
-    fn state(&self) -> ReplayState {
-        self.progress.borrow().state.clone()
-    }
-
+impl ReplayRun {
     async fn run(&self, ledger: &BatchedLedger, control: &Control) {
         let worked = match self.filter.state {
             _ if !self.filter.events.is_empty() => self.replay_named(ledger, control).await,
@@ -235,23 +179,14 @@ impl Running {
             }
             Some(DeliveryState::Done) | None => self.replay_found(ledger, control).await,
         };
-        let state = match worked {
-            Err(error) => ReplayState::Failed(error),
-            Ok(()) if self.is_cancelled() => ReplayState::Cancelled,
-            Ok(()) => ReplayState::Done,
-        };
-        let progress = self.progress.borrow().clone();
-        let ReplayProgress { events, deliveries, .. } = progress;
+        let state = self.state_after(worked);
+        let ReplayProgress { events, deliveries, .. } = self.progress();
         tracing::info!(state = state.as_str(), events, deliveries, "replay ended");
-        self.progress.send_modify(|progress| progress.state = state);
+        self.end(state);
     }
 
-    fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
-    }
-
-    fn note(&self, seen: u64, page: &ReplayPage) {
-        self.progress.send_modify(|progress| {
+    fn note_page(&self, seen: u64, page: &ReplayPage) {
+        self.note(|progress| {
             progress.seen += seen;
             progress.events += page.events;
             progress.deliveries += page.deliveries;
@@ -259,7 +194,7 @@ impl Running {
     }
 
     fn expect(&self, of: Option<u64>) {
-        self.progress.send_modify(|progress| progress.of = of);
+        self.note(|progress| progress.of = of);
     }
 
     /// Makes new deliveries of `events` to `targets`, or to all their destinations.
@@ -273,7 +208,7 @@ impl Running {
         if self.filter.mode == ReplayMode::DryRun {
             return count_deliveries(ledger, &events, targets.as_deref()).await;
         }
-        let id = self.progress.borrow().id;
+        let id = self.id();
         let limit = events.len();
         let order = ReplayOrder { id, what: ReplayWhat::Events(events), targets };
         let page = ledger.replay(&order, None, limit).await?;
@@ -329,7 +264,7 @@ impl Running {
                 }
             }
             let page = self.make_chosen(ledger, control, wanted).await?;
-            self.note(ids.len() as u64, &page);
+            self.note_page(ids.len() as u64, &page);
         }
         Ok(())
     }
@@ -346,7 +281,7 @@ impl Running {
             let ids: Vec<EventId> = found.events.iter().map(|event| event.id).collect();
             let seen = ids.len() as u64;
             let page = self.make_chosen(ledger, control, ids).await?;
-            self.note(seen, &page);
+            self.note_page(seen, &page);
             cursor = found.next;
             if cursor.is_none() {
                 break;
@@ -381,7 +316,7 @@ impl Running {
                 made.events += one.events;
                 made.deliveries += one.deliveries;
             }
-            self.note(seen, &made);
+            self.note_page(seen, &made);
             cursor = page.next;
             if cursor.is_none() {
                 break;

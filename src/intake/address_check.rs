@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::judging::EarlyReply;
 use super::received::Received;
+use super::reply::Unacknowledged;
 use super::several::Readings;
 use crate::ledger::{BatchedLedger, DedupeKey, LedgerError, LogQuery, Nonce, NonceUse, SourceId};
-use crate::sender::{Callback, Outcome, Reason, Resolved, Role};
+use crate::sender::{Callback, Reason, Resolved, Role};
 
 /// How long a check is remembered where its sender's callbacks never grow too old: a year.
 const REMEMBERED: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -25,11 +26,13 @@ pub(super) async fn answer(
     received: &Received,
     book: &BatchedLedger,
 ) -> EarlyReply {
-    let Some(proof) = callback.check_proof() else { return EarlyReply::Is(Outcome::Challenge) };
+    let Some(proof) = callback.check_proof() else {
+        return EarlyReply::Is(Unacknowledged::Challenge);
+    };
     match used(&proof, received, book).await {
-        Ok(NonceUse::First) => EarlyReply::Is(Outcome::Challenge),
-        Ok(NonceUse::Repeated) => EarlyReply::refused(Outcome::Rejected, Reason::UsedSignature),
-        Err(_) => EarlyReply::Is(Outcome::Unavailable),
+        Ok(NonceUse::First) => EarlyReply::Is(Unacknowledged::Challenge),
+        Ok(NonceUse::Repeated) => EarlyReply::refused(Reason::UsedSignature),
+        Err(_) => EarlyReply::Is(Unacknowledged::Unavailable),
     }
 }
 
@@ -47,7 +50,7 @@ pub(super) async fn readings(
 ) -> Result<Readings, EarlyReply> {
     let proof = resolved.signature_key().and_then(|_| callback.message_proof());
     let Some(proof) = proof else { return Ok(Readings::One) };
-    let unavailable = |_| EarlyReply::Is(Outcome::Unavailable);
+    let unavailable = |_| EarlyReply::Is(Unacknowledged::Unavailable);
     if used(&proof, received, book).await.map_err(unavailable)? == NonceUse::First {
         return Ok(Readings::One);
     }

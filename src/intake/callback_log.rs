@@ -61,7 +61,7 @@ pub(super) struct CallbackLog {
 }
 
 impl CallbackLog {
-    pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
         let now = clock::instant();
         Arc::new(Self {
             metrics,
@@ -80,7 +80,7 @@ impl CallbackLog {
     }
 
     /// A request that belongs to no source: perhaps a typing error in a sender's console.
-    pub fn stranger(&self, peer: IpAddr, head: &Head, view: &View) {
+    pub(super) fn stranger(&self, peer: IpAddr, head: &Head, view: &View) {
         self.metrics.unknown_paths().inc();
         let now = clock::instant();
         if !self.by_address.take(peer, now) {
@@ -155,7 +155,12 @@ pub(super) struct CallbackRecord {
 }
 
 impl CallbackRecord {
-    pub fn new(route: Arc<Route>, client: IpAddr, began: Instant, at_ms: UnixMillis) -> Self {
+    pub(super) fn new(
+        route: Arc<Route>,
+        client: IpAddr,
+        began: Instant,
+        at_ms: UnixMillis,
+    ) -> Self {
         Self {
             route,
             client,
@@ -176,29 +181,29 @@ impl CallbackRecord {
     }
 
     /// Notes the callback's outcome.
-    pub fn is(&mut self, outcome: Outcome) {
+    pub(super) fn is(&mut self, outcome: Outcome) {
         self.outcome = outcome;
     }
 
     /// Notes why the callback is rejected.
-    pub fn refused(&mut self, refusal: CallbackError) {
+    pub(super) fn refused(&mut self, refusal: CallbackError) {
         self.refusal = Some(refusal);
     }
 
     /// Notes that the callback was verified, and is the event with that id and transaction.
-    pub fn verified(&mut self, event: EventId, transaction: &str, secret: Option<usize>) {
+    pub(super) fn verified(&mut self, event: EventId, transaction: &str, secret: Option<usize>) {
         self.event = Some(event);
         self.transaction = Some(cut(transaction, TRANSACTION_BYTES_MAX).to_owned());
         self.secret = secret;
     }
 
     /// The id that it is logged under: its own, or that of the first with its transaction.
-    pub fn known_as(&mut self, event: EventId) {
+    pub(super) fn known_as(&mut self, event: EventId) {
         self.event = Some(event);
     }
 
     /// Notes the roles of a callback that is not recorded as an event, if they are going to be told.
-    pub fn is_about(&mut self, resolved: &Resolved) {
+    pub(super) fn is_about(&mut self, resolved: &Resolved) {
         if !self.logged {
             return;
         }
@@ -208,7 +213,7 @@ impl CallbackRecord {
     }
 
     /// Notes the status of the reply to the sender; not called in silence.
-    pub fn answered(&mut self, status: StatusCode) {
+    pub(super) fn answered(&mut self, status: StatusCode) {
         self.status = Some(status);
     }
 
@@ -220,7 +225,7 @@ impl CallbackRecord {
     /// Notes that the callback did not verify, or is known. Such callbacks are logged only as far
     /// as their rates allow: an attacker can send a captured one without end. The rates bound this
     /// work only. No callback is ever rejected because of earlier ones.
-    pub fn spare(&mut self) {
+    pub(super) fn spare(&mut self) {
         let now = clock::instant();
         let desk = &self.route.desk;
         self.listed = desk.by_address.take(self.client, now);
@@ -228,12 +233,12 @@ impl CallbackRecord {
     }
 
     /// Whether the rates for that let it be logged.
-    pub fn is_logged(&self) -> bool {
+    pub(super) fn is_logged(&self) -> bool {
         self.logged
     }
 
     /// Keeps a rejected callback, if it is logged and the rates for samples allow it.
-    pub fn keep(&self, received: &Received, callback: &Callback<'_>) {
+    pub(super) fn keep(&self, received: &Received, callback: &Callback<'_>) {
         let (desk, now) = (&self.route.desk, clock::instant());
         if !self.listed
             || !desk.samples.take_as(self.route.id.as_str(), self.client, now)
@@ -249,7 +254,7 @@ impl CallbackRecord {
     }
 
     /// The callback as it is kept, if it was rejected.
-    pub fn rejection<'r>(
+    pub(super) fn rejection<'r>(
         &self,
         why: HeldWhy,
         received: &'r Received,
@@ -283,7 +288,7 @@ impl CallbackRecord {
     }
 
     /// Notes that the callback is in quarantine, under that id.
-    pub fn held(&mut self, id: HeldId) {
+    pub(super) fn held(&mut self, id: HeldId) {
         self.held = Some(id);
     }
 

@@ -37,7 +37,7 @@ pub(super) struct Ending {
 
 impl CallbackTrace {
     /// The trace of a callback; `None`: no spans are made.
-    pub fn begin(spans: &Spans, received: &Received) -> Option<Box<Self>> {
+    pub(super) fn begin(spans: &Spans, received: &Received) -> Option<Box<Self>> {
         if !spans.is_on() {
             return None;
         }
@@ -52,17 +52,17 @@ impl CallbackTrace {
     }
 
     /// Notes when it was verified.
-    pub fn verified(&mut self, began: Instant, ended: Instant) {
+    pub(super) fn verified(&mut self, began: Instant, ended: Instant) {
         self.verify = Some([began, ended]);
     }
 
     /// Notes that the ledger has answered.
-    pub fn recorded(&mut self) {
+    pub(super) fn recorded(&mut self) {
         self.recorded = Some(clock::instant());
     }
 
     /// Makes the spans, if the trace is sampled.
-    pub fn end(self, of: &CallbackRecord, ending: &Ending) {
+    pub(super) fn end(self, of: &CallbackRecord, ending: &Ending) {
         let spans = &of.route.desk.metrics.spans;
         // A duplicate has a trace of its own: that of the event has its root already.
         let own = match ending.outcome {

@@ -32,7 +32,7 @@ pub(super) struct Commit<'e> {
 }
 
 impl<'e> Commit<'e> {
-    pub fn new(entry: &'e mut Option<CallbackRecord>, answer: PendingCommit) -> Self {
+    pub(super) fn new(entry: &'e mut Option<CallbackRecord>, answer: PendingCommit) -> Self {
         Self { entry, answer: Some(answer) }
     }
 }

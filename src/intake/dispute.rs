@@ -8,12 +8,12 @@ use std::time::Instant;
 use super::callback_log::{CallbackRecord, cut};
 use super::judging::Slot;
 use super::record::VerifiedCallback;
+use super::reply::{Proof, Unacknowledged};
 use crate::clock;
 use crate::ledger::{
-    BatchedLedger, DedupResult, EventBody, EventId, HeldBounds, HeldId, HeldWhy, HoldOutcome,
-    NewHeld,
+    BatchedLedger, EventBody, EventId, HeldBounds, HeldId, HeldProof, HeldWhy, NewHeld,
 };
-use crate::sender::{Outcome, Reply, Role};
+use crate::sender::{ReplyDraft, Role};
 
 /// Bytes of a role that are logged: longer than any real one.
 const ROLE_BYTES_MAX: usize = 128;
@@ -36,37 +36,22 @@ struct Side {
     amount: Option<String>,
 }
 
-/// Why a recorded callback is held, if it is.
-pub(super) const fn held_for(standing: DedupResult) -> Option<HeldWhy> {
-    match standing {
-        DedupResult::New | DedupResult::Duplicate => None,
-        DedupResult::Conflict => Some(HeldWhy::Conflict),
-        DedupResult::Ambiguous => Some(HeldWhy::Ambiguous),
-    }
-}
-
-const fn outcome_of(why: HeldWhy) -> Outcome {
-    match why {
-        HeldWhy::Conflict => Outcome::Conflict,
-        HeldWhy::Ambiguous | HeldWhy::Quarantine | HeldWhy::Rejected => Outcome::Ambiguous,
-    }
-}
-
 impl VerifiedCallback<'_, '_> {
-    /// Holds it. Answers its outcome: that of the dispute if it is held or known, else
-    /// [`Outcome::Unavailable`].
+    /// Holds it. The proof if it is held or known.
     pub(super) async fn hold(
         &self,
         slot: &mut Slot,
         book: &BatchedLedger,
         dispute: Dispute,
-        kept: Option<&Reply>,
-    ) -> Outcome {
-        let outcome = self.held(slot.as_ref(), book, dispute, kept).await;
+        kept: Option<&ReplyDraft>,
+    ) -> Result<Proof, Unacknowledged> {
+        let held = self.held(slot.as_ref(), book, dispute, kept).await;
+        let proof = held.map(|held| Proof::of_held(&held, dispute.first));
+        let proof = proof.ok_or(Unacknowledged::Unavailable);
         if let Some(entry) = slot {
-            entry.is(outcome);
+            entry.is(proof.map_or_else(Unacknowledged::outcome, |proof| proof.outcome()));
         }
-        outcome
+        proof
     }
 
     async fn held(
@@ -74,22 +59,21 @@ impl VerifiedCallback<'_, '_> {
         entry: Option<&CallbackRecord>,
         book: &BatchedLedger,
         dispute: Dispute,
-        kept: Option<&Reply>,
-    ) -> Outcome {
-        let Some(event) = self.event(kept, self.identity()) else { return Outcome::Unavailable };
+        kept: Option<&ReplyDraft>,
+    ) -> Option<HeldProof> {
+        let event = self.event(kept, self.identity())?;
         let held = NewHeld::disputing(dispute.why, dispute.first, event);
         let left = dispute.until.saturating_duration_since(clock::instant());
         let holding = tokio::time::timeout(left, book.hold(&held, HeldBounds::default()));
         let logged = entry.is_some_and(CallbackRecord::is_logged);
         match holding.await {
-            Ok(Ok(HoldOutcome::Held(id))) => {
-                if logged {
-                    self.report(book, dispute, id).await;
+            Ok(Ok(Some(held))) => {
+                if logged && held.is_new() {
+                    self.report(book, dispute, held.id()).await;
                 }
-                outcome_of(dispute.why)
+                Some(held)
             }
-            Ok(Ok(HoldOutcome::Known(_))) => outcome_of(dispute.why),
-            Ok(Ok(HoldOutcome::Full)) => {
+            Ok(Ok(None)) => {
                 if logged {
                     let source = &*self.received.route().label;
                     let why = dispute.why.as_str();
@@ -98,13 +82,13 @@ impl VerifiedCallback<'_, '_> {
                         source, why, "not held: decide what is held of this source first"
                     );
                 }
-                Outcome::Unavailable
+                None
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "not held");
-                Outcome::Unavailable
+                None
             }
-            Err(_) => Outcome::Unavailable,
+            Err(_) => None,
         }
     }
 

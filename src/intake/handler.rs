@@ -20,6 +20,7 @@ use super::judging::{EarlyReply, Slot, stopped};
 use super::received::{Head, Received};
 use super::recent::Recent;
 use super::rejections::Rejections;
+use super::reply::{Reply, Unacknowledged};
 use super::route::{Route, View};
 use super::test_calls::{TestCall, TestCalls};
 use crate::clock::{self, UnixMillis};
@@ -27,7 +28,7 @@ use crate::keys::Keys;
 use crate::ledger::BatchedLedger;
 use crate::lifecycle::{Lifecycle, Phase, unready};
 use crate::plan::Plan;
-use crate::sender::{Answer, Outcome, Reason, Reply};
+use crate::sender::{Answer, Reason};
 use crate::telemetry::Metrics;
 use crate::verdict::Verdicts;
 use crate::wire::{
@@ -186,11 +187,9 @@ impl Handler for CallbackHandler {
             let reply = self.0.pass(&mut slot, &mut received, body).await;
             (reply, received.into_headers())
         };
-        match reply {
-            Reply::Answer(answer) => Ok(respond(answer, emptied(headers))),
-            Reply::Silence => {
-                Err(Box::pin(self.0.held.hold(client.address(), began + route.silence)).await)
-            }
+        match reply.into_answer() {
+            Some(answer) => Ok(respond(answer, emptied(headers))),
+            None => Err(Box::pin(self.0.held.hold(client.address(), began + route.silence)).await),
         }
     }
 
@@ -254,7 +253,7 @@ impl Shared {
         if opened.is_err() || self.book.get().is_none() {
             let recipe = &received.route().source.recipe;
             let callback = recipe.read(received.request(), received.at_ms());
-            return stopped(slot, &callback, received, EarlyReply::Is(Outcome::Unavailable));
+            return stopped(slot, &callback, received, EarlyReply::Is(Unacknowledged::Unavailable));
         }
         if let Some(route) = self.view.load().route(&received.route().source.name) {
             received.take_route(route);
@@ -290,16 +289,16 @@ impl Shared {
         let route = received.route();
         let source = &route.source;
         if !source.enabled {
-            return Err(EarlyReply::refused(Outcome::Disabled, Reason::Disabled));
+            return Err(EarlyReply::refused(Reason::Disabled));
         }
         if !source.allow.is_empty() && !received.caller().is_in(&source.allow) {
-            return Err(EarlyReply::refused(Outcome::Rejected, Reason::ForbiddenAddress));
+            return Err(EarlyReply::refused(Reason::ForbiddenAddress));
         }
         if !received.has_wanted_certificate() {
-            return Err(EarlyReply::refused(Outcome::Rejected, Reason::ClientCertificate));
+            return Err(EarlyReply::refused(Reason::ClientCertificate));
         }
         if !source.recipe.sender().methods().contains(received.request().method) {
-            return Err(EarlyReply::refused(Outcome::Rejected, Reason::WrongMethod));
+            return Err(EarlyReply::refused(Reason::WrongMethod));
         }
         if !source.recipe.reads_body() {
             return Ok(self.pool.empty());
@@ -313,7 +312,7 @@ impl Shared {
 }
 
 /// The answer to a console or a monitor that asks whether the address is there, before anything is
-/// sent to it. It is no callback, and not counted as one.
+/// sent to it. It is not counted as a callback.
 fn question(route: &Route, method: &Method) -> Option<Response> {
     let methods = route.source.recipe.sender().methods();
     if methods.contains(method) {
@@ -341,9 +340,9 @@ fn source_name(target: &[u8]) -> Option<&[u8]> {
 
 fn faulty(fault: BodyError) -> EarlyReply {
     match fault {
-        BodyError::TooLarge => EarlyReply::refused(Outcome::Rejected, Reason::TooLarge),
-        BodyError::Late => EarlyReply::refused(Outcome::Rejected, Reason::Timeout),
-        BodyError::Crowded => EarlyReply::Is(Outcome::Unavailable),
+        BodyError::TooLarge => EarlyReply::refused(Reason::TooLarge),
+        BodyError::Late => EarlyReply::refused(Reason::Timeout),
+        BodyError::Crowded => EarlyReply::Is(Unacknowledged::Unavailable),
     }
 }
 

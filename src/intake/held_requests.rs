@@ -11,14 +11,14 @@ use crate::wire::{CapacityPart, CloseWithoutReply, SharedCapacity};
 pub(super) struct HeldRequests(SharedCapacity);
 
 impl HeldRequests {
-    pub fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize) -> Self {
         Self(SharedCapacity::new(max))
     }
 
     /// Holds a request of `client` until `until`. When too many are held already it is closed at
     /// once: a sender that does not try again after that is a smaller loss than a gateway without
     /// memory.
-    pub async fn hold(&self, client: IpAddr, until: Instant) -> CloseWithoutReply {
+    pub(super) async fn hold(&self, client: IpAddr, until: Instant) -> CloseWithoutReply {
         if let Some(_place) = self.place(client) {
             tokio::time::sleep_until(until.into()).await;
         }

@@ -29,7 +29,7 @@ pub(super) struct InlineWait<'r> {
 impl<'r> InlineWait<'r> {
     /// Begins to wait before the event is recorded, so no verdict is too early; `None`: the source
     /// has no inline destination.
-    pub fn begin(
+    pub(super) fn begin(
         route: &'r Route,
         verdicts: &'r Verdicts,
         own: EventId,
@@ -41,12 +41,12 @@ impl<'r> InlineWait<'r> {
     }
 
     /// Ends it: the callback is held, and no backend is asked about it.
-    pub fn withdraw(self) {
+    pub(super) fn withdraw(self) {
         self.verdicts.forget(self.own);
     }
 
     /// The answer about the recorded callback.
-    pub async fn end(self, book: &BatchedLedger, recorded: &Recorded) -> InlineReply {
+    pub(super) async fn end(self, book: &BatchedLedger, recorded: &Recorded) -> InlineReply {
         match recorded.standing() {
             DedupResult::New => told(self.waiter.wait().await, self.inline.late),
             DedupResult::Duplicate | DedupResult::Conflict | DedupResult::Ambiguous => {
@@ -94,7 +94,7 @@ impl<'r> InlineWait<'r> {
 
 impl InlineReply {
     /// The answer if the backend has sent nothing in time.
-    pub fn late(late: Late) -> Self {
+    pub(super) fn late(late: Late) -> Self {
         told(None, late)
     }
 }

@@ -1,15 +1,14 @@
 //! The decision about a whole callback: judged, and then recorded, held or answered.
 //!
 //! A future is as large as the largest that it may wait for, and is moved as a whole. So a
-//! callback, which is a kilobyte long, is judged without one. Rare branches are boxed, and those
-//! that need the callback again read it again.
+//! callback, which is a kilobyte long, is judged without one. Rare branches are boxed, with the
+//! callback. Of a callback that is recorded only a few results need it: those read it again.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::StatusCode;
 
 use super::address_check;
 use super::callback_log::CallbackRecord;
@@ -17,19 +16,19 @@ use super::handler::Shared;
 use super::quarantine::quarantine;
 use super::received::Received;
 use super::record::{Recording, VerifiedCallback};
+use super::reply::{Reply, Unacknowledged};
 use super::several::{Readings, Several};
 use crate::clock;
 use crate::ledger::{EventId, Release};
 use crate::sender::{
-    Answer, Callback, CallbackError, Judgement, KeySet, OlderKeys, Outcome, Reason, Reply,
-    Resolution, Resolved,
+    Callback, CallbackError, Judgement, KeySet, OlderKeys, Reason, Resolution, Resolved,
 };
 use crate::wire::ReservedBytes;
 
 /// A callback that goes no further, and what becomes of it.
 pub(super) enum EarlyReply {
-    Is(Outcome),
-    Refused(Outcome, CallbackError),
+    Is(Unacknowledged),
+    Refused(CallbackError),
 }
 
 /// The decision about a callback before anything is recorded.
@@ -45,15 +44,22 @@ pub(super) enum Decision {
 }
 
 /// The next step for a callback that was judged.
-enum Step {
+enum Step<'r> {
     /// None: this is the reply.
     Done(Reply),
     /// Recorded in the ledger.
-    Record(Recording),
+    Record(Recording<'r>),
     /// Judged again once the store is open.
     Wait,
     /// Held, or answered as an address check.
-    Rare,
+    Rare(Box<Rare<'r>>),
+}
+
+/// A callback that needs more than a record or a reply.
+struct Rare<'r> {
+    callback: Callback<'r>,
+    ruling: Decision,
+    judged: Instant,
 }
 
 /// The record of the callback in progress; removed if its sender hangs up while it is being
@@ -72,23 +78,32 @@ impl Shared {
             Some(_) => Box::pin(public_keys(received, slot.as_ref())).await,
             None => None,
         };
-        match self.judged(slot, received, keys.as_deref()) {
+        let step = self.judged(slot, received, keys.as_deref());
+        match step {
             Step::Done(reply) => reply,
-            Step::Wait => Box::pin(self.when_open(slot, received, taken)).await,
+            Step::Wait => {
+                drop(step);
+                Box::pin(self.when_open(slot, received, taken)).await
+            }
             Step::Record(recording) => {
                 drop(taken);
                 recording.record(slot, received, self, keys.as_deref()).await
             }
-            Step::Rare => {
+            Step::Rare(rare) => {
                 drop(taken);
-                Box::pin(self.decide_rarely(slot, received, keys.as_deref())).await
+                Box::pin(self.decide_rarely(slot, received, keys.as_deref(), rare)).await
             }
         }
     }
 
     /// Reads and judges a callback, and prepares what has to be recorded.
     #[inline(never)]
-    fn judged(&self, slot: &mut Slot, received: &Received, keys: Option<&KeySet>) -> Step {
+    fn judged<'r>(
+        &self,
+        slot: &mut Slot,
+        received: &'r Received,
+        keys: Option<&'r KeySet>,
+    ) -> Step<'r> {
         let route = received.route();
         let mut callback = read(received, keys);
         self.look_up(&mut callback);
@@ -113,62 +128,69 @@ impl Shared {
                 Step::Done(stopped(slot, &callback, received, stop))
             }
             // A sender that checks addresses may sign no message.
-            Decision::Event(..) if callback.message_proof().is_some() => Step::Rare,
-            Decision::Event(id, resolved) => {
+            Decision::Event(id, resolved) if callback.message_proof().is_none() => {
                 let verified = verified(id, &callback, received, resolved, judged);
                 match verified.prepare(slot, book) {
-                    Ok(recording) => Step::Record(recording),
-                    Err(reply) => Step::Done(reply),
+                    Ok(mut recording) => {
+                        if recording.needs_callback() {
+                            recording.callback = Some(Box::new(callback));
+                        }
+                        Step::Record(recording)
+                    }
+                    Err(outcome) => {
+                        Step::Done(stopped(slot, &callback, received, EarlyReply::Is(outcome)))
+                    }
                 }
             }
-            Decision::Early(_)
+            Decision::Event(..)
+            | Decision::Early(_)
             | Decision::AddressCheck
             | Decision::Ambiguous(..)
-            | Decision::Several(_) => Step::Rare,
+            | Decision::Several(_) => Step::Rare(Box::new(Rare { callback, ruling, judged })),
         }
     }
 
     /// Judges a callback that needs more than a record or a reply.
-    async fn decide_rarely(
+    async fn decide_rarely<'r>(
         &self,
         slot: &mut Slot,
-        received: &Received,
-        keys: Option<&KeySet>,
+        received: &'r Received,
+        keys: Option<&'r KeySet>,
+        rare: Box<Rare<'r>>,
     ) -> Reply {
-        let mut callback = read(received, keys);
+        let Rare { callback, ruling, judged } = *rare;
         let Some(book) = self.book.get() else {
-            return stopped(slot, &callback, received, EarlyReply::Is(Outcome::Unavailable));
+            return stopped(slot, &callback, received, EarlyReply::Is(Unacknowledged::Unavailable));
         };
-        self.look_up(&mut callback);
-        let ruling = judge(&mut callback, || EventId::new(received.at_ms()));
-        let judged = clock::instant();
-        match ruling {
-            Decision::Early(stop) => ended(slot, &callback, received, stop).await,
+        let (id, resolved, readings) = match ruling {
+            Decision::Early(stop) => return ended(slot, &callback, received, stop).await,
             Decision::AddressCheck => {
                 let stop = address_check::answer(&callback, received, book).await;
-                stopped(slot, &callback, received, stop)
+                return stopped(slot, &callback, received, stop);
             }
-            Decision::Several(bodies) => match Several::judge(&callback, received, &bodies) {
-                Ok(several) => several.record(slot, book, judged).await,
-                Err(stop) => ended(slot, &callback, received, stop).await,
-            },
-            Decision::Event(id, resolved) => {
-                let readings = address_check::readings(&callback, &resolved, received, book).await;
-                let verified = verified(id, &callback, received, resolved, judged);
-                match readings {
+            Decision::Several(bodies) => {
+                return match Several::judge(&callback, received, &bodies) {
+                    Ok(several) => several.record(slot, book, judged).await,
                     Err(stop) => ended(slot, &callback, received, stop).await,
-                    Ok(Readings::Many) => verified.record_ambiguous(slot, book).await,
-                    Ok(Readings::One) => match verified.prepare(slot, book) {
-                        Ok(recording) => recording.record(slot, received, self, keys).await,
-                        Err(reply) => reply,
-                    },
+                };
+            }
+            Decision::Event(id, resolved) => {
+                match address_check::readings(&callback, &resolved, received, book).await {
+                    Ok(readings) => (id, resolved, readings),
+                    Err(stop) => return ended(slot, &callback, received, stop).await,
                 }
             }
-            Decision::Ambiguous(id, resolved) => {
-                let verified = verified(id, &callback, received, resolved, judged);
-                verified.record_ambiguous(slot, book).await
-            }
-        }
+            Decision::Ambiguous(id, resolved) => (id, resolved, Readings::Many),
+        };
+        let verified = verified(id, &callback, received, resolved, judged);
+        let reply = match readings {
+            Readings::Many => verified.record_ambiguous(slot, book).await,
+            Readings::One => match verified.prepare(slot, book) {
+                Ok(recording) => Ok(recording.record(slot, received, self, keys).await),
+                Err(outcome) => Err(outcome),
+            },
+        };
+        reply.unwrap_or_else(|outcome| stopped(slot, &callback, received, EarlyReply::Is(outcome)))
     }
 
     pub(super) fn look_up(&self, callback: &mut Callback<'_>) {
@@ -201,25 +223,13 @@ pub(super) fn read<'r>(received: &'r Received, keys: Option<&'r KeySet>) -> Call
     callback
 }
 
-/// Reads and judges a callback again, for a branch that needs more of it than was kept.
-pub(super) fn reread<T>(
-    received: &Received,
-    keys: Option<&KeySet>,
-    id: EventId,
-    then: impl FnOnce(&Callback<'_>) -> T,
-) -> T {
-    let mut callback = read(received, keys);
-    let _ = judge(&mut callback, || id);
-    then(&callback)
-}
-
 /// Verifies and resolves.
 pub(super) fn judge(callback: &mut Callback<'_>, id: impl FnOnce() -> EventId) -> Decision {
     match callback.verify() {
-        Judgement::Probe => Decision::Early(EarlyReply::Is(Outcome::Test)),
-        Judgement::Undecided => Decision::Early(EarlyReply::Is(Outcome::Unavailable)),
+        Judgement::Probe => Decision::Early(EarlyReply::Is(Unacknowledged::Test)),
+        Judgement::Undecided => Decision::Early(EarlyReply::Is(Unacknowledged::Unavailable)),
         Judgement::Challenge => Decision::AddressCheck,
-        Judgement::Rejected(refusal) => Decision::Early(by_sender(refusal)),
+        Judgement::Rejected(refusal) => Decision::Early(EarlyReply::Refused(refusal)),
         Judgement::Verified(mut verified) => {
             let id = id();
             match verified.resolve(id) {
@@ -227,8 +237,8 @@ pub(super) fn judge(callback: &mut Callback<'_>, id: impl FnOnce() -> EventId) -
                 Resolution::Ambiguous(resolved) => Decision::Ambiguous(id, resolved),
                 Resolution::Several(bodies) => Decision::Several(bodies),
                 Resolution::Challenge => Decision::AddressCheck,
-                Resolution::Test => Decision::Early(EarlyReply::Is(Outcome::Test)),
-                Resolution::Rejected(refusal) => Decision::Early(by_sender(refusal)),
+                Resolution::Test => Decision::Early(EarlyReply::Is(Unacknowledged::Test)),
+                Resolution::Rejected(refusal) => Decision::Early(EarlyReply::Refused(refusal)),
             }
         }
     }
@@ -273,10 +283,13 @@ async fn ended(
     received: &Received,
     stop: EarlyReply,
 ) -> Reply {
-    if stop.is_held_by(received.route()) && !received.is_test_call() {
-        return quarantine(slot, callback, received, stop).await;
+    if received.is_test_call() {
+        return stopped(slot, callback, received, stop);
     }
-    stopped(slot, callback, received, stop)
+    match stop.quarantined(received.route()) {
+        Ok(quarantined) => quarantine(slot, callback, received, quarantined).await,
+        Err(stop) => stopped(slot, callback, received, stop),
+    }
 }
 
 /// Ends a callback that is not recorded: noted, kept if it is rejected, and answered.
@@ -286,26 +299,18 @@ pub(super) fn stopped(
     received: &Received,
     stop: EarlyReply,
 ) -> Reply {
-    let (outcome, reason) = match stop {
-        EarlyReply::Is(outcome) => (outcome, None),
-        EarlyReply::Refused(outcome, ref refusal) => (outcome, Some(refusal.reason)),
+    let outcome = stop.outcome();
+    let reply = match stop.reason() {
+        Some(Reason::TooLarge) => Reply::too_large(),
+        reason => Reply::unacknowledged(callback, outcome, reason),
     };
-    let reply = match reason {
-        // A bound has the same reply for every sender.
-        Some(Reason::TooLarge) => Reply::Answer(Answer {
-            status: StatusCode::PAYLOAD_TOO_LARGE,
-            content_type: None,
-            body: Bytes::new(),
-        }),
-        _ => callback.reply(outcome, reason, &salt),
-    };
-    let reply = told(slot, reply);
+    let reply = note_reply(slot, reply);
     if let Some(entry) = slot {
-        entry.is(outcome);
-        if !matches!(outcome, Outcome::Challenge | Outcome::Superseded) {
+        entry.is(outcome.outcome());
+        if !matches!(outcome, Unacknowledged::Challenge | Unacknowledged::Superseded) {
             entry.spare();
         }
-        if let EarlyReply::Refused(_, refusal) = stop {
+        if let EarlyReply::Refused(refusal) = stop {
             entry.refused(refusal);
             entry.keep(received, callback);
         }
@@ -313,24 +318,36 @@ pub(super) fn stopped(
     reply
 }
 
-pub(super) fn told(slot: &mut Slot, reply: Reply) -> Reply {
-    if let (Some(entry), Reply::Answer(answer)) = (slot, &reply) {
-        entry.answered(answer.status);
+/// Notes the status of the reply in the record.
+pub(super) fn note_reply(slot: &mut Slot, reply: Reply) -> Reply {
+    if let (Some(entry), Some(status)) = (slot, reply.status()) {
+        entry.answered(status);
     }
     reply
 }
 
-fn by_sender(refusal: CallbackError) -> EarlyReply {
-    let outcome = match refusal.reason {
-        Reason::Disabled => Outcome::Disabled,
-        _ => Outcome::Rejected,
-    };
-    EarlyReply::Refused(outcome, refusal)
-}
-
 impl EarlyReply {
-    pub(super) fn refused(outcome: Outcome, reason: Reason) -> Self {
-        Self::Refused(outcome, CallbackError { reason, parameter: None })
+    pub(super) fn refused(reason: Reason) -> Self {
+        Self::Refused(CallbackError { reason, parameter: None })
+    }
+
+    /// The outcome of the callback.
+    pub(super) fn outcome(&self) -> Unacknowledged {
+        match self {
+            Self::Is(outcome) => *outcome,
+            Self::Refused(CallbackError { reason: Reason::Disabled, .. }) => {
+                Unacknowledged::Disabled
+            }
+            Self::Refused(_) => Unacknowledged::Rejected,
+        }
+    }
+
+    /// The reason for a rejection.
+    fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Is(_) => None,
+            Self::Refused(refusal) => Some(refusal.reason),
+        }
     }
 }
 

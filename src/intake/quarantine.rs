@@ -7,46 +7,55 @@
 use http::StatusCode;
 
 use super::inline_wait::InlineReply;
-use super::judging::{EarlyReply, Slot, salt, told};
+use super::judging::{EarlyReply, Slot, note_reply, salt};
 use super::received::Received;
+use super::reply::{Proof, Reply, Unacknowledged};
 use super::route::Route;
 use crate::clock;
 use crate::config::{HeldAnswer, Quarantine};
-use crate::ledger::{HeldWhy, HoldOutcome};
-use crate::sender::{Callback, Outcome, Reply};
+use crate::ledger::{HeldProof, HeldWhy};
+use crate::sender::{Callback, CallbackError, Outcome, ReplyDraft};
 
-/// Whether it is recorded.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Recorded {
-    Yes,
-    No,
+/// A rejection, and the rules by which its callback is held.
+pub(super) struct Quarantined<'r> {
+    refusal: CallbackError,
+    rules: &'r Quarantine,
 }
 
 impl EarlyReply {
     /// Whether a source holds what it rejects so.
     pub(super) fn is_held_by(&self, route: &Route) -> bool {
         match (self, &route.source.quarantine) {
-            (Self::Refused(Outcome::Rejected, refusal), Some(rules)) => rules.holds(refusal.reason),
+            (Self::Refused(refusal), Some(rules)) => {
+                self.outcome() == Unacknowledged::Rejected && rules.holds(refusal.reason)
+            }
             _ => false,
+        }
+    }
+
+    /// The rejection, with the rules of the source that holds it.
+    ///
+    /// # Errors
+    /// Itself, if the source does not hold it.
+    pub(super) fn quarantined(self, route: &Route) -> Result<Quarantined<'_>, Self> {
+        match (&route.source.quarantine, self.is_held_by(route), self) {
+            (Some(rules), true, Self::Refused(refusal)) => Ok(Quarantined { refusal, rules }),
+            (_, _, early) => Err(early),
         }
     }
 }
 
-/// Holds a rejected callback and answers it.
+/// Holds a callback that is rejected for `refusal`, by the rules of its source, and answers it.
 pub(super) async fn quarantine(
     slot: &mut Slot,
     callback: &Callback<'_>,
     received: &Received,
-    stop: EarlyReply,
+    quarantined: Quarantined<'_>,
 ) -> Reply {
-    let (EarlyReply::Refused(_, refusal), Some(rules)) =
-        (stop, &received.route().source.quarantine)
-    else {
-        return callback.reply(Outcome::Unavailable, None, &salt);
-    };
+    let Quarantined { refusal, rules } = quarantined;
     let reason = refusal.reason;
     let planned = match rules.answer {
-        HeldAnswer::Refuse => callback.reply(Outcome::Rejected, Some(reason), &salt),
+        HeldAnswer::Refuse => callback.draft_reply(Outcome::Rejected, Some(reason), &salt),
         HeldAnswer::Accept => as_accepted(callback, received),
     };
     if let Some(entry) = slot {
@@ -54,17 +63,24 @@ pub(super) async fn quarantine(
         entry.spare();
         entry.refused(refusal);
     }
-    let recorded = hold(slot, callback, received, Holding { rules, planned: &planned }).await;
-    let reply = match (rules.answer, recorded) {
-        (HeldAnswer::Refuse, _) | (HeldAnswer::Accept, Recorded::Yes) => planned,
-        (HeldAnswer::Accept, Recorded::No) => callback.reply(Outcome::Unavailable, None, &salt),
+    let held = hold(slot, callback, received, Holding { rules, planned: &planned }).await;
+    let reply = match (rules.answer, held) {
+        (HeldAnswer::Refuse, _) => {
+            Reply::unacknowledged(callback, Unacknowledged::Rejected, Some(reason))
+        }
+        (HeldAnswer::Accept, Some(held)) => {
+            Reply::acknowledge(planned, &Proof::of_held(&held, None))
+        }
+        (HeldAnswer::Accept, None) => {
+            Reply::unacknowledged(callback, Unacknowledged::Unavailable, None)
+        }
     };
-    told(slot, reply)
+    note_reply(slot, reply)
 }
 
-/// The reply to the sender of a callback that counts as accepted. For an inline source: as if its
+/// The draft of the reply to a callback that counts as accepted. For an inline source: as if its
 /// backend were late.
-fn as_accepted(callback: &Callback<'_>, received: &Received) -> Reply {
+fn as_accepted(callback: &Callback<'_>, received: &Received) -> ReplyDraft {
     let said = received
         .route()
         .inline
@@ -75,22 +91,22 @@ fn as_accepted(callback: &Callback<'_>, received: &Received) -> Reply {
         InlineReply::Rejected => Outcome::Rejected,
         InlineReply::Unavailable => Outcome::Unavailable,
     };
-    callback.reply(outcome, None, &salt)
+    callback.draft_reply(outcome, None, &salt)
 }
 
 /// How a callback is held.
 struct Holding<'h> {
     rules: &'h Quarantine,
     /// The reply to its sender once it is held.
-    planned: &'h Reply,
+    planned: &'h ReplyDraft,
 }
 
 impl Holding<'_> {
     /// The status of the planned reply; `None`: there is none.
     fn status(&self) -> Option<StatusCode> {
         match self.planned {
-            Reply::Answer(answer) => Some(answer.status),
-            Reply::Silence => None,
+            ReplyDraft::Answer(answer) => Some(answer.status),
+            ReplyDraft::Silence => None,
         }
     }
 }
@@ -101,23 +117,21 @@ async fn hold(
     callback: &Callback<'_>,
     received: &Received,
     holding: Holding<'_>,
-) -> Recorded {
-    let Some(entry) = slot else { return Recorded::No };
+) -> Option<HeldProof> {
+    let entry = slot.as_mut()?;
     let route = received.route();
-    let Some(mut new) = entry.rejection(HeldWhy::Quarantine, received, callback) else {
-        return Recorded::No;
-    };
+    let mut new = entry.rejection(HeldWhy::Quarantine, received, callback)?;
     // It is recorded before the reply is sent.
     new.note.status = holding.status().map(|status| status.as_u16());
-    let Ok(held) = new.held() else { return Recorded::No };
+    let held = new.held().ok()?;
     let left = (entry.began + route.patience).saturating_duration_since(clock::instant());
     let being_held = route.desk.rejections.hold(held, holding.rules.bounds);
     match tokio::time::timeout(left, being_held).await {
-        Ok(Ok(HoldOutcome::Held(id) | HoldOutcome::Known(id))) => {
-            entry.held(id);
-            return Recorded::Yes;
+        Ok(Ok(Some(held))) => {
+            entry.held(held.id());
+            return Some(held);
         }
-        Ok(Ok(HoldOutcome::Full)) => route.say_quarantine_is_full(),
+        Ok(Ok(None)) => route.say_quarantine_is_full(),
         Ok(Err(error)) => tracing::debug!(%error, "a rejected callback was not held"),
         Err(_) => {}
     }
@@ -125,5 +139,5 @@ async fn hold(
         entry.answered(status);
     }
     entry.keep(received, callback);
-    Recorded::No
+    None
 }

@@ -38,14 +38,14 @@ pub(super) struct Head {
 }
 
 impl Head {
-    pub fn new(mut parts: http::request::Parts) -> Self {
+    pub(super) fn new(mut parts: http::request::Parts) -> Self {
         let raw = parts.extensions.remove::<RawTarget>();
         let certificates = parts.extensions.remove();
         Self { method: parts.method, uri: parts.uri, raw, headers: parts.headers, certificates }
     }
 
     /// Path and query as on the wire.
-    pub fn target(&self) -> &[u8] {
+    pub(super) fn target(&self) -> &[u8] {
         match &self.raw {
             Some(raw) => raw.origin_form(),
             None => self.uri.path_and_query().map_or(&[], |target| target.as_str().as_bytes()),

@@ -1,28 +1,23 @@
 //! A verified callback becomes an event: recorded, and answered with the ledger's result.
 
-use std::borrow::Cow;
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use smallvec::SmallVec;
-
-use crate::clock;
-use crate::config::{EventNature, Superseded};
-use crate::ledger::{
-    BatchedLedger, EventBody, EventId, EventKeys, Fingerprint, HeldWhy, Incoming, NewEvent,
-    Recorded, Release, TargetId,
-};
-use crate::plan::Routes;
-use crate::sender::{Answer, Callback, KeySet, Operand, Outcome, Reply, ReplyKind, Resolved, Role};
-
-use super::commit::{self, Commit, PendingCommit, outcome, pending_commit};
-use super::dispute::{Dispute, held_for};
+use super::commit::{self, Commit, PendingCommit, pending_commit};
+use super::dispute::Dispute;
 use super::handler::Shared;
 use super::inline_wait::{InlineReply, InlineWait};
-use super::judging::{EarlyReply, Slot, judge, read, reread, salt, stopped, told};
+use super::judging::{Slot, judge, note_reply, read, salt};
 use super::received::Received;
+use super::reply::{Proof, Reply, Unacknowledged};
 use super::several::Readings;
 use super::test_calls;
+use crate::clock;
+use crate::config::Superseded;
+use crate::ledger::{
+    BatchedLedger, EventBody, EventId, EventIdentity, HeldWhy, Incoming, NewEvent, Recorded,
+    Release,
+};
+use crate::sender::{Answer, Callback, KeySet, Outcome, ReplyDraft, ReplyKind, Resolved, Role};
 
 /// A callback that was verified and resolved.
 pub(super) struct VerifiedCallback<'g, 'a> {
@@ -36,14 +31,8 @@ pub(super) struct VerifiedCallback<'g, 'a> {
     pub release: Release,
 }
 
-/// The deduplication keys of a callback, and its content.
-pub(super) struct CallbackIdentity {
-    keys: EventKeys,
-    fingerprint: Fingerprint,
-}
-
 /// A verified callback on its way into the ledger, without what only rare results need.
-pub(super) struct Recording {
+pub(super) struct Recording<'r> {
     id: EventId,
     submission: Submission,
     resolved: Box<Resolved>,
@@ -51,10 +40,18 @@ pub(super) struct Recording {
     /// When its sender stops waiting.
     until: Instant,
     reply_kind: ReplyKind,
-    /// An inline backend is asked.
-    is_asked: bool,
     /// The reply to an accepted callback, where it depends on the callback.
-    first: Option<Reply>,
+    first: Option<ReplyDraft>,
+    inline: AsksInline,
+    /// Kept where the reply is sure to need it.
+    pub callback: Option<Box<Callback<'r>>>,
+}
+
+/// Whether an inline backend is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AsksInline {
+    Yes,
+    No,
 }
 
 /// How the ledger answers a callback.
@@ -65,131 +62,140 @@ enum Submission {
     Known(Recorded),
 }
 
-impl Recording {
+/// The result for a recorded callback whose reply has to be worked out.
+struct CommitResult<'i> {
+    recorded: Recorded,
+    inquiry: Option<InlineWait<'i>>,
+    first: Option<ReplyDraft>,
+    until: Instant,
+}
+
+impl Submission {
+    /// The result of the ledger, noted in the record.
+    async fn result(self, slot: &mut Slot) -> Result<Recorded, Unacknowledged> {
+        let answer = match self {
+            Self::Pending(commit) => Commit::new(slot, commit).await,
+            Self::Known(recorded) => commit::known(slot, recorded),
+        };
+        answer.or(Err(Unacknowledged::Unavailable))
+    }
+}
+
+impl<'r> Recording<'r> {
+    /// Whether the reply is sure to need the callback.
+    pub(super) fn needs_callback(&self) -> bool {
+        self.inline == AsksInline::Yes
+    }
+
     /// Records the callback and answers it.
-    pub async fn record(
+    pub(super) async fn record(
         self,
         slot: &mut Slot,
-        received: &Received,
+        received: &'r Received,
         shared: &Shared,
-        keys: Option<&KeySet>,
+        keys: Option<&'r KeySet>,
     ) -> Reply {
-        let Self { id, submission, resolved, judged, until, reply_kind, is_asked, first } = self;
-        let inquiry = match is_asked {
-            true => InlineWait::begin(received.route(), &shared.verdicts, id, until),
-            false => None,
+        let Self { id, submission, resolved, judged, until, .. } = self;
+        let Self { reply_kind, first, inline, callback, .. } = self;
+        let inquiry = match inline {
+            AsksInline::Yes => InlineWait::begin(received.route(), &shared.verdicts, id, until),
+            AsksInline::No => None,
         };
         let recipe = &received.route().source.recipe;
-        let answer = match submission {
-            Submission::Pending(commit) => Commit::new(slot, commit).await,
-            Submission::Known(recorded) => commit::known(slot, recorded),
+        let again = || callback.unwrap_or_else(|| verified_again(received, keys, id));
+        let recorded = match submission.result(slot).await {
+            Ok(recorded) => recorded,
+            Err(outcome) => {
+                let fixed = Reply::unavailable(recipe, reply_kind);
+                let made = || Reply::unacknowledged(&again(), outcome, None);
+                return note_reply(slot, fixed.unwrap_or_else(made));
+            }
         };
-        let Ok(recorded) = answer else {
-            let outcome = Outcome::Unavailable;
-            let made = || reread(received, keys, id, |one| one.reply(outcome, None, &salt));
-            return told(slot, recipe.fixed_reply(reply_kind, outcome).unwrap_or_else(made));
-        };
-        let outcome = outcome(&recorded);
-        if outcome != Outcome::Accepted {
+        if commit::outcome(&recorded) != Outcome::Accepted {
             slot.iter_mut().for_each(|entry| entry.is_about(&resolved));
         }
-        let usual = inquiry.is_none() && matches!(outcome, Outcome::Accepted | Outcome::Duplicate);
-        let fixed = match usual && first.is_none() {
-            true => recipe.fixed_reply(reply_kind, outcome),
-            false => None,
-        };
-        match (fixed, first) {
-            (Some(reply), _) => told(slot, reply),
-            (None, Some(first)) if usual && outcome == Outcome::Accepted => told(slot, first),
-            (None, first) => {
-                let result = CommitResult { recorded, inquiry, first, until };
-                let recording = Judged { id, resolved, judged };
-                Box::pin(recording.conclude(slot, received, shared, keys, result)).await
+        if inquiry.is_none()
+            && let Ok(proof) = Proof::of_event(&recorded, received)
+            && let Some(draft) = match &first {
+                Some(first) => (proof.outcome() == Outcome::Accepted).then(|| first.clone()),
+                None => recipe.fixed_draft(reply_kind, proof.outcome()),
+            }
+        {
+            return note_reply(slot, Reply::acknowledge(draft, &proof));
+        }
+        let callback = again();
+        let release = Release::None;
+        let verified =
+            VerifiedCallback { id, callback: &callback, received, resolved, judged, release };
+        let result = CommitResult { recorded, inquiry, first, until };
+        match shared.book.get() {
+            Some(book) => Box::pin(verified.conclude(slot, book, result)).await,
+            None => {
+                let reply = Reply::unacknowledged(&callback, Unacknowledged::Unavailable, None);
+                note_reply(slot, reply)
             }
         }
     }
 }
 
-/// The result for a recorded callback whose reply has to be worked out.
-struct CommitResult<'i> {
-    recorded: Recorded,
-    inquiry: Option<InlineWait<'i>>,
-    first: Option<Reply>,
-    until: Instant,
-}
-
-/// A callback that was verified and resolved, and has to be read again.
-struct Judged {
+/// The callback, read and verified again: a callback that has to be recorded is not kept, because
+/// few results need it.
+#[inline(never)]
+fn verified_again<'r>(
+    received: &'r Received,
+    keys: Option<&'r KeySet>,
     id: EventId,
-    resolved: Box<Resolved>,
-    judged: Instant,
-}
-
-impl Judged {
-    /// Reads the callback again and answers it.
-    async fn conclude(
-        self,
-        slot: &mut Slot,
-        received: &Received,
-        shared: &Shared,
-        keys: Option<&KeySet>,
-        result: CommitResult<'_>,
-    ) -> Reply {
-        let Self { id, resolved, judged } = self;
-        let mut callback = read(received, keys);
-        let _ = judge(&mut callback, || id);
-        let callback = &callback;
-        let release = Release::None;
-        let genuine = VerifiedCallback { id, callback, received, resolved, judged, release };
-        match shared.book.get() {
-            Some(book) => genuine.conclude(slot, book, result).await,
-            None => told(slot, callback.reply(Outcome::Unavailable, None, &salt)),
-        }
-    }
+) -> Box<Callback<'r>> {
+    let mut callback = Box::new(read(received, keys));
+    let _ = judge(&mut callback, || id);
+    callback
 }
 
 impl VerifiedCallback<'_, '_> {
     /// Prepares the record of the callback.
     ///
     /// # Errors
-    /// The reply, if another source takes precedence over this one, or its rate is used up.
-    pub fn prepare(self, slot: &mut Slot, book: &BatchedLedger) -> Result<Recording, Reply> {
-        let Self { id, callback, received, judged, .. } = self;
-        if let Some(outcome) = self.passed_over() {
-            slot.iter_mut().for_each(|entry| entry.is_about(&self.resolved));
-            return Err(stopped(slot, callback, received, EarlyReply::Is(outcome)));
-        }
-        let first = callback
-            .answer_depends_on_callback()
-            .then(|| callback.reply(Outcome::Accepted, None, &salt));
+    /// The outcome, if another source takes precedence over this one, or its rate is used up.
+    pub(super) fn prepare<'r>(
+        self,
+        slot: &mut Slot,
+        book: &BatchedLedger,
+    ) -> Result<Recording<'r>, Unacknowledged> {
+        let first = self.reply_if_accepted();
+        let submission = self.submit(slot, book, first.as_ref())?;
+        Ok(Recording {
+            id: self.id,
+            submission,
+            judged: self.judged,
+            until: self.until(slot),
+            reply_kind: self.callback.reply_kind(),
+            first,
+            inline: self.asks_inline(),
+            resolved: self.resolved,
+            callback: None,
+        })
+    }
+
+    /// Looks the callback up among those that are known, or submits its event to the ledger.
+    fn submit(
+        &self,
+        slot: &mut Slot,
+        book: &BatchedLedger,
+        first: Option<&ReplyDraft>,
+    ) -> Result<Submission, Unacknowledged> {
+        self.check_precedence(slot)?;
         let identity = self.identity();
-        let known = book.known(id, &identity.keys, identity.fingerprint);
+        let known = book.known(self.id, &identity.keys, identity.fingerprint);
         if let Some(entry) = slot {
             let transaction = self.resolved.role(Role::Transaction).unwrap_or_default();
-            entry.verified(id, transaction, self.resolved.secret());
+            entry.verified(self.id, transaction, self.resolved.secret());
         }
-        let spent = slot.as_ref().map_or(Duration::ZERO, |entry| judged - entry.began);
-        let left = received.route().patience.saturating_sub(spent);
-        let submission = match known {
-            Some(recorded) => Submission::Known(recorded),
-            None => match self.event(first.as_ref(), identity) {
-                Some(event) => Submission::Pending(pending_commit(book.clone(), event, left)),
-                None => {
-                    let stop = EarlyReply::Is(Outcome::Unavailable);
-                    return Err(stopped(slot, callback, received, stop));
-                }
-            },
-        };
-        Ok(Recording {
-            id,
-            submission,
-            is_asked: !self.is_inline_withheld(),
-            resolved: self.resolved,
-            judged,
-            until: judged + left,
-            reply_kind: callback.reply_kind(),
-            first,
-        })
+        if let Some(recorded) = known {
+            return Ok(Submission::Known(recorded));
+        }
+        let event = self.event(first, identity).ok_or(Unacknowledged::Unavailable)?;
+        let left = self.until(slot).saturating_duration_since(self.judged);
+        Ok(Submission::Pending(pending_commit(book.clone(), event, left)))
     }
 
     /// Answers a recorded callback that is held, has an inline backend, or a reply of its own.
@@ -199,109 +205,106 @@ impl VerifiedCallback<'_, '_> {
         book: &BatchedLedger,
         result: CommitResult<'_>,
     ) -> Reply {
-        let Self { callback, received, .. } = self;
         let CommitResult { recorded, inquiry, first, until } = result;
-        // A dispute between tests needs no decision.
-        let held = held_for(recorded.standing()).filter(|_| !received.is_test_call());
-        let said = match (held, inquiry) {
-            (Some(why), inquiry) => {
+        let (proof, said) = match Proof::of_event(&recorded, self.received) {
+            Ok(proof) => match inquiry {
+                Some(inquiry) => (Ok(proof), inquiry.end(book, &recorded).await),
+                None => (Ok(proof), InlineReply::Accepted),
+            },
+            Err(why) => {
                 inquiry.into_iter().for_each(InlineWait::withdraw);
                 let dispute = Dispute { why, first: Some(recorded.first()), until };
-                let held = self.hold(slot, book, dispute, first.as_ref()).await;
-                self.said_of_held(held)
+                (self.hold(slot, book, dispute, first.as_ref()).await, self.said_of_held())
             }
-            (None, Some(inquiry)) => inquiry.end(book, &recorded).await,
-            (None, None) => InlineReply::Accepted,
         };
-        let reply = match said {
-            InlineReply::Accepted => self.reply(book, &recorded, first).await,
-            InlineReply::Rejected => callback.reply(Outcome::Rejected, None, &salt),
-            InlineReply::Unavailable => callback.reply(Outcome::Unavailable, None, &salt),
+        let reply = match proof {
+            Ok(proof) => self.reply(book, &proof, said, first).await,
+            Err(outcome) => Reply::unacknowledged(self.callback, outcome, None),
         };
-        told(slot, reply)
+        note_reply(slot, reply)
     }
 
     /// Holds it without asking whether it is new, and answers it: what was signed has several
     /// readings, so no event is to be made of one.
-    pub async fn record_ambiguous(&self, slot: &mut Slot, book: &BatchedLedger) -> Reply {
-        let Self { callback, received, .. } = self;
-        if let Some(outcome) = self.passed_over() {
-            slot.iter_mut().for_each(|entry| entry.is_about(&self.resolved));
-            return stopped(slot, callback, received, EarlyReply::Is(outcome));
-        }
-        let kept = callback
-            .answer_depends_on_callback()
-            .then(|| callback.reply(Outcome::Accepted, None, &salt));
-        let mut until = self.judged + received.route().patience;
-        if let Some(entry) = slot {
-            entry.is_about(&self.resolved);
-            entry.spare();
-            until = entry.began + received.route().patience;
-        }
-        let dispute = Dispute { why: HeldWhy::Ambiguous, first: None, until };
-        let outcome = self.hold(slot, book, dispute, kept.as_ref()).await;
-        let reply = match (self.said_of_held(outcome), kept) {
-            (InlineReply::Accepted, Some(kept)) if !callback.has_own_answer(outcome) => kept,
-            (InlineReply::Accepted, _) => callback.reply(outcome, None, &salt),
-            (InlineReply::Rejected, _) => callback.reply(Outcome::Rejected, None, &salt),
-            (InlineReply::Unavailable, _) => callback.reply(Outcome::Unavailable, None, &salt),
+    ///
+    /// # Errors
+    /// The outcome, if another source takes precedence over this one, or its rate is used up.
+    pub(super) async fn record_ambiguous(
+        &self,
+        slot: &mut Slot,
+        book: &BatchedLedger,
+    ) -> Result<Reply, Unacknowledged> {
+        let first = self.reply_if_accepted();
+        self.check_precedence(slot)?;
+        let reply = match self.hold_ambiguous(slot, book, first.as_ref()).await {
+            Ok(proof) => self.reply(book, &proof, self.said_of_held(), first).await,
+            Err(outcome) => Reply::unacknowledged(self.callback, outcome, None),
         };
-        told(slot, reply)
+        Ok(note_reply(slot, reply))
     }
 
-    /// Records one of several events of a callback; says its outcome.
-    pub async fn record_part(
+    /// Records one of several events of a callback.
+    ///
+    /// # Errors
+    /// The outcome of an event that is not recorded.
+    pub(super) async fn record_part(
         &self,
         slot: &mut Slot,
         book: &BatchedLedger,
         readings: Readings,
-    ) -> Outcome {
-        if let Some(outcome) = self.passed_over() {
-            if let Some(entry) = slot {
-                entry.is_about(&self.resolved);
-                entry.is(outcome);
-            }
-            return outcome;
-        }
-        let until = self.judged + self.received.route().patience;
+    ) -> Result<Proof, Unacknowledged> {
         if readings == Readings::Many {
-            if let Some(entry) = slot {
-                entry.is_about(&self.resolved);
-                entry.spare();
-            }
-            let dispute = Dispute { why: HeldWhy::Ambiguous, first: None, until };
-            return self.hold(slot, book, dispute, None).await;
+            self.check_precedence(slot)?;
+            return self.hold_ambiguous(slot, book, None).await;
         }
-        let Some(event) = self.event(None, self.identity()) else { return Outcome::Unavailable };
-        let mut spent = Duration::ZERO;
-        if let Some(entry) = slot {
-            entry.verified(self.id, &event.transaction, self.resolved.secret());
-            spent = self.judged - entry.began;
-        }
-        let left = self.received.route().patience.saturating_sub(spent);
-        let commit = pending_commit(book.clone(), event, left);
-        let Ok(recorded) = Commit::new(slot, commit).await else { return Outcome::Unavailable };
-        if outcome(&recorded) != Outcome::Accepted {
+        let recorded = self.submit(slot, book, None)?.result(slot).await?;
+        if commit::outcome(&recorded) != Outcome::Accepted {
             slot.iter_mut().for_each(|entry| entry.is_about(&self.resolved));
         }
-        let held = held_for(recorded.standing()).filter(|_| !self.received.is_test_call());
-        let Some(why) = held else { return outcome(&recorded) };
-        let dispute = Dispute { why, first: Some(recorded.first()), until };
-        Box::pin(self.hold(slot, book, dispute, None)).await
+        match Proof::of_event(&recorded, self.received) {
+            Ok(proof) => Ok(proof),
+            Err(why) => {
+                let first = Some(recorded.first());
+                let dispute = Dispute { why, first, until: self.until(slot) };
+                Box::pin(self.hold(slot, book, dispute, None)).await
+            }
+        }
+    }
+
+    /// Holds a callback that has several readings.
+    async fn hold_ambiguous(
+        &self,
+        slot: &mut Slot,
+        book: &BatchedLedger,
+        kept: Option<&ReplyDraft>,
+    ) -> Result<Proof, Unacknowledged> {
+        if let Some(entry) = slot {
+            entry.is_about(&self.resolved);
+            entry.spare();
+        }
+        let dispute = Dispute { why: HeldWhy::Ambiguous, first: None, until: self.until(slot) };
+        self.hold(slot, book, dispute, kept).await
     }
 
     /// The answer for a held callback: as if it were accepted, or as if the inline backend were
     /// late.
-    fn said_of_held(&self, outcome: Outcome) -> InlineReply {
-        match (outcome, &self.received.route().inline) {
-            (Outcome::Unavailable, _) => InlineReply::Unavailable,
-            (_, Some(inline)) => InlineReply::late(inline.late),
-            (_, None) => InlineReply::Accepted,
-        }
+    fn said_of_held(&self) -> InlineReply {
+        let inline = self.received.route().inline.as_ref();
+        inline.map_or(InlineReply::Accepted, |inline| InlineReply::late(inline.late))
+    }
+
+    /// Whether the callback is to be recorded.
+    ///
+    /// # Errors
+    /// The outcome, if another source takes precedence over this one, or its rate is used up.
+    fn check_precedence(&self, slot: &mut Slot) -> Result<(), Unacknowledged> {
+        let Some(outcome) = self.passed_over() else { return Ok(()) };
+        slot.iter_mut().for_each(|entry| entry.is_about(&self.resolved));
+        Err(outcome)
     }
 
     /// The outcome for which a verified callback is not recorded.
-    fn passed_over(&self) -> Option<Outcome> {
+    fn passed_over(&self) -> Option<Unacknowledged> {
         let route = self.received.route();
         let superseded = match &route.source.superseded {
             Superseded::Never => false,
@@ -315,8 +318,8 @@ impl VerifiedCallback<'_, '_> {
         // repeated ones use it up.
         let over = || route.rate.as_ref().is_some_and(|rate| !rate.has(clock::instant()));
         match superseded {
-            true => Some(Outcome::Superseded),
-            false => over().then_some(Outcome::Unavailable),
+            true => Some(Unacknowledged::Superseded),
+            false => over().then_some(Unacknowledged::Unavailable),
         }
     }
 
@@ -328,145 +331,89 @@ impl VerifiedCallback<'_, '_> {
             || (is_recut() && values.iter().any(|known| value.starts_with(known)))
     }
 
+    /// When its sender stops waiting.
+    fn until(&self, slot: &Slot) -> Instant {
+        let began = slot.as_ref().map_or(self.judged, |entry| entry.began);
+        began + self.received.route().patience
+    }
+
+    /// Whether its sender waits for an inline backend. One whose URL does not say what the event is
+    /// is not asked.
+    fn asks_inline(&self) -> AsksInline {
+        match &self.received.route().inline {
+            Some(inline) if !self.is_withheld(&inline.target) => AsksInline::Yes,
+            Some(_) | None => AsksInline::No,
+        }
+    }
+
     /// The keys and the content that make the callback a duplicate of another one.
-    pub(super) fn identity(&self) -> CallbackIdentity {
-        let Self { received, resolved, .. } = self;
-        let route = received.route();
-        let keys = match received.is_test_call() {
-            true => EventKeys::of(&test_calls::key_owner(&route.id), resolved),
-            false => EventKeys::of(&route.id, resolved),
-        };
-        CallbackIdentity { keys, fingerprint: Fingerprint::of(resolved) }
+    pub(super) fn identity(&self) -> EventIdentity {
+        let source = &self.received.route().id;
+        match self.received.is_test_call() {
+            true => EventIdentity::among(&test_calls::key_owner(source), source, &self.resolved),
+            false => EventIdentity::of(source, &self.resolved),
+        }
+    }
+
+    /// The draft of its reply if it is accepted, where that depends on the callback: then it is kept
+    /// with the event.
+    pub(super) fn reply_if_accepted(&self) -> Option<ReplyDraft> {
+        self.callback
+            .answer_depends_on_callback()
+            .then(|| self.callback.draft_reply(Outcome::Accepted, None, &salt))
     }
 
     /// The event to be recorded, with the answer to keep, if there is one. `None` if it cannot be
     /// written down, which no sender causes.
     pub(super) fn event(
         &self,
-        first: Option<&Reply>,
-        identity: CallbackIdentity,
+        first: Option<&ReplyDraft>,
+        identity: EventIdentity,
     ) -> Option<NewEvent> {
-        let Self { id, received, resolved, release, .. } = self;
-        let route = received.route();
-        let at_ms = received.at_ms();
-        let sender = route.source.recipe.sender().name();
-        let source = &route.source.name;
-        let release = *release;
-        let event = Incoming { id: *id, source, sender, received_ms: at_ms, resolved, release };
+        let source = &self.received.route().source;
+        let incoming = Incoming {
+            id: self.id,
+            source: &source.name,
+            sender: source.recipe.sender().name(),
+            received_ms: self.received.at_ms(),
+            resolved: &self.resolved,
+            release: self.release,
+        };
         let kept = match first {
-            Some(Reply::Answer(answer)) => Some(answer),
-            Some(Reply::Silence) | None => None,
+            Some(ReplyDraft::Answer(answer)) => Some(answer),
+            Some(ReplyDraft::Silence) | None => None,
         };
-        let body = EventBody::store(&event, self.callback.request(), kept).ok()?;
-        Some(NewEvent {
-            id: *id,
-            source: route.id.clone(),
-            keys: identity.keys,
-            fingerprint: identity.fingerprint,
-            transaction: resolved.role(Role::Transaction).unwrap_or_default().to_owned(),
-            user: resolved.role(Role::User).map(str::to_owned),
-            received_ms: at_ms,
-            test: resolved.is_test(),
-            body,
-            targets: self.told_targets(),
-        })
+        let body = EventBody::store(&incoming, self.callback.request(), kept).ok()?;
+        Some(NewEvent::new(&incoming, identity, body, self.allowed_targets()))
     }
 
-    /// A value that a route depends on. A role never falls back to a parameter of its name, which
-    /// any caller could add.
-    fn value(&self, operand: Operand<'_>) -> Option<Cow<'_, str>> {
-        let resolved = &self.resolved;
-        match operand {
-            Operand::Value(name) => match Role::from_name(name) {
-                Some(role) => resolved.role(role).map(Cow::Borrowed),
-                None => self.callback.parameter(name).map(Cow::Owned),
-            },
-            Operand::Fact("kind") => Some(Cow::Borrowed(resolved.kind())),
-            Operand::Fact("effect") => Some(Cow::Borrowed(resolved.effect().as_str())),
-            Operand::Fact("test") => resolved.is_test().then_some(Cow::Borrowed("1")),
-            Operand::Fact("sender") => {
-                Some(Cow::Borrowed(self.received.route().source.recipe.sender().name()))
-            }
-            Operand::Fact(_) => None,
-        }
-    }
-
-    /// The destinations of the event but those whose URL cannot tell it from a grant.
-    fn told_targets(&self) -> SmallVec<[TargetId; 2]> {
-        let mut all = self.targets();
-        all.retain(|target| !self.is_withheld(target));
-        all
-    }
-
-    fn is_withheld(&self, target: &TargetId) -> bool {
-        let route = self.received.route();
-        let Some(facts) = route.urls.get(target) else { return false };
-        let event = EventNature {
-            effect: self.resolved.effect(),
-            kind: self.resolved.kind(),
-            test: self.resolved.is_test(),
-            reverses: self.resolved.role(Role::Reverses),
-        };
-        facts.withholds(&event, &route.effects).is_some()
-    }
-
-    /// Whether its sender would wait for a destination that is not asked.
-    fn is_inline_withheld(&self) -> bool {
-        let inline = self.received.route().inline.as_ref();
-        inline.is_some_and(|inline| self.is_withheld(&inline.target))
-    }
-
-    /// The destinations that source and routes name.
-    fn targets(&self) -> SmallVec<[TargetId; 2]> {
-        let route = self.received.route();
-        let mut own = route.targets.clone();
-        for rule in &route.source.routes {
-            if rule.when.iter().all(|one| one.holds(&|operand| self.value(operand))) {
-                let more = rule.to.iter().map(|name| TargetId::from(name.as_str()));
-                own.extend(more);
-            }
-        }
-        if !route.source.routes.is_empty() {
-            let mut seen = BTreeSet::new();
-            own.retain(|target| seen.insert(target.clone()));
-        }
-        let Some(routing) = &route.routing else { return own };
-        let [first, second] = &*routing.parameters;
-        let value = |name| self.callback.parameter(name).unwrap_or_default();
-        let key = (value(first), value(second));
-        match &routing.routes {
-            Routes::Added(names) => {
-                own.extend(names.get(&key).map(|name| TargetId::from(name.as_str())));
-                own
-            }
-            Routes::Replaced(routes) => match (routes.kinds.get(&key), &routes.others) {
-                (Some(None), _) => SmallVec::new(),
-                (Some(Some(name)), _) | (None, Some(name)) => {
-                    SmallVec::from_iter([TargetId::from(name.as_str())])
-                }
-                (None, None) => own,
-            },
-        }
-    }
-
-    /// The answer to a recorded callback: a duplicate gets what the first one got.
+    /// The reply to a recorded callback, as the inline backend decided. A duplicate gets what the
+    /// first one got. `first` is the draft of the reply to an accepted one.
     async fn reply(
         &self,
         book: &BatchedLedger,
-        recorded: &Recorded,
-        first: Option<Reply>,
+        proof: &Proof,
+        said: InlineReply,
+        first: Option<ReplyDraft>,
     ) -> Reply {
-        match (outcome(recorded), first) {
-            (Outcome::Accepted, Some(first)) => first,
-            (outcome, None) => self.callback.reply(outcome, None, &salt),
-            (outcome, _) if self.callback.has_own_answer(outcome) => {
-                self.callback.reply(outcome, None, &salt)
+        match said {
+            InlineReply::Accepted => {}
+            InlineReply::Rejected => {
+                return Reply::unacknowledged(self.callback, Unacknowledged::Rejected, None);
             }
-            (outcome, Some(_)) => match kept_answer(book, recorded.first()).await {
-                Some(kept) => Reply::Answer(kept),
-                None => self.callback.reply(outcome, None, &salt),
-            },
+            InlineReply::Unavailable => {
+                return Reply::unacknowledged(self.callback, Unacknowledged::Unavailable, None);
+            }
         }
+        let outcome = proof.outcome();
+        let is_usual = outcome == Outcome::Accepted || !self.callback.has_own_answer(outcome);
+        let repeated = match (first.filter(|_| is_usual), proof.earlier()) {
+            (Some(first), None) => Some(first),
+            (Some(_), Some(earlier)) => kept_answer(book, earlier).await.map(ReplyDraft::Answer),
+            (None, _) => None,
+        };
+        let draft = repeated.unwrap_or_else(|| self.callback.draft_reply(outcome, None, &salt));
+        Reply::acknowledge(draft, proof)
     }
 }
 

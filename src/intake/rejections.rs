@@ -14,8 +14,8 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::clock;
 use crate::ledger::{
-    BatchedLedger, Cursor, DedupeKey, HeldBounds, HeldId, HeldList, HeldOne, HeldQuery,
-    HoldOutcome, Holding, LedgerError, NewHeld, Rejection,
+    BatchedLedger, Cursor, DedupeKey, HeldBounds, HeldId, HeldList, HeldOne, HeldProof, HeldQuery,
+    Holding, LedgerError, NewHeld, Rejection,
 };
 
 /// Bytes of the body of a sample; a longer one is left out.
@@ -67,7 +67,7 @@ enum Writer {
     Busy,
 }
 
-type Answer = oneshot::Sender<Result<HoldOutcome, LedgerError>>;
+type Answer = oneshot::Sender<Result<Option<HeldProof>, LedgerError>>;
 
 struct Waiting {
     holding: Holding,
@@ -150,7 +150,7 @@ impl Rejections {
     }
 
     /// Holds a callback in the quarantine of its source: durable when answered. It goes on when the
-    /// caller is gone.
+    /// caller is gone. `None`: the quarantine is full.
     ///
     /// # Errors
     /// The ledger fails, or too many wait.
@@ -158,10 +158,10 @@ impl Rejections {
         &self,
         held: NewHeld,
         bounds: HeldBounds,
-    ) -> Result<HoldOutcome, LedgerError> {
+    ) -> Result<Option<HeldProof>, LedgerError> {
         let caller = held.anchor;
         if self.0.is_full_for(caller) {
-            return Ok(HoldOutcome::Full);
+            return Ok(None);
         }
         let (answer, answered) = oneshot::channel();
         {
@@ -173,11 +173,11 @@ impl Rejections {
             self.begin(&mut queue);
         }
         self.0.urgent.notify_one();
-        let outcome = answered.await.unwrap_or(Err(LedgerError::Unknown))?;
-        if outcome == HoldOutcome::Full {
+        let held = answered.await.unwrap_or(Err(LedgerError::Unknown))?;
+        if held.is_none() {
             self.0.note_full(caller);
         }
-        Ok(outcome)
+        Ok(held)
     }
 
     /// Starts the writer unless it runs.
@@ -356,13 +356,14 @@ mod tests {
         let all: Vec<_> = (0..50).map(hold).collect();
         let mut held = 0;
         for one in all {
-            held += usize::from(matches!(one.await.unwrap(), HoldOutcome::Held(_)));
+            held += usize::from(one.await.unwrap().is_some_and(|held| held.is_new()));
         }
         assert_eq!(held, 30);
         let one = conformance::rejected(99, HeldWhy::Quarantine, 1);
         assert!(log.0.is_full_for(one.anchor));
-        assert_eq!(log.hold(one, bounds).await, Ok(HoldOutcome::Full));
+        assert_eq!(log.hold(one, bounds).await, Ok(None));
         let other = conformance::rejected(99, HeldWhy::Quarantine, 2);
-        assert_eq!(log.hold(other.clone(), bounds).await, Ok(HoldOutcome::Held(other.id)));
+        let held = log.hold(other.clone(), bounds).await.unwrap().unwrap();
+        assert_eq!((held.id(), held.is_new()), (other.id, true));
     }
 }

@@ -13,16 +13,16 @@ use http::Uri;
 
 use super::client::Caller;
 use super::handler::{CallbackHandler, Shared};
-use super::judging::{Decision, EarlyReply, judge, public_keys, salt};
+use super::judging::{Decision, EarlyReply, judge, public_keys};
 use super::received::{Head, Received};
 use super::record::VerifiedCallback;
 use super::several::{Part, Readings};
 use crate::clock::{self, now_ms};
 use crate::ledger::{
-    BatchedLedger, DedupResult, EventId, HeldBounds, HeldOrder, HeldWhy, HoldOutcome, LedgerError,
-    LogQuery, NewEvent, NewHeld, Rejection, Release,
+    BatchedLedger, DedupResult, EventId, HeldBounds, HeldOrder, HeldWhy, LedgerError, LogQuery,
+    NewEvent, NewHeld, Rejection, Release,
 };
-use crate::sender::{Callback, CallbackError, Outcome, Reason, Reply, Resolved, Role};
+use crate::sender::{Callback, CallbackError, Reason, Resolved, Role};
 use crate::wire::RawTarget;
 
 /// Whether anything is recorded.
@@ -167,7 +167,7 @@ impl Shared {
         stop: EarlyReply,
         mode: ReleaseMode,
     ) -> Result<Released, LedgerError> {
-        let EarlyReply::Refused(_, refusal) = stop else { return Ok(Released::Undecided) };
+        let EarlyReply::Refused(refusal) = stop else { return Ok(Released::Undecided) };
         let reason = refusal.reason;
         if mode == ReleaseMode::Real && held.reason != Some(reason) {
             self.open_book()?.note_reason(held.id, reason).await?;
@@ -205,11 +205,8 @@ impl Shared {
     ) -> Option<NewEvent> {
         let judged = clock::instant();
         let release = Release::ByOperator;
-        let genuine = VerifiedCallback { id, callback, received, resolved, judged, release };
-        let first: Option<Reply> = callback
-            .answer_depends_on_callback()
-            .then(|| callback.reply(Outcome::Accepted, None, &salt));
-        genuine.event(first.as_ref(), genuine.identity())
+        let verified = VerifiedCallback { id, callback, received, resolved, judged, release };
+        verified.event(verified.reply_if_accepted().as_ref(), verified.identity())
     }
 
     /// Records the event, as every event is, and settles the callback.
@@ -292,8 +289,8 @@ impl Shared {
     ) -> Result<Released, LedgerError> {
         let disputing = NewHeld::disputing(why, first, event);
         Ok(match self.open_book()?.hold(&disputing, HeldBounds::default()).await? {
-            HoldOutcome::Held(_) | HoldOutcome::Known(_) => Released::Disputed,
-            HoldOutcome::Full => Released::Undecided,
+            Some(_) => Released::Disputed,
+            None => Released::Undecided,
         })
     }
 

@@ -4,12 +4,8 @@
 //! Giving an order again, after a crash or a cancellation, repeats nothing. A callback that became
 //! an event has left the quarantine. One that was recorded but not settled is found to be known.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::handler::CallbackHandler;
@@ -18,6 +14,7 @@ use crate::clock::UnixMillis;
 use crate::ledger::{
     BatchedLedger, HeldId, HeldOne, HeldQuery, HeldWhy, LedgerError, ReleaseId, SourceId,
 };
+use crate::orders::{Order, OrderState, Orders, Progress};
 use crate::sender::Reason;
 
 /// Callbacks that are verified together: they share a commit.
@@ -25,12 +22,6 @@ const TOGETHER: usize = 64;
 
 /// Callbacks of one question for what there is.
 const PAGE: usize = 500;
-
-/// Concurrent orders.
-const RUNNING_MAX: usize = 4;
-
-/// Orders that are remembered, those that run included.
-const KEPT_MAX: usize = 100;
 
 /// Which callbacks in quarantine to release.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +50,7 @@ pub struct ReleaseProgress {
     /// When it was given.
     pub at_ms: UnixMillis,
     /// Whether it goes on.
-    pub state: ReleaseState,
+    pub state: OrderState,
     /// Whether anything is recorded.
     pub mode: ReleaseMode,
     /// Callbacks to verify, where their number is known.
@@ -76,19 +67,6 @@ pub struct ReleaseProgress {
     pub refused: u64,
 }
 
-/// Whether an order goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReleaseState {
-    /// The order goes on.
-    Running,
-    /// The order is complete.
-    Done,
-    /// An operator cancelled the order. Released callbacks stay released.
-    Cancelled,
-    /// The ledger failed. The same order may be given again.
-    Failed(LedgerError),
-}
-
 /// Too many orders run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("four releases are running; wait for one, or cancel it")]
@@ -99,26 +77,24 @@ pub struct BusyError;
 pub struct Releases {
     book: BatchedLedger,
     gate: CallbackHandler,
-    kept: Arc<Mutex<VecDeque<Arc<Running>>>>,
+    orders: Orders<ReleaseFilter, ReleaseProgress>,
 }
 
-#[derive(Debug)]
-struct Running {
-    filter: ReleaseFilter,
-    progress: watch::Sender<ReleaseProgress>,
-    cancelled: AtomicBool,
-}
+type ReleaseOrder = Order<ReleaseFilter, ReleaseProgress>;
 
-impl ReleaseState {
-    /// Its name in the admin API.
-    #[must_use]
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Done => "done",
-            Self::Cancelled => "cancelled",
-            Self::Failed(_) => "failed",
-        }
+impl Progress for ReleaseProgress {
+    type Id = ReleaseId;
+
+    fn id(&self) -> ReleaseId {
+        self.id
+    }
+
+    fn state(&self) -> &OrderState {
+        &self.state
+    }
+
+    fn set_state(&mut self, state: OrderState) {
+        self.state = state;
     }
 }
 
@@ -128,15 +104,7 @@ impl Releases {
     /// No orders yet.
     #[must_use]
     pub fn new(book: BatchedLedger, gate: CallbackHandler) -> Self {
-        Self { book, gate, kept: Arc::default() }
-    }
-
-    fn kept(&self) -> MutexGuard<'_, VecDeque<Arc<Running>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn find(&self, id: ReleaseId) -> Option<Arc<Running>> {
-        self.kept().iter().find(|kept| kept.progress.borrow().id == id).cloned()
+        Self { book, gate, orders: Orders::default() }
     }
 
     /// Begins an order. Must be called within a tokio runtime.
@@ -149,92 +117,60 @@ impl Releases {
         filter: ReleaseFilter,
         at_ms: UnixMillis,
     ) -> Result<(), BusyError> {
-        let running = {
-            let mut kept = self.kept();
-            let runs = |kept: &&Arc<Running>| kept.state() == ReleaseState::Running;
-            if kept.iter().filter(runs).count() >= RUNNING_MAX {
-                return Err(BusyError);
-            }
-            if kept.len() >= KEPT_MAX
-                && let Some(at) = kept.iter().position(|kept| kept.state() != ReleaseState::Running)
-            {
-                kept.remove(at);
-            }
-            let progress = ReleaseProgress {
-                id,
-                source: filter.source.clone(),
-                at_ms,
-                state: ReleaseState::Running,
-                mode: filter.mode,
-                of: None,
-                seen: 0,
-                released: 0,
-                duplicates: 0,
-                disputed: 0,
-                refused: 0,
-            };
-            let progress = watch::Sender::new(progress);
-            let running = Arc::new(Running { filter, progress, cancelled: AtomicBool::new(false) });
-            kept.push_back(Arc::clone(&running));
-            running
+        let progress = ReleaseProgress {
+            id,
+            source: filter.source.clone(),
+            at_ms,
+            state: OrderState::Running,
+            mode: filter.mode,
+            of: None,
+            seen: 0,
+            released: 0,
+            duplicates: 0,
+            disputed: 0,
+            refused: 0,
         };
-        let (book, gate) = (self.book.clone(), self.gate.clone());
-        tokio::spawn(async move { running.run(&book, &gate).await });
+        if let Some(order) = self.orders.begin(filter, progress).map_err(|_| BusyError)? {
+            let (book, gate) = (self.book.clone(), self.gate.clone());
+            tokio::spawn(async move { order.run(&book, &gate).await });
+        }
         Ok(())
     }
 
     /// How far an order is; `None`: there is none of that id (any more).
     #[must_use]
     pub fn progress(&self, id: ReleaseId) -> Option<ReleaseProgress> {
-        self.find(id).map(|running| running.progress.borrow().clone())
+        self.orders.progress(id)
     }
 
     /// How far every order is that is remembered, the latest first.
     #[must_use]
     pub fn all(&self) -> Vec<ReleaseProgress> {
-        self.kept().iter().rev().map(|running| running.progress.borrow().clone()).collect()
+        self.orders.all()
     }
 
     /// How far an order is when it has ended, or `wait` is over.
     pub async fn ended(&self, id: ReleaseId, wait: Duration) -> Option<ReleaseProgress> {
-        let running = self.find(id)?;
-        let mut progress = running.progress.subscribe();
-        let ended = progress.wait_for(|progress| progress.state != ReleaseState::Running);
-        let _ = tokio::time::timeout(wait, ended).await;
-        Some(running.progress.borrow().clone())
+        self.orders.ended(id, wait).await
     }
 
     /// Cancels an order, which ends with what it is looking at; `None`: there is none of that id.
     pub async fn cancel(&self, id: ReleaseId) -> Option<ReleaseProgress> {
-        self.find(id)?.cancelled.store(true, Ordering::Relaxed);
-        self.ended(id, Duration::from_secs(5)).await
+        self.orders.cancel(id).await
     }
 }
 
 // === One order ===
 
-impl Running {
-    fn state(&self) -> ReleaseState {
-        self.progress.borrow().state.clone()
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
-    }
-
+impl ReleaseOrder {
     async fn run(&self, book: &BatchedLedger, gate: &CallbackHandler) {
-        let state = match self.release_all(book, gate).await {
-            Err(error) => ReleaseState::Failed(error),
-            Ok(()) if self.is_cancelled() => ReleaseState::Cancelled,
-            Ok(()) => ReleaseState::Done,
-        };
-        let ReleaseProgress { id, seen, released, duplicates, refused, .. } =
-            self.progress.borrow().clone();
+        let state = self.state_after(self.release_all(book, gate).await);
+        let ReleaseProgress { id, seen, released, duplicates, refused, .. } = self.progress();
         tracing::info!(
             release = %id, state = state.as_str(), seen, released, duplicates, refused,
             "a release ended"
         );
-        self.progress.send_modify(|progress| progress.state = state);
+        self.end(state);
     }
 
     async fn release_all(
@@ -243,7 +179,7 @@ impl Running {
         gate: &CallbackHandler,
     ) -> Result<(), LedgerError> {
         let ids = self.wanted(book, gate).await?;
-        self.progress.send_modify(|progress| progress.of = u64::try_from(ids.len()).ok());
+        self.note(|progress| progress.of = u64::try_from(ids.len()).ok());
         for some in ids.chunks(TOGETHER) {
             if self.is_cancelled() {
                 break;
@@ -256,7 +192,7 @@ impl Running {
             }
             while let Some(looked) = looking.join_next().await {
                 let looked = looked.unwrap_or(Err(LedgerError::Unknown))?;
-                self.note(looked.as_ref());
+                self.note(|progress| progress.count(looked.as_ref()));
             }
         }
         Ok(())
@@ -294,19 +230,19 @@ impl Running {
         found.reverse();
         Ok(found)
     }
+}
 
-    fn note(&self, released: Option<&Released>) {
-        self.progress.send_modify(|progress| {
-            progress.seen += 1;
-            match released {
-                Some(Released::Event(_)) => progress.released += 1,
-                Some(Released::Duplicate(_)) => progress.duplicates += 1,
-                Some(Released::Disputed) => progress.disputed += 1,
-                Some(Released::Rejected(_) | Released::Undecided) => progress.refused += 1,
-                // Another caller has decided it meanwhile.
-                None => {}
-            }
-        });
+impl ReleaseProgress {
+    fn count(&mut self, released: Option<&Released>) {
+        self.seen += 1;
+        match released {
+            Some(Released::Event(_)) => self.released += 1,
+            Some(Released::Duplicate(_)) => self.duplicates += 1,
+            Some(Released::Disputed) => self.disputed += 1,
+            Some(Released::Rejected(_) | Released::Undecided) => self.refused += 1,
+            // Another caller has decided it meanwhile.
+            None => {}
+        }
     }
 }
 

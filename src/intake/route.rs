@@ -84,7 +84,7 @@ pub(super) struct Route {
     pub desk: Arc<CallbackLog>,
 }
 
-/// What the URLs of destinations say of an event. Others are sent the event or the callback itself.
+/// The facts that URLs of destinations say of an event. Others are sent the event or the callback itself.
 pub(super) type UrlFactsTable = BTreeMap<TargetId, UrlFacts>;
 
 fn url_facts(config: &Config) -> UrlFactsTable {
@@ -151,7 +151,12 @@ pub(super) struct View {
 impl View {
     /// The sources of `plan`. A source that `before` had too keeps its counters and, if it did not
     /// change, its rate.
-    pub fn new(plan: &Plan, before: Option<&Self>, desk: &Arc<CallbackLog>, keys: &Keys) -> Self {
+    pub(super) fn new(
+        plan: &Plan,
+        before: Option<&Self>,
+        desk: &Arc<CallbackLog>,
+        keys: &Keys,
+    ) -> Self {
         let config = &*plan.config;
         let now = clock::instant();
         let base: Arc<str> = config.server.public_url.as_deref().unwrap_or_default().into();
@@ -205,36 +210,36 @@ impl View {
     }
 
     /// Whether a target is where balancers ask.
-    pub fn is_health(&self, target: &[u8]) -> bool {
+    pub(super) fn is_health(&self, target: &[u8]) -> bool {
         let end = memchr::memchr(b'?', target).unwrap_or(target.len());
         self.health_path.as_ref().is_some_and(|path| path.as_bytes() == &target[..end])
     }
 
     /// The source called `name`.
-    pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
+    pub(super) fn route(&self, name: &str) -> Option<&Arc<Route>> {
         self.route_of(name.as_bytes())
     }
 
     /// The source of that name, as written in a target.
-    pub fn route_of(&self, name: &[u8]) -> Option<&Arc<Route>> {
+    pub(super) fn route_of(&self, name: &[u8]) -> Option<&Arc<Route>> {
         self.routes.get(name)
     }
 
     /// The source of that id.
-    pub fn of_id(&self, id: &SourceId) -> Option<&Arc<Route>> {
+    pub(super) fn of_id(&self, id: &SourceId) -> Option<&Arc<Route>> {
         let named = self.route(id.as_str()).filter(|route| route.id == *id);
         named.or_else(|| self.routes.values().find(|route| route.id == *id))
     }
 
     /// The source that the caller of `path` probably meant.
-    pub fn nearest(&self, path: &str) -> Option<&Arc<Route>> {
+    pub(super) fn nearest(&self, path: &str) -> Option<&Arc<Route>> {
         let word = path.rsplit('/').find(|part| !part.is_empty())?;
         let names: Vec<&str> = self.routes.values().map(|route| &*route.source.name).collect();
         self.route(nearest(word, &names)?)
     }
 
     /// `path` without names that are a protection, and without what is nearly one.
-    pub fn concealed(&self, path: &str) -> String {
+    pub(super) fn concealed(&self, path: &str) -> String {
         let mut shown = concealed(path);
         for route in self.routes.values() {
             let name = &route.source.name;
@@ -292,7 +297,7 @@ impl Route {
                 target: "postern::callback",
                 source,
                 parameters,
-                "a genuine callback has values that contradict the sender's file"
+                "a verified callback contradicts the sender's file"
             );
         }
     }

@@ -19,7 +19,7 @@ struct SecretUse {
 
 impl SecretUses {
     /// The secrets called `ids`. Those that were there `before` keep their last use.
-    pub fn new<'i>(ids: impl Iterator<Item = &'i str>, before: Option<&Self>) -> Self {
+    pub(super) fn new<'i>(ids: impl Iterator<Item = &'i str>, before: Option<&Self>) -> Self {
         let known = |id: &str| before?.0.iter().find(|one| one.id == id);
         let new = |id: &str| SecretUse {
             id: id.to_owned(),
@@ -29,14 +29,14 @@ impl SecretUses {
     }
 
     /// Notes that the secret at `index` verified a callback.
-    pub fn note(&self, index: usize, at_ms: UnixMillis) {
+    pub(super) fn note(&self, index: usize, at_ms: UnixMillis) {
         if let Some(one) = self.0.get(index) {
             one.last_ms.fetch_max(at_ms, Ordering::Relaxed);
         }
     }
 
     /// The id of each secret with its last use.
-    pub fn all(&self) -> Vec<(String, Option<UnixMillis>)> {
+    pub(super) fn all(&self) -> Vec<(String, Option<UnixMillis>)> {
         let last = |one: &SecretUse| Some(one.last_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0);
         self.0.iter().map(|one| (one.id.clone(), last(one))).collect()
     }

@@ -1,8 +1,8 @@
 //! A callback with several events: all of them are good or none is recorded, and one answer tells
 //! the worst of their outcomes.
 //!
-//! The events are recorded side by side, each as if it had come alone. Where some cannot be
-//! recorded, the sender is told to try again; then those that are known are duplicates, and the
+//! The events are recorded side by side, each as if it had come alone. If some cannot be recorded,
+//! the sender receives its "try later". On its retry those that are known are duplicates, and the
 //! others are recorded. So nothing is lost and nothing counts twice, whatever happens between.
 
 use std::time::Instant;
@@ -11,11 +11,12 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 
 use super::callback_log::CallbackRecord;
-use super::judging::{Decision, EarlyReply, Slot, judge, salt, stopped, told};
+use super::judging::{Decision, EarlyReply, Slot, judge, note_reply, salt, stopped};
 use super::received::Received;
 use super::record::VerifiedCallback;
+use super::reply::{Proof, Reply, Unacknowledged};
 use crate::ledger::{BatchedLedger, EventId, Release};
-use crate::sender::{Callback, Outcome, Reply, Resolved};
+use crate::sender::{Callback, Outcome, Resolved};
 
 /// The events of a verified callback.
 pub(super) struct Several<'p> {
@@ -47,7 +48,7 @@ impl<'p> Several<'p> {
     ///
     /// # Errors
     /// What becomes of the callback, if one of its events is not good.
-    pub fn judge(
+    pub(super) fn judge(
         whole: &'p Callback<'p>,
         received: &'p Received,
         bodies: &'p [Bytes],
@@ -61,10 +62,15 @@ impl<'p> Several<'p> {
     }
 
     /// Records the events, and answers the callback.
-    pub async fn record(mut self, slot: &mut Slot, book: &BatchedLedger, judged: Instant) -> Reply {
+    pub(super) async fn record(
+        mut self,
+        slot: &mut Slot,
+        book: &BatchedLedger,
+        judged: Instant,
+    ) -> Reply {
         let Self { whole, received, .. } = self;
         if self.parts.is_empty() {
-            return stopped(slot, whole, received, EarlyReply::Is(Outcome::Test));
+            return stopped(slot, whole, received, EarlyReply::Is(Unacknowledged::Test));
         }
         let mut slots = slots(slot, self.parts.len());
         let recording = self.parts.drain(..).zip(&mut slots).map(|(part, slot)| async move {
@@ -76,12 +82,22 @@ impl<'p> Several<'p> {
             let release = Release::None;
             let verified =
                 VerifiedCallback { id, callback: &callback, received, resolved, judged, release };
-            verified.record_part(slot, book, readings).await
+            let proof = verified.record_part(slot, book, readings).await;
+            if let (Some(entry), Err(outcome)) = (slot, proof) {
+                entry.is(outcome.outcome());
+            }
+            proof
         });
-        let outcomes = join_all(recording).await;
-        let outcome = outcomes.into_iter().max_by_key(|outcome| weight(*outcome));
-        let reply = whole.reply(outcome.unwrap_or(Outcome::Unavailable), None, &salt);
-        slots.iter_mut().fold(reply, |reply, slot| told(slot, reply))
+        let proofs = join_all(recording).await;
+        // An event that could not be recorded outweighs all others.
+        let worst = proofs.into_iter().max_by_key(|proof| weight(outcome_of(proof)));
+        let reply = match worst.unwrap_or(Err(Unacknowledged::Unavailable)) {
+            Ok(proof) => {
+                Reply::acknowledge(whole.draft_reply(proof.outcome(), None, &salt), &proof)
+            }
+            Err(outcome) => Reply::unacknowledged(whole, outcome, None),
+        };
+        slots.iter_mut().fold(reply, |reply, slot| note_reply(slot, reply))
     }
 }
 
@@ -90,7 +106,7 @@ impl<'p> Part<'p> {
     ///
     /// # Errors
     /// What becomes of the callback, if it is not good.
-    pub fn judge(
+    pub(super) fn judge(
         whole: &Callback<'p>,
         received: &'p Received,
         body: &'p Bytes,
@@ -101,12 +117,12 @@ impl<'p> Part<'p> {
         let (id, resolved, readings) = match judge(&mut callback, || id) {
             Decision::Event(id, resolved) => (id, resolved, Readings::One),
             Decision::Ambiguous(id, resolved) => (id, resolved, Readings::Many),
-            Decision::Early(EarlyReply::Is(Outcome::Test)) | Decision::AddressCheck => {
+            Decision::Early(EarlyReply::Is(Unacknowledged::Test)) | Decision::AddressCheck => {
                 return Ok(None);
             }
             Decision::Early(stop) => return Err(stop),
             // A part has one element, so it is one event.
-            Decision::Several(_) => return Err(EarlyReply::Is(Outcome::Unavailable)),
+            Decision::Several(_) => return Err(EarlyReply::Is(Unacknowledged::Unavailable)),
         };
         Ok(Some(Self { callback, id, resolved, readings }))
     }
@@ -119,6 +135,10 @@ fn slots(first: &mut Slot, count: usize) -> Vec<Slot> {
     };
     let others: Vec<Slot> = (1..count).map(|_| first.as_ref().map(another)).collect();
     std::iter::once(first.take()).chain(others).collect()
+}
+
+fn outcome_of(proof: &Result<Proof, Unacknowledged>) -> Outcome {
+    proof.map_or_else(Unacknowledged::outcome, |proof| proof.outcome())
 }
 
 /// The order of outcomes in one answer: what its sender has to do something about comes first.

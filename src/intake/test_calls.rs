@@ -38,7 +38,7 @@ pub struct TestCall {
 
 impl TestCalls {
     /// Begins a call over the connection whose local address is `from`.
-    pub fn begin(self: &Arc<Self>, from: SocketAddr) -> TestCall {
+    pub(super) fn begin(self: &Arc<Self>, from: SocketAddr) -> TestCall {
         let from = canonical(from);
         self.lock().insert(from);
         self.count.fetch_add(1, Ordering::SeqCst);
@@ -46,7 +46,7 @@ impl TestCalls {
     }
 
     /// The purpose of a callback over the connection of `peer`.
-    pub fn purpose(&self, peer: SocketAddr) -> Purpose {
+    pub(super) fn purpose(&self, peer: SocketAddr) -> Purpose {
         if self.count.load(Ordering::SeqCst) == 0 || !self.lock().contains(&canonical(peer)) {
             return Purpose::Real;
         }

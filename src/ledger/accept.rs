@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
-use super::{EventId, SourceId, TargetId};
+use super::{EventId, Incoming, SourceId, TargetId};
 use crate::clock::UnixMillis;
 use crate::sender::{KeyForm, KeyLookup, KeyRole, Resolved, Role};
 
@@ -45,7 +45,25 @@ pub struct LookupKey {
     pub fingerprint: Fingerprint,
 }
 
-/// An event to be recorded.
+/// The identity of an event: what makes it new, a duplicate, or a conflict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventIdentity {
+    /// The source that received it.
+    pub source: SourceId,
+    /// Its deduplication keys.
+    pub keys: EventKeys,
+    /// Its content.
+    pub fingerprint: Fingerprint,
+}
+
+/// An event to be recorded. Outside the ledger [`NewEvent::new`] is the way to make one: it takes
+/// what was resolved.
+///
+/// ```compile_fail,E0451
+/// use postern::ledger::{EventId, NewEvent, SourceId};
+/// let sample = NewEvent::sample(EventId::new(0), &SourceId::from("level-end"), 1);
+/// let forged = NewEvent { transaction: String::from("another"), ..sample };
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEvent {
     /// The id, created before the first try and kept over retries.
@@ -68,7 +86,12 @@ pub struct NewEvent {
     pub body: Bytes,
     /// The destinations; one delivery is made for each.
     pub targets: SmallVec<[TargetId; 2]>,
+    pub(super) seal: Seal,
 }
+
+/// Makes a literal of [`NewEvent`] impossible outside the ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seal;
 
 /// The result for an event. The facts about a first event are durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +164,69 @@ pub enum NonceUse {
     Repeated,
 }
 
+impl EventIdentity {
+    /// The identity of a callback of `source`.
+    #[must_use]
+    pub fn of(source: &SourceId, resolved: &Resolved) -> Self {
+        Self::among(source, source, resolved)
+    }
+
+    /// The identity of a callback of `source` among those of `owner`, which are deduplicated apart.
+    #[must_use]
+    pub fn among(owner: &SourceId, source: &SourceId, resolved: &Resolved) -> Self {
+        Self {
+            source: source.clone(),
+            keys: EventKeys::of(owner, resolved),
+            fingerprint: Fingerprint::of(resolved),
+        }
+    }
+}
+
 impl NewEvent {
+    /// The event of a resolved callback, with its encoded body.
+    #[must_use]
+    pub fn new(
+        incoming: &Incoming<'_>,
+        identity: EventIdentity,
+        body: Bytes,
+        targets: SmallVec<[TargetId; 2]>,
+    ) -> Self {
+        let Incoming { id, received_ms, resolved, .. } = *incoming;
+        let EventIdentity { source, keys, fingerprint } = identity;
+        Self {
+            id,
+            source,
+            keys,
+            fingerprint,
+            transaction: resolved.role(Role::Transaction).unwrap_or_default().to_owned(),
+            user: resolved.role(Role::User).map(str::to_owned),
+            received_ms,
+            test: resolved.is_test(),
+            body,
+            targets,
+            seal: Seal,
+        }
+    }
+
+    /// The `n`th event of `source`, made without a callback: for tests and benchmarks. Its fields
+    /// can be changed.
+    #[must_use]
+    pub fn sample(id: EventId, source: &SourceId, n: u64) -> Self {
+        Self {
+            id,
+            source: source.clone(),
+            keys: EventKeys::from_iter([DedupeKey::new(source, &n.to_le_bytes())]),
+            fingerprint: Fingerprint(n),
+            transaction: format!("transaction-{n:012}"),
+            user: Some(format!("user-{}", n % 10_000)),
+            received_ms: id.ms(),
+            test: false,
+            body: Bytes::new(),
+            targets: SmallVec::new(),
+            seal: Seal,
+        }
+    }
+
     /// About how many bytes it takes on disk, at least.
     pub(super) fn size(&self) -> usize {
         let texts = self.source.as_str().len()

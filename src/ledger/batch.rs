@@ -28,16 +28,16 @@ use tokio::sync::watch;
 
 use self::direct::Listener;
 use self::queue::BatchQueues;
-pub use self::recorded::{DedupResult, Recorded};
+pub use self::recorded::{DedupResult, HeldProof, Recorded};
 use super::embedded::commit_queue::{CommitLimits, CommitQueues, HandOver};
 use super::window::interrupt_archives;
 use super::{
     Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, EarlyExpiry,
     Engine, Erased, Erasure, EventDetail, EventId, EventKeys, EventWindow, ExportPage, Fingerprint,
     GatewayRecord, GatewayReport, Health, HeldBounds, HeldId, HeldOne, HeldOrder, HeldPage,
-    HeldQuery, HoldOutcome, Holding, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
-    LogQuery, NewEvent, NewHeld, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention,
-    Revision, Settled, Settlement, SourceId, Stats, Swept,
+    HeldQuery, Holding, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery,
+    NewEvent, NewHeld, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
+    Settled, Settlement, SourceId, Stats, Swept,
 };
 use crate::sender::Reason;
 
@@ -144,7 +144,9 @@ impl BatchedLedger {
                 let listener = Listener { observer: Arc::clone(&observer), due: due.clone() };
                 Some(Arc::new(CommitQueues::new(limits, Box::new(listener))))
             }
-            Engine::Postgres(_) | Engine::Memory(_) => None,
+            Engine::Postgres(_) => None,
+            #[cfg(any(test, debug_assertions))]
+            Engine::Memory(_) => None,
         };
         Self { shared: Arc::new(Shared { engine, options, observer, queues, direct, due }) }
     }
@@ -302,18 +304,21 @@ impl BatchedLedger {
         self.shared.engine.deliveries(query, cursor, limit).await
     }
 
-    /// See [`Ledger::hold`].
+    /// See [`Ledger::hold`]. `None`: a bound is reached, and nothing was recorded.
     pub async fn hold(
         &self,
         held: &NewHeld,
         bounds: HeldBounds,
-    ) -> Result<HoldOutcome, LedgerError> {
-        self.shared.engine.hold(held, bounds).await
+    ) -> Result<Option<HeldProof>, LedgerError> {
+        let outcome = self.shared.engine.hold(held, bounds).await?;
+        Ok(HeldProof::new(held.why, outcome))
     }
 
-    /// See [`Ledger::hold_all`].
-    pub async fn hold_all(&self, batch: &[Holding]) -> Result<Vec<HoldOutcome>, LedgerError> {
-        self.shared.engine.hold_all(batch).await
+    /// See [`Ledger::hold_all`]. `None`: a bound is reached, and nothing was recorded.
+    pub async fn hold_all(&self, batch: &[Holding]) -> Result<Vec<Option<HeldProof>>, LedgerError> {
+        let outcomes = self.shared.engine.hold_all(batch).await?;
+        let held = batch.iter().zip(outcomes);
+        Ok(held.map(|(one, outcome)| HeldProof::new(one.held.why, outcome)).collect())
     }
 
     /// See [`Ledger::note_reason`].

@@ -134,6 +134,7 @@ pub fn event(n: u64, targets: &[&str]) -> NewEvent {
         test: false,
         body: Bytes::from(format!("body of {n}")),
         targets: targets.iter().map(|target| TargetId::from(*target)).collect(),
+        seal: Default::default(),
     }
 }
 

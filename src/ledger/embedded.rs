@@ -48,6 +48,7 @@ mod lock;
 mod manifest;
 mod open;
 mod open_files;
+mod options;
 mod poison;
 mod query;
 mod record;
@@ -63,7 +64,7 @@ mod window;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -79,7 +80,9 @@ use self::deliveries::Handed;
 use self::files::{Disk, Files};
 use self::indexer::Job;
 use self::open::{Opened, open};
+pub use self::options::{EmbeddedOptions, OpenProgress, OpenStep};
 #[doc(hidden)]
+#[cfg(any(test, debug_assertions))]
 pub use self::record::{RecordCheck, check_record};
 use self::run::Run;
 pub use self::tools::{Missing, Survey};
@@ -88,10 +91,9 @@ use super::{
     Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
     Durability, EarlyExpiry, Erased, Erasure, EventDetail, EventId, EventKeys, EventWindow,
     ExportPage, Fingerprint, GatewayRecord, GatewayReport, Health, HeldId, HeldOne, HeldOrder,
-    HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Keyring, Kind, Lease, LeaseAsk,
-    LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse,
-    ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats,
-    StoreClock, Swept,
+    HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, Lease, LeaseAsk, LeaseBatch,
+    Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder,
+    ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats, Swept,
 };
 use crate::sender::Reason;
 
@@ -100,77 +102,6 @@ use crate::sender::Reason;
 #[derive(Clone)]
 pub struct Embedded {
     shared: Arc<Shared>,
-}
-
-/// Options of an [`Embedded`].
-#[derive(Clone, Debug)]
-pub struct EmbeddedOptions {
-    /// The directory, created if missing.
-    pub path: PathBuf,
-    /// The size of a segment, 64 kB to 1 GB. Larger segments mean fewer files, smaller ones a
-    /// faster start: the last segment is read completely.
-    pub segment_bytes: u64,
-    /// The age at which the next sweep closes a segment that is not full. Its events can then
-    /// expire. A small part of the retention time.
-    pub segment_age: Duration,
-    /// The clock for leases and due times.
-    pub clock: StoreClock,
-    /// The keys for sealing the journal.
-    pub keys: Keyring,
-    /// Called with the progress of opening.
-    pub progress: OpenProgress,
-}
-
-/// How far opening is: which segment of the journal is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OpenStep {
-    /// The segment, from 1.
-    pub segment: usize,
-    /// All of them.
-    pub segments: usize,
-}
-
-/// Called with each [`OpenStep`].
-#[derive(Clone)]
-pub struct OpenProgress(Arc<dyn Fn(OpenStep) + Send + Sync>);
-
-impl OpenStep {
-    /// Calls `hear` for each step.
-    pub fn told(hear: impl Fn(Self) + Send + Sync + 'static) -> OpenProgress {
-        OpenProgress(Arc::new(hear))
-    }
-}
-
-impl fmt::Display for OpenStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "reading the journal, segment {} of {}", self.segment, self.segments)
-    }
-}
-
-impl Default for OpenProgress {
-    fn default() -> Self {
-        OpenStep::told(|_| {})
-    }
-}
-
-impl fmt::Debug for OpenProgress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("OpenProgress")
-    }
-}
-
-impl EmbeddedOptions {
-    /// The default options for `path`: segments of 64 MiB, the clock of the process, no sealing.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            segment_bytes: 64 << 20,
-            segment_age: Duration::from_secs(86_400),
-            clock: StoreClock::process(),
-            keys: Keyring::default(),
-            progress: OpenProgress::default(),
-        }
-    }
 }
 
 struct Shared {

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use crate::sender::Reason;
 
+#[cfg(any(test, debug_assertions))]
+use super::Memory;
 use super::{
     Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
     EarlyExpiry, Embedded, Erased, Erasure, EventDetail, EventId, EventWindow, ExportPage,
     GatewayRecord, GatewayReport, Health, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery,
     HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
-    LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, Postgres, ReplayOrder, ReplayPage,
-    Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats, Swept,
+    LogQuery, NewEvent, NodeId, Nonce, NonceUse, Postgres, ReplayOrder, ReplayPage, Retention,
+    Revision, ScrubPage, Settled, Settlement, SourceId, Stats, Swept,
 };
 
 /// How often a gateway looks for deliveries that another one made and did not attempt. Rarely
@@ -26,6 +28,7 @@ pub enum Engine {
     /// Tables that many gateways share.
     Postgres(Postgres),
     /// The model in memory: lost with the process.
+    #[cfg(any(test, debug_assertions))]
     Memory(Memory),
 }
 
@@ -41,6 +44,7 @@ impl From<Postgres> for Engine {
     }
 }
 
+#[cfg(any(test, debug_assertions))]
 impl From<Memory> for Engine {
     fn from(memory: Memory) -> Self {
         Self::Memory(memory)
@@ -52,7 +56,9 @@ impl Engine {
     #[must_use]
     pub fn writers(&self) -> usize {
         match self {
-            Self::Embedded(_) | Self::Memory(_) => 1,
+            Self::Embedded(_) => 1,
+            #[cfg(any(test, debug_assertions))]
+            Self::Memory(_) => 1,
             Self::Postgres(postgres) => postgres.writers(),
         }
     }
@@ -61,7 +67,9 @@ impl Engine {
     #[must_use]
     pub fn look_again(&self) -> Option<Duration> {
         match self {
-            Self::Embedded(_) | Self::Memory(_) => None,
+            Self::Embedded(_) => None,
+            #[cfg(any(test, debug_assertions))]
+            Self::Memory(_) => None,
             Self::Postgres(_) => Some(POLL),
         }
     }
@@ -78,6 +86,7 @@ macro_rules! each {
         match $self {
             Engine::Embedded($engine) => $call.await,
             Engine::Postgres($engine) => $call.await,
+            #[cfg(any(test, debug_assertions))]
             Engine::Memory($engine) => $call.await,
         }
     };

@@ -83,7 +83,7 @@ pub struct Cursor(pub(super) Vec<u8>);
 /// A string that is not a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a cursor")]
-pub struct NotACursor;
+pub struct CursorError;
 
 /// Cursors contain an id and possibly a name; a longer text is not a cursor.
 const CURSOR_TEXT_MAX: usize = 1024;
@@ -169,13 +169,13 @@ impl fmt::Display for Cursor {
 }
 
 impl FromStr for Cursor {
-    type Err = NotACursor;
+    type Err = CursorError;
 
-    fn from_str(text: &str) -> Result<Self, NotACursor> {
+    fn from_str(text: &str) -> Result<Self, CursorError> {
         if text.len() > CURSOR_TEXT_MAX {
-            return Err(NotACursor);
+            return Err(CursorError);
         }
-        const_hex::decode(text).map(Self).or(Err(NotACursor))
+        const_hex::decode(text).map(Self).or(Err(CursorError))
     }
 }
 
@@ -187,8 +187,8 @@ mod tests {
     fn a_cursor_goes_out_and_comes_back() {
         let cursor = Cursor(vec![1, 2, 255]);
         assert_eq!(cursor.to_string().parse(), Ok(cursor));
-        assert_eq!("0g".parse::<Cursor>(), Err(NotACursor));
-        assert_eq!("00".repeat(513).parse::<Cursor>(), Err(NotACursor));
+        assert_eq!("0g".parse::<Cursor>(), Err(CursorError));
+        assert_eq!("00".repeat(513).parse::<Cursor>(), Err(CursorError));
     }
 
     #[test]

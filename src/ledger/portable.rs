@@ -267,6 +267,7 @@ pub(super) fn read_event(from: &mut Take<'_>) -> Result<NewEvent, DecodeError> {
             (0..count).map(|_| from.text().map(TargetId::from)).collect::<Result<_, _>>()?
         },
         body: Bytes::copy_from_slice(from.bytes()?),
+        seal: Default::default(),
     })
 }
 

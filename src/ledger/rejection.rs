@@ -178,6 +178,7 @@ impl NewRejection<'_> {
                 test: false,
                 body,
                 targets: smallvec::SmallVec::new(),
+                seal: Default::default(),
             },
         })
     }

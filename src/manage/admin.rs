@@ -285,7 +285,7 @@ impl Admin {
                 Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))
             }
             Err(BodyError::Crowded) => {
-                Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too much at one time"))
+                Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "server busy, retry later"))
             }
         }
     }

@@ -52,7 +52,7 @@ pub(crate) enum Turn {
 pub(crate) struct TooManyAttempts;
 
 impl FailedAuthLimiter {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             rate: AddressRateLimiter::new(GUESSES, instant()),
             lines: AddressRateLimiter::new(LINES, instant()),
@@ -61,7 +61,7 @@ impl FailedAuthLimiter {
 
     /// Waits until a call's credentials may be checked. A correct call passes too, only later,
     /// unless too many wait.
-    pub async fn turn(&self, guess: Guess<'_>) -> Result<Turn, TooManyAttempts> {
+    pub(crate) async fn turn(&self, guess: Guess<'_>) -> Result<Turn, TooManyAttempts> {
         let name = guess.key();
         if self.rate.has_as(&name, guess.from, instant()) {
             return Ok(Turn::AtOnce);
@@ -76,7 +76,7 @@ impl FailedAuthLimiter {
     }
 
     /// Notes what a call turned out to be: whether it was one guess too many.
-    pub fn was_wrong(&self, guess: Guess<'_>, turn: Turn) -> bool {
+    pub(crate) fn was_wrong(&self, guess: Guess<'_>, turn: Turn) -> bool {
         match turn {
             Turn::AtOnce => self.rate.charge_as(&guess.key(), guess.from, instant()),
             // The call was counted when it began to wait.
@@ -86,7 +86,7 @@ impl FailedAuthLimiter {
     }
 
     /// Notes that a call was none.
-    pub fn was_right(&self, guess: Guess<'_>, turn: Turn) {
+    pub(crate) fn was_right(&self, guess: Guess<'_>, turn: Turn) {
         if turn == Turn::Waited {
             self.rate.give_back_as(&guess.key(), guess.from);
         }

@@ -44,22 +44,22 @@ struct Details<'a> {
 }
 
 impl ApiError {
-    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into(), header: None, errors: Box::default() }
     }
 
     /// The request makes no sense.
-    pub fn bad(detail: impl Into<String>) -> Self {
+    pub(crate) fn bad(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
     /// The requested object does not exist.
-    pub fn absent(what: impl Into<String>) -> Self {
+    pub(crate) fn absent(what: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, what)
     }
 
     /// The ledger cannot answer.
-    pub fn ledger(error: &crate::ledger::LedgerError) -> Self {
+    pub(crate) fn ledger(error: &crate::ledger::LedgerError) -> Self {
         match error {
             crate::ledger::LedgerError::BadCursor => Self::bad(error.to_string()),
             other => Self::new(StatusCode::SERVICE_UNAVAILABLE, other.to_string()),
@@ -67,7 +67,7 @@ impl ApiError {
     }
 
     /// The input has these errors.
-    pub fn mistakes(errors: Vec<FieldError>) -> Self {
+    pub(crate) fn mistakes(errors: Vec<FieldError>) -> Self {
         let first = errors.first();
         let detail =
             first.map_or_else(String::new, |first| format!("{} {}", first.key, first.detail));
@@ -75,7 +75,7 @@ impl ApiError {
     }
 
     /// Another method is needed here.
-    pub fn method(allowed: &[Method]) -> Self {
+    pub(crate) fn method(allowed: &[Method]) -> Self {
         let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
         let problem =
             Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed} is served"));
@@ -85,11 +85,11 @@ impl ApiError {
         }
     }
 
-    pub fn with(self, name: header::HeaderName, value: HeaderValue) -> Self {
+    pub(crate) fn with(self, name: header::HeaderName, value: HeaderValue) -> Self {
         Self { header: Some((name, value)), ..self }
     }
 
-    pub fn response(self) -> Response {
+    pub(crate) fn response(self) -> Response {
         let details = Details {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Problem"),
@@ -162,7 +162,7 @@ pub(crate) struct Query(HashMap<String, String>);
 impl Query {
     /// Reads `query`. Unknown names are an error: otherwise a misspelt filter would list
     /// everything.
-    pub fn read(query: Option<&str>, known: &[&str]) -> Result<Self, ApiError> {
+    pub(crate) fn read(query: Option<&str>, known: &[&str]) -> Result<Self, ApiError> {
         let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query.unwrap_or_default())
             .map_err(|_| ApiError::bad("the query cannot be read"))?;
         let mut map = HashMap::new();
@@ -181,12 +181,12 @@ impl Query {
     }
 
     /// The value of `name`, if it is there and not empty.
-    pub fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// The value of `name`, read by `read`; `what` says what is expected.
-    pub fn read_as<T>(
+    pub(crate) fn read_as<T>(
         &self,
         name: &str,
         what: &str,
@@ -200,12 +200,12 @@ impl Query {
     }
 
     /// The time `name` in milliseconds.
-    pub fn time(&self, name: &str) -> Result<Option<i64>, ApiError> {
+    pub(crate) fn time(&self, name: &str) -> Result<Option<i64>, ApiError> {
         self.text(name).map(|text| time(name, text)).transpose()
     }
 
     /// How many are wanted: 100 unless said, 1000 at most.
-    pub fn limit(&self) -> Result<usize, ApiError> {
+    pub(crate) fn limit(&self) -> Result<usize, ApiError> {
         let read = |text: &str| text.parse::<usize>().ok().filter(|limit| *limit > 0);
         let limit = self.read_as("limit", "a number from 1", read)?;
         Ok(limit.unwrap_or(LIMIT).min(LIMIT_MAX))

@@ -49,7 +49,7 @@ pub enum AccessError {
     #[error("that token is not known")]
     UnknownToken,
     /// The token is read-only.
-    #[error("that token may only look")]
+    #[error("read-only token")]
     OnlyLooks,
     /// The token may replay events and change nothing.
     #[error("that token may look and replay events; this needs an admin token")]

@@ -58,7 +58,7 @@ pub(crate) fn evidence_of(
     })
 }
 
-/// What `read` makes of the request as the gateway sees it, with what there is to tell it apart
+/// The result of `read` for the request as the gateway sees it, with the callbacks to tell it apart
 /// from.
 fn with_others<R>(
     config: &Config,

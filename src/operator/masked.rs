@@ -97,7 +97,7 @@ fn shown(name: &str, value: &HeaderValue) -> String {
 }
 
 /// Longest body that is shown, in bytes.
-pub const SHOWN_BODY_BYTES: usize = 64 * 1024;
+pub(super) const SHOWN_BODY_BYTES: usize = 64 * 1024;
 
 /// Bytes of a supplied signature from which on it is replaced wherever it occurs: a shorter one may
 /// be part of other values.

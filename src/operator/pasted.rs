@@ -97,7 +97,7 @@ impl Capture {
         Self { request, extent: Extent::Whole, at_ms: None }
     }
 
-    /// What was captured of the request.
+    /// The captured request.
     pub(crate) fn request(&self) -> &OwnedRequest {
         &self.request
     }

@@ -1,10 +1,9 @@
 //! Releases as people order them: recorded in the audit log first, then done.
 
 use crate::clock::now_ms;
-use crate::intake::{
-    BusyError, ReleaseFilter, ReleaseMode, ReleaseProgress, ReleaseState, Releases,
-};
+use crate::intake::{BusyError, ReleaseFilter, ReleaseMode, ReleaseProgress, Releases};
 use crate::ledger::{LedgerError, ReleaseId};
+use crate::orders::OrderState;
 use crate::registry::{Action, Actor, Registry};
 
 /// Why an order is not carried out.
@@ -57,7 +56,7 @@ pub async fn cancel_release(
 ) -> Result<Option<ReleaseProgress>, LedgerError> {
     let Some(progress) = releases.cancel(id).await else { return Ok(None) };
     // An order that ended before is not cancelled, and a dry run changes nothing.
-    let is_cancelled = matches!(progress.state, ReleaseState::Running | ReleaseState::Cancelled);
+    let is_cancelled = matches!(progress.state, OrderState::Running | OrderState::Cancelled);
     if is_cancelled && progress.mode == ReleaseMode::Real {
         tracing::info!(release = %id, who = who.as_str(), "a release was cancelled");
         registry.note(who, Action::Cancelled, ("release", &id.to_string())).await?;

@@ -2,11 +2,12 @@
 
 use crate::clock::now_ms;
 use crate::delivery::{
-    Control, ReplayFilter, ReplayMode, ReplayOrderError, ReplayProgress, ReplayState, Replays,
+    Control, ReplayFilter, ReplayMode, ReplayOrderError, ReplayProgress, Replays,
 };
 use crate::ledger::{
     BatchedLedger, EventId, LedgerError, ReplayId, ReplayOrder, ReplayPage, ReplayWhat, TargetId,
 };
+use crate::orders::OrderState;
 use crate::registry::{Action, Actor, Registry};
 
 /// Why an order is not carried out.
@@ -84,7 +85,7 @@ pub async fn cancel_replay(
 ) -> Result<Option<ReplayProgress>, LedgerError> {
     let Some(progress) = replays.cancel(id).await else { return Ok(None) };
     // An order that ended before is not cancelled, and a dry run changes nothing.
-    let is_cancelled = matches!(progress.state, ReplayState::Running | ReplayState::Cancelled);
+    let is_cancelled = matches!(progress.state, OrderState::Running | OrderState::Cancelled);
     if is_cancelled && progress.mode == ReplayMode::Deliver {
         tracing::info!(replay = %id, who = who.as_str(), "a replay was cancelled");
         registry.note(who, Action::Cancelled, ("replay", &id.to_string())).await?;

@@ -76,7 +76,7 @@ impl Rule {
 impl Signature<'_> {
     /// Uses the signature to change something, durably, on all gateways that share the ledger.
     /// Returns whether it was unused.
-    pub async fn use_to_write(&self, book: &BatchedLedger) -> Result<NonceUse, LedgerError> {
+    pub(super) async fn use_to_write(&self, book: &BatchedLedger) -> Result<NonceUse, LedgerError> {
         // Both in one batch: no call sees one without the other.
         let used = book.check_nonces(&[self.nonce(Mark::Used), self.nonce(Mark::Wrote)]).await?;
         Ok(used.first().copied().unwrap_or(NonceUse::Repeated))
@@ -85,7 +85,7 @@ impl Signature<'_> {
     /// Uses the signature to read, durably: from then on it changes nothing. Returns
     /// [`NonceUse::First`] unless it was used to change something, however often it was used to
     /// read.
-    pub async fn use_to_read(&self, book: &BatchedLedger) -> Result<NonceUse, LedgerError> {
+    pub(super) async fn use_to_read(&self, book: &BatchedLedger) -> Result<NonceUse, LedgerError> {
         // A nonce that expires at once is looked up and not stored.
         let wrote = Nonce { expires_ms: 0, ..self.nonce(Mark::Wrote) };
         let used = book.check_nonces(&[self.nonce(Mark::Used), wrote]).await?;

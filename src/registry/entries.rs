@@ -354,7 +354,7 @@ fn plan(
     if managed == Managed::Source {
         if !settle_id(&mut table, &new_name, old) {
             let what = "of a source cannot be changed: its transactions are known by it";
-            return Err(wrong(fault("id", what, "leave it out")));
+            return Err(wrong(fault("id", what, "omit it")));
         }
         name_secrets(&mut table);
     }

@@ -194,13 +194,13 @@ url = "http://127.0.0.1:1/"
         let made = merged(&[
             ("api", source("game", "api")),
             ("file", source("game", "other")),
-            ("lost", source("nobody", "lost")),
+            ("lost", source("absent", "lost")),
             ("twin", source("game", "file")),
         ]);
         let names: Vec<&String> = made.config.sources.keys().collect();
         assert_eq!(names, ["api", "file"]);
         assert_eq!(made.config.sources["file"].origin, Origin::File);
-        for (problem, word) in made.problems.iter().zip(["file", "nobody", "id of file"]) {
+        for (problem, word) in made.problems.iter().zip(["file", "absent", "id of file"]) {
             assert!(problem.contains(word), "{problem}");
         }
         assert_eq!(made.problems.len(), 3);

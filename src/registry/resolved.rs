@@ -57,7 +57,7 @@ pub enum NoteError {
     #[error("a note has {NOTE_CHARACTERS_MAX} characters at most")]
     TooLong,
     /// The number of notes is at its limit.
-    #[error("{RESOLVED_MAX} callbacks are resolved by hand already")]
+    #[error("{RESOLVED_MAX} callbacks are already resolved manually")]
     TooMany,
 }
 
@@ -201,8 +201,8 @@ mod tests {
     use super::*;
     use crate::config::{Machine, load_str};
     use crate::ledger::{
-        BatchOptions, BatchedLedger, DedupeKey, DocumentChange, Expect, Fingerprint, Memory,
-        NewEvent, NoopObserver, SourceId, StoreClock,
+        BatchOptions, BatchedLedger, DocumentChange, Expect, Memory, NewEvent, NoopObserver,
+        SourceId, StoreClock,
     };
     use crate::registry::{Action, Managed, Precondition};
 
@@ -222,18 +222,9 @@ mod tests {
 
     fn event(received_ms: UnixMillis) -> NewEvent {
         let source = SourceId::from("s");
-        NewEvent {
-            id: EventId::new(received_ms),
-            keys: [DedupeKey::new(&source, &received_ms.to_le_bytes())].into_iter().collect(),
-            source,
-            fingerprint: Fingerprint(1),
-            transaction: String::from("t"),
-            user: None,
-            received_ms,
-            test: false,
-            body: bytes::Bytes::from_static(b"x"),
-            targets: [].into_iter().collect(),
-        }
+        let mut event = NewEvent::sample(EventId::new(received_ms), &source, 1);
+        event.body = bytes::Bytes::from_static(b"x");
+        event
     }
 
     #[tokio::test]
@@ -245,16 +236,19 @@ mod tests {
             assert!(matches!(refused, Err(ChangeError::Refused(found)) if found == why));
         }
         registry.resolve(&who, &subject, "s", &"é".repeat(500)).await.unwrap();
-        registry.resolve(&who, &subject, "s", " given by hand ").await.unwrap();
+        registry.resolve(&who, &subject, "s", " granted manually ").await.unwrap();
         let kept = registry.resolution(&subject).unwrap();
-        assert_eq!((kept.value.note.as_str(), kept.who.as_str()), ("given by hand", "token ops"));
+        assert_eq!(
+            (kept.value.note.as_str(), kept.who.as_str()),
+            ("granted manually", "token ops")
+        );
         registry.reopen(&who, &subject).await.unwrap();
         registry.reopen(&who, &subject).await.unwrap();
         assert!(registry.resolution(&subject).is_none());
         let (log, _) = super::super::audit_log(registry.book(), None, 10).await.unwrap();
         let actions: Vec<&str> = log.iter().map(|entry| entry.action.as_str()).collect();
         assert_eq!(actions, ["deleted", "changed", "created"]);
-        assert_eq!(log[1].changes["note"][1], "given by hand");
+        assert_eq!(log[1].changes["note"][1], "granted manually");
     }
 
     #[tokio::test]
@@ -304,7 +298,7 @@ mod tests {
         assert_eq!(registry.forget_resolved(keep, later).await.unwrap(), 2);
         assert_eq!(left(&registry), [true, false, false, false]);
         let (log, _) = super::super::audit_log(registry.book(), None, 10).await.unwrap();
-        assert_eq!(log.len(), 4, "upkeep is nobody's doing");
+        assert_eq!(log.len(), 4, "upkeep has no actor");
     }
 
     #[tokio::test]

@@ -310,8 +310,8 @@ fn a_duplicate_is_answered_like_the_first() {
             return; // its sender wants to be told
         }
         let salt = || [7; 16];
-        let first = callback.reply(Outcome::Accepted, None, &salt);
-        let again = callback.reply(Outcome::Duplicate, None, &salt);
+        let first = callback.draft_reply(Outcome::Accepted, None, &salt);
+        let again = callback.draft_reply(Outcome::Duplicate, None, &salt);
         assert_eq!(first, again, "{}", sender.name());
     });
 }
@@ -324,7 +324,7 @@ fn no_reply_holds_a_secret_or_signs_for_a_stranger() {
         for outcome in Outcome::ALL {
             let reasons = Reason::ALL.iter().map(|reason| Some(*reason));
             for reason in reasons.chain([None]) {
-                let reply = shown(&callback.reply(*outcome, reason, &|| [7; 16]));
+                let reply = shown(&callback.draft_reply(*outcome, reason, &|| [7; 16]));
                 for secret in &recipe.secrets {
                     let secret = String::from_utf8_lossy(secret.value.expose()).into_owned();
                     // The vectors' secrets of one letter are in every text.
@@ -805,7 +805,7 @@ fn told(recipe: &Recipe, vector: &Vector, outcome: Outcome, reason: Option<Reaso
     if reason.is_none_or(|reason| reason == Reason::PinnedReward) {
         assert!(!matches!(callback.verify(), Judgement::Rejected(_)), "{}", vector.about);
     }
-    shown(&callback.reply(outcome, reason, &|| [7; 16]))
+    shown(&callback.draft_reply(outcome, reason, &|| [7; 16]))
 }
 
 /// The replies of a sender: outcomes and reasons with the same reply together.

@@ -1,24 +1,21 @@
-//! How each destination is: its last delivery, and since when it fails.
+//! How each destination is: its last delivery, its last failure, and since when it fails. One record
+//! for the console, the alerts and the log.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::UnixMillis;
+use crate::ledger::Attempt;
 
-/// The health of one destination, as this gateway knows it. A time of zero means never.
+/// Characters of an error that are kept.
+const ERROR_CHARACTERS_MAX: usize = 200;
+
+/// The health of one destination, as this gateway knows it.
 #[derive(Debug, Default)]
-pub struct DestinationHealth {
-    delivered_ms: AtomicI64,
-    failing_ms: AtomicI64,
-    failed_ms: AtomicI64,
-    open_ms: AtomicI64,
-    paused_ms: AtomicI64,
-    status: AtomicU16,
-}
+pub struct DestinationHealth(Mutex<HealthView>);
 
 /// The same at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HealthView {
     /// The last delivery.
     pub delivered_ms: Option<UnixMillis>,
@@ -28,10 +25,15 @@ pub struct HealthView {
     pub failed_ms: Option<UnixMillis>,
     /// When the circuit breaker left the state closed.
     pub open_ms: Option<UnixMillis>,
-    /// When an operator paused it. A backend that answered 410 is not paused by anybody.
+    /// When an operator paused it. A backend that answered 410 is not paused by an operator.
     pub paused_ms: Option<UnixMillis>,
     /// The status of the last failed attempt; `None`: no response.
     pub status: Option<u16>,
+    /// The error of the last failed attempt, if there was one.
+    pub error: Option<String>,
+    /// Attempts in a row without an answer, or with a status of 500 or more. Another status is about
+    /// the event, not about the destination.
+    pub failures: u32,
 }
 
 /// The health of all destinations, by name.
@@ -39,61 +41,67 @@ pub struct HealthView {
 pub struct DestinationHealths(Mutex<BTreeMap<String, Arc<DestinationHealth>>>);
 
 impl DestinationHealth {
-    /// Notes a delivery.
-    pub fn delivered(&self, now_ms: UnixMillis) {
-        self.delivered_ms.fetch_max(now_ms, Ordering::Relaxed);
-        self.failing_ms.store(0, Ordering::Relaxed);
+    fn lock(&self) -> MutexGuard<'_, HealthView> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a delivery; says since when the destination failed, if it did.
+    pub fn delivered(&self, now_ms: UnixMillis) -> Option<UnixMillis> {
+        let mut view = self.lock();
+        view.delivered_ms = view.delivered_ms.max(Some(now_ms));
+        view.failures = 0;
+        view.failing_ms.take()
     }
 
     /// Notes a failed attempt.
-    pub fn failed(&self, now_ms: UnixMillis, status: Option<u16>) {
-        self.status.store(status.unwrap_or(0), Ordering::Relaxed);
-        self.failed_ms.fetch_max(now_ms, Ordering::Relaxed);
-        begin(&self.failing_ms, now_ms);
+    pub fn failed(&self, now_ms: UnixMillis, attempt: &Attempt) {
+        let cut = |text: &String| text.chars().take(ERROR_CHARACTERS_MAX).collect();
+        let mut view = self.lock();
+        view.failures = match attempt.status {
+            Some(..500) => 0,
+            Some(_) | None => view.failures.saturating_add(1),
+        };
+        view.error = attempt.error.as_ref().map(cut);
+        view.fail(now_ms, attempt.status);
     }
 
     /// Notes that the circuit breaker opened, also again after a failed probe.
     pub fn breaker_opened(&self, now_ms: UnixMillis) {
-        begin(&self.open_ms, now_ms);
+        self.lock().open_ms.get_or_insert(now_ms);
     }
 
     /// Notes that the circuit breaker closed.
     pub fn breaker_closed(&self) {
-        self.open_ms.store(0, Ordering::Relaxed);
+        self.lock().open_ms = None;
     }
 
     /// Notes since when an operator has paused it; `None`: it is not paused.
     pub fn set_paused(&self, since_ms: Option<UnixMillis>) {
-        self.paused_ms.store(since_ms.unwrap_or(0), Ordering::Relaxed);
+        self.lock().paused_ms = since_ms;
     }
 
     /// Takes over what a gateway that has ended knew.
-    pub(super) fn adopt(&self, former: HealthView) {
-        self.delivered_ms.fetch_max(former.delivered_ms.unwrap_or(0), Ordering::Relaxed);
+    pub(super) fn adopt(&self, former: &HealthView) {
+        let mut view = self.lock();
+        view.delivered_ms = view.delivered_ms.max(former.delivered_ms);
         if let Some(failing_ms) = former.failing_ms {
-            self.failed(failing_ms, former.status);
+            view.fail(failing_ms, former.status);
         }
     }
 
     /// The health now.
     #[must_use]
     pub fn view(&self) -> HealthView {
-        let time = |of: &AtomicI64| Some(of.load(Ordering::Relaxed)).filter(|ms| *ms > 0);
-        HealthView {
-            delivered_ms: time(&self.delivered_ms),
-            failing_ms: time(&self.failing_ms),
-            failed_ms: time(&self.failed_ms),
-            open_ms: time(&self.open_ms),
-            paused_ms: time(&self.paused_ms),
-            status: Some(self.status.load(Ordering::Relaxed)).filter(|status| *status > 0),
-        }
+        self.lock().clone()
     }
 }
 
-/// Sets a time unless it is set.
-fn begin(time: &AtomicI64, now_ms: UnixMillis) {
-    // The first value stays.
-    let _ = time.compare_exchange(0, now_ms, Ordering::Relaxed, Ordering::Relaxed);
+impl HealthView {
+    fn fail(&mut self, at_ms: UnixMillis, status: Option<u16>) {
+        self.status = status;
+        self.failed_ms = self.failed_ms.max(Some(at_ms));
+        self.failing_ms.get_or_insert(at_ms);
+    }
 }
 
 impl DestinationHealths {
@@ -127,19 +135,42 @@ impl DestinationHealths {
 mod tests {
     use super::*;
 
+    fn attempt(status: Option<u16>, error: Option<&str>) -> Attempt {
+        Attempt { status, error: error.map(str::to_owned), ..Attempt::default() }
+    }
+
     #[test]
     fn a_failure_lasts_from_its_first_attempt_to_the_next_delivery() {
         let health = DestinationHealth::default();
         assert_eq!(health.view(), HealthView::default());
-        health.failed(10, Some(401));
-        health.failed(20, None);
+        health.failed(10, &attempt(Some(401), None));
+        health.failed(20, &attempt(None, None));
         health.breaker_opened(20);
         health.breaker_opened(30);
         let view = health.view();
         assert_eq!((view.failing_ms, view.status, view.open_ms), (Some(10), None, Some(20)));
         health.breaker_closed();
-        health.delivered(40);
+        assert_eq!(health.delivered(40), Some(10));
+        assert_eq!(health.delivered(50), None);
         let view = health.view();
-        assert_eq!((view.failing_ms, view.delivered_ms, view.open_ms), (None, Some(40), None));
+        assert_eq!((view.failing_ms, view.delivered_ms, view.open_ms), (None, Some(50), None));
+    }
+
+    #[test]
+    fn a_success_ends_the_failures_and_the_last_error_stays() {
+        let health = DestinationHealth::default();
+        health.failed(1, &attempt(None, Some("refused")));
+        health.failed(2, &attempt(Some(500), None));
+        let view = health.view();
+        assert_eq!((view.failures, view.delivered_ms), (2, None));
+        health.failed(3, &attempt(Some(422), None));
+        let view = health.view();
+        assert_eq!((view.failures, view.delivered_ms), (0, None), "it answers");
+        health.failed(4, &attempt(Some(500), Some("later")));
+        health.delivered(5);
+        let view = health.view();
+        assert_eq!((view.failures, view.delivered_ms), (0, Some(5)));
+        assert_eq!((view.failed_ms, view.status), (Some(4), Some(500)));
+        assert_eq!(view.error.as_deref(), Some("later"));
     }
 }

@@ -88,7 +88,7 @@ impl Metrics {
         self.histories.reach_back_to(since_ms);
         for (name, view) in notes.destinations {
             if let Some(health) = self.destination_health.find(&name) {
-                health.adopt(view);
+                health.adopt(&view);
             }
         }
         for (name, counted) in sources {
@@ -455,6 +455,7 @@ mod tests {
 
     use super::*;
     use crate::clock::{instant, now_ms};
+    use crate::ledger::Attempt;
     use crate::telemetry::Took;
 
     fn counted(metrics: &Metrics, times: usize) {
@@ -478,7 +479,8 @@ mod tests {
         let first = Metrics::new().unwrap();
         counted(&first, 3);
         let health = first.destination("game");
-        health.health.failed(7, Some(401));
+        let attempt = Attempt { status: Some(401), ..Attempt::default() };
+        health.health.failed(7, &attempt);
         first.attempts.find("game").unwrap().count(
             (Outcome::Unavailable, None),
             instant(),

@@ -17,10 +17,10 @@ use crate::clock::{UnixMillis, instant, now_ms};
 use crate::sender::{Outcome, Reason};
 
 /// Minutes that are kept.
-pub const MINUTES: usize = 60;
+pub(super) const MINUTES: usize = 60;
 
 /// Hours that are kept.
-pub const HOURS: usize = 72;
+pub(super) const HOURS: usize = 72;
 
 /// Periods of ten minutes for latencies and reasons: together they are the last hour.
 pub(super) const TIMES: usize = 6;

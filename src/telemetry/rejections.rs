@@ -17,7 +17,7 @@ impl RejectionMetrics {
         Ok(Self {
             by_reason: family.counters(
                 "postern_rejections_total",
-                "Callbacks that were refused, by reason",
+                "Rejected callbacks, by reason",
                 &["source", "reason"],
             )?,
             unknown_paths: family.counter(

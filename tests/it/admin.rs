@@ -141,7 +141,7 @@ fn explain_takes_a_url_or_a_request() {
     assert_eq!(value(&bad)["verdict"], "rejected");
     assert_eq!(value(&bad)["reason"], "bad_signature");
     assert!(gateway.outcomes("accepted") == 0.0, "nothing is recorded");
-    assert_eq!(ask(json!({ "source": "nobody", "url": "/" })).status, 404);
+    assert_eq!(ask(json!({ "source": "absent", "url": "/" })).status, 404);
     assert_eq!(ask(json!({ "source": "level-end" })).status, 400);
     assert_eq!(ask(json!({ "source": "level-end", "url": "nonsense" })).status, 400);
     assert_eq!(post(gateway.at.admin, "/admin/v1/explain", "{").status, 400);

@@ -113,7 +113,7 @@ fn dead_letters_until_they_are_replayed() {
 }
 
 /// 1. Two destinations get one event. One is paused, the other one fails and waits for an hour.
-/// 2. Three hours later both deliveries are overdue: the operators hear of the one that nobody paused.
+/// 2. Three hours later both deliveries are overdue: the operators are notified of the one that is not paused.
 /// 3. Another event has the gateway look again: everything is delivered.
 #[test]
 fn an_overdue_delivery_unless_an_operator_paused_its_destination() {
@@ -143,7 +143,7 @@ fn an_overdue_delivery_unless_an_operator_paused_its_destination() {
     assert!(paused.got().is_empty());
 }
 
-/// A destination that fails is paused while somebody mends it: the alert closes and says why.
+/// A destination that fails is paused while an operator mends it: the alert closes and says why.
 #[test]
 fn a_pause_ends_the_alerts_about_a_destination() {
     let (backend, operators) = (Backend::start(), Backend::start());
@@ -271,7 +271,7 @@ fn a_changed_configuration_that_is_not_applied() {
     once(&notices(&operators, "reload"));
 }
 
-/// A wrong secret is told with its reason, and closes when genuine callbacks come again.
+/// A wrong secret is reported with its reason, and closes when verified callbacks come again.
 #[test]
 fn a_share_of_rejections_with_its_main_reason() {
     let operators = Backend::start();

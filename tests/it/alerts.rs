@@ -44,7 +44,7 @@ fn sent(alert: &str, to: &Backend) -> Got {
     got[0].clone()
 }
 
-/// What a test alert says that was not sent.
+/// The error of a test alert that was not sent.
 fn refused(alert: &str) -> String {
     let output = test(alert, &[]);
     assert_eq!(output.status.code(), Some(1));
@@ -215,8 +215,8 @@ fn an_email_is_sent_over_tls_with_the_account() {
     let said = String::from_utf8(wrong.stderr).unwrap();
     assert!(said.contains("535") && !said.contains("wrong"), "{said}");
     // A certificate of an unknown authority is not accepted.
-    let stranger = refused(&server.alert("ops:p%3Aw%2Fd@"));
-    assert!(stranger.contains("ertificate"), "{stranger}");
+    let outsider = refused(&server.alert("ops:p%3Aw%2Fd@"));
+    assert!(outsider.contains("ertificate"), "{outsider}");
 }
 
 // === Conditions ===

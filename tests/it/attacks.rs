@@ -153,7 +153,7 @@ fn a_captured_address_check_makes_no_event_and_a_message_no_check() {
 
     let (check, message) = under_one_signature("n2");
     for _ in 0..2 {
-        assert_eq!(message(&gateway, "genuine").status, 200);
+        assert_eq!(message(&gateway, "verified").status, 200);
     }
     assert_eq!((events(), outcomes(&gateway, "duplicate")), (1, 1.0));
     assert_eq!(get(gateway.at.callbacks, &check).status, 403);
@@ -286,7 +286,7 @@ fn a_name_that_protects_a_source_is_seen_by_no_one_without_a_token() {
     }
     assert!(get(admin, "/admin/v1/events").body.contains(&label));
     let own = send(admin, "GET /admin/v1/events", &[], "");
-    assert!(own.body.contains(SECRET_NAME), "whoever has the token sees it: {}", own.body);
+    assert!(own.body.contains(SECRET_NAME), "the token's owner sees it: {}", own.body);
 }
 
 #[test]

@@ -90,10 +90,10 @@ fn values_that_touch_make_one_event_for_one_signature() {
 fn adiscope_keeps_the_first_of_two_readings() {
     let start = || gateway("adiscope", "secrets = \"adiscope-secret\"");
     let sign = "SIGNATURE=5486ba1e071a18eb71bed77827c886c0";
-    let genuine =
+    let original =
         format!("TRANSACTION_ID=7tx-9&{sign}&USER_ID=u1&REWARD_UNIT=gold&REWARD_AMOUNT=10");
     let recut = format!("TRANSACTION_ID=tx-9&{sign}&USER_ID=u1&REWARD_UNIT=gold&REWARD_AMOUNT=107");
-    in_both_orders(start, &genuine, &recut, |gateway| {
+    in_both_orders(start, &original, &recut, |gateway| {
         let events = events(gateway);
         assert_eq!((events.len(), outcomes(gateway, "ambiguous")), (1, 1.0));
         assert_eq!(events[0]["authenticated"], json!([]));
@@ -104,9 +104,9 @@ fn adiscope_keeps_the_first_of_two_readings() {
 fn cpx_a_captured_call_takes_nothing_back_as_authenticated() {
     let start = || gateway("cpx", "secrets = \"cpx-security-hash\"");
     let hash = "hash=c793dc9e467958e95c54e4ae7d275c13";
-    let genuine = format!("status=1&trans_id=t-1&user_id=u1&amount_local=1&{hash}");
+    let original = format!("status=1&trans_id=t-1&user_id=u1&amount_local=1&{hash}");
     let forged = format!("status=2&trans_id=t-1&user_id=victim&amount_local=99999&{hash}");
-    in_both_orders(start, &genuine, &forged, |gateway| {
+    in_both_orders(start, &original, &forged, |gateway| {
         assert_eq!(events(gateway).len(), 2);
         assert_eq!(event(gateway, "t-1", "event")["authenticated"], json!(["transaction"]));
         assert_eq!(event(gateway, "reversal:t-1", "reversal")["authenticated"], json!([]));
@@ -116,9 +116,9 @@ fn cpx_a_captured_call_takes_nothing_back_as_authenticated() {
 #[test]
 fn levelplay_a_reversal_does_not_swallow_the_reward() {
     let start = || gateway("levelplay", "secrets = \"supersecret\"");
-    let genuine = "userId=u1&eventId=e3&rewards=10&timestamp=202401010000&signature=dff549cf81fb7cfe661d6d4beb74eedf";
-    let forged = format!("{genuine}&negativeCallback=true");
-    in_both_orders(start, genuine, &forged, |gateway| {
+    let original = "userId=u1&eventId=e3&rewards=10&timestamp=202401010000&signature=dff549cf81fb7cfe661d6d4beb74eedf";
+    let forged = format!("{original}&negativeCallback=true");
+    in_both_orders(start, original, &forged, |gateway| {
         assert_eq!(events(gateway).len(), 2);
         assert_eq!(event(gateway, "e3", "event")["effect"], "grant");
         assert_eq!(event(gateway, "negative:e3", "reversal")["authenticated"], json!([]));
@@ -128,17 +128,17 @@ fn levelplay_a_reversal_does_not_swallow_the_reward() {
 #[test]
 fn taku_a_mark_never_takes_the_place_of_the_reward() {
     let start = || gateway("taku", "secrets = \"0123456789abcdefghijklmnopqrstuv\"");
-    let genuine = "trans_id=tr-0001&placement_id=b1e2f3a4b5c6d7&adsource_id=90001&reward_amount=10&reward_name=coin&sign=a88acafa514d10c31a897037694fe8b4";
-    let marked = format!("{genuine}&is_test=1");
+    let original = "trans_id=tr-0001&placement_id=b1e2f3a4b5c6d7&adsource_id=90001&reward_amount=10&reward_name=coin&sign=a88acafa514d10c31a897037694fe8b4";
+    let marked = format!("{original}&is_test=1");
     let gateway = start();
     send(&gateway, &marked);
-    send(&gateway, genuine);
+    send(&gateway, original);
     let both = events(&gateway);
     let tests: Vec<bool> = both.iter().map(|event| event["test"] == true).collect();
     assert_eq!(tests.iter().filter(|test| **test).count(), 1, "{both:?}");
     assert_eq!(both.len(), 2);
     let gateway = start();
-    send(&gateway, genuine);
+    send(&gateway, original);
     send(&gateway, &marked);
     assert_eq!((events(&gateway).len(), outcomes(&gateway, "duplicate")), (1, 1.0));
 }
@@ -186,9 +186,9 @@ fn bitlabs_pays_a_stateful_offer_once_when_it_is_completed() {
 fn tapjoy_a_variant_is_held_and_the_genuine_call_is_delivered() {
     let start = || gateway("tapjoy", "secrets = \"SECRETKEY\"");
     let verifier = "verifier=a1c1fb18ba62c83c72834a40594c3ba2";
-    let genuine = format!("id=T&snuid=victim:9999&currency=5&{verifier}");
+    let original = format!("id=T&snuid=victim:9999&currency=5&{verifier}");
     let variant = format!("id=T:victim&snuid=9999&currency=5&{verifier}");
-    in_both_orders(start, &genuine, &variant, |gateway| {
+    in_both_orders(start, &original, &variant, |gateway| {
         let events = events(gateway);
         assert_eq!((events.len(), outcomes(gateway, "ambiguous")), (1, 1.0));
         assert_eq!(

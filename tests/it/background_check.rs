@@ -259,7 +259,7 @@ fn calls_that_are_wrong_get_the_codes_of_the_document() {
         fields[at].1 = value;
         fields
     };
-    assert_eq!(code(&query, &with(0, "nobody")), unsigned("905"));
+    assert_eq!(code(&query, &with(0, "absent")), unsigned("905"));
     assert_eq!(code(&query, &with(2, "s9")), unsigned("901"));
     assert_eq!(code(&query, &with(3, "00")), unsigned("901"));
     assert_eq!(code(&query, &with(1, "20190415110900")), unsigned("901"));

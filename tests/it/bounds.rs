@@ -163,7 +163,7 @@ fn bodies_that_are_not_verified_share_a_bound() {
         wire
     };
     let mut first = begun();
-    eventually("the second is told to come again", || {
+    eventually("the second receives its retry reply", || {
         // If the second was read earlier, the first got the 503: start it again.
         if !first.stays_silent(Duration::from_millis(20)) {
             first = begun();

@@ -198,7 +198,7 @@ fn addresses_are_shown_in_the_configured_order_and_callbacks_go_there() {
     }
     assert_eq!(callback(gateway.at.callbacks, KEY, "42", "rp7", "R-2"), 200);
     gateway.await_metric("postern_callbacks_total{outcome=\"accepted\",source=\"t12\"}", 3.0);
-    assert_eq!(backend.got().len(), 1, "an address that is cleared is told nothing");
+    assert_eq!(backend.got().len(), 1, "nothing is sent to a cleared address");
 }
 
 #[test]

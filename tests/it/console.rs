@@ -178,7 +178,7 @@ fn whoever_guesses_has_to_be_slow() {
     let right = try_token(at, "ops-token-0123456789", &[]);
     assert_eq!(right.status, 429, "a right guess would tell that it is one");
     let huge = send(at, "POST /console/sign-in", &[], &"x".repeat(1024 * 1024));
-    assert_eq!(huge.status, 429, "nothing more is read of whoever guesses");
+    assert_eq!(huge.status, 429, "no more is read of a caller that guesses");
 }
 
 #[test]

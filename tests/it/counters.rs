@@ -1,4 +1,4 @@
-//! What the gateway counted outlives it: an orderly stop, and signal 9.
+//! The counts of a gateway outlive it: an orderly stop, and signal 9.
 
 use super::backend::{self, Backend};
 use super::gateway::{Gateway, PLAIN, eventually, logged, taku};

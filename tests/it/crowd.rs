@@ -51,7 +51,7 @@ fn ten_thousand_destinations_that_are_down_do_not_delay_one_that_is_up() {
     eventually("settled", || outcomes(&gateway, "done") == 20.0);
     let backlog =
         |n: usize| gateway.metric(&format!("postern_delivery_backlog{{destination=\"down-{n}\"}}"));
-    assert_eq!((backlog(0), backlog(DOWN - 1)), (1.0, 1.0), "nothing was given up for it");
+    assert_eq!((backlog(0), backlog(DOWN - 1)), (1.0, 1.0), "nothing was dead-lettered for it");
 }
 
 /// Sleeps of all threads in a second that indicate polling: the configuration's files are checked

@@ -79,7 +79,7 @@ fn a_backend_that_comes_back_is_not_run_over() {
         call(&gateway, &format!("s{n}"));
     }
     eventually("open", || condition(&gateway, "status")["breaker"] == "open");
-    eventually("nothing under way", || condition(&gateway, "status")["in_flight"] == 0);
+    eventually("nothing in flight", || condition(&gateway, "status")["in_flight"] == 0);
     let failed = backend.got().len();
     assert!((10..=16 + 10).contains(&failed), "{failed} of 60 were tried");
     assert_eq!(outcomes(&gateway, "retry"), failed as f64, "an open breaker uses up no attempts");

@@ -66,7 +66,7 @@ fn many_streams_of_one_connection() {
             assert_eq!(one.await.unwrap(), 200);
         }
         let mut client = client;
-        assert_eq!(client.get("/callback/nobody").await, 404);
+        assert_eq!(client.get("/callback/absent").await, 404);
     });
     gateway.await_metric(&series("accepted"), 50.0);
 }
@@ -79,7 +79,7 @@ fn silence_resets_the_stream_and_leaves_the_connection() {
         let stream = TcpStream::connect(gateway.at.callbacks).await.unwrap();
         let mut client = Client::over(stream).await;
         assert_eq!(client.get(&taku("r1")).await, 0);
-        assert_eq!(client.get("/callback/nobody").await, 404);
+        assert_eq!(client.get("/callback/absent").await, 404);
     });
 }
 

@@ -40,7 +40,7 @@ fn the_sender_is_told_what_the_backend_says_and_so_is_each_duplicate() {
         assert_eq!(told(&gateway, "no"), 602);
         assert_eq!(told(&gateway, "yes"), 200);
     }
-    assert_eq!(backend.got().len(), 3, "nobody asks twice");
+    assert_eq!(backend.got().len(), 3, "no backend is asked twice");
     assert_eq!((verdicts(&gateway, "valid"), verdicts(&gateway, "invalid")), (1.0, 2.0));
     assert_eq!((gateway.outcomes("accepted"), gateway.outcomes("duplicate")), (3.0, 6.0));
 }
@@ -161,7 +161,7 @@ fn a_verdict_that_cannot_be_read_gets_the_answer_for_a_late_one_at_once() {
             assert_eq!(told(&gateway, &format!("u{n}")), answer, "{late} {n}");
             assert_eq!(told(&gateway, &format!("u{n}")), answer, "a duplicate, {late} {n}");
         }
-        assert_eq!(backend.got().len(), count, "that answer is final: nobody asks again");
+        assert_eq!(backend.got().len(), count, "that answer is final: no backend is asked again");
         assert_eq!(verdicts(&gateway, "unreadable"), count as f64);
         assert_eq!((verdicts(&gateway, "valid"), verdicts(&gateway, "invalid")), (0.0, 0.0));
         let id = backend.got()[0].header("webhook-id").to_owned();

@@ -97,9 +97,9 @@ fn a_published_key_verifies_and_nothing_else_does() {
     server.says(list(&[&key]));
     let gateway = gateway(&server);
     let to = gateway.at.callbacks;
-    let genuine = key.admob("t1");
+    let original = key.admob("t1");
     for _ in 0..2 {
-        assert_eq!(get(to, &genuine).status, 200);
+        assert_eq!(get(to, &original).status, 200);
     }
     assert_eq!(outcomes(&gateway, "accepted"), 1.0);
     assert_eq!(outcomes(&gateway, "duplicate"), 1.0);
@@ -112,19 +112,19 @@ fn a_published_key_verifies_and_nothing_else_does() {
     let forger = Key { id: "3335741209", ..Key::new("1") };
     for (forged, reason) in [
         (forger.admob("t3"), "bad_signature"),
-        (genuine.replace("reward_amount=10", "reward_amount=99"), "bad_signature"),
-        (genuine.replace("user_id=u1", "user_id=u2"), "bad_signature"),
-        (genuine.replace("user_id=u1&", ""), "bad_signature"),
-        (genuine.replace("ad_network=1&ad_unit=2", "ad_unit=2&ad_network=1"), "bad_signature"),
-        (format!("{genuine}&user_id=u2"), "repeated_parameter"),
-        (format!("{genuine}&reward=99"), "unsigned_parameter"),
+        (original.replace("reward_amount=10", "reward_amount=99"), "bad_signature"),
+        (original.replace("user_id=u1", "user_id=u2"), "bad_signature"),
+        (original.replace("user_id=u1&", ""), "bad_signature"),
+        (original.replace("ad_network=1&ad_unit=2", "ad_unit=2&ad_network=1"), "bad_signature"),
+        (format!("{original}&user_id=u2"), "repeated_parameter"),
+        (format!("{original}&reward=99"), "unsigned_parameter"),
         (key.signed("transaction_id=t4") + "&user_id=victim", "unsigned_parameter"),
-        (genuine.replace("&key_id=3335741209", ""), "missing_parameter"),
-        (genuine.replace("signature=", "sig="), "missing_parameter"),
-        (genuine.replace("signature=", "signature=AAAA"), "bad_signature"),
-        (genuine.replace("key_id=3335741209", "key_id=3335741210"), "unknown_key"),
-        (genuine.replace("key_id=3335741209", "key_id="), "missing_parameter"),
-        (genuine.replace("key_id=3335741209", "key_id=03335741209"), "unknown_key"),
+        (original.replace("&key_id=3335741209", ""), "missing_parameter"),
+        (original.replace("signature=", "sig="), "missing_parameter"),
+        (original.replace("signature=", "signature=AAAA"), "bad_signature"),
+        (original.replace("key_id=3335741209", "key_id=3335741210"), "unknown_key"),
+        (original.replace("key_id=3335741209", "key_id="), "missing_parameter"),
+        (original.replace("key_id=3335741209", "key_id=03335741209"), "unknown_key"),
     ] {
         let before = refused(&gateway, reason);
         assert_eq!(get(to, &forged).status, 403, "{forged}");
@@ -196,7 +196,7 @@ fn a_value_does_not_become_a_parameter() {
 }
 
 #[test]
-fn a_genuine_callback_of_another_publisher_is_refused_where_the_source_says_what_is_its_own() {
+fn a_valid_callback_of_another_publisher_is_refused_where_the_source_says_what_is_its_own() {
     let key = Key::new("1");
     let server = Backend::start();
     server.says(list(&[&key]));
@@ -279,7 +279,7 @@ fn an_answer_that_is_no_list_is_not_taken() {
                 .into_iter()
                 .find(|line| line.contains(&port))
         };
-        eventually("it is told", || line().is_some());
+        eventually("it is reported", || line().is_some());
         let line = line().unwrap();
         assert!(line.contains(why), "{why}: {line}");
         assert_eq!(get(gateway.at.callbacks, &key.admob("x1")).status, 503, "{why}");
@@ -385,7 +385,7 @@ fn a_server_that_nobody_vouches_for_is_not_believed() {
     let text = text(&server).replace(&format!("http://{}/keys.json", server.at), &url);
     let gateway = Gateway::start(&text);
     let named = format!("localhost:{}", at.port());
-    eventually("it is told", || {
+    eventually("it is reported", || {
         let lines = await_lines("UnknownIssuer", 1);
         lines.iter().any(|line| line.contains(&named) && line.contains("admob"))
     });
@@ -448,7 +448,7 @@ fn a_list_is_asked_for_with_a_signature_of_the_developers() {
         mac.update(format!("{time}:/publickeys").as_bytes());
         let response = const_hex::encode(mac.finalize().into_bytes());
         assert_eq!(said, format!("Digest validTime=\"{time}\", response=\"{response}\""));
-        assert!(!super::gateway::logged().contains(&response), "who asks is nobody's to know");
+        assert!(!super::gateway::logged().contains(&response), "the response is not logged");
     }
 }
 
@@ -467,20 +467,20 @@ fn a_callback_is_explained_with_the_keys_that_are_there() {
     let server = Backend::start();
     server.says(list(&[&key]));
     let gateway = gateway(&server);
-    let genuine = key.admob("e1");
-    let right = explained(&gateway, &genuine);
+    let original = key.admob("e1");
+    let right = explained(&gateway, &original);
     assert_eq!(right["verdict"], "verified");
     let text = right["signed_text"].as_str().unwrap();
     assert!(text.starts_with("ad_network=1&") && text.ends_with("&user_id=u1"), "{text}");
     for (url, reason, kind, parameter) in [
-        (genuine.replace("reward_amount=10", "reward_amount=11"), "bad_signature", "unknown", ""),
+        (original.replace("reward_amount=10", "reward_amount=11"), "bad_signature", "unknown", ""),
         (
-            genuine.replace("ad_network=1&ad_unit=2", "ad_unit=2&ad_network=1"),
+            original.replace("ad_network=1&ad_unit=2", "ad_unit=2&ad_network=1"),
             "bad_signature",
             "order",
             "",
         ),
-        (genuine.replace("/ads?", "/ads?utm=7&"), "bad_signature", "parameter_not_signed", "utm"),
+        (original.replace("/ads?", "/ads?utm=7&"), "bad_signature", "parameter_not_signed", "utm"),
         (
             key.signed("custom_data=a%20b&transaction_id=t").replace("%20", "+"),
             "bad_signature",
@@ -494,7 +494,7 @@ fn a_callback_is_explained_with_the_keys_that_are_there() {
         assert_eq!(told["mistake"]["kind"], kind, "{told}");
         assert_eq!(told["mistake"]["parameter"].as_str().unwrap_or_default(), parameter, "{told}");
     }
-    let unknown = explained(&gateway, &genuine.replace("key_id=1", "key_id=2"));
+    let unknown = explained(&gateway, &original.replace("key_id=1", "key_id=2"));
     assert_eq!(unknown["reason"], "unknown_key");
     assert_eq!(unknown["parameter"], "key_id");
 }

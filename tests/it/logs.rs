@@ -87,7 +87,7 @@ fn no_secret_and_no_claim_is_ever_logged() {
     get(to, &good);
     get(to, &good.replace("log-2", "log-3"));
     get(to, &format!("{good}&sign={claim}"));
-    get(to, &good.replace("level-end", "nobody"));
+    get(to, &good.replace("level-end", "absent"));
     post(to, &good, &format!("sign={claim}"));
     await_lines("no such source", 1);
     let everything = logged();
@@ -107,7 +107,7 @@ fn a_flood_of_forged_callbacks_is_counted_but_not_all_of_it_logged() {
     assert_eq!(gateway.metric(series), 300.0);
     let lines = logged().lines().filter(|line| line.contains("\"flooded\"")).count();
     assert!((1..200).contains(&lines), "{lines} lines");
-    assert_eq!(get(to, &good).status, 200, "and a genuine one gets through");
+    assert_eq!(get(to, &good).status, 200, "and a verified one gets through");
 }
 
 #[test]

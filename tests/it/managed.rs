@@ -153,7 +153,7 @@ fn every_mistake_is_told_at_once_and_nothing_is_read_for_whoever_is_elsewhere() 
     let wrong = put(
         admin,
         "sources/bonus",
-        &json!({ "sender": "taku", "secrets": "env:HOME", "destinations": ["nobody"], "rat": "5/s", "sids": ["1"] }),
+        &json!({ "sender": "taku", "secrets": "env:HOME", "destinations": ["absent"], "rat": "5/s", "sids": ["1"] }),
     );
     assert_eq!(wrong.status, 422);
     let errors = wrong.json()["errors"].clone();
@@ -244,10 +244,10 @@ fn a_reload_that_takes_a_name_in_use_is_refused() {
     gateway.reload(&format!("{taken}{ALLOW}"));
     await_lines("bonus-refused is in the file and was made over an API", 1);
     assert_eq!(show(admin, "sources/bonus-refused").json()["origin"], "api");
-    assert_eq!(get(gateway.at.callbacks, &taku("kept")).status, 200, "the old file stays in force");
+    assert_eq!(get(gateway.at.callbacks, &taku("kept")).status, 200, "the old file stays active");
     // Another file is applied, and objects made over the API still exist.
     gateway.reload(&format!("{PLAIN}{ALLOW}").replace("level-end", "level-up"));
-    eventually("the new file is in force", || {
+    eventually("the new file is applied", || {
         get(gateway.at.callbacks, &taku("gone")).status == 404
     });
     assert_eq!(show(admin, "sources/bonus-refused").status, 200);

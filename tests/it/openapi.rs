@@ -170,7 +170,7 @@ fn what_is_changed_is_as_the_document_says() {
 fn what_is_done_with_destinations_is_as_the_document_says() {
     let told = Told::start();
     let admin = told.gateway.at.admin;
-    for name in ["game", "nobody"] {
+    for name in ["game", "absent"] {
         let at = |action: &str| format!("/admin/v1/destinations/{name}/{action}");
         let path = |action: &str| format!("/admin/v1/destinations/{{name}}/{action}");
         told.check(&path("status"), "get", &get(admin, &at("status")));

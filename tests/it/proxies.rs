@@ -15,7 +15,7 @@ fn an_allow_list_goes_by_the_rightmost_untrusted_hop() {
     let allowed = format!("{PLAIN}allow = [\"198.51.100.0/24\"]\n");
     let trusting = allowed.replace("drain", "trusted_proxies = [\"127.0.0.0/8\"]\ndrain");
     let strict = Gateway::start(&allowed);
-    assert_eq!(status(&strict, 1, "X-Forwarded-For: 198.51.100.7\r\n"), 602, "nobody is trusted");
+    assert_eq!(status(&strict, 1, "X-Forwarded-For: 198.51.100.7\r\n"), 602, "no proxy is trusted");
     let reason = "postern_rejections_total{reason=\"forbidden_address\",source=\"level-end\"}";
     strict.await_metric(reason, 1.0);
 

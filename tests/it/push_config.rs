@@ -281,7 +281,7 @@ fn tokens_and_configuration_outlive_the_gateway() {
     let open = || Embedded::open(EmbeddedOptions::new(folder.path())).unwrap();
     let gateway = Gateway::over(&config(&game, &other), open());
     let token = token(gateway.at.admin);
-    let functions = json!({ "enable": true, "callbacks": [callback("text", "", "nobody", false)] });
+    let functions = json!({ "enable": true, "callbacks": [callback("text", "", "absent", false)] });
     tcb(gateway.at.admin, "set", &token, &json!({ "function_config": functions }));
     gateway.stop();
     let gateway = Gateway::over(&config(&game, &other), open());

@@ -185,7 +185,7 @@ fn an_order_that_makes_no_sense_is_refused() {
     let admin = gateway.at.admin;
     for (order, status) in [
         ("{}", 400),
-        (r#"{"source":"nobody"}"#, 404),
+        (r#"{"source":"absent"}"#, 404),
         (r#"{"source":"level-end","reasons":["too_large"]}"#, 400),
         (r#"{"source":"level-end","ids":["17"]}"#, 400),
         (r#"{"source":"level-end","since":"yesterday"}"#, 400),

@@ -91,7 +91,7 @@ fn a_rule_is_a_source_and_a_destination_from_its_answer_on() {
     let (gateway, backend) = (Gateway::start(CONFIG), Backend::start());
     let (admin, callbacks) = (gateway.at.admin, gateway.at.callbacks);
     let url = format!(
-        "http://{}/r/{{user_id}}?t={{trans_id}}&x={{extra_data}}&n={{nobody}}&s={{sign}}",
+        "http://{}/r/{{user_id}}?t={{trans_id}}&x={{extra_data}}&n={{absent}}&s={{sign}}",
         backend.at
     );
     let made = call(admin, "POST", &json!({ "items": [rule(&url)] }));
@@ -134,7 +134,7 @@ fn a_rule_is_a_source_and_a_destination_from_its_answer_on() {
 }
 
 /// Verification reads names decoded; so does the call of the rule's URL. Otherwise a caller who has
-/// one genuine callback sends it first in another spelling, and the reward arrives empty.
+/// one verified callback sends it first in another spelling, and the reward arrives empty.
 #[test]
 fn a_name_in_another_spelling_is_the_same_name() {
     let (gateway, backend) = (Gateway::start(CONFIG), Backend::start());
@@ -270,7 +270,7 @@ fn an_address_that_does_not_answer_well_is_an_error_of_its_item() {
     let answer = call(inside.at.admin, "POST", &json!({ "items": [items[0]] }));
     assert_eq!(errs(&answer), [(0, 1007)]);
     assert!(answer.body.contains("private"), "{}", answer.body);
-    assert_eq!(good.got().len(), 1, "the guard stands before it");
+    assert_eq!(good.got().len(), 1, "the guard takes precedence over it");
 }
 
 /// Addresses that answer only when all of them were called: one after the other, none would.
@@ -320,7 +320,7 @@ fn a_call_that_is_not_signed_well_changes_nothing() {
     assert_eq!(raw(KEY, &ts, &sign("PUT", KEY, &ts, &body), &body), 601);
     assert_eq!(raw(KEY, &ts, "nonsense", &body), 601);
     assert_eq!(raw(KEY, &(now + 1).to_string(), &good, &body), 601);
-    assert_eq!(raw("nobody", &ts, &sign("POST", "nobody", &ts, &body), &body), 603);
+    assert_eq!(raw("absent", &ts, &sign("POST", "absent", &ts, &body), &body), 603);
     for off in [-16, 16] {
         let ts = (now + off * 60 * 1000).to_string();
         assert_eq!(raw(KEY, &ts, &sign("POST", KEY, &ts, &body), &body), 600);

@@ -90,7 +90,7 @@ fn events_that_meet_a_condition_go_to_further_destinations() {
     let rows: Vec<Value> = plain.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&rows[0]["delivered"], &rows[1]["delivered"]), (&json!(true), &json!(false)));
 
-    // A destination that a route names is in use, and one that is not there is an error.
+    // A destination that a route names is in use, and a missing one is an error.
     let delete = send(gateway.at.admin, "DELETE /admin/v1/destinations/some", &[], "");
     assert_eq!(delete.status, 409, "{}", delete.body);
     let table = json!({ "sender": "taku", "secrets": "x", "replayable": true,

@@ -83,7 +83,7 @@ fn each_element_is_an_event_and_what_is_known_of_a_list_is_a_duplicate() {
 fn all_of_them_or_none() {
     let backend = Backend::start();
     let gateway = Gateway::start(&text(&backend, "", SECRET));
-    // One lacks its id, one is no object, and there are too many.
+    // One lacks its id, one is not an object, and there are too many.
     let nameless = json!({ "type": "message", "source": { "userId": "u" } });
     assert_eq!(line(&gateway, &[event("a"), nameless]).status, 401);
     assert_eq!(line(&gateway, &[event("a"), json!(7)]).status, 401);

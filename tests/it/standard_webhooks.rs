@@ -18,7 +18,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 for line in sys.stdin:
     asked = json.loads(line)
     try:
-        print("genuine", Webhook(asked["secret"]).verify(asked["body"], asked["headers"])["id"])
+        print("verified", Webhook(asked["secret"]).verify(asked["body"], asked["headers"])["id"])
     except WebhookVerificationError as error:
         print("refused", error)
 "#;
@@ -80,11 +80,11 @@ fn the_library_of_the_standard_takes_what_is_sent_and_nothing_else() {
     another_time["headers"]["webhook-timestamp"] = json!("1700000000");
     let mut another_id = genuine.clone();
     another_id["headers"]["webhook-id"] = json!("evt_00000000000000000000000000000000");
-    let stranger = asked(got, b"a key that nobody gave to anybody");
+    let stranger = asked(got, b"a key that was given to no one");
     let old = asked(got, OLD_KEY);
 
     let said = verified(&[genuine, old, altered, another_time, another_id, stranger]);
     assert_eq!(said.len(), 6, "{said:?}");
-    assert_eq!(said[..2], [format!("genuine {id}"), format!("genuine {id}")]);
+    assert_eq!(said[..2], [format!("verified {id}"), format!("verified {id}")]);
     assert!(said[2..].iter().all(|word| word.starts_with("refused")), "{said:?}");
 }

@@ -183,7 +183,7 @@ fn a_gateway_finds_damage_while_it_runs_and_goes_on() {
     // The repeat of the unreadable one is not accepted; a new one is.
     let mut repeat = Wire::open(process.callbacks);
     repeat.send(get_bytes(&taku("tr-0")));
-    assert!(repeat.is_closed(), "Taku tries again where it gets no answer at all");
+    assert!(repeat.is_closed(), "Taku retries if it gets no answer at all");
     assert_eq!(get(process.callbacks, &taku("tr-1")).status, 200);
     assert_eq!(get(process.callbacks, &taku("tr-new")).status, 200);
 

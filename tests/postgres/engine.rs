@@ -154,9 +154,10 @@ fn of_events_that_share_an_identity_one_is_recorded_and_gets_the_keys_of_the_oth
         let offer = |engine: usize, turn: u64| {
             let engine = engines[engine].clone();
             let batch: Vec<NewEvent> = (0..ROUNDS)
-                .map(|round| NewEvent {
-                    fingerprint: Fingerprint(round),
-                    ..event(&[3 * round + turn, 3 * round + (turn + 1) % 3])
+                .map(|round| {
+                    let mut event = event(&[3 * round + turn, 3 * round + (turn + 1) % 3]);
+                    event.fingerprint = Fingerprint(round);
+                    event
                 })
                 .collect();
             tokio::spawn(async move {
@@ -185,8 +186,8 @@ fn of_events_that_share_an_identity_one_is_recorded_and_gets_the_keys_of_the_oth
         // The third key of each round belongs to the same event.
         for (round, first) in &fresh {
             for turn in 0..3 {
-                let fingerprint = first.fingerprint;
-                let again = NewEvent { fingerprint, ..event(&[3 * *round as u64 + turn]) };
+                let mut again = event(&[3 * *round as u64 + turn]);
+                again.fingerprint = first.fingerprint;
                 let answer = engines[0].accept(&[again]).await.unwrap();
                 let same =
                     matches!(answer[0], Accepted::Duplicate { first: id, .. } if id == first.id);

@@ -334,7 +334,7 @@ fn operators() -> (std::net::SocketAddr, Arc<Mutex<Vec<serde_json::Value>>>) {
     (at, got)
 }
 
-/// 1. Both gateways deliver to a backend that is not there: one of them sends one alert.
+/// 1. Both gateways deliver to a missing backend: one of them sends one alert.
 /// 2. The one that sends is killed: the other goes on, and knows that it was sent.
 #[test]
 fn one_of_several_gateways_sends_an_alert() {

@@ -425,8 +425,11 @@ fn tables_of_the_version_before_are_migrated_with_what_is_in_them() {
         check(&engine).await;
         assert!(engine.may_hold_older_keys().await.unwrap());
         // Known keys are known, and nonces used.
-        let again: Vec<NewEvent> =
-            [1, 2, 60].map(|n| NewEvent { id: event(n + 100).id, ..event(n) }).into();
+        let again = [1, 2, 60].map(|n| {
+            let mut event = event(n);
+            event.id = self::event(n + 100).id;
+            event
+        });
         let answers = engine.accept(&again).await.unwrap();
         assert!(answers.iter().all(|one| *one != postern::ledger::Accepted::Fresh), "{answers:?}");
         let nonce = Nonce { key: conformance::key(50), expires_ms: 9_000_000_000_001 };

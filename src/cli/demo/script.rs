@@ -132,7 +132,7 @@ impl Step {
             None => (1, age.as_str()),
         };
         let length = crate::config::parse_duration(length)
-            .ok_or_else(|| io::Error::other(format!("{age} is no length of time")))?;
+            .ok_or_else(|| io::Error::other(format!("{age} is not a duration")))?;
         Ok(sign * i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
     }
 

@@ -324,7 +324,7 @@ fn a_vector_that_fails_says_why_and_a_key_in_the_plural_is_recognised() {
     let failed = with(&acme("00000000000000000000000000000000", "reply")).to_string();
     assert!(failed.contains("is \"rejected\", expected \"accepted\"; the reason is bad_signature"));
     assert!(failed.contains("the file signs \"t1:u1:***\""), "{failed}");
-    assert!(!failed.contains("a-key-of-acme") && failed.contains("1 mistake"), "{failed}");
+    assert!(!failed.contains("a-key-of-acme") && failed.contains("1 error"), "{failed}");
     let plural = with(&acme("00", "replies")).to_string();
     assert!(plural.contains("`replies` is not a known key; did you mean reply?"), "{plural}");
 }

@@ -86,7 +86,7 @@ pub fn state(lang: Lang, condition: Option<&Condition>) -> Markup {
         Some(Condition { paused: Some(_), .. }) => ("paused", PAUSED),
         Some(Condition { breaker: BreakerState::Open, .. }) => ("broken", OPEN),
         Some(Condition { breaker: BreakerState::HalfOpen, .. }) => ("paused", HALF_OPEN),
-        Some(Condition { last, .. }) if last.failures > 0 => ("broken", FAILING),
+        Some(Condition { health, .. }) if health.failures > 0 => ("broken", FAILING),
         Some(Condition { breaker: BreakerState::Closed, .. }) => ("active", ACTIVE),
     };
     html! { span.badge.(class) { (word.of(lang)) } }

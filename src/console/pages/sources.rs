@@ -186,7 +186,7 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     if let Some(secret) = form.text("secret") {
         table.insert(String::from("secrets"), json!([{ "value": secret }]));
     }
-    // Every error is shown at once.
+    // All errors are shown together.
     if !errors.is_empty()
         && let Err(issues) = config::check_new_source(&config, "", name, &table)
     {

@@ -53,8 +53,8 @@ impl DispatchLoop {
                 if let Some(state) = self.table.get(&target) {
                     let paused = state.paused().cloned();
                     let (breaker, in_flight) = (state.breaker(), state.in_flight());
-                    let last = state.last.clone();
-                    let _ = answer.send(Condition { breaker, paused, in_flight, last });
+                    let health = state.metrics.health.view();
+                    let _ = answer.send(Condition { breaker, paused, in_flight, health });
                 }
             }
             Order::Lend(target, answer) => {

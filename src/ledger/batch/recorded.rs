@@ -1,10 +1,10 @@
-//! The proof that an event is recorded.
+//! The proofs that an event is recorded, or a callback held.
 
 use crate::clock::UnixMillis;
-use crate::ledger::{Accepted, EventId};
+use crate::ledger::{Accepted, EventId, HeldId, HeldWhy, HoldOutcome};
 
 /// An event that the ledger has durably recorded or found known. Only a [`super::BatchedLedger`]
-/// creates one: it is the proof that the sender may be answered.
+/// creates one: it is the proof with which the sender's callback may be acknowledged.
 ///
 /// ```compile_fail,E0451
 /// use postern::ledger::{DedupResult, EventId, Recorded};
@@ -73,5 +73,48 @@ impl Recorded {
     #[must_use]
     pub fn first_seen_ms(&self) -> UnixMillis {
         self.first_seen_ms
+    }
+}
+
+/// A callback that the ledger holds durably for an operator's decision, or about which one decided
+/// already. Only a [`super::BatchedLedger`] creates one: with it the callback may be acknowledged.
+///
+/// ```compile_fail,E0451
+/// use postern::ledger::{HeldId, HeldProof, HeldWhy};
+/// let forged = HeldProof { id: HeldId::new(0), why: HeldWhy::Conflict, is_new: true };
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldProof {
+    id: HeldId,
+    why: HeldWhy,
+    is_new: bool,
+}
+
+impl HeldProof {
+    /// The proof of the ledger's outcome; `None` if a bound is reached.
+    pub(super) fn new(why: HeldWhy, outcome: HoldOutcome) -> Option<Self> {
+        match outcome {
+            HoldOutcome::Held(id) => Some(Self { id, why, is_new: true }),
+            HoldOutcome::Known(id) => Some(Self { id, why, is_new: false }),
+            HoldOutcome::Full => None,
+        }
+    }
+
+    /// The id under which it is held.
+    #[must_use]
+    pub fn id(&self) -> HeldId {
+        self.id
+    }
+
+    /// Why it is held.
+    #[must_use]
+    pub fn why(&self) -> HeldWhy {
+        self.why
+    }
+
+    /// Whether this call was the first to hold it. Otherwise the same variant was known.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 }

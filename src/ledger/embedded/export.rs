@@ -218,6 +218,7 @@ pub(super) fn new_event(event: &EventRecord<'_>) -> NewEvent {
         test: event.test,
         body: bytes::Bytes::copy_from_slice(event.body),
         targets: event.targets.iter().map(|target| TargetId::from(*target)).collect(),
+        seal: Default::default(),
     }
 }
 

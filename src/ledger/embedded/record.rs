@@ -6,13 +6,15 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+pub(super) use self::deliveries::{attempt_detail, put_attempt, put_replay, put_state};
+use self::deliveries::{read_attempt, read_replay, read_state};
 use super::documents::Written;
 use crate::clock::UnixMillis;
 use crate::ledger::accept::First;
 use crate::ledger::codec::{DecodeError, Put, Take};
 use crate::ledger::{
-    Attempt, DedupeKey, EventBody, EventId, Fingerprint, HeldId, HeldMark, NewEvent, NewHeld,
-    Nonce, PastEvent, ReplayId, Revision, TargetId,
+    DedupeKey, EventBody, EventId, Fingerprint, HeldId, HeldMark, NewEvent, NewHeld, Nonce,
+    PastEvent, ReplayId, Revision, TargetId,
 };
 use crate::sender::Reason;
 
@@ -340,16 +342,18 @@ fn read_keys<'a>(from: &mut Take<'a>) -> Result<KeysRecord<'a>, DecodeError> {
 
 /// The result of [`check_record`].
 #[doc(hidden)]
+#[cfg(any(test, debug_assertions))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordCheck {
     Unreadable,
-    /// It contains a key that it does not find.
+    /// A key that the record contains is not found.
     Inconsistent,
     Sound,
 }
 
 /// Reads a payload with everything that it contains. For the fuzz targets.
 #[doc(hidden)]
+#[cfg(any(test, debug_assertions))]
 #[must_use]
 pub fn check_record(payload: &[u8]) -> RecordCheck {
     let Ok(record) = Record::read(payload) else { return RecordCheck::Unreadable };
@@ -465,112 +469,6 @@ pub(super) fn put_reason(to: &mut Vec<u8>, id: HeldId, reason: Reason) {
     to.put_bytes(reason.as_str().as_bytes());
 }
 
-// === Deliveries ===
-
-/// Writes the committer's part of a settled attempt; the rest is [`attempt_detail`].
-pub(super) fn put_attempt(to: &mut Vec<u8>, outcome: Outcome, attempt: u32, detail: &[u8]) {
-    to.push(ATTEMPT);
-    put_outcome(to, outcome, attempt);
-    to.extend_from_slice(detail);
-}
-
-fn put_outcome(to: &mut Vec<u8>, outcome: Outcome, attempt: u32) {
-    let (code, due_ms) = match outcome {
-        Outcome::Done => (DONE, 0),
-        Outcome::Retry { due_ms } => (RETRY, due_ms),
-        Outcome::Dead => (DEAD, 0),
-    };
-    to.push(code);
-    to.put_len(attempt as usize);
-    if code == RETRY {
-        to.extend_from_slice(&due_ms.to_le_bytes());
-    }
-}
-
-fn read_outcome(from: &mut Take<'_>) -> Result<(Outcome, u32), DecodeError> {
-    let code = from.u8()?;
-    let attempt = u32::try_from(from.len()?).or(Err(DecodeError))?;
-    let outcome = match code {
-        DONE => Outcome::Done,
-        RETRY => Outcome::Retry { due_ms: from.i64()? },
-        DEAD => Outcome::Dead,
-        _ => return Err(DecodeError),
-    };
-    Ok((outcome, attempt))
-}
-
-/// Writes the state of a delivery in another ledger.
-pub(super) fn put_state(to: &mut Vec<u8>, state: &StateRecord<'_>) {
-    to.push(STATE);
-    put_outcome(to, state.outcome, state.attempt);
-    to.extend_from_slice(state.event.as_bytes());
-    to.put_bytes(state.target.as_bytes());
-}
-
-fn read_state(mut from: Take<'_>) -> Result<StateRecord<'_>, DecodeError> {
-    let (outcome, attempt) = read_outcome(&mut from)?;
-    let event = EventId::from_bytes(from.array()?);
-    Ok(StateRecord { outcome, attempt, event, target: from.text()? })
-}
-
-/// The caller's part of an attempt.
-pub(super) fn attempt_detail(event: EventId, target: &TargetId, attempt: &Attempt) -> Vec<u8> {
-    let attempt = attempt.clone().trimmed();
-    let mut to = Vec::with_capacity(64 + attempt.head.len());
-    to.extend_from_slice(event.as_bytes());
-    to.put_bytes(target.as_str().as_bytes());
-    to.extend_from_slice(&attempt.at_ms.to_le_bytes());
-    to.put_len(attempt.latency_ms as usize);
-    to.extend_from_slice(&attempt.status.unwrap_or(0).to_le_bytes());
-    to.put_bytes(&attempt.head);
-    to.put_opt(attempt.error.as_deref());
-    to
-}
-
-fn read_attempt(mut from: Take<'_>) -> Result<AttemptRecord<'_>, DecodeError> {
-    let (outcome, attempt) = read_outcome(&mut from)?;
-    let event = EventId::from_bytes(from.array()?);
-    Ok(AttemptRecord { outcome, attempt, event, target: from.text()?, detail: from })
-}
-
-impl AttemptRecord<'_> {
-    /// The attempt itself, which only the log shows.
-    pub(super) fn attempt(mut self) -> Result<Attempt, DecodeError> {
-        let from = &mut self.detail;
-        Ok(Attempt {
-            at_ms: from.i64()?,
-            latency_ms: u32::try_from(from.len()?).or(Err(DecodeError))?,
-            status: Some(u16::from_le_bytes(from.array()?)).filter(|status| *status != 0),
-            head: Bytes::copy_from_slice(from.bytes()?),
-            error: from.opt()?.map(str::to_owned),
-        })
-    }
-}
-
-/// Writes replayed deliveries.
-pub(super) fn put_replay(
-    to: &mut Vec<u8>,
-    replay: ReplayId,
-    event: EventId,
-    at_ms: UnixMillis,
-    targets: &[TargetId],
-) {
-    to.push(REPLAY);
-    to.extend_from_slice(replay.as_bytes());
-    to.extend_from_slice(event.as_bytes());
-    to.extend_from_slice(&at_ms.to_le_bytes());
-    put_targets(to, targets);
-}
-
-fn read_replay(mut from: Take<'_>) -> Result<ReplayRecord<'_>, DecodeError> {
-    Ok(ReplayRecord {
-        replay: ReplayId::from_bytes(from.array()?),
-        event: EventId::from_bytes(from.array()?),
-        at_ms: from.i64()?,
-        targets: read_targets(&mut from)?,
-    })
-}
-
 // === Documents and nonces ===
 
 /// Writes a change to a document.
@@ -603,180 +501,6 @@ pub(super) fn put_nonce(to: &mut Vec<u8>, nonce: &Nonce) {
     to.extend_from_slice(&nonce.expires_ms.to_le_bytes());
 }
 
+mod deliveries;
 #[cfg(test)]
-mod tests {
-    use smallvec::smallvec;
-
-    use super::*;
-    use crate::ledger::{DocumentChange, EventKeys, Expect, Kind, Settlement, SourceId, Verdict};
-
-    fn event() -> NewEvent {
-        NewEvent {
-            id: EventId::new(5),
-            source: SourceId::from("s"),
-            keys: EventKeys::from_iter([DedupeKey([1; 16]), DedupeKey([2; 16])]),
-            fingerprint: Fingerprint(9),
-            transaction: "t:1".into(),
-            user: Some("ü".into()),
-            received_ms: 5,
-            test: true,
-            body: Bytes::from_static(b"body"),
-            targets: smallvec![TargetId::from("a"), TargetId::from("b")],
-        }
-    }
-
-    #[test]
-    fn an_event_comes_back_and_so_do_its_keys_alone() {
-        let event = event();
-        let mut payload = Vec::new();
-        put_event(&mut payload, &event, &mut Gaps::default());
-        assert!(payload.len() <= event.size());
-        let Ok(Record::Event(read)) = Record::read(&payload) else { panic!() };
-        assert_eq!((read.head.id, read.head.received_ms), (event.id, 5));
-        for key in &event.keys.identity {
-            assert_eq!(owner_of(key, &payload), Some(read.head.owner()));
-        }
-        assert_eq!(owner_of(&DedupeKey([9; 16]), &payload), None);
-        assert!(read.head.keys().eq(event.keys.written()));
-        assert_eq!((read.test, read.transaction, read.user), (true, "t:1", Some("ü")));
-        assert_eq!((read.targets.as_slice(), read.body), (&["a", "b"][..], &b"body"[..]));
-        let mut alone = Vec::new();
-        read.head.put(&mut alone);
-        let Ok(Record::Keys(keys)) = Record::read(&alone) else { panic!() };
-        assert_eq!(keys, read.head);
-        assert_eq!(owner_of(&event.keys.identity[1], &alone), Some(read.head.owner()));
-    }
-
-    #[test]
-    fn what_the_body_says_is_written_once() {
-        let far = "x".repeat(128);
-        let bodies = [
-            r#"{"id":"1","source":"source-1","transaction":"transaction-0001","user":"user-0001"}"#,
-            r#"{"source":"source-1","transaction":"transaction-0001","user":"user-0001"#,
-            r#""user-0001" "transaction-0001" "source-1""#,
-            "source-1 transaction-0001 user-0001",
-            &format!("{far}\"source-1\""),
-            "\"",
-            "",
-        ];
-        let mut gaps = Gaps::default();
-        for (body, room) in bodies.into_iter().zip([50, 50, 72, 80, 80, 80, 80]) {
-            let event = NewEvent {
-                source: SourceId::from("source-1"),
-                keys: EventKeys::from_iter([DedupeKey([1; 16])]),
-                transaction: "transaction-0001".into(),
-                user: Some("user-0001".into()),
-                targets: smallvec![],
-                body: Bytes::copy_from_slice(body.as_bytes()),
-                ..event()
-            };
-            let mut payload = Vec::new();
-            put_event(&mut payload, &event, &mut gaps);
-            assert!(payload.len() <= event.size());
-            let beyond = payload.len() - event.body.len();
-            assert!(beyond <= room, "{beyond}");
-            let Ok(Record::Event(read)) = Record::read(&payload) else { panic!() };
-            assert_eq!((read.head.source, read.transaction), ("source-1", "transaction-0001"));
-            assert_eq!((read.user, read.body), (Some("user-0001"), &event.body[..]));
-        }
-    }
-
-    #[test]
-    fn a_time_that_is_not_the_ids_comes_back() {
-        for received_ms in [UnixMillis::MIN, -1, 4, UnixMillis::MAX] {
-            let mut payload = Vec::new();
-            put_event(&mut payload, &NewEvent { received_ms, ..event() }, &mut Gaps::default());
-            let Ok(Record::Event(read)) = Record::read(&payload) else { panic!() };
-            assert_eq!(read.head.received_ms, received_ms);
-        }
-    }
-
-    #[test]
-    fn a_part_behind_the_body_is_refused() {
-        let body = Bytes::from_static(b"\"transaction");
-        let event = NewEvent { transaction: "transaction".into(), body, ..event() };
-        let mut payload = Vec::new();
-        put_event(&mut payload, &event, &mut Gaps::default());
-        assert!(Record::read(&payload).is_ok());
-        payload.pop();
-        assert!(Record::read(&payload).is_err());
-    }
-
-    #[test]
-    fn an_attempt_comes_back() {
-        let settlement = Settlement {
-            event: EventId::new(1),
-            target: TargetId::from("game"),
-            token: 3,
-            verdict: Verdict::Dead,
-            attempt: Attempt {
-                at_ms: 77,
-                latency_ms: 300,
-                status: Some(503),
-                head: Bytes::from_static(b"no"),
-                error: Some("closed".into()),
-            },
-        };
-        for outcome in [Outcome::Done, Outcome::Retry { due_ms: -1 }, Outcome::Dead] {
-            let mut payload = Vec::new();
-            let Settlement { event, target, attempt, .. } = &settlement;
-            put_attempt(&mut payload, outcome, 300, &attempt_detail(*event, target, attempt));
-            let Ok(Record::Attempt(read)) = Record::read(&payload) else { panic!() };
-            assert_eq!((read.outcome, read.attempt), (outcome, 300));
-            assert_eq!((read.event, read.target), (settlement.event, "game"));
-            assert_eq!(read.attempt().unwrap(), settlement.attempt);
-        }
-    }
-
-    #[test]
-    fn a_state_comes_back() {
-        for outcome in [Outcome::Done, Outcome::Retry { due_ms: -1 }, Outcome::Dead] {
-            let state = StateRecord { outcome, attempt: 3, event: EventId::new(1), target: "game" };
-            let mut payload = Vec::new();
-            put_state(&mut payload, &state);
-            let Ok(Record::State(read)) = Record::read(&payload) else { panic!() };
-            assert_eq!((read.outcome, read.attempt), (outcome, 3));
-            assert_eq!((read.event, read.target), (state.event, "game"));
-        }
-    }
-
-    #[test]
-    fn documents_nonces_and_replays_come_back() {
-        let change = DocumentChange {
-            kind: Kind::new("rule"),
-            id: "7".into(),
-            expect: Expect::Absent,
-            body: Some(Bytes::from_static(b"{}")),
-            who: "me".into(),
-            at_ms: 3,
-        };
-        for body in [None, Some(Bytes::new()), Some(Bytes::from_static(b"{}"))] {
-            let change = DocumentChange { body: body.clone(), ..change.clone() };
-            let mut payload = Vec::new();
-            put_document(&mut payload, &Written::new(Revision(4), change));
-            let Ok(Record::Document(read)) = Record::read(&payload) else { panic!() };
-            assert_eq!((read.revision, read.kind, read.id), (Revision(4), "rule", "7"));
-            assert_eq!((read.who, read.at_ms, read.body), ("me", 3, body.as_deref()));
-        }
-        let mut payload = Vec::new();
-        let (replay, event) = (ReplayId::new(1), EventId::new(2));
-        put_replay(&mut payload, replay, event, 9, &[TargetId::from("a")]);
-        let Ok(Record::Replay(read)) = Record::read(&payload) else { panic!() };
-        assert_eq!((read.replay, read.event, read.at_ms), (replay, event, 9));
-        let nonce = Nonce { key: DedupeKey([4; 16]), expires_ms: 11 };
-        let mut payload = Vec::new();
-        put_nonce(&mut payload, &nonce);
-        assert!(matches!(Record::read(&payload), Ok(Record::Nonce(read)) if read == nonce));
-    }
-
-    #[test]
-    fn nonsense_is_refused_and_never_panics() {
-        let mut payload = Vec::new();
-        put_event(&mut payload, &event(), &mut Gaps::default());
-        for cut in 0..payload.len() - 4 {
-            assert!(Record::read(&payload[..cut]).is_err());
-        }
-        assert!(Record::read(&[99]).is_err());
-        assert!(Record::read(&[]).is_err());
-    }
-}
+mod tests;

@@ -20,7 +20,10 @@ use tempfile::TempDir;
 use super::sweep::ask as sweep_ask;
 use super::*;
 use crate::ledger::conformance::{self, START_MS, event, node};
-use crate::ledger::{BatchOptions, BatchedLedger, MasterKey, NoopObserver, TargetFilter, Verdict};
+use crate::ledger::{
+    BatchOptions, BatchedLedger, Keyring, MasterKey, NoopObserver, StoreClock, TargetFilter,
+    Verdict,
+};
 
 /// Small segments: a test then meets many.
 fn options(dir: &TempDir, clock: StoreClock) -> EmbeddedOptions {

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
+use super::operations::rest;
 use super::query_error::{Cause, QueryError};
-use super::{ACCEPT_PATIENCE, AGAIN, CHANGE_PATIENCE, Core, rest};
+use super::{ACCEPT_PATIENCE, AGAIN, CHANGE_PATIENCE, Core};
 use crate::clock::instant;
 use crate::ledger::{
     Accepted, FaultCode, LedgerError, NewEvent, NodeId, Settled, Settlement, Verdict,

@@ -71,7 +71,7 @@ impl Admin {
         };
         let stats = self.book.stats().await.map_err(|error| ApiError::ledger(&error))?;
         let counts = stats.targets.iter().find(|stats| stats.target == target);
-        let Condition { breaker, paused, in_flight, last } = condition;
+        let Condition { breaker, paused, in_flight, health } = condition;
         Ok(json(&Status {
             destination: name,
             state: if paused.is_some() { "paused" } else { "active" },
@@ -86,13 +86,13 @@ impl Admin {
             pending: counts.map_or(0, |counts| counts.pending),
             dead: counts.map_or(0, |counts| counts.dead),
             oldest_due_seconds: counts.and_then(|counts| Some(counts.oldest_due?.as_secs())),
-            last_success_at: last.success_ms.map(rfc3339),
-            last_failure: last.failure.as_ref().map(|failure| Failure {
-                at: rfc3339(failure.at_ms),
-                status: failure.status,
-                error: failure.error.as_deref(),
+            last_success_at: health.delivered_ms.map(rfc3339),
+            last_failure: health.failed_ms.map(|failed_ms| Failure {
+                at: rfc3339(failed_ms),
+                status: health.status,
+                error: health.error.as_deref(),
             }),
-            failures: last.failures,
+            failures: health.failures,
         }))
     }
 
@@ -135,8 +135,8 @@ impl Admin {
                 ApiError::new(StatusCode::CONFLICT, detail)
             }
             TestDeliveryError::Forward => {
-                let detail = "format = \"forward\" passes on what a sender sent, and nobody sent \
-                              this; make a genuine callback with `postern sign`";
+                let detail = "format = \"forward\" passes on a sender's request, and this event \
+                              has none; make a callback with `postern sign`";
                 ApiError::new(StatusCode::CONFLICT, detail)
             }
             TestDeliveryError::Unwritten => ApiError::bad("the event cannot be written"),

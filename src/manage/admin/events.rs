@@ -66,7 +66,8 @@ impl Admin {
     }
 
     pub(super) async fn event(&self, view: &View, id: &str) -> Answered {
-        let id: EventId = id.parse().map_err(|_| ApiError::absent("that is no id of an event"))?;
+        let id: EventId =
+            id.parse().map_err(|_| ApiError::absent("that is not the id of an event"))?;
         let detail =
             view.ledger(&self.book).event(id).await.map_err(|error| ApiError::ledger(&error))?;
         let Some(detail) = detail else {

@@ -44,7 +44,7 @@ impl Admin {
     ) -> Answered {
         let precondition = precondition(&head.headers)?;
         let table: Map<String, Value> = serde_json::from_slice(body)
-            .map_err(|error| ApiError::bad(format!("the body is no JSON object: {error}")))?;
+            .map_err(|error| ApiError::bad(format!("the body is not a JSON object: {error}")))?;
         let written = self.registry.put(who, managed, name, &table, &precondition).await;
         let written = written.map_err(|failed| told(managed, name, failed))?;
         let state = self.registry.in_force();

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use crate::clock::{now_ms, rfc3339};
-use crate::intake::{ReleaseFilter, ReleaseMode, ReleaseProgress, ReleaseState};
+use crate::intake::{ReleaseFilter, ReleaseMode, ReleaseProgress};
 use crate::ledger::{HeldId, ReleaseId, ReleaseIdError, SourceId};
 use crate::manage::http::{Answered, ApiError, json, time};
 use crate::operator::{ReleaseError, View, cancel_release, release_all};
+use crate::orders::OrderState;
 use crate::registry::Actor;
 use crate::sender::Reason;
 
@@ -125,8 +126,8 @@ fn unknown() -> ApiError {
 
 fn shown(progress: &ReleaseProgress) -> crate::wire::Response {
     let error = match &progress.state {
-        ReleaseState::Failed(error) => Some(error.to_string()),
-        ReleaseState::Running | ReleaseState::Done | ReleaseState::Cancelled => None,
+        OrderState::Failed(error) => Some(error.to_string()),
+        OrderState::Running | OrderState::Done | OrderState::Cancelled => None,
     };
     json(&Shown {
         id: progress.id.to_string(),

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use crate::clock::{now_ms, rfc3339};
-use crate::delivery::{ReplayFilter, ReplayMode, ReplayProgress, ReplayState};
+use crate::delivery::{ReplayFilter, ReplayMode, ReplayProgress};
 use crate::ledger::{DeliveryState, EventId, LogQuery, ReplayId, SourceId, TargetId};
 use crate::manage::http::{Answered, ApiError, json, time};
 use crate::operator::{ReplayError, View, cancel_replay, replay_all};
+use crate::orders::OrderState;
 use crate::registry::Actor;
 
 /// Maximum wait for an order: the reply to one for a few events then has its result.
@@ -136,8 +137,8 @@ fn unknown() -> ApiError {
 
 fn shown(progress: &ReplayProgress) -> crate::wire::Response {
     let error = match &progress.state {
-        ReplayState::Failed(error) => Some(error.to_string()),
-        ReplayState::Running | ReplayState::Done | ReplayState::Cancelled => None,
+        OrderState::Failed(error) => Some(error.to_string()),
+        OrderState::Running | OrderState::Done | OrderState::Cancelled => None,
     };
     json(&Shown {
         id: progress.id.to_string(),

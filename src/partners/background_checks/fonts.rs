@@ -65,7 +65,7 @@ pub(super) struct Font {
     "no font here has the glyphs of {0:?}; install one (Debian: fonts-noto-cjk or \
      fonts-wqy-zenhei), or name one in manage.background_check.fonts"
 )]
-pub(super) struct NoGlyphs(pub String);
+pub(super) struct GlyphError(pub String);
 
 impl std::fmt::Debug for Font {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -75,7 +75,7 @@ impl std::fmt::Debug for Font {
 
 impl Font {
     /// Its tables; none if it is damaged, which was found out when it was chosen.
-    pub fn face(&self) -> Option<Face<'_>> {
+    pub(super) fn face(&self) -> Option<Face<'_>> {
         Face::parse(&self.data, self.index).ok()
     }
 
@@ -95,7 +95,7 @@ impl Fonts {
     ///
     /// # Errors
     /// The characters that none has.
-    pub fn find(configured: &[PathBuf], text: &str) -> Result<Self, NoGlyphs> {
+    pub(super) fn find(configured: &[PathBuf], text: &str) -> Result<Self, GlyphError> {
         let mut missing: BTreeSet<char> = text.chars().filter(|c| !c.is_control()).collect();
         let mut chosen = Vec::new();
         let system = || FOLDERS.iter().flat_map(|folder| files(Path::new(folder), DEPTH_MAX));
@@ -114,12 +114,12 @@ impl Fonts {
         }
         match missing.is_empty() {
             true => Ok(Self(chosen)),
-            false => Err(NoGlyphs(missing.into_iter().collect())),
+            false => Err(GlyphError(missing.into_iter().collect())),
         }
     }
 
     /// Which font has a character.
-    pub fn of(&self, character: char) -> Option<usize> {
+    pub(super) fn of(&self, character: char) -> Option<usize> {
         self.0.iter().position(|font| font.has(character))
     }
 }
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn what_no_font_has_is_named() {
         // A character of a private area that no font here draws.
-        let NoGlyphs(missing) = Fonts::find(&[], "\u{10fffd}").unwrap_err();
+        let GlyphError(missing) = Fonts::find(&[], "\u{10fffd}").unwrap_err();
         assert_eq!(missing, "\u{10fffd}");
         assert!(Fonts::find(&[PathBuf::from("/nowhere.ttf")], "").unwrap().0.is_empty());
     }

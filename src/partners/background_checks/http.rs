@@ -115,7 +115,7 @@ enum ReportError {
     #[error("no item of the check is done")]
     NothingDone,
     #[error(transparent)]
-    Glyphs(#[from] fonts::NoGlyphs),
+    Glyphs(#[from] fonts::GlyphError),
     #[error(transparent)]
     Print(#[from] pdf::PdfError),
     #[error("the ledger cannot be read")]
@@ -199,7 +199,7 @@ fn signed<'c>(
         return Err(off);
     }
     if !company.enabled {
-        return Err((Code::Unavailable, "the company is switched off"));
+        return Err((Code::Unavailable, "the company is disabled"));
     }
     Ok(Signed { company, key, seq, now_ms: call.at_ms })
 }

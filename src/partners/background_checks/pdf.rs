@@ -74,7 +74,7 @@ struct Set {
 
 impl Block {
     /// The text.
-    pub fn text(&self) -> &str {
+    pub(super) fn text(&self) -> &str {
         match self {
             Self::Title(text) | Self::Heading(text) | Self::Text(text) => text,
             Self::Rule => "",

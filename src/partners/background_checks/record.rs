@@ -49,7 +49,7 @@ impl Record {
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub async fn read(
+    pub(super) async fn read(
         book: &BatchedLedger,
         config: &Config,
         company: &Company,
@@ -76,12 +76,12 @@ impl Record {
     }
 
     /// Whether it runs.
-    pub fn is_running(&self) -> bool {
+    pub(super) fn is_running(&self) -> bool {
         self.state.as_deref().is_some_and(|state| is_one_of(&RUNNING, state))
     }
 
     /// The items that are done.
-    pub fn finished(&self) -> impl Iterator<Item = &Item> {
+    pub(super) fn finished(&self) -> impl Iterator<Item = &Item> {
         let done = |item: &&Item| item.state.as_deref().is_some_and(|s| is_one_of(&DONE, s));
         self.items.iter().filter(done)
     }

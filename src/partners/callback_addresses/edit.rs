@@ -54,7 +54,7 @@ pub(crate) fn checked_url(config: &Config, text: &str) -> Result<Option<String>,
     }
     check_origin(text)?;
     if text.contains('#') || text.parse::<http::Uri>().is_err() {
-        return Err(String::from("is no plain URL; escape what no URL may hold"));
+        return Err(String::from("is not a plain URL; percent-encode it"));
     }
     check_reach(config, text)?;
     Ok(Some(text.to_owned()))

@@ -151,7 +151,7 @@ async fn signed<'c>(
     let manager = manager.ok_or_else(wrong)?;
     let company = one(&pairs, "company_id")?;
     let company: u64 =
-        company.parse().map_err(|_| refused(Code::Parameter, "company_id is no number"))?;
+        company.parse().map_err(|_| refused(Code::Parameter, "company_id is not a number"))?;
     if !manager.companies.contains(&company) {
         return Err(refused(Code::Company, "this manager does not manage that company"));
     }
@@ -294,7 +294,7 @@ async fn set(call: &Call<'_>, signed: &Signed<'_>, body: Came<'_>) -> Answered {
     if let ChangeError::Ledger(error) = failed {
         tracing::warn!(%error, "a callback address could not be written");
     }
-    Err(refused(Code::Internal, "nothing was changed for certain; look, and try again"))
+    Err(refused(Code::Internal, "the outcome is unknown; check the current state before retrying"))
 }
 
 /// The change that a call makes.
@@ -306,7 +306,7 @@ fn read(call: &Call<'_>, fields: &Fields) -> Result<Change, CallbackAddressError
     let number = |name: &str| match fields.get(name) {
         None => Ok(None),
         Some(text) if edit::is_count(text) => Ok(Some(text.to_owned())),
-        Some(_) => Err(refused(Code::Parameter, format!("{name} is no number"))),
+        Some(_) => Err(refused(Code::Parameter, format!("{name} is not a number"))),
     };
     let url = |text| {
         let url = edit::checked_url(call.config, text);

@@ -40,7 +40,7 @@ enum RewardRuleErrorCode {
     /// The same call was made before.
     Repeated = 606,
     /// Too many wrong keys or signatures: Taku's own reply to too many calls.
-    Guesses = 429,
+    TooMany = 429,
 }
 
 /// A call that fails as a whole.
@@ -104,7 +104,7 @@ async fn known<'a>(
 ) -> Result<(&'a Publisher, Bytes, signature::Claim), RewardRuleStop> {
     let guess = Guess { api: "/v3/advanced/reward_rule", name: "", from: call.client };
     let too_many =
-        || refused(RewardRuleErrorCode::Guesses, "too many wrong signatures; wait a minute");
+        || refused(RewardRuleErrorCode::TooMany, "too many wrong signatures; wait a minute");
     let turn = call.guesses.turn(guess).await.map_err(|TooManyAttempts| too_many())?;
     let found = async {
         let (publisher, claim) = signature::publisher(call, api)?;
@@ -151,7 +151,10 @@ impl From<ChangeError<RewardRuleStop>> for RewardRuleStop {
 
 fn ledger(error: &LedgerError) -> RewardRuleStop {
     tracing::warn!(%error, "a reward rule could not be written");
-    refused(RewardRuleErrorCode::Internal, "nothing was changed for certain; look, and try again")
+    refused(
+        RewardRuleErrorCode::Internal,
+        "the outcome is unknown; check the current state before retrying",
+    )
 }
 
 fn read(body: &[u8]) -> Result<Vec<Fields>, RewardRuleStop> {
@@ -212,7 +215,7 @@ impl Ours<'_> {
         match ids {
             Some(ids) if ids.len() <= ITEMS_MAX => Ok(Some(ids)),
             Some(_) => wrong("ids may have 100 numbers"),
-            None => wrong("ids is no list of numbers such as 1,2"),
+            None => wrong("ids is not a list of numbers such as 1,2"),
         }
     }
 

@@ -100,24 +100,24 @@ impl FieldErrorCode {
     }
 
     /// The error of `field`. Its position is set later.
-    pub fn slip(self, field: &'static str) -> FieldError {
+    pub(crate) fn slip(self, field: &'static str) -> FieldError {
         FieldError { index: 0, field, code: self as u16, msg: format!("{field} {}", self.what()) }
     }
 
     /// The error of `field`, with the reason.
-    pub fn because(self, field: &'static str, why: &str) -> FieldError {
+    pub(crate) fn because(self, field: &'static str, why: &str) -> FieldError {
         FieldError { msg: format!("{field} {}: {why}", self.what()), ..self.slip(field) }
     }
 
     /// The error of the item at `index`.
-    pub fn at(self, index: usize) -> FieldError {
+    pub(crate) fn at(self, index: usize) -> FieldError {
         FieldError { index, ..self.slip("id") }
     }
 }
 
 impl Fields {
     /// Checks the content of a new rule.
-    pub fn new_rule(&self) -> Result<Wanted, FieldError> {
+    pub(crate) fn new_rule(&self) -> Result<Wanted, FieldError> {
         Ok(Wanted {
             rule_name: name("rule_name", self.rule_name.as_ref())?,
             reward_name: name("reward_name", self.reward_name.as_ref())?,
@@ -128,7 +128,7 @@ impl Fields {
     }
 
     /// Checks the id, the content and the state of a changed rule.
-    pub fn changed_rule(&self) -> Result<(u64, Wanted, RuleStatus), FieldError> {
+    pub(crate) fn changed_rule(&self) -> Result<(u64, Wanted, RuleStatus), FieldError> {
         let id = number(there("id", self.id.as_ref())?).ok_or(FieldErrorCode::Type.slip("id"))?;
         let status = there("status", self.status.as_ref())?;
         let status = match number(status).ok_or(FieldErrorCode::Type.slip("status"))? {

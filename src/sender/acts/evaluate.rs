@@ -4,22 +4,20 @@
 //! nothing is allocated unless a value has a modifier, an escape in JSON or a step into it.
 
 mod conditions;
+mod known;
 mod pairs;
 
 use std::borrow::Cow;
 use std::fmt;
 
-use http::HeaderName;
 use smallvec::SmallVec;
 
 use super::outcome::Reason;
 use super::signature::SignatureVariant;
-use crate::sender::crypto::digest::Algorithm;
 use crate::sender::language::bound::{Bound, Gateway, Input, Scope};
 use crate::sender::language::definition::First;
 use crate::sender::language::modifier::{CutText, Modifier};
 use crate::sender::language::text::{Piece, Text};
-use crate::sender::language::time::Stamp;
 use crate::sender::request::callback::Callback;
 use crate::sender::request::content;
 use crate::sender::request::encoding::{self, EncodingError, Plus, Sink};
@@ -399,174 +397,9 @@ impl Callback<'_> {
         }
         Ok(Some(value))
     }
+}
 
-    fn known<'s>(
-        &'s self,
-        input: &'s Input,
-        spot: &Bound,
-        context: &Context<'s>,
-    ) -> Result<Option<Cow<'s, [u8]>>, ParameterError> {
-        Ok(match input {
-            Input::Header(name) => self.header(name)?.map(Cow::Borrowed),
-            Input::List { list, item } => self.listed(*list, item, context)?,
-            Input::Setting(value) => Some(Cow::Borrowed(value.expose())),
-            Input::Absent | Input::Parameter { .. } => None,
-            Input::Known(text) => {
-                let mut out = Vec::new();
-                match self.put(text, context, &mut out) {
-                    Ok(()) => Some(Cow::Owned(out)),
-                    Err(EvalError::Missing(_)) => None,
-                    Err(EvalError::Parameter(unreadable)) => return Err(unreadable),
-                }
-            }
-            Input::Role(role) => self.role(*role)?,
-            Input::Gateway(gateway) => self.gateway(*gateway, spot, context),
-        })
-    }
-
-    /// The value of a header, which must not come twice.
-    fn header(&self, name: &HeaderName) -> Result<Option<&[u8]>, ParameterError> {
-        let headers = self.request.headers;
-        let name = self.header_name(name);
-        let (first, second) = if headers.len() <= FEW_HEADERS {
-            let mut values = headers.iter().filter(|(other, _)| *other == name);
-            (values.next(), values.next().is_some())
-        } else {
-            let mut values = headers.get_all(name).iter().map(|value| (name, value));
-            (values.next(), values.next().is_some())
-        };
-        match second {
-            true => Err(ParameterError::new(Reason::RepeatedParameter)),
-            false => Ok(first.map(|(_, value)| value.as_bytes())),
-        }
-    }
-
-    /// The callback's name of the header `name`: the second one only if no header has a first name.
-    /// So two sets of headers, one of them unsigned, never mix.
-    pub(in crate::sender) fn header_name<'s>(&'s self, name: &'s HeaderName) -> &'s HeaderName {
-        let names = &self.recipe.sender.header_names;
-        let came = |name: &HeaderName| self.request.headers.contains_key(name);
-        match names.iter().find(|(first, _)| first == name) {
-            Some((_, second)) if !names.iter().any(|(first, _)| came(first)) => second,
-            _ => name,
-        }
-    }
-
-    /// The first value of `item` in a list.
-    fn listed<'s>(
-        &'s self,
-        list: usize,
-        item: &'s [u8],
-        context: &Context<'s>,
-    ) -> Result<Option<Cow<'s, [u8]>>, ParameterError> {
-        let Some(text) = self.list_text(list, context)? else { return Ok(None) };
-        let shape = &self.recipe.sender.lists[list].shape;
-        Ok(match text {
-            Cow::Borrowed(text) => shape.values(text, item, 1).next().map(Cow::Borrowed),
-            Cow::Owned(text) => {
-                shape.values(&text, item, 1).next().map(|value| Cow::Owned(value.to_vec()))
-            }
-        })
-    }
-
-    /// The text that a list is in.
-    pub(in crate::sender) fn list_text<'s>(
-        &'s self,
-        list: usize,
-        context: &Context<'s>,
-    ) -> Result<Option<Cow<'s, [u8]>>, ParameterError> {
-        let Some(of) = self.recipe.lists.get(list) else { return Ok(None) };
-        match of.pieces.as_slice() {
-            [Piece::Value(spot)] => self.value(spot, context),
-            _ => {
-                let mut out = Vec::new();
-                match self.put(of, context, &mut out) {
-                    Ok(()) => Ok(Some(Cow::Owned(out))),
-                    Err(EvalError::Missing(_)) => Ok(None),
-                    Err(EvalError::Parameter(unreadable)) => Err(unreadable),
-                }
-            }
-        }
-    }
-
-    fn gateway<'s>(
-        &'s self,
-        gateway: Gateway,
-        spot: &Bound,
-        context: &Context<'s>,
-    ) -> Option<Cow<'s, [u8]>> {
-        let text = |text: &'s str| Some(Cow::Borrowed(text.as_bytes()));
-        match gateway {
-            Gateway::Secret => Some(Cow::Borrowed(context.secret)),
-            // Only a key may read it, and a key is not a text: see `Public`.
-            Gateway::PublicKey => None,
-            Gateway::Body => Some(Cow::Borrowed(self.message())),
-            // An empty body does not distinguish callbacks.
-            Gateway::BodySha256 if self.message().is_empty() => None,
-            Gateway::BodySha256 => {
-                let digest = Algorithm::Sha256.of(self.message());
-                Some(Cow::Owned(const_hex::encode(digest.bytes()).into_bytes()))
-            }
-            Gateway::Content => {
-                let digest = self.content_digest()?;
-                Some(Cow::Owned(const_hex::encode(digest).into_bytes()))
-            }
-            Gateway::Query => Some(Cow::Borrowed(self.query)),
-            Gateway::Url => {
-                Some(Cow::Owned([self.request.base.as_bytes(), self.request.target].concat()))
-            }
-            Gateway::Path => Some(self.path()),
-            Gateway::Method => text(self.request.method.as_str()),
-            Gateway::Now => Some(Cow::Owned(self.now(spot, context).into_bytes())),
-            Gateway::Signed => {
-                let output = self.matched.as_ref()?.output.as_ref()?;
-                Some(Cow::Owned(const_hex::encode(output.bytes()).into_bytes()))
-            }
-            Gateway::Source => text(&self.recipe.source),
-            Gateway::ReceivedAt => Some(Cow::Owned(self.now_ms.to_string().into_bytes())),
-            Gateway::Reason => context.said?.reason.and_then(|reason| text(reason.as_str())),
-            Gateway::Code => text(context.said?.code),
-            Gateway::Countersign => text(context.said?.countersign),
-            Gateway::EventId => Some(Cow::Owned(context.said?.event_id?.to_string().into_bytes())),
-            Gateway::Message => {
-                self.opened.as_ref().map(|opened| Cow::Borrowed(opened.message.as_slice()))
-            }
-            Gateway::Pairs | Gateway::Sorted => {
-                let mut out = Vec::new();
-                let plain =
-                    Bound { input: Input::Gateway(gateway), modifiers: [].into(), name: "".into() };
-                self.put_spot(&plain, context, &mut out).ok()?;
-                Some(Cow::Owned(out))
-            }
-        }
-    }
-
-    /// The path as the sender sees it: that of `public_url`, if it has one, and that of the target.
-    fn path(&self) -> Cow<'_, [u8]> {
-        let authority = self.request.base.find("://").map_or(0, |at| at + 3);
-        let front = self.request.base[authority..]
-            .find('/')
-            .map_or("", |at| self.request.base[authority + at..].trim_end_matches('/'));
-        let target = self.request.target;
-        let path = &target[..memchr::memchr(b'?', target).unwrap_or(target.len())];
-        match front {
-            "" => Cow::Borrowed(path),
-            front => Cow::Owned([front.as_bytes(), path].concat()),
-        }
-    }
-
-    fn now(&self, spot: &Bound, context: &Context<'_>) -> String {
-        let at_ms = context.said.map_or(self.now_ms, |said| said.at_ms);
-        let written = spot.modifiers.iter().find_map(|modifier| match modifier {
-            Modifier::Time(stamp) => Some(stamp),
-            _ => None,
-        });
-        let usual = self.recipe.time.as_ref();
-        let zone = usual.map_or(jiff::tz::Offset::UTC, |time| time.zone);
-        let stamp = written.or(usual.map(|time| &time.stamp)).unwrap_or(&Stamp::Seconds);
-        stamp.write(at_ms, zone)
-    }
-
+impl Callback<'_> {
     /// The missing placeholder of a variant's texts, for the rejection.
     pub(in crate::sender) fn lacking<'r>(
         &self,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::explain::{MistakeKind, explain};
 use super::outcome::{Outcome, Reason};
 use super::parts::resolve_parts;
-use super::reply::Reply;
+use super::reply::ReplyDraft;
 use super::resolved::{Resolved, Role};
 use crate::sender::language::definition::Sender;
 use crate::sender::language::definition_error::DefinitionError;
@@ -129,7 +129,7 @@ fn came(vector: &Vector, recipe: &Recipe) -> Vec<(&'static str, String)> {
     };
     got.push(("outcome", outcome.as_str().to_owned()));
     got.push(("reason", reason.map_or(String::new(), |reason| reason.as_str().to_owned())));
-    got.push(("reply", shown(&callback.reply(outcome, reason, &|| [0; 16]))));
+    got.push(("reply", shown(&callback.draft_reply(outcome, reason, &|| [0; 16]))));
     got
 }
 
@@ -153,10 +153,10 @@ fn came_in_parts(
 }
 
 /// A reply as vectors write it: `status body`.
-pub(in crate::sender) fn shown(reply: &Reply) -> String {
+pub(in crate::sender) fn shown(reply: &ReplyDraft) -> String {
     match reply {
-        Reply::Silence => "silence".to_owned(),
-        Reply::Answer(answer) => {
+        ReplyDraft::Silence => "silence".to_owned(),
+        ReplyDraft::Answer(answer) => {
             let body = String::from_utf8_lossy(&answer.body);
             format!("{} {body}", answer.status.as_u16()).trim_end().to_owned()
         }

@@ -76,7 +76,7 @@ pub const MEMBERS: [&str; 21] = [
 /// A value that makes `.` or `..` of a segment of the path: a server would look for another path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a value would make a dot segment (`.` or `..`) in its path")]
-pub struct DotSegment;
+pub struct DotSegmentError;
 
 impl<'k> Placeholder<'k> {
     /// The value of `key` in these brackets.
@@ -148,7 +148,7 @@ impl UrlTemplate {
     pub fn fill(
         &self,
         mut value: impl FnMut(Placeholder<'_>) -> Option<String>,
-    ) -> Result<String, DotSegment> {
+    ) -> Result<String, DotSegmentError> {
         let mut get =
             |spot: &Spot| value(Placeholder::of(spot.bracket(), &spot.key)).unwrap_or_default();
         let mut url = Filled::behind(&self.origin);
@@ -190,7 +190,7 @@ struct Filled {
     segment: Option<Vec<u8>>,
     /// Whether a value is a part of the segment.
     has_value: bool,
-    dots: Result<(), DotSegment>,
+    dots: Result<(), DotSegmentError>,
 }
 
 impl Filled {
@@ -239,13 +239,13 @@ impl Filled {
         // Some servers take what is behind a semicolon away first.
         let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
         if self.has_value && matches!(name, b"." | b"..") {
-            self.dots = Err(DotSegment);
+            self.dots = Err(DotSegmentError);
         }
         segment.clear();
         self.has_value = false;
     }
 
-    fn finish(mut self) -> Result<String, DotSegment> {
+    fn finish(mut self) -> Result<String, DotSegmentError> {
         self.end_segment();
         self.dots.map(|()| self.url)
     }
@@ -309,7 +309,7 @@ impl MacroUrl {
     pub fn fill<'v>(
         &self,
         value: impl Fn(&str) -> Option<Cow<'v, [u8]>>,
-    ) -> Result<String, DotSegment> {
+    ) -> Result<String, DotSegmentError> {
         let mut url = Filled::behind("");
         for part in &self.0 {
             match part {
@@ -413,7 +413,7 @@ mod tests {
             ("http://h/tpl/{user};v=1/grant", ".."),
             ("http://h/tpl({user})?/x", "/../"),
         ] {
-            assert_eq!(fill(url, value), Err(DotSegment), "{url} {value}");
+            assert_eq!(fill(url, value), Err(DotSegmentError), "{url} {value}");
         }
         for (url, value) in [
             ("http://h/tpl/{user}/grant", "..."),
@@ -426,7 +426,7 @@ mod tests {
             assert!(fill(url, value).is_ok(), "{url} {value}");
         }
         let own = MacroUrl::read("http://h/{user_id}/x?u={user_id}", |name| name == "user_id");
-        assert_eq!(own.fill(|_| Some(Cow::Borrowed(b".."))), Err(DotSegment));
+        assert_eq!(own.fill(|_| Some(Cow::Borrowed(b".."))), Err(DotSegmentError));
         assert_eq!(own.fill(|_| Some(Cow::Borrowed(b"..a"))).unwrap(), "http://h/..a/x?u=..a");
     }
 

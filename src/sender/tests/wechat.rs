@@ -227,8 +227,8 @@ fn the_check_of_a_suite_gets_its_random_text_back() {
         let mut callback = recipe.read(vector.request.borrow(), NOW);
         let Judgement::Verified(mut verified) = callback.verify() else { panic!("{about}") };
         assert!(matches!(verified.resolve("evt"), Resolution::Challenge));
-        let reply = callback.reply(Outcome::Challenge, None, &|| [7; 16]);
-        let Reply::Answer(answer) = reply else { panic!("{reply:?}") };
+        let reply = callback.draft_reply(Outcome::Challenge, None, &|| [7; 16]);
+        let ReplyDraft::Answer(answer) = reply else { panic!("{reply:?}") };
         let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
         let sealed = json["encrypt"].as_str().unwrap();
         let sealed = crate::sender::request::encoding::unbase64(sealed.as_bytes()).unwrap();

@@ -11,9 +11,10 @@ use crate::console::page_error::PageError;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
-use crate::delivery::{ReplayProgress, ReplayState};
+use crate::delivery::ReplayProgress;
 use crate::ledger::ReplayId;
 use crate::operator::cancel_replay;
+use crate::orders::OrderState;
 
 /// Replays in the list.
 const SHOWN_MAX: usize = 10;
@@ -79,7 +80,7 @@ pub(super) async fn cancel(console: &Console, visit: &Visit, id: &str) -> PageRe
 /// The progress of a replay.
 fn shown(visit: &Visit, progress: &ReplayProgress) -> Markup {
     let lang = visit.lang;
-    let runs = progress.state == ReplayState::Running;
+    let runs = progress.state == OrderState::Running;
     let all = facts(
         lang,
         &[
@@ -105,7 +106,7 @@ fn shown(visit: &Visit, progress: &ReplayProgress) -> Markup {
                     button.danger type="submit" aria-describedby="cancel-hint" { (CANCEL.of(lang)) }
                 }))
             }
-            @if let ReplayState::Failed(error) = &progress.state {
+            @if let OrderState::Failed(error) = &progress.state {
                 (notice::notice(notice::Tone::Bad, &FAILED.fill(lang, &[error])))
             }
             @if progress.deliveries > 0 { p { (NEXT.of(lang)) } }
@@ -122,12 +123,12 @@ fn seen(visit: &Visit, progress: &ReplayProgress) -> Markup {
     }
 }
 
-fn badge(visit: &Visit, state: &ReplayState) -> Markup {
+fn badge(visit: &Visit, state: &OrderState) -> Markup {
     let (class, word) = match state {
-        ReplayState::Running => ("pending", Text::new("Running", "进行中")),
-        ReplayState::Done => ("done", Text::new("Done", "已完成")),
-        ReplayState::Cancelled => ("conflict", Text::new("Cancelled", "已取消")),
-        ReplayState::Failed(_) => ("dead", Text::new("Failed", "失败")),
+        OrderState::Running => ("pending", Text::new("Running", "进行中")),
+        OrderState::Done => ("done", Text::new("Done", "已完成")),
+        OrderState::Cancelled => ("conflict", Text::new("Cancelled", "已取消")),
+        OrderState::Failed(_) => ("dead", Text::new("Failed", "失败")),
     };
     html! { span.badge.(class) title=(state.as_str()) { (word.of(visit.lang)) } }
 }
@@ -185,7 +186,7 @@ mod tests {
         }
     }
 
-    fn seen(right: AdminRight, state: ReplayState) -> String {
+    fn seen(right: AdminRight, state: OrderState) -> String {
         let id = ReplayId::new(1);
         let (seen, of, events, deliveries) = (200, Some(1000), 190, 190);
         let progress = ReplayProgress {
@@ -204,18 +205,18 @@ mod tests {
 
     #[test]
     fn a_running_replay_can_be_watched_and_cancelled() {
-        let running = seen(AdminRight::Admin, ReplayState::Running);
+        let running = seen(AdminRight::Admin, OrderState::Running);
         assert!(running.contains(r#"<progress value="200" max="1000""#), "{running}");
         assert!(running.contains("/cancel") && running.contains(AGAIN.of(Lang::En)));
         assert!(!running.contains("data-ended") && running.contains("200 of about 1000"));
-        let watched = seen(AdminRight::Read, ReplayState::Running);
+        let watched = seen(AdminRight::Read, OrderState::Running);
         assert!(!watched.contains("/cancel") && watched.contains(AGAIN.of(Lang::En)));
-        for ended in [ReplayState::Done, ReplayState::Cancelled] {
+        for ended in [OrderState::Done, OrderState::Cancelled] {
             let ended = seen(AdminRight::Admin, ended);
             assert!(ended.contains("data-ended") && !ended.contains("/cancel"), "{ended}");
             assert!(!ended.contains("<progress"));
         }
         let error = crate::ledger::LedgerError::Overloaded;
-        assert!(seen(AdminRight::Admin, ReplayState::Failed(error)).contains("alert"));
+        assert!(seen(AdminRight::Admin, OrderState::Failed(error)).contains("alert"));
     }
 }

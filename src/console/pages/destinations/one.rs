@@ -23,12 +23,12 @@ use crate::console::pages::sources;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
-use crate::delivery::{Condition, LastAttempts, PauseReason};
+use crate::delivery::{Condition, PauseReason};
 use crate::ledger::TargetId;
 use crate::operator::Tried;
 use crate::registry::{Managed, RunningConfig};
 use crate::sender::Outcome;
-use crate::telemetry::Span;
+use crate::telemetry::{HealthView, Span};
 
 texts! {
     STATE = "State", "状态";
@@ -225,27 +225,27 @@ fn health(
     all.push((OLDEST, due(lang, oldest)));
     if let Some(condition) = condition {
         all.push((IN_FLIGHT, html! { (condition.in_flight) }));
-        all.extend(last(lang, &condition.last));
+        all.extend(last(lang, &condition.health));
     }
     all
 }
 
 /// The last attempts.
-fn last(lang: Lang, last: &LastAttempts) -> Vec<(Text, Markup)> {
+fn last(lang: Lang, health: &HealthView) -> Vec<(Text, Markup)> {
     let mut all = Vec::new();
-    let success = last.success_ms.map(|ms| time::ago(lang, ms, now_ms()));
+    let success = health.delivered_ms.map(|ms| time::ago(lang, ms, now_ms()));
     all.push((LAST_SUCCESS, success.unwrap_or_else(|| value::maybe(None))));
-    if let Some(failure) = &last.failure {
+    if let Some(failed_ms) = health.failed_ms {
         let status =
-            failure.status.map_or_else(|| NO_ANSWER.of(lang).to_owned(), |of| of.to_string());
+            health.status.map_or_else(|| NO_ANSWER.of(lang).to_owned(), |of| of.to_string());
         let shown = html! {
-            (time::ago(lang, failure.at_ms, now_ms())) ": " (status)
-            @if let Some(error) = &failure.error { " " span lang="en" { (value::short(error)) } }
+            (time::ago(lang, failed_ms, now_ms())) ": " (status)
+            @if let Some(error) = &health.error { " " span lang="en" { (value::short(error)) } }
         };
         all.push((LAST_FAILURE, shown));
     }
-    if last.failures > 0 {
-        all.push((FAILURES, html! { b { (last.failures) } }));
+    if health.failures > 0 {
+        all.push((FAILURES, html! { b { (health.failures) } }));
     }
     all
 }

@@ -10,7 +10,7 @@ use crate::console::components::value;
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::ledger::{EventBody, Rejected, Rejection};
-use crate::sender::{Answer, Outcome, Reason, Reply};
+use crate::sender::{Answer, Outcome, Reason, ReplyDraft};
 
 texts! {
     TITLE = "Reply", "应答";
@@ -38,18 +38,18 @@ pub fn section(
     let usual = || {
         let headers = body.request.header_map();
         let callback = source?.recipe.read(body.request.as_request("", &headers), at_ms);
-        Some(callback.reply(Outcome::Accepted, None, &|| [0; 16]))
+        Some(callback.draft_reply(Outcome::Accepted, None, &|| [0; 16]))
     };
     let (reply, note) = match kept {
-        Some(answer) => (Some(Reply::Answer(answer)), KEPT),
+        Some(answer) => (Some(ReplyDraft::Answer(answer)), KEPT),
         None => (usual(), FIXED),
     };
     html! {
         section aria-labelledby="answer" {
             h2 #answer { (TITLE.of(lang)) }
             @match &reply {
-                Some(Reply::Answer(answer)) => { p.hint { (note.of(lang)) } (shown(visit, answer)) },
-                Some(Reply::Silence) => p { (SILENCE.of(lang)) },
+                Some(ReplyDraft::Answer(answer)) => { p.hint { (note.of(lang)) } (shown(visit, answer)) },
+                Some(ReplyDraft::Silence) => p { (SILENCE.of(lang)) },
                 None => p { (GONE.of(lang)) },
             }
         }
@@ -66,14 +66,14 @@ pub fn rejected(visit: &Visit, source: &Source, kept: &Rejection) -> Markup {
         Reason::Disabled => Outcome::Disabled,
         _ => Outcome::Rejected,
     };
-    let reply = callback.reply(outcome, Some(reason), &|| [0; 16]);
+    let reply = callback.draft_reply(outcome, Some(reason), &|| [0; 16]);
     html! {
         section aria-labelledby="answer" {
             h2 #answer { (TITLE.of(lang)) }
             p.hint { (OF_REJECTION.of(lang)) }
             @match &reply {
-                Reply::Answer(answer) => (shown(visit, answer)),
-                Reply::Silence => p { (SILENCE.of(lang)) },
+                ReplyDraft::Answer(answer) => (shown(visit, answer)),
+                ReplyDraft::Silence => p { (SILENCE.of(lang)) },
             }
         }
     }

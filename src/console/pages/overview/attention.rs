@@ -249,7 +249,7 @@ fn destination(
     counts: Option<&TargetStats>,
 ) -> Option<Finding> {
     let overdue = counts.and_then(|counts| counts.oldest_due);
-    let failures = condition.last.failures;
+    let failures = condition.health.failures;
     let need = match (&condition.paused, condition.breaker) {
         (Some(_), _) => Finding::new(Level::Warn, PAUSED.fill(lang, &[&name])),
         (None, BreakerState::Open) => Finding::new(Level::Bad, DOWN.fill(lang, &[&name])),
@@ -267,12 +267,13 @@ fn destination(
         let age = time::length(lang, overdue.unwrap_or_default());
         WAITING.fill(lang, &[&value::count(counts.pending), &age])
     });
-    let error = condition.last.failure.as_ref().filter(|_| failures > 0).map(|failure| {
-        let status = match failure.status {
+    let error = (failures > 0).then(|| {
+        let health = &condition.health;
+        let status = match health.status {
             Some(status) => STATUS.fill(lang, &[&status]),
             None => NO_ANSWER.of(lang).to_owned(),
         };
-        LAST_ERROR.fill(lang, &[&failure.error.clone().unwrap_or(status)])
+        LAST_ERROR.fill(lang, &[&health.error.clone().unwrap_or(status)])
     });
     let note = condition.paused.as_ref().and_then(|pause| pause.note.clone());
     let help = if condition.paused.is_some() { RESUME } else { PAUSE };

@@ -185,6 +185,7 @@ impl Pair {
             test: offer.test,
             body: vec![n as u8; usize::from(offer.size)].into(),
             targets: targets(offer.targets).into(),
+            seal: Default::default(),
         }
     }
 

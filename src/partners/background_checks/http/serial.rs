@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use crate::config::Source;
 use crate::ledger::{
-    DedupResult, EventBody, EventId, EventKeys, Fingerprint, Incoming, LedgerError, NewEvent,
+    DedupResult, EventBody, EventId, EventIdentity, Fingerprint, Incoming, LedgerError, NewEvent,
     Release, SourceId,
 };
 use crate::partners::Call;
@@ -92,7 +92,6 @@ fn recorded(
     shown: &Bytes,
     number: &str,
 ) -> Option<NewEvent> {
-    let Incoming { id, received_ms, resolved, .. } = *incoming;
     let target = [call.path().as_bytes(), b"?", call.query()].concat();
     let request = Request {
         method: call.method(),
@@ -102,17 +101,11 @@ fn recorded(
         body: b"",
     };
     let source = SourceId::from(source.id.as_str());
-    Some(NewEvent {
-        id,
-        keys: EventKeys::of(&source, resolved),
-        // No callback has this content, regardless of its body.
-        fingerprint: Fingerprint::new([Some(ORDERED), Some(number), None, None]),
-        transaction: resolved.role(crate::sender::Role::Transaction).unwrap_or_default().to_owned(),
-        user: None,
-        received_ms,
-        test: false,
-        body: EventBody::encode(shown, &request, None).ok()?,
-        targets: SmallVec::new(),
-        source,
-    })
+    let mut identity = EventIdentity::of(&source, incoming.resolved);
+    // No callback has this content, regardless of its body.
+    identity.fingerprint = Fingerprint::new([Some(ORDERED), Some(number), None, None]);
+    let body = EventBody::encode(shown, &request, None).ok()?;
+    let mut event = NewEvent::new(incoming, identity, body, SmallVec::new());
+    (event.user, event.test) = (None, false);
+    Some(event)
 }

@@ -18,15 +18,15 @@ impl Fields {
     ///
     /// # Errors
     /// Why it cannot be read.
-    pub fn read(content_type: &str, body: &[u8]) -> Result<Self, &'static str> {
+    pub(super) fn read(content_type: &str, body: &[u8]) -> Result<Self, &'static str> {
         let kind = content_type.split(';').next().unwrap_or_default().trim();
         let pairs = if kind.eq_ignore_ascii_case("multipart/form-data") {
             let boundary = boundary(content_type).ok_or("the body has no boundary")?;
             parts(&boundary, body).ok_or("the parts of the body cannot be read")?
         } else if kind.eq_ignore_ascii_case("application/json") {
-            members(body).ok_or("the body is no JSON object of texts and numbers")?
+            members(body).ok_or("the body is not a JSON object of strings and numbers")?
         } else {
-            serde_urlencoded::from_bytes(body).map_err(|_| "the body is no form")?
+            serde_urlencoded::from_bytes(body).map_err(|_| "the body is not a form")?
         };
         let twice = |at: usize| pairs[..at].iter().any(|(name, _)| *name == pairs[at].0);
         match (0..pairs.len()).any(twice) {
@@ -36,12 +36,12 @@ impl Fields {
     }
 
     /// The names of all fields.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
     /// The value of `name`, if it is there.
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }

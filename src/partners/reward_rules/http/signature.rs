@@ -39,10 +39,10 @@ pub(super) fn publisher<'a>(
     let key = field("X-Up-Key")?;
     let time = field("X-Up-Timestamp")?;
     let sign = field("X-Up-Signature")?;
-    let unknown = || refused(RewardRuleErrorCode::Publisher, "nobody has that X-Up-Key");
+    let unknown = || refused(RewardRuleErrorCode::Publisher, "no publisher has that X-Up-Key");
     let publisher = find(api, key.as_bytes()).ok_or_else(unknown)?;
     let wrong =
-        || refused(RewardRuleErrorCode::Header, "X-Up-Timestamp is no time in milliseconds");
+        || refused(RewardRuleErrorCode::Header, "X-Up-Timestamp is not a time in milliseconds");
     let at_ms: i64 = time.parse().map_err(|_| wrong())?;
     if call.at_ms.abs_diff(at_ms) > WINDOW_MS.unsigned_abs() {
         return Err(refused(
@@ -117,10 +117,9 @@ pub(super) async fn use_once(call: &Call<'_>, claim: &Claim) -> Result<(), Rewar
     let used = signature.use_to_write(call.registry.book()).await;
     match used.map_err(|error| ledger(&error))? {
         NonceUse::First => Ok(()),
-        NonceUse::Repeated => Err(refused(
-            RewardRuleErrorCode::Repeated,
-            "this very call was made before; sign it anew",
-        )),
+        NonceUse::Repeated => {
+            Err(refused(RewardRuleErrorCode::Repeated, "this call was made before; re-sign it"))
+        }
     }
 }
 

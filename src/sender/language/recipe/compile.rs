@@ -1,11 +1,14 @@
 //! Compilation: a sender's file and the terms of one source make a recipe.
 
+mod derived;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
-use super::keys::{known_keys, pick_slot};
+use self::derived::{
+    echoed, hidden, keys_of, protection, setting_in, strangers, unsigned, when_body,
+};
+use super::keys::known_keys;
 use super::{
     Also, Countersign, EventRow, Events, Freshness, Kind, LiveSecret, MaxAge, Opener, Protection,
     Recipe, Terms, Token, Weak, WhenBody,
@@ -14,17 +17,15 @@ use crate::sender::acts::reply::Rows;
 use crate::sender::acts::resolved::Role;
 use crate::sender::acts::signature::{self, SignatureVariant};
 use crate::sender::crypto::jws::TokenPart;
-use crate::sender::crypto::key_set::KeyList;
-use crate::sender::language::bound::{Binder, Bound, Gate, Gateway, Input, Use, file_names};
+use crate::sender::language::bound::{Binder, Bound, Gate, Use, file_names};
 use crate::sender::language::condition::Condition;
 use crate::sender::language::coverage::Shaping;
 use crate::sender::language::definition::{
-    Cipher, Claim, EventTable, FormerKind, Open, Probes, Reads, RoleText, Roles, Sender, TokenRule,
+    Cipher, Claim, EventTable, FormerKind, Open, RoleText, Roles, Sender, TokenRule,
 };
 use crate::sender::language::definition_error::DefinitionError;
 use crate::sender::language::text::{Piece, Strictness, Text, is_key};
-use crate::sender::language::value_shape::ByteSet;
-use crate::sender::request::names::{Slot, Strangers};
+use crate::sender::request::names::Slot;
 use crate::sender::request::unreplaced::Macros;
 
 /// A compiler of one recipe. Collects the errors of its source.
@@ -518,84 +519,4 @@ impl Compiler {
         }
         Some(Countersign { of, with: sign.with.clone(), writing: sign.r#as, keyed })
     }
-}
-
-/// Values of an address check that its reply repeats: the source's own reply, or the file's.
-fn echoed(own: &Rows<Bound>, of_file: &Rows<Bound>) -> Vec<Bound> {
-    let rows = if own.has("challenge") { own } else { of_file };
-    let spots = rows.texts_of("challenge").into_iter().flat_map(Text::spots);
-    let comes = |spot: &&Bound| {
-        matches!(spot.input, Input::Parameter { .. } | Input::Gateway(Gateway::Message))
-    };
-    spots.filter(comes).cloned().collect()
-}
-
-/// The slots of values that no signature can cover: signatures, and the id of a key in a list.
-fn unsigned(supplied: &[Slot], list: Option<&KeyList>) -> Vec<Slot> {
-    supplied.iter().copied().chain(pick_slot(list)).collect()
-}
-
-/// The slots of supplied signatures and of whole parameters that are secrets of the sender.
-fn hidden(supplied: &[Slot], masked: &[Bound]) -> ByteSet {
-    let mut slots = ByteSet::default();
-    supplied.iter().for_each(|slot| slots.insert(*slot));
-    for spot in masked {
-        if let Input::Parameter { slot, steps, .. } = &spot.input
-            && steps.is_empty()
-        {
-            slots.insert(*slot);
-        }
-    }
-    slots
-}
-
-fn protection(sender: &Sender, terms: &Terms) -> Protection {
-    if terms.unsigned || sender.variants.is_empty() {
-        Protection::Unsigned
-    } else {
-        Protection::Signed
-    }
-}
-
-/// The keys that open messages: one, or one for each secret.
-fn keys_of(key: &Text<Bound>, with: &Cipher, terms: &Terms) -> Option<Vec<Zeroizing<Vec<u8>>>> {
-    let bytes = with.key_bytes().unwrap_or_default();
-    let of = |secret: &[u8]| -> Option<Zeroizing<Vec<u8>>> {
-        Some(Zeroizing::new(signature::fixed(key, secret)?)).filter(|key| key.len() == bytes)
-    };
-    if signature::reads_secret(key) {
-        terms.secrets.iter().map(|secret| of(secret.value.expose())).collect()
-    } else {
-        Some(vec![of(&[])?])
-    }
-}
-
-fn setting_in(text: &Text) -> String {
-    text.spots().next().map_or_else(|| "open".to_owned(), |spot| spot.key.clone())
-}
-
-/// Whether a name that no text reads may repeat: no signature covers it.
-fn strangers(recipe: &Recipe) -> Strangers {
-    let also = recipe.kinds.iter().filter_map(|kind| match &kind.also {
-        Also::Signature(variant) => Some(&**variant),
-        Also::None | Also::Lacking => None,
-    });
-    match recipe.variants.iter().chain(also).any(|variant| variant.signed.reads_any_name()) {
-        true => Strangers::Once,
-        false => Strangers::Repeated,
-    }
-}
-
-/// Whether verification may read a parameter of the body.
-fn when_body(recipe: &Recipe) -> WhenBody {
-    let bodies = recipe.sender.reads.iter().any(|place| *place != Reads::Query);
-    let reads = recipe.open.is_some()
-        || !recipe.require.is_empty()
-        || recipe.sender.test.probes == Probes::Unsigned
-        || recipe.sender.challenge.probes == Probes::Unsigned
-        || recipe.time.as_ref().is_some_and(|time| signature::reads_parameters(&time.r#in))
-        || matches!(recipe.challenge, Gate::Any(_))
-        || pick_slot(recipe.key_list.as_ref()).is_some()
-        || recipe.variants.iter().any(SignatureVariant::reads_parameters);
-    if bodies && reads { WhenBody::BeforeVerification } else { WhenBody::AfterVerification }
 }

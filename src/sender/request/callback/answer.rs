@@ -3,7 +3,9 @@
 use super::Callback;
 use crate::sender::acts::evaluate::{Context, ReplyValues};
 use crate::sender::acts::outcome::{Outcome, Reason};
-use crate::sender::acts::reply::{self, Answer, Envelope, RenderText, Reply, Sealed, Spec, Style};
+use crate::sender::acts::reply::{
+    self, Answer, Envelope, RenderText, ReplyDraft, Sealed, Spec, Style,
+};
 use crate::sender::acts::signature;
 use crate::sender::crypto::digest::{Algorithm, Feed};
 use crate::sender::language::bound::{Bound, Gateway, Input};
@@ -17,17 +19,17 @@ use crate::sender::request::encoding;
 pub struct ReplyKind(Option<usize>);
 
 impl Recipe {
-    /// The reply to `outcome` of a verified callback of that kind, if it is the same for all of
-    /// them. `None`: [`Callback::reply`] makes it.
+    /// The draft of the reply to `outcome` of a verified callback of that kind, if it is the same for
+    /// all of them. `None`: [`Callback::draft_reply`] makes it.
     #[must_use]
-    pub fn fixed_reply(&self, of: ReplyKind, outcome: Outcome) -> Option<Reply> {
+    pub fn fixed_draft(&self, of: ReplyKind, outcome: Outcome) -> Option<ReplyDraft> {
         if outcome == Outcome::Rejected {
             // It may depend on whether the callback is an address check.
             return None;
         }
         match self.reply_spec(of, reply::names(outcome, None)) {
-            Some(Spec::Silence) | None => Some(Reply::Silence),
-            Some(Spec::Fixed(answer)) => Some(Reply::Answer(answer.clone())),
+            Some(Spec::Silence) | None => Some(ReplyDraft::Silence),
+            Some(Spec::Fixed(answer)) => Some(ReplyDraft::Answer(answer.clone())),
             Some(Spec::Made(_)) => None,
         }
     }
@@ -70,17 +72,17 @@ impl<'a> Callback<'a> {
         matches!(self.spec(Outcome::Accepted, None), Some(Spec::Made(_)))
     }
 
-    /// The sender's answer for `outcome`; `reason` with [`Outcome::Rejected`] or
+    /// Renders the reply that the sender would receive for `outcome`; `reason` with [`Outcome::Rejected`] or
     /// [`Outcome::Disabled`]. `salt` makes 16 random bytes, asked for only where a reply is sealed.
-    pub fn reply(
+    pub fn draft_reply(
         &self,
         outcome: Outcome,
         reason: Option<Reason>,
         salt: &dyn Fn() -> [u8; 16],
-    ) -> Reply {
+    ) -> ReplyDraft {
         match self.spec(outcome, reason) {
-            Some(Spec::Silence) | None => Reply::Silence,
-            Some(Spec::Fixed(answer)) => Reply::Answer(answer.clone()),
+            Some(Spec::Silence) | None => ReplyDraft::Silence,
+            Some(Spec::Fixed(answer)) => ReplyDraft::Answer(answer.clone()),
             Some(Spec::Made(made)) => {
                 let countersign = self.countersign();
                 let code = self.code(outcome, reason);
@@ -93,9 +95,9 @@ impl<'a> Callback<'a> {
                 };
                 let answer = made.answer(&CallbackRenderer { callback: self, said: &said, code });
                 match &made.sealed {
-                    Sealed::LikeTheCallback => Reply::Answer(self.sealed(answer, None, salt)),
-                    Sealed::In(names) => Reply::Answer(self.sealed(answer, Some(names), salt)),
-                    Sealed::Never => Reply::Answer(answer),
+                    Sealed::LikeTheCallback => ReplyDraft::Answer(self.sealed(answer, None, salt)),
+                    Sealed::In(names) => ReplyDraft::Answer(self.sealed(answer, Some(names), salt)),
+                    Sealed::Never => ReplyDraft::Answer(answer),
                 }
             }
         }

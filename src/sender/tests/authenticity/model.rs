@@ -6,7 +6,8 @@ use super::super::{Came, run};
 use super::call::Call;
 use super::world::{Facts, Scene};
 use crate::ledger::{
-    Accepted, EventId, EventKeys, Fingerprint, Ledger as _, Memory, NewEvent, SourceId, StoreClock,
+    Accepted, EventId, EventIdentity, Incoming, Ledger as _, Memory, NewEvent, Release, SourceId,
+    StoreClock,
 };
 use crate::sender::language::vector::OwnedRequest;
 use crate::sender::{Fact, Outcome, RepeatingSignature, Resolved, Role};
@@ -101,18 +102,16 @@ pub(super) fn new_event(number: usize, resolved: &Resolved) -> NewEvent {
     let source = SourceId::from("source");
     let mut id = [0; 16];
     id[8..].copy_from_slice(&(number as u64 + 1).to_be_bytes());
-    NewEvent {
+    let incoming = Incoming {
         id: EventId::from_bytes(id),
-        keys: EventKeys::of(&source, resolved),
-        fingerprint: Fingerprint::of(resolved),
-        source,
-        transaction: resolved.role(Role::Transaction).unwrap_or_default().to_owned(),
-        user: None,
+        source: "source",
+        sender: "sender",
         received_ms: 1,
-        test: resolved.is_test(),
-        body: bytes::Bytes::new(),
-        targets: smallvec::SmallVec::new(),
-    }
+        resolved,
+        release: Release::None,
+    };
+    let identity = EventIdentity::of(&source, resolved);
+    NewEvent::new(&incoming, identity, bytes::Bytes::new(), smallvec::SmallVec::new())
 }
 
 /// The model answers at once.

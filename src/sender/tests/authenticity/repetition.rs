@@ -196,5 +196,5 @@ fn answer(scene: &Scene, request: &OwnedRequest, outcome: Outcome) -> Option<Str
     if callback.has_own_answer(Outcome::Duplicate) {
         return None;
     }
-    Some(shown(&callback.reply(outcome, None, &|| [7; 16])))
+    Some(shown(&callback.draft_reply(outcome, None, &|| [7; 16])))
 }

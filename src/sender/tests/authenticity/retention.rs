@@ -169,8 +169,9 @@ fn recorded(ledger: &Memory, scene: &Scene, came: &Came, moment: Moment) -> Acce
     // Each has an id of its own: the same id again would be the same event.
     static EVENTS: AtomicUsize = AtomicUsize::new(0);
     let number = EVENTS.fetch_add(1, Ordering::Relaxed);
-    let event = new_event(number, came.resolved.as_ref().unwrap());
-    accept(ledger, &NewEvent { received_ms: clock_at(scene, moment), ..event })
+    let mut event = new_event(number, came.resolved.as_ref().unwrap());
+    event.received_ms = clock_at(scene, moment);
+    accept(ledger, &event)
 }
 
 /// Deletes as the gateway of that clock does, if it keeps no longer than it must.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use postern::ledger::{EventKeys, SourceId};
 use postern::sender::{
-    Judgement, Outcome, Reason, Recipe, Reply, Request, Resolution, Resolved, Sender, Terms,
+    Judgement, Outcome, Reason, Recipe, ReplyDraft, Request, Resolution, Resolved, Sender, Terms,
 };
 
 /// The time at which every request comes: that of the vectors.
@@ -135,9 +135,9 @@ pub fn resolve(recipe: &Recipe, parts: &Parts) -> Option<Resolved> {
 /// Makes every reply that there is; the bodies of those that are one.
 pub fn replies(recipe: &Recipe, parts: &Parts) -> Vec<(Outcome, Vec<u8>)> {
     let callback = recipe.read(parts.request(), NOW_MS);
-    let reply = |outcome, reason| match callback.reply(outcome, reason, &|| [7; 16]) {
-        Reply::Answer(answer) => Some((outcome, answer.body.to_vec())),
-        Reply::Silence => None,
+    let reply = |outcome, reason| match callback.draft_reply(outcome, reason, &|| [7; 16]) {
+        ReplyDraft::Answer(answer) => Some((outcome, answer.body.to_vec())),
+        ReplyDraft::Silence => None,
     };
     let outcomes = Outcome::ALL.iter().filter(|outcome| **outcome != Outcome::Rejected);
     let plain = outcomes.filter_map(|outcome| reply(*outcome, None));

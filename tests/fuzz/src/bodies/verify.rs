@@ -21,7 +21,7 @@ const VALUES: [&str; 9] = [
     "https://keys.example.com/set",
 ];
 
-/// Those that are secret: keys of others and URLs are not.
+/// The number of secret ones: keys of others and URLs are not.
 const SECRETS: usize = 6;
 
 static RECIPES: LazyLock<Vec<Recipe>> = LazyLock::new(|| {

@@ -1,0 +1,91 @@
+//! An order that the gateway works on: watched until it has ended, cancelled by Ctrl-C.
+
+use std::io;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::client::AdminApi;
+use super::{ConfigFile, Exit, Screen, Where};
+
+/// How often the gateway is asked for the progress.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// A kind of orders of the admin API.
+pub(super) struct OrderKind {
+    /// Its path.
+    pub path: &'static str,
+    /// The progress in a sentence.
+    pub sentence: fn(&Value) -> String,
+}
+
+impl OrderKind {
+    /// Gives the order, and watches it until it has ended. The inner error is a sentence for people.
+    pub(super) async fn run(
+        &self,
+        api: &AdminApi,
+        order: &Value,
+        screen: &mut Screen<'_>,
+    ) -> io::Result<Result<Value, String>> {
+        let mut now = match api.post(self.path, order).await {
+            Ok(first) => first,
+            Err(sentence) => return Ok(Err(sentence)),
+        };
+        let path = format!("{}/{}", self.path, now["id"].as_str().unwrap_or_default());
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        while now["state"] == "running" {
+            if screen.err_is == Where::Terminal {
+                // Overwritten by the next one.
+                write!(screen.err, "\r\x1b[K{}", (self.sentence)(&now))?;
+                screen.err.flush()?;
+            }
+            let looked = tokio::select! {
+                Some(()) = interrupt.recv() => api.delete(&path).await,
+                () = tokio::time::sleep(LOOK_EVERY) => api.get(&path).await,
+            };
+            match looked {
+                Ok(next) => now = next,
+                Err(sentence) => return Ok(Err(sentence)),
+            }
+        }
+        if screen.err_is == Where::Terminal {
+            write!(screen.err, "\r\x1b[K")?;
+        }
+        Ok(Ok(now))
+    }
+
+    /// Shows the last progress, as JSON or as a sentence. `again` says how to continue an order that
+    /// is not complete.
+    pub(super) fn show(
+        &self,
+        last: &Value,
+        format: Format,
+        again: &str,
+        screen: &mut Screen<'_>,
+    ) -> io::Result<Exit> {
+        match format {
+            Format::Json => writeln!(screen.out, "{last}")?,
+            Format::Sentence => writeln!(screen.out, "{}", (self.sentence)(last))?,
+        }
+        if last["state"] == "done" {
+            return Ok(Exit::Done);
+        }
+        writeln!(screen.err, "{again}")?;
+        Ok(Exit::Failed)
+    }
+}
+
+/// How a result is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Json,
+    Sentence,
+}
+
+impl Format {
+    /// The format that the options of a command ask for.
+    pub(super) const fn of(config: &ConfigFile) -> Self {
+        if config.json { Self::Json } else { Self::Sentence }
+    }
+}
