@@ -11,8 +11,7 @@ use super::recut::report;
 use super::repetition::{message, signed};
 use super::world::{Dice, Scene, scenes};
 use crate::ledger::{
-    Accepted, HeldRetention, KeepKeys, Ledger as _, Memory, NewEvent, Retention, SourceId,
-    StoreClock,
+    Accepted, HeldRetention, KeepKeys, Ledger as _, Memory, Retention, SourceId, StoreClock,
 };
 use crate::sender::language::recipe::MaxAge;
 use crate::sender::language::vector::OwnedRequest;
