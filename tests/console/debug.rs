@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::axe::{inspect, inspect_without_scripts};
-use super::browser::LANGUAGES;
+use super::browser::{Browser, LANGUAGES};
 use super::gateway::{TAKU_SECRET, logged, taku};
 use super::stage::{self, ADMIN_TOKEN, READ_TOKEN, sign_in};
 use super::wire::{get, send};
@@ -49,6 +49,24 @@ fn a_callback_is_filled_in_signed_and_sent() {
     assert!(!logged().contains(TAKU_SECRET));
 }
 
+/// The advice on what is shown, and the note about a path, in the language of the page.
+fn advice_and_note(browser: &Browser, said: &str) {
+    let is_chinese = usize::from(said == "zh-CN");
+    let advice = browser.text("main .notice.plain");
+    let expected = ["Nothing usual explains it", "常见错误都无法解释"];
+    assert!(advice.contains(expected[is_chinese]), "{advice}");
+    assert!(!browser.has("main .notice.plain [lang=en]"), "advice is in the page's language");
+
+    // A slash behind the path: the signature is right, and the gateway answers 404.
+    browser.fill("#field-request", &taku("t1").replace("level-end?", "level-end/?"));
+    browser.leave("button[value=explain]");
+    assert!(browser.has(".badge.verified"), "{}", browser.text("main"));
+    let note = browser.text("main .notice.bad");
+    let expected =
+        ["the sender has to call /callback/level-end", "发送方应调用 /callback/level-end"];
+    assert!(note.contains(expected[is_chinese]), "{note}");
+}
+
 #[test]
 fn a_callback_is_pasted_and_explained() {
     let Some(gateway) = stage::guarded("") else { return };
@@ -88,19 +106,7 @@ fn a_callback_is_pasted_and_explained() {
         assert!(browser.has(".badge.rejected"), "{}", browser.text("main"));
         assert!(browser.text("main").contains("<script>"), "as text");
         inspect(&browser, &format!("debug-explained-{said}"));
-        let advice = browser.text("main .notice.plain");
-        let expected = ["Nothing usual explains it", "常见错误都无法解释"];
-        assert!(advice.contains(expected[usize::from(said == "zh-CN")]), "{advice}");
-        assert!(!browser.has("main .notice.plain [lang=en]"), "advice is in the page's language");
-
-        // A slash behind the path: the signature is right, and the gateway answers 404.
-        browser.fill("#field-request", &taku("t1").replace("level-end?", "level-end/?"));
-        browser.leave("button[value=explain]");
-        assert!(browser.has(".badge.verified"), "{}", browser.text("main"));
-        let note = browser.text("main .notice.bad");
-        let expected =
-            ["the sender has to call /callback/level-end", "发送方应调用 /callback/level-end"];
-        assert!(note.contains(expected[usize::from(said == "zh-CN")]), "{note}");
+        advice_and_note(&browser, said);
         browser.fill("#field-request", "rubbish");
         browser.leave("button[value=explain]");
         assert!(browser.has("#field-request[aria-invalid]"));

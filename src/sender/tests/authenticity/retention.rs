@@ -28,7 +28,7 @@ const YEARS_MS: i64 = 10 * 365 * 86_400 * SECOND_MS;
 #[test]
 fn no_callback_is_accepted_twice_at_any_time() {
     let (mut wrong, mut dated, mut stale, mut repeated) = (Vec::new(), 0, 0, 0);
-    for scene in scenes().into_iter().flat_map(in_time) {
+    for scene in scenes().iter().flat_map(in_time) {
         dated += usize::from(scene.recipe.acceptable_for().is_some());
         let mut dice = Dice::of(&scene);
         let Some((original, _)) = scene.accepted(&mut dice) else { continue };
@@ -46,7 +46,7 @@ fn no_callback_is_accepted_twice_at_any_time() {
 }
 
 /// The source as its sender has it, and with a window where its callbacks have a time.
-fn in_time(scene: Scene) -> Vec<Scene> {
+fn in_time(scene: &Scene) -> Vec<Scene> {
     let mut all = Vec::new();
     if scene.recipe.time.is_some() {
         let mut terms = scene.terms.clone();
