@@ -75,7 +75,7 @@ impl CallbackLog {
     }
 
     /// Sets the share of callbacks that have a line, from now on.
-    pub fn sample_lines(&self, shares: &LineShares) {
+    pub(super) fn sample_lines(&self, shares: &LineShares) {
         self.lines.set(shares);
     }
 

@@ -151,19 +151,11 @@ fn event(n: u64, received_ms: UnixMillis) -> NewEvent {
     let target: &[u8] = b"/callback/level-end";
     let request = Request { method: &Method::GET, target, base: "", headers: &headers, body: b"" };
     let body: Bytes = EventBody::encode(&event, &request, None).unwrap();
-    let keys = [DedupeKey::new(&source, transaction.as_bytes())].into_iter().collect();
-    NewEvent {
-        id,
-        keys,
-        fingerprint: Fingerprint(n),
-        body,
-        transaction,
-        user: Some(String::from("u1")),
-        received_ms,
-        test: false,
-        targets: [].into_iter().collect(),
-        source,
-    }
+    let mut new = NewEvent::sample(id, &source, n);
+    new.keys = [DedupeKey::new(&source, transaction.as_bytes())].into_iter().collect();
+    (new.body, new.transaction, new.received_ms) = (body, transaction, received_ms);
+    new.user = Some(String::from("u1"));
+    new
 }
 
 #[test]

@@ -115,9 +115,9 @@ fn a_list_of_public_keys_has_a_url_that_may_be_reached() {
         ("https://u:hush@keys/", "has a user or a password in it"),
         ("https://169.254.169.254/keys", "points at 169.254.169.254"),
         ("http://[::ffff:169.254.1.1]/", "points at [::ffff:169.254.1.1]"),
-        ("https://keys/a#hush", "no plain URL"),
-        ("https://keys/a b", "no plain URL"),
-        ("https://keys?a=1", "no plain URL"),
+        ("https://keys/a#hush", "not a plain URL"),
+        ("https://keys/a b", "not a plain URL"),
+        ("https://keys?a=1", "not a plain URL"),
     ] {
         let mistakes = paper().mistakes(&source(url));
         assert_eq!(mistakes.len(), 1, "{mistakes:?}");
