@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use postern::clock::{UnixMillis, now_ms, rfc3339};
 use postern::ledger::{
-    DedupeKey, Event, EventBody, EventId, Fingerprint, Ledger as _, Memory, NewEvent, Release,
-    SourceId, StoreClock,
+    DedupeKey, Event, EventBody, EventId, Ledger as _, Memory, NewEvent, Release, SourceId,
+    StoreClock,
 };
 use postern::sender::{Effect, Request, Resolved};
 use serde_json::value::RawValue;
