@@ -117,7 +117,7 @@ pub(super) fn issuer(item: &Item<'_>) -> Read<String> {
     let own = host == "localhost" || literal(host).is_some_and(|address| address.is_loopback());
     if url.scheme == "http" && !own {
         return Err(ValueError::new(
-            "is plain http: whoever stands on the way could sign in",
+            "is plain http: an attacker on the network could sign in",
             "write https://",
         ));
     }

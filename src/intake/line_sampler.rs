@@ -9,7 +9,7 @@ use crate::sender::Outcome;
 const ALL: u32 = 1 << 24;
 
 /// Admits the share of each outcome's callbacks that has a line. It counts instead of drawing lots, so
-/// a hundredth is each hundredth.
+/// of 100 callbacks a share of 0.01 admits exactly one.
 #[derive(Debug)]
 pub(super) struct LineSampler([Share; Outcome::ALL.len()]);
 
@@ -17,7 +17,7 @@ pub(super) struct LineSampler([Share; Outcome::ALL.len()]);
 struct Share {
     /// Of [`ALL`].
     steps: AtomicU32,
-    /// What is added up so far: a line is due when it passes a multiple of [`ALL`].
+    /// The steps of all callbacks so far: a line is due when they pass a multiple of [`ALL`].
     sum: AtomicU32,
 }
 

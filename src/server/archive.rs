@@ -155,7 +155,7 @@ impl Archiver {
         self.metrics.archive.set_overdue(Some(overdue));
         let patience = groups.iter().map(|group| group.keep).fold(PATIENCE, Duration::min);
         let late = Late { overdue, deleted_after: WAIT_MAX };
-        // The wait until a window is complete is no problem.
+        // The wait until a window is complete is not a failure.
         let is_late = progress.is_err() && overdue >= patience;
         self.metrics.archive.set_late(is_late.then_some(late));
         progress

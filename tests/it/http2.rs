@@ -112,7 +112,7 @@ fn a_rejection_reaches_a_client_that_still_sends() {
         let own = taku("b1");
         let path = own.split('?').next().unwrap();
         for round in 0..20 {
-            for target in ["/callback/nobody", path, "/elsewhere"] {
+            for target in ["/callback/unknown", path, "/elsewhere"] {
                 requests.ready().await.unwrap_or_else(|error| panic!("{round} {target}: {error}"));
                 let uri = format!("http://localhost{target}");
                 let request = Request::builder().method("POST").uri(uri);

@@ -26,7 +26,7 @@ fn a_callback_is_one_line() {
     assert!(values[2]["micros"].is_number());
 }
 
-/// What the documentation publishes is what is written.
+/// The published schema describes the lines that are written.
 #[test]
 fn the_line_is_as_its_schema_says() {
     let gateway = Gateway::start(&PLAIN.replace("level-end", "schema-line"));
