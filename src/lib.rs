@@ -36,7 +36,6 @@ pub mod alert;
 pub mod cli;
 pub mod clock;
 pub mod config;
-#[allow(unreachable_pub, reason = "its pages are being rebuilt; then `cargo fix` applies the rule")]
 pub mod console;
 pub mod delivery;
 pub mod egress;

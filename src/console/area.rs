@@ -32,7 +32,7 @@ pub(super) enum Area {
 
 impl Area {
     /// Areas of the navigation, in its order.
-    pub const IN_NAVIGATION: [Self; 12] = [
+    pub(super) const IN_NAVIGATION: [Self; 12] = [
         Self::Overview,
         Self::Issues,
         Self::Callbacks,
@@ -48,7 +48,7 @@ impl Area {
     ];
 
     /// The area of the first path segment after `/console`.
-    pub fn find(first: Option<&str>) -> Option<Self> {
+    pub(super) fn find(first: Option<&str>) -> Option<Self> {
         Some(match first {
             None | Some("overview") => Self::Overview,
             Some("issues") => Self::Issues,
@@ -72,7 +72,7 @@ impl Area {
     }
 
     /// The path of its first page.
-    pub const fn path(self) -> &'static str {
+    pub(super) const fn path(self) -> &'static str {
         match self {
             Self::Overview => "/console",
             Self::Issues => "/console/issues",
@@ -96,7 +96,7 @@ impl Area {
     }
 
     /// The title.
-    pub const fn title(self) -> Text {
+    pub(super) const fn title(self) -> Text {
         match self {
             Self::Overview => Text::new("Overview", "总览"),
             Self::Issues => Text::new("Issues", "待处理问题"),
@@ -121,7 +121,7 @@ impl Area {
 
     /// Whether its pages leave out what a token that is bound to sources may not see. A new area does
     /// not compile before that is decided.
-    pub const fn knows_bound_tokens(self) -> bool {
+    pub(super) const fn knows_bound_tokens(self) -> bool {
         match self {
             Self::Overview
             | Self::Issues
@@ -144,7 +144,7 @@ impl Area {
     }
 
     /// The area that the navigation marks as current.
-    pub const fn navigation_area(self) -> Self {
+    pub(super) const fn navigation_area(self) -> Self {
         match self {
             Self::Event | Self::Rejection | Self::Find => Self::Callbacks,
             other => other,

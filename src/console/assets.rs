@@ -34,7 +34,7 @@ impl Asset {
     }
 
     /// The asset at `path`.
-    pub fn find(path: &str) -> Option<&'static Self> {
+    pub(super) fn find(path: &str) -> Option<&'static Self> {
         [&*STYLE, &*SCRIPT, &*ICON].into_iter().find(|asset| asset.path == path)
     }
 }

@@ -15,7 +15,7 @@ pub(super) struct Fields(Vec<(String, String)>);
 impl Fields {
     /// Reads `application/x-www-form-urlencoded`. Undecodable input yields no fields; invalid UTF-8
     /// becomes replacement characters.
-    pub fn read(text: &[u8]) -> Self {
+    pub(super) fn read(text: &[u8]) -> Self {
         let mut pairs: Vec<(String, String)> =
             serde_urlencoded::from_bytes(text).unwrap_or_default();
         pairs.truncate(FIELDS_MAX);
@@ -23,32 +23,32 @@ impl Fields {
     }
 
     /// The first value of `name`, trimmed; `None` if it is missing or empty.
-    pub fn text(&self, name: &str) -> Option<&str> {
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.verbatim(name).map(str::trim).filter(|value| !value.is_empty())
     }
 
     /// The first value of `name`, unchanged.
-    pub fn verbatim(&self, name: &str) -> Option<&str> {
+    pub(super) fn verbatim(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// Every value of `name`.
-    pub fn all<'f>(&'f self, name: &'f str) -> impl Iterator<Item = &'f str> {
+    pub(super) fn all<'f>(&'f self, name: &'f str) -> impl Iterator<Item = &'f str> {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// The fields without those of `names`.
-    pub fn without(&self, names: &[&str]) -> Self {
+    pub(super) fn without(&self, names: &[&str]) -> Self {
         Self(self.0.iter().filter(|(name, _)| !names.contains(&name.as_str())).cloned().collect())
     }
 
     /// Writes the fields as a query.
-    pub fn as_query(&self) -> String {
+    pub(super) fn as_query(&self) -> String {
         self.with("", None)
     }
 
     /// Writes the fields as a query, with `name` set to `value` or removed.
-    pub fn with(&self, name: &str, value: Option<&str>) -> String {
+    pub(super) fn with(&self, name: &str, value: Option<&str>) -> String {
         let others = self.0.iter().map(|(known, value)| (known.as_str(), value.as_str()));
         let others = others.filter(|(known, _)| *known != name);
         let all: Vec<_> = others.chain(value.map(|value| (name, value))).collect();

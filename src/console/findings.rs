@@ -33,7 +33,7 @@ pub(super) struct Findings(Mutex<VecDeque<Arc<Finding>>>);
 
 impl Findings {
     /// Keeps `text` and lets the oldest go. `None`: no randomness from the operating system.
-    pub fn keep(&self, text: &str, at_ms: UnixMillis) -> Option<Arc<Finding>> {
+    pub(super) fn keep(&self, text: &str, at_ms: UnixMillis) -> Option<Arc<Finding>> {
         let mut bytes = [0; ID_BYTES];
         getrandom::fill(&mut bytes).ok()?;
         let id = URL_SAFE_NO_PAD.encode(bytes);
@@ -49,7 +49,7 @@ impl Findings {
     }
 
     /// The one of that id.
-    pub fn find(&self, id: &str) -> Option<Arc<Finding>> {
+    pub(super) fn find(&self, id: &str) -> Option<Arc<Finding>> {
         self.lock().iter().rev().find(|one| one.id == id).cloned()
     }
 

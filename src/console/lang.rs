@@ -18,10 +18,10 @@ pub(super) enum Lang {
 }
 
 impl Lang {
-    pub const ALL: [Self; 2] = [Self::En, Self::Zh];
+    pub(super) const ALL: [Self; 2] = [Self::En, Self::Zh];
 
     /// The BCP 47 tag, for pages and cookies.
-    pub const fn tag(self) -> &'static str {
+    pub(super) const fn tag(self) -> &'static str {
         match self {
             Self::En => "en",
             Self::Zh => "zh-CN",
@@ -29,7 +29,7 @@ impl Lang {
     }
 
     /// The name in the language itself.
-    pub const fn own_name(self) -> &'static str {
+    pub(super) const fn own_name(self) -> &'static str {
         match self {
             Self::En => "English",
             Self::Zh => "中文",
@@ -46,12 +46,12 @@ impl Lang {
     }
 
     /// The language that the query selects, if any.
-    pub fn chosen(query: &Fields) -> Option<Self> {
+    pub(super) fn chosen(query: &Fields) -> Option<Self> {
         query.text("lang").and_then(Self::from_tag)
     }
 
     /// The language of the response: from the query, the cookie, `Accept-Language`, or English.
-    pub fn of(head: &Parts, query: &Fields) -> Self {
+    pub(super) fn of(head: &Parts, query: &Fields) -> Self {
         Self::chosen(query)
             .or_else(|| cookie(&head.headers, COOKIE).and_then(Self::from_tag))
             .or_else(|| Self::accepted(&head.headers))

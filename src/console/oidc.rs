@@ -104,7 +104,7 @@ pub(super) enum OidcError {
 impl SignIns {
     /// Begins a sign-in: the provider sends the browser back to `redirect`, and the console then to
     /// `next`.
-    pub async fn begin(
+    pub(super) async fn begin(
         &self,
         oidc: &Oidc,
         redirect: String,
@@ -139,7 +139,7 @@ impl SignIns {
     }
 
     /// Finishes a sign-in of the browser with this cookie: the account, and where to go.
-    pub async fn finish(
+    pub(super) async fn finish(
         &self,
         oidc: &Oidc,
         answer: Answer<'_>,

@@ -71,7 +71,7 @@ impl From<LedgerError> for PageError {
 }
 
 impl PageError {
-    pub fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Absent => StatusCode::NOT_FOUND,
             Self::Bad(_) | Self::BadBecause(_) => StatusCode::BAD_REQUEST,
@@ -91,7 +91,7 @@ impl PageError {
         }
     }
 
-    pub fn title(&self, lang: Lang) -> &'static str {
+    pub(super) fn title(&self, lang: Lang) -> &'static str {
         let title = match self {
             Self::Absent => NOT_FOUND,
             Self::Bad(_) | Self::BadBecause(_) | Self::TooLarge | Self::Late => INVALID,
@@ -106,7 +106,7 @@ impl PageError {
         title.of(lang)
     }
 
-    pub fn why(&self, lang: Lang) -> String {
+    pub(super) fn why(&self, lang: Lang) -> String {
         let text = match self {
             Self::Absent => NOT_FOUND_WHY,
             Self::Bad(text) => *text,

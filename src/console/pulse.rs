@@ -43,7 +43,7 @@ impl Pulse {
     }
 
     /// The silence at `now_ms`, if it is longer than usual.
-    pub fn silence(&self, now_ms: UnixMillis) -> Option<Duration> {
+    pub(super) fn silence(&self, now_ms: UnixMillis) -> Option<Duration> {
         let since = Duration::from_millis(u64::try_from(now_ms - self.last_ms?).ok()?);
         let usual = (self.gap? * GAPS).max(SILENCE_MIN);
         (since > usual).then_some(since)
@@ -56,7 +56,11 @@ pub(super) struct Pulses(Mutex<HashMap<SourceId, (Instant, Pulse)>>);
 
 impl Pulses {
     /// The pulse of `source`, at most [`KEPT`] old.
-    pub async fn of(&self, ledger: &SeenLedger, source: &SourceId) -> Result<Pulse, LedgerError> {
+    pub(super) async fn of(
+        &self,
+        ledger: &SeenLedger,
+        source: &SourceId,
+    ) -> Result<Pulse, LedgerError> {
         let now = instant();
         if let Some((at, pulse)) = self.lock().get(source)
             && now.saturating_duration_since(*at) < KEPT

@@ -37,7 +37,7 @@ pub(super) enum Reply {
 
 impl Reply {
     /// Turns a page into one with a rejected form.
-    pub fn invalid(self) -> Self {
+    pub(super) fn invalid(self) -> Self {
         match self {
             Self::Page(title, content) => Self::Invalid(title, content),
             other => other,

@@ -23,7 +23,7 @@ pub(super) struct Console {
 
 impl Console {
     /// The console for a viewer of `scope`.
-    pub fn of(shared: &Arc<Shared>, scope: &SourceScope) -> Self {
+    pub(super) fn of(shared: &Arc<Shared>, scope: &SourceScope) -> Self {
         let tools = shared.tools.clone();
         let view = View::of(tools.registry.config(), scope);
         let ledger = view.ledger(tools.registry.book());
@@ -31,39 +31,39 @@ impl Console {
     }
 
     /// The part of the gateway that the viewer sees.
-    pub fn view(&self) -> &View {
+    pub(super) fn view(&self) -> &View {
         &self.view
     }
 
     /// The running configuration, as far as it is seen.
-    pub fn config(&self) -> Arc<Config> {
+    pub(super) fn config(&self) -> Arc<Config> {
         Arc::clone(self.view.config())
     }
 
     /// The ledger, as far as it is seen.
-    pub fn ledger(&self) -> &SeenLedger {
+    pub(super) fn ledger(&self) -> &SeenLedger {
         &self.ledger
     }
 
     /// Rejected callbacks, as far as they are seen.
-    pub fn rejections(&self) -> SeenRejections {
+    pub(super) fn rejections(&self) -> SeenRejections {
         self.view.rejections(self.tools.gate.rejections())
     }
 
-    pub fn sessions(&self) -> &Sessions {
+    pub(super) fn sessions(&self) -> &Sessions {
         &self.shared.sessions
     }
 
     /// Sign-ins with an OpenID provider.
-    pub fn sign_ins(&self) -> &SignIns {
+    pub(super) fn sign_ins(&self) -> &SignIns {
         &self.shared.provider_sign_ins
     }
 
-    pub fn findings(&self) -> &Findings {
+    pub(super) fn findings(&self) -> &Findings {
         &self.shared.findings
     }
 
-    pub fn pulses(&self) -> &Pulses {
+    pub(super) fn pulses(&self) -> &Pulses {
         &self.shared.pulses
     }
 }

@@ -126,18 +126,23 @@ pub(super) enum Activity {
 
 impl Sessions {
     /// Creates an empty set; `None`: no randomness from the operating system.
-    pub fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         Some(Self { key: random()?, open: Mutex::default() })
     }
 
     /// Opens a session for `token` and returns its name; `None`: no randomness from the operating
     /// system.
-    pub fn open(&self, token: &AdminToken, now: Instant) -> Option<String> {
+    pub(super) fn open(&self, token: &AdminToken, now: Instant) -> Option<String> {
         self.open_for(Owner::Token(Sha256::digest(token.value.expose()).into()), now)
     }
 
     /// [`Self::open`] for an account of the provider `oidc`.
-    pub fn open_account(&self, oidc: &Oidc, account: Account, now: Instant) -> Option<String> {
+    pub(super) fn open_account(
+        &self,
+        oidc: &Oidc,
+        account: Account,
+        now: Instant,
+    ) -> Option<String> {
         self.open_for(Owner::Account { account, provider: provider_of(oidc) }, now)
     }
 
@@ -157,7 +162,7 @@ impl Sessions {
     }
 
     /// The viewer of a session, if the session and its owner are still valid.
-    pub fn find(
+    pub(super) fn find(
         &self,
         name: &str,
         openers: Openers<'_>,
@@ -179,12 +184,12 @@ impl Sessions {
     }
 
     /// Ends a session.
-    pub fn close(&self, name: &str) {
+    pub(super) fn close(&self, name: &str) {
         self.sessions().remove(&digest(name));
     }
 
     /// The viewer on this machine without a token: read-only.
-    pub fn local(&self) -> Viewer {
+    pub(super) fn local(&self) -> Viewer {
         let (who, right) = (Actor::local(), AdminRight::Read);
         Viewer {
             who,
@@ -196,7 +201,7 @@ impl Sessions {
     }
 
     /// The viewer before sign-in.
-    pub fn outside(&self) -> Viewer {
+    pub(super) fn outside(&self) -> Viewer {
         let (who, right) = (Actor::local(), AdminRight::Read);
         Viewer {
             who,
@@ -228,21 +233,21 @@ impl Session {
 
 impl Viewer {
     /// Whether `csrf` is the token of this viewer.
-    pub fn owns_form(&self, csrf: &str) -> bool {
+    pub(super) fn owns_form(&self, csrf: &str) -> bool {
         !self.csrf.is_empty() && constant_time_eq(self.csrf.as_bytes(), csrf.as_bytes())
     }
 
     /// Whether the viewer may replay events and resolve callbacks.
-    pub fn may_support(&self) -> bool {
+    pub(super) fn may_support(&self) -> bool {
         self.right != AdminRight::Read && self.entry != SignIn::Outside
     }
 
     /// Whether the viewer sees the pages of `area`.
-    pub fn may_see(&self, area: Area) -> bool {
+    pub(super) fn may_see(&self, area: Area) -> bool {
         !self.scope.is_bound() || area.knows_bound_tokens()
     }
 
-    pub fn may_change(&self) -> bool {
+    pub(super) fn may_change(&self) -> bool {
         self.right == AdminRight::Admin && self.entry != SignIn::Outside
     }
 }

@@ -15,13 +15,13 @@ pub(super) struct Text {
 impl Text {
     /// A text in every language, each with the same number of gaps (`{}`). For constants, the
     /// compiler checks this.
-    pub const fn new(en: &'static str, zh: &'static str) -> Self {
+    pub(super) const fn new(en: &'static str, zh: &'static str) -> Self {
         assert!(!en.is_empty() && !zh.is_empty(), "a text without its translation");
         assert!(gaps(en) == gaps(zh), "a translation has other gaps");
         Self { en, zh }
     }
 
-    pub const fn of(self, lang: Lang) -> &'static str {
+    pub(super) const fn of(self, lang: Lang) -> &'static str {
         match lang {
             Lang::En => self.en,
             Lang::Zh => self.zh,
@@ -29,7 +29,7 @@ impl Text {
     }
 
     /// The text with its gaps filled, in their order.
-    pub fn fill(self, lang: Lang, values: &[&dyn Display]) -> String {
+    pub(super) fn fill(self, lang: Lang, values: &[&dyn Display]) -> String {
         let mut pieces = self.of(lang).split("{}");
         let mut filled = String::from(pieces.next().unwrap_or_default());
         let mut values = values.iter();

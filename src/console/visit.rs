@@ -22,12 +22,12 @@ pub(super) struct Visit {
 
 impl Visit {
     /// The segments after the area, to match on.
-    pub fn rest(&self) -> Vec<&str> {
+    pub(super) fn rest(&self) -> Vec<&str> {
         self.rest.iter().map(String::as_str).collect()
     }
 
     /// The segments of a path after `/console`; `None` if one is not valid UTF-8.
-    pub fn segments(path: &str) -> Option<Vec<String>> {
+    pub(super) fn segments(path: &str) -> Option<Vec<String>> {
         let rest = path.strip_prefix("/console")?;
         let rest = rest.strip_prefix('/').unwrap_or(rest);
         if rest.is_empty() {
@@ -37,7 +37,7 @@ impl Visit {
     }
 
     /// The URL of this page with one field of its query set or removed.
-    pub fn with(&self, name: &str, value: Option<&str>) -> String {
+    pub(super) fn with(&self, name: &str, value: Option<&str>) -> String {
         format!("{}{}", self.path, self.query.with(name, value))
     }
 }

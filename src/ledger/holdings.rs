@@ -183,6 +183,7 @@ impl<T> Holdings<T> {
     }
 
     /// Every mark, by id.
+    #[cfg(any(test, debug_assertions))]
     pub(super) fn marks(&self) -> impl Iterator<Item = &HeldMark> {
         self.decided.values()
     }

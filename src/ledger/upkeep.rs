@@ -227,6 +227,7 @@ impl TargetStats {
     }
 
     /// Counts one delivery that has been due for `overdue_ms`; negative: not yet due.
+    #[cfg(any(test, debug_assertions))]
     pub(super) fn count(&mut self, state: DeliveryState, overdue_ms: i64) {
         match state {
             DeliveryState::Dead => self.dead += 1,

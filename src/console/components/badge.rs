@@ -8,17 +8,17 @@ use crate::ledger::{DeliveryState, EventState, Rejected};
 use crate::sender::{Outcome, Reason};
 
 /// The outcome of a callback.
-pub fn outcome(lang: Lang, of: Outcome) -> Markup {
+pub(crate) fn outcome(lang: Lang, of: Outcome) -> Markup {
     html! { span.badge.(of.as_str()) title=(of.as_str()) { (words::outcome(of).of(lang)) } }
 }
 
 /// The reason of a rejection.
-pub fn reason(lang: Lang, of: Reason) -> Markup {
+pub(crate) fn reason(lang: Lang, of: Reason) -> Markup {
     html! { span.reason title=(of.as_str()) { (words::reason(of).of(lang)) } }
 }
 
 /// The reason of a rejected request.
-pub fn rejected(lang: Lang, of: Rejected) -> Markup {
+pub(crate) fn rejected(lang: Lang, of: Rejected) -> Markup {
     match of {
         Rejected::For(reason_of) => reason(lang, reason_of),
         Rejected::UnknownPath => {
@@ -28,11 +28,11 @@ pub fn rejected(lang: Lang, of: Rejected) -> Markup {
 }
 
 /// The state of a delivery.
-pub fn delivery(lang: Lang, of: DeliveryState) -> Markup {
+pub(crate) fn delivery(lang: Lang, of: DeliveryState) -> Markup {
     html! { span.badge.(of.as_str()) title=(of.as_str()) { (words::delivery(of).of(lang)) } }
 }
 
 /// The state of the deliveries of an event.
-pub fn event(lang: Lang, of: EventState) -> Markup {
+pub(crate) fn event(lang: Lang, of: EventState) -> Markup {
     html! { span.badge.(of.as_str()) title=(of.as_str()) { (words::event(of).of(lang)) } }
 }

@@ -24,7 +24,7 @@ const BAR: f64 = 10.0;
 
 /// One series of a stacked bar chart.
 #[derive(Clone, Debug)]
-pub struct Series {
+pub(crate) struct Series {
     /// CSS class for the colour.
     pub class: &'static str,
     pub name: Text,
@@ -34,7 +34,7 @@ pub struct Series {
 
 /// Title, id and time range of a chart.
 #[derive(Clone, Copy, Debug)]
-pub struct About<'a> {
+pub(crate) struct About<'a> {
     pub title: &'a str,
     /// Id on the page.
     pub id: &'a str,
@@ -56,7 +56,7 @@ impl About<'_> {
 
 /// One line of a chart of latencies.
 #[derive(Clone, Debug)]
-pub struct Line {
+pub(crate) struct Line {
     /// CSS class for the colour and the dashes.
     pub class: &'static str,
     pub name: Text,
@@ -65,7 +65,7 @@ pub struct Line {
 }
 
 /// A chart of latencies over time: in each period a level piece of each line.
-pub fn lines(lang: Lang, about: About<'_>, lines: &[Line]) -> Markup {
+pub(crate) fn lines(lang: Lang, about: About<'_>, lines: &[Line]) -> Markup {
     let values = lines.iter().flat_map(|line| &line.values).flatten();
     let micros = |of: &Duration| u64::try_from(of.as_micros()).unwrap_or(u64::MAX);
     let most = values.map(micros).max();
@@ -184,7 +184,7 @@ fn axis(lang: Lang, about: About<'_>, periods: usize) -> Markup {
 
 /// A stacked bar chart, one bar per period, with the sum of each series in the legend. Series
 /// without a value are omitted.
-pub fn bars(lang: Lang, about: About<'_>, series: &[Series]) -> Markup {
+pub(crate) fn bars(lang: Lang, about: About<'_>, series: &[Series]) -> Markup {
     let shown: Vec<&Series> =
         series.iter().filter(|one| one.values.iter().any(|value| *value > 0)).collect();
     let sum = |one: &Series| one.values.iter().sum::<u64>();
@@ -241,7 +241,7 @@ fn figures(lang: Lang, about: About<'_>, series: &[&Series]) -> Markup {
 }
 
 /// A chart as small as a word, for a table cell. The cells next to it contain the figures.
-pub fn spark(series: &[Series]) -> Markup {
+pub(crate) fn spark(series: &[Series]) -> Markup {
     let shown: Vec<&Series> = series.iter().collect();
     html! { span.spark { (drawing(Lang::En, None, &shown, highest(&shown))) } }
 }

@@ -1,7 +1,7 @@
 //! Tables as CSV files for spreadsheets.
 
 /// Writes rows as CSV (RFC 4180), with a byte order mark: spreadsheets then read UTF-8.
-pub fn csv(rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub(crate) fn csv(rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut text = String::from("\u{feff}");
     for row in rows {
         let cells: Vec<String> = row.iter().map(|cell| quoted(cell)).collect();

@@ -6,7 +6,7 @@ use crate::console::lang::Lang;
 use crate::console::text::Text;
 
 /// Names with their values, in order.
-pub fn facts(lang: Lang, all: &[(Text, Markup)]) -> Markup {
+pub(crate) fn facts(lang: Lang, all: &[(Text, Markup)]) -> Markup {
     html! {
         dl.facts {
             @for (name, value) in all { div { dt { (name.of(lang)) } dd { (value) } } }

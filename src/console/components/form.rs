@@ -20,7 +20,7 @@ texts! {
 const PICKED_MAX: usize = 200;
 
 /// A form that posts `fields` to `action`, with the CSRF token of the viewer.
-pub fn to(visit: &Visit, action: &str, fields: &Markup) -> Markup {
+pub(crate) fn to(visit: &Visit, action: &str, fields: &Markup) -> Markup {
     html! {
         form method="post" action=(action) {
             input type="hidden" name="csrf" value=(visit.viewer.csrf);
@@ -30,7 +30,7 @@ pub fn to(visit: &Visit, action: &str, fields: &Markup) -> Markup {
 }
 
 /// A form that changes something. Viewers with a read-only token see a note instead.
-pub fn change(visit: &Visit, action: &str, fields: &Markup) -> Markup {
+pub(crate) fn change(visit: &Visit, action: &str, fields: &Markup) -> Markup {
     match visit.viewer.may_change() {
         true => to(visit, action, fields),
         false if visit.viewer.scope.is_bound() && visit.area == Area::Sources => {
@@ -42,7 +42,7 @@ pub fn change(visit: &Visit, action: &str, fields: &Markup) -> Markup {
 }
 
 /// [`change`] for what a support token may do as well: replay events, resolve callbacks.
-pub fn support(visit: &Visit, action: &str, fields: &Markup) -> Markup {
+pub(crate) fn support(visit: &Visit, action: &str, fields: &Markup) -> Markup {
     match visit.viewer.may_support() {
         true => to(visit, action, fields),
         false => html! { p.may-not { (READ_ONLY.of(visit.lang)) } },
@@ -50,13 +50,13 @@ pub fn support(visit: &Visit, action: &str, fields: &Markup) -> Markup {
 }
 
 /// A search form: a GET with its fields in the query.
-pub fn ask(action: &str, fields: &Markup) -> Markup {
+pub(crate) fn ask(action: &str, fields: &Markup) -> Markup {
     html! { form.ask method="get" action=(action) role="search" { (fields) } }
 }
 
 /// A form field.
 #[derive(Clone, Copy, Debug)]
-pub struct Field<'f> {
+pub(crate) struct Field<'f> {
     /// Name in the form.
     pub name: &'f str,
     pub label: Text,
@@ -78,13 +78,13 @@ pub struct Field<'f> {
 
 impl<'f> Field<'f> {
     /// An empty text field.
-    pub const fn new(name: &'f str, label: Text) -> Self {
+    pub(crate) const fn new(name: &'f str, label: Text) -> Self {
         let (value, kind) = ("", "text");
         let (code, hint, about, error, list) = (None, None, None, None, None);
         Self { name, label, value, code, kind, hint, about, error, list }
     }
 
-    pub fn show(&self, lang: Lang) -> Markup {
+    pub(crate) fn show(&self, lang: Lang) -> Markup {
         let is_seconds = self.kind == "datetime-local";
         // Such a field accepts a time without a zone alone.
         let time = fields::time(self.value).filter(|_| is_seconds).map(time::second);
@@ -101,7 +101,7 @@ impl<'f> Field<'f> {
     }
 
     /// Renders a multi-line field.
-    pub fn show_area(&self, lang: Lang, rows: usize) -> Markup {
+    pub(crate) fn show_area(&self, lang: Lang, rows: usize) -> Markup {
         self.around(
             lang,
             &html! {
@@ -113,7 +113,7 @@ impl<'f> Field<'f> {
     }
 
     /// Renders a checkbox.
-    pub fn show_box(&self, lang: Lang) -> Markup {
+    pub(crate) fn show_box(&self, lang: Lang) -> Markup {
         html! {
             div.box {
                 input id=(self.id()) name=(self.name) type="checkbox" value="yes"
@@ -130,7 +130,7 @@ impl<'f> Field<'f> {
     }
 
     /// Renders a choice among options: value and label.
-    pub fn show_choice(&self, lang: Lang, options: &[(&str, &str)]) -> Markup {
+    pub(crate) fn show_choice(&self, lang: Lang, options: &[(&str, &str)]) -> Markup {
         self.around(
             lang,
             &html! {
@@ -145,7 +145,7 @@ impl<'f> Field<'f> {
     }
 
     /// Renders a choice among `names` or `any`; with too many names, a text field.
-    pub fn show_pick(&self, lang: Lang, any: Text, names: &[&str]) -> Markup {
+    pub(crate) fn show_pick(&self, lang: Lang, any: Text, names: &[&str]) -> Markup {
         if names.len() > PICKED_MAX {
             return self.show(lang);
         }
@@ -203,7 +203,13 @@ impl<'f> Field<'f> {
 }
 
 /// Checkboxes of one name, one for each value.
-pub fn boxes(lang: Lang, name: &str, legend: Text, values: &[&str], checked: &[&str]) -> Markup {
+pub(crate) fn boxes(
+    lang: Lang,
+    name: &str,
+    legend: Text,
+    values: &[&str],
+    checked: &[&str],
+) -> Markup {
     html! {
         fieldset.boxes {
             legend { (legend.of(lang)) }

@@ -4,7 +4,7 @@
 const DEPTH_MAX: usize = 64;
 
 /// Lays out a JSON object or array; `None`: the text is neither.
-pub fn pretty(text: &str) -> Option<String> {
+pub(crate) fn pretty(text: &str) -> Option<String> {
     let text = text.trim();
     if !text.starts_with(['{', '[']) || serde_json::from_str::<serde::de::IgnoredAny>(text).is_err()
     {

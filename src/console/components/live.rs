@@ -20,7 +20,7 @@ texts! {
 }
 
 /// `part`, read again from `path` every `seconds`.
-pub fn frame(lang: Lang, path: &str, seconds: u32, part: &Markup) -> Markup {
+pub(crate) fn frame(lang: Lang, path: &str, seconds: u32, part: &Markup) -> Markup {
     let now = time::second(now_ms());
     html! {
         div.live {

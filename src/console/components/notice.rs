@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 /// The kind of a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tone {
+pub(crate) enum Tone {
     /// Success.
     Good,
     /// Information.
@@ -14,7 +14,7 @@ pub enum Tone {
 }
 
 /// A notice. Screen readers announce a failure at once.
-pub fn notice(tone: Tone, sentence: &str) -> Markup {
+pub(crate) fn notice(tone: Tone, sentence: &str) -> Markup {
     let (class, role) = match tone {
         Tone::Good => ("good", "status"),
         Tone::Plain => ("plain", "note"),

@@ -13,11 +13,11 @@ texts! {
 }
 
 /// The query field.
-pub const FIELD: &str = "span";
+pub(crate) const FIELD: &str = "span";
 
 /// A time range that ends now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preset {
+pub(crate) enum Preset {
     Quarter,
     Hour,
     Day,
@@ -46,12 +46,12 @@ impl Preset {
     }
 
     /// The preset of that name.
-    pub fn find(name: &str) -> Option<Self> {
+    pub(crate) fn find(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|one| one.as_str() == name)
     }
 
     /// The start of the range that ends at `now_ms`.
-    pub const fn since_ms(self, now_ms: UnixMillis) -> UnixMillis {
+    pub(crate) const fn since_ms(self, now_ms: UnixMillis) -> UnixMillis {
         let minutes = match self {
             Self::Quarter => 15,
             Self::Hour => 60,
@@ -63,7 +63,7 @@ impl Preset {
 }
 
 /// The links, with the other fields of the query kept. A range of its own replaces `since`.
-pub fn links(visit: &Visit) -> Markup {
+pub(crate) fn links(visit: &Visit) -> Markup {
     let lang: Lang = visit.lang;
     let chosen = visit.query.text(FIELD);
     let rest = Visit {

@@ -16,7 +16,7 @@ texts! {
 
 /// A table with a caption. The first cell of each row is its header. An empty table is replaced by
 /// the text `empty`.
-pub fn table(
+pub(crate) fn table(
     lang: Lang,
     caption: &str,
     columns: &[Text],
@@ -54,14 +54,14 @@ pub fn table(
 }
 
 /// The number of rows on a page, and whether there are more.
-pub fn counted(lang: Lang, rows: usize, more: bool) -> Markup {
+pub(crate) fn counted(lang: Lang, rows: usize, more: bool) -> Markup {
     let text = if more { ROWS_MORE } else { ROWS };
     html! { p.hint { (text.fill(lang, &[&rows])) } }
 }
 
 /// Links to the first and the next page. `next` is the cursor of the next page; the page reads it
 /// from the query field `cursor`.
-pub fn pages(visit: &Visit, next: Option<&str>) -> Markup {
+pub(crate) fn pages(visit: &Visit, next: Option<&str>) -> Markup {
     let lang = visit.lang;
     let is_first = visit.query.text("cursor").is_none();
     html! {

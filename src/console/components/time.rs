@@ -19,26 +19,26 @@ texts! {
 
 /// A time to the second in UTC. The script shows it in the time zone of the browser and keeps UTC in
 /// the tooltip.
-pub fn time(ms: UnixMillis) -> Markup {
+pub(crate) fn time(ms: UnixMillis) -> Markup {
     let stamp = rfc3339(ms);
     html! { time datetime=(stamp) title={ (stamp) " UTC" } data-local="" { (second(ms)) } }
 }
 
 /// [`time`] with its milliseconds.
-pub fn exact(ms: UnixMillis) -> Markup {
+pub(crate) fn exact(ms: UnixMillis) -> Markup {
     let stamp = rfc3339(ms);
     let shown = stamp.trim_end_matches('Z').replace('T', " ");
     html! { time datetime=(stamp) title={ (stamp) " UTC" } data-local="ms" { (shown) } }
 }
 
 /// A time in UTC, as `2026-01-02 03:04:05`.
-pub fn second(ms: UnixMillis) -> String {
+pub(crate) fn second(ms: UnixMillis) -> String {
     let stamp = rfc3339(ms);
     stamp.get(..19).unwrap_or(&stamp).replace('T', " ")
 }
 
 /// A stored time in RFC 3339; a text that is none is shown as it is.
-pub fn stored(text: &str) -> Markup {
+pub(crate) fn stored(text: &str) -> Markup {
     match crate::console::fields::time(text) {
         Some(ms) => time(ms),
         None => super::value::short(text),
@@ -46,13 +46,13 @@ pub fn stored(text: &str) -> Markup {
 }
 
 /// The time since `ms`, with the full time as a tooltip.
-pub fn ago(lang: Lang, ms: UnixMillis, now_ms: UnixMillis) -> Markup {
+pub(crate) fn ago(lang: Lang, ms: UnixMillis, now_ms: UnixMillis) -> Markup {
     let since = Duration::from_millis(u64::try_from(now_ms - ms).unwrap_or(0));
     distance(&AGO.fill(lang, &[&length(lang, since)]), ms)
 }
 
 /// The time until `ms`, or since then, with the full time as a tooltip.
-pub fn from_now(lang: Lang, ms: UnixMillis, now_ms: UnixMillis) -> Markup {
+pub(crate) fn from_now(lang: Lang, ms: UnixMillis, now_ms: UnixMillis) -> Markup {
     match u64::try_from(ms - now_ms) {
         Ok(left) => {
             let left = Duration::from_millis(left);
@@ -68,7 +68,7 @@ fn distance(words: &str, ms: UnixMillis) -> Markup {
 }
 
 /// The usual time between two events.
-pub fn gap(lang: Lang, of: Duration) -> String {
+pub(crate) fn gap(lang: Lang, of: Duration) -> String {
     match of.as_secs() {
         0 => format!("< {}", length(lang, Duration::from_secs(1))),
         _ => length(lang, of),
@@ -76,7 +76,7 @@ pub fn gap(lang: Lang, of: Duration) -> String {
 }
 
 /// A duration in its largest sensible unit.
-pub fn length(lang: Lang, of: Duration) -> String {
+pub(crate) fn length(lang: Lang, of: Duration) -> String {
     let seconds = of.as_secs();
     let (text, count) = match seconds {
         0..120 => (SECONDS, seconds),
@@ -88,7 +88,7 @@ pub fn length(lang: Lang, of: Duration) -> String {
 }
 
 /// A latency, with three digits.
-pub fn took(of: Duration) -> String {
+pub(crate) fn took(of: Duration) -> String {
     let micros = of.as_secs_f64() * 1e6;
     match micros {
         ..1e3 => format!("{micros:.0} µs"),
@@ -100,7 +100,7 @@ pub fn took(of: Duration) -> String {
 }
 
 /// A latency of one digit, as the scale of a chart has it.
-pub fn unit(of: Duration) -> String {
+pub(crate) fn unit(of: Duration) -> String {
     let micros = of.as_secs_f64() * 1e6;
     match micros {
         ..1e3 => format!("{micros} µs"),
@@ -110,7 +110,7 @@ pub fn unit(of: Duration) -> String {
 }
 
 /// A latency that was measured in whole milliseconds.
-pub fn millis(of: u32) -> String {
+pub(crate) fn millis(of: u32) -> String {
     match of {
         0 => String::from("< 1 ms"),
         1..10_000 => format!("{of} ms"),
@@ -119,7 +119,7 @@ pub fn millis(of: u32) -> String {
 }
 
 /// A latency that is estimated from steps, with two digits.
-pub fn about(of: Duration) -> String {
+pub(crate) fn about(of: Duration) -> String {
     let micros = of.as_secs_f64() * 1e6;
     let digits = 10_f64.powi((micros.max(1.0).log10().floor() as i32 - 1).max(0));
     format!("≈ {}", took(Duration::from_secs_f64((micros / digits).round() * digits / 1e6)))

@@ -10,17 +10,17 @@ const SHORT_CHARACTERS: usize = 80;
 const LONG_CHARACTERS: usize = 16 * 1024;
 
 /// A value in a list, truncated.
-pub fn short(text: &str) -> Markup {
+pub(crate) fn short(text: &str) -> Markup {
     cut(text, SHORT_CHARACTERS)
 }
 
 /// A value on a detail page.
-pub fn whole(text: &str) -> Markup {
+pub(crate) fn whole(text: &str) -> Markup {
     cut(text, LONG_CHARACTERS)
 }
 
 /// An optional value.
-pub fn maybe(text: Option<&str>) -> Markup {
+pub(crate) fn maybe(text: Option<&str>) -> Markup {
     match text {
         Some(text) => short(text),
         None => html! { span.absent { "–" } },
@@ -28,7 +28,7 @@ pub fn maybe(text: Option<&str>) -> Markup {
 }
 
 /// A count with its thousands separated.
-pub fn count(of: u64) -> String {
+pub(crate) fn count(of: u64) -> String {
     let digits = of.to_string();
     let mut shown = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -41,17 +41,17 @@ pub fn count(of: u64) -> String {
 }
 
 /// A count in a column of counts.
-pub fn number(of: u64) -> Markup {
+pub(crate) fn number(of: u64) -> Markup {
     html! { span.number { (count(of)) } }
 }
 
 /// A text of several lines, with misleading characters made visible.
-pub fn block(text: &str) -> Markup {
+pub(crate) fn block(text: &str) -> Markup {
     html! { pre.value tabindex="0" { bdi { (pieces(text, LONG_CHARACTERS)) } } }
 }
 
 /// A text of several lines, with the part that differs from another text marked.
-pub fn block_beside(text: &str, other: &str) -> Markup {
+pub(crate) fn block_beside(text: &str, other: &str) -> Markup {
     let (start, middle, end) = differing(text, other);
     html! {
         pre.value tabindex="0" {

@@ -30,7 +30,7 @@ pub(super) struct Expected<'e> {
 
 impl Expected<'_> {
     /// The account of a payload whose signature verified (OpenID Connect Core, 3.1.3.7).
-    pub fn account(&self, payload: &[u8]) -> Result<Account, OidcError> {
+    pub(super) fn account(&self, payload: &[u8]) -> Result<Account, OidcError> {
         let wrong = |what: &str| OidcError::Token(what.to_owned());
         let claims: Value = serde_json::from_slice(payload).map_err(|_| wrong("not JSON"))?;
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
@@ -69,10 +69,10 @@ impl Expected<'_> {
     fn check_times(&self, claims: &Value) -> Result<(), &'static str> {
         let time = |name: &str| claims.get(name).and_then(Value::as_f64).map(|at| at as i64);
         let ends = time("exp").ok_or("exp is missing")?;
-        if ends + LEEWAY_S <= self.now_s {
+        if ends.saturating_add(LEEWAY_S) <= self.now_s {
             return Err("it has expired");
         }
-        let is_early = |name| time(name).is_some_and(|at| at - LEEWAY_S > self.now_s);
+        let is_early = |name| time(name).is_some_and(|at| at.saturating_sub(LEEWAY_S) > self.now_s);
         if is_early("iat") || is_early("nbf") {
             return Err("it is not valid yet");
         }

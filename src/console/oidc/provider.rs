@@ -84,7 +84,7 @@ fn usual_methods() -> Vec<String> {
 }
 
 impl Provider {
-    pub async fn metadata(
+    pub(super) async fn metadata(
         &self,
         oidc: &Oidc,
         now: Instant,
@@ -93,7 +93,7 @@ impl Provider {
     }
 
     /// The payload of an ID token whose signature verifies.
-    pub async fn open(
+    pub(super) async fn open(
         &self,
         oidc: &Oidc,
         token: &str,
@@ -138,7 +138,7 @@ impl Provider {
     }
 
     /// Exchanges a code for the ID token.
-    pub async fn exchange(
+    pub(super) async fn exchange(
         &self,
         oidc: &Oidc,
         exchange: Exchange<'_>,

@@ -78,7 +78,7 @@ impl Owner<'_> {
     }
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> PageResult {
+pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
         [] => Ok(all(console, visit, &FormErrors::default(), None)),
         [company, prefix] => {
@@ -89,7 +89,7 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     }
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
+pub(crate) async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     match visit.rest().as_slice() {
         [] => {
             let text = |name| form.text(name).unwrap_or_default();

@@ -98,7 +98,7 @@ impl Filter {
     }
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> PageResult {
+pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     let filter = Filter::read(&visit.query)?;
     match visit.rest().as_slice() {
         [] => page(console, visit, &filter).await,

@@ -72,7 +72,7 @@ texts! {
     WHAT_CURSOR = "Unknown page.", "页面不存在。";
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> PageResult {
+pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     let filter = Filter::read(&visit.query)?;
     match visit.rest().as_slice() {
         [] => list(console, visit, &filter).await,

@@ -53,14 +53,14 @@ texts! {
 
 /// A request as it was received.
 #[derive(Clone, Copy, Debug)]
-pub struct Received<'r> {
+pub(super) struct Received<'r> {
     pub request: &'r RawRequest,
     pub source: &'r Source,
     pub at_ms: UnixMillis,
 }
 
 /// The masked request, and where it was `received` its text as it came.
-pub fn request(
+pub(super) fn request(
     console: &Console,
     lang: Lang,
     request: &Masked<'_>,
@@ -102,7 +102,7 @@ pub fn request(
 }
 
 /// The label of the buttons that the script adds to copy single values; `{}` becomes the name.
-pub fn copy_word(lang: Lang) -> &'static str {
+pub(super) fn copy_word(lang: Lang) -> &'static str {
     COPY_VALUE.of(lang)
 }
 
@@ -141,7 +141,7 @@ fn text(console: &Console, lang: Lang, request: &Masked<'_>, shown: &RawShown) -
 }
 
 /// A JSON object as a list of names and values. Values that are JSON themselves are laid out.
-pub fn pairs(lang: Lang, caption: Text, object: &RawValue) -> Markup {
+pub(super) fn pairs(lang: Lang, caption: Text, object: &RawValue) -> Markup {
     let members: Map<String, Value> = serde_json::from_str(object.get()).unwrap_or_default();
     html! {
         h3 { (caption.of(lang)) }
@@ -164,7 +164,7 @@ pub fn pairs(lang: Lang, caption: Text, object: &RawValue) -> Markup {
 }
 
 /// Explains a request to `source` as of `at_ms`.
-pub fn explain(
+pub(super) fn explain(
     console: &Console,
     config: &Config,
     source: &Source,
@@ -177,7 +177,7 @@ pub fn explain(
 }
 
 /// The result of explain.
-pub fn explanation(lang: Lang, found: &Explanation) -> Markup {
+pub(super) fn explanation(lang: Lang, found: &Explanation) -> Markup {
     let verdict = match found.verdict {
         Verdict::Verified => html! { span.badge.verified { (VERIFIED.of(lang)) } },
         Verdict::Rejected => html! {

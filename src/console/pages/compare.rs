@@ -30,11 +30,11 @@ texts! {
 pub(super) struct Claims(Vec<(Role, Option<String>)>);
 
 impl Claims {
-    pub fn of(callback: &Callback<'_>) -> Self {
+    pub(super) fn of(callback: &Callback<'_>) -> Self {
         Self(Role::ALL.into_iter().map(|role| (role, callback.says(role))).collect())
     }
 
-    pub fn get(&self, wanted: Role) -> Option<&str> {
+    pub(super) fn get(&self, wanted: Role) -> Option<&str> {
         let found = self.0.iter().find(|(role, _)| *role == wanted);
         found.and_then(|(_, value)| value.as_deref())
     }
@@ -49,7 +49,7 @@ pub(super) struct Accepted {
 
 impl Accepted {
     /// The event of the transaction that `claims` has; `None` if there is none.
-    pub async fn find(
+    pub(super) async fn find(
         console: &Console,
         source: &Source,
         claims: &Claims,
@@ -68,7 +68,7 @@ impl Accepted {
     }
 
     /// Its parameters, signatures masked.
-    pub fn parameters(&self) -> Vec<(String, String)> {
+    pub(super) fn parameters(&self) -> Vec<(String, String)> {
         let members: Map<String, Value> =
             serde_json::from_str(self.event.params.get()).unwrap_or_default();
         let text = |value: Value| match value {

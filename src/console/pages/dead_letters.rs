@@ -77,7 +77,7 @@ const REPLAY: &str = "replay";
 /// Path segment of the replays.
 const REPLAYS: &str = "replays";
 
-pub async fn get(console: &Console, visit: &Visit) -> PageResult {
+pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
         [] => list(console, visit).await,
         [FILE_NAME] => file(console, visit).await,
@@ -87,7 +87,7 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     }
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
+pub(crate) async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     match visit.rest().as_slice() {
         [REPLAY] => replay(console, visit, form).await,
         [REPLAYS, id, "cancel"] => orders::cancel(console, visit, id).await,

@@ -72,7 +72,7 @@ struct Found {
     sent: Option<Sent>,
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> PageResult {
+pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     if !visit.rest.is_empty() {
         return Err(PageError::Absent);
     }
@@ -109,7 +109,7 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     Ok(page(lang, &middle))
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
+pub(crate) async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     if !visit.rest.is_empty() {
         return Err(PageError::Absent);
     }

@@ -52,7 +52,7 @@ texts! {
 
 const PATH: &str = Area::Destinations.path();
 
-pub async fn get(console: &Console, visit: &Visit) -> PageResult {
+pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
         [] if visit.query.text("new").is_some() => new_page(console, visit).await,
         [] => all(console, visit).await,
@@ -61,7 +61,7 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     }
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
+pub(crate) async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     match visit.rest().as_slice() {
         [] => create(console, visit, form).await,
         [name] => change(console, visit, name, form).await,
@@ -75,12 +75,12 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult
 }
 
 /// The path of a destination.
-pub fn path_of(name: &str) -> String {
+pub(crate) fn path_of(name: &str) -> String {
     format!("{PATH}/{}", segment(name))
 }
 
 /// The state of a destination as a badge.
-pub fn state(lang: Lang, condition: Option<&Condition>) -> Markup {
+pub(crate) fn state(lang: Lang, condition: Option<&Condition>) -> Markup {
     let (class, word): (&str, Text) = match condition {
         None => ("broken", INACTIVE),
         Some(Condition { paused: Some(_), .. }) => ("paused", PAUSED),

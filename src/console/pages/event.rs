@@ -57,7 +57,7 @@ texts! {
     COPY_ID = "Copy event id", "复制事件 ID";
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> PageResult {
+pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     let id = match visit.rest().as_slice() {
         [id] => id.parse().map_err(|_| PageError::Absent)?,
         _ => return Err(PageError::Absent),
@@ -110,7 +110,7 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     Ok(Reply::Page(TITLE.fill(lang, &[&id]), middle))
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
+pub(crate) async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     let rest = visit.rest();
     let [id, verb] = rest.as_slice() else { return Err(PageError::Absent) };
     let id: EventId = id.parse().map_err(|_| PageError::Absent)?;

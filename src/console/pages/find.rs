@@ -44,7 +44,7 @@ texts! {
 /// Characters of a text that is searched for: longer ones are callbacks.
 const WORD_CHARACTERS_MAX: usize = 512;
 
-pub async fn get(console: &Console, visit: &Visit) -> PageResult {
+pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
         [] => find(console, visit.query.text("q").unwrap_or_default()).await,
         [id] => {
@@ -55,7 +55,7 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     }
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
+pub(crate) async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     match visit.rest.is_empty() {
         true => find(console, form.text("q").unwrap_or_default()).await,
         false => Err(PageError::Absent),

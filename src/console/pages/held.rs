@@ -73,7 +73,7 @@ const fn why_text(why: HeldWhy) -> Text {
     }
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> PageResult {
+pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
         [] => list(console, visit).await,
         [id] => one(console, visit, id, None).await,
@@ -81,7 +81,7 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     }
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
+pub(crate) async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     match visit.rest().as_slice() {
         [id, "release"] => decide(console, visit, id, Decision::Release, form).await,
         [id, "drop"] => decide(console, visit, id, Decision::Drop, form).await,

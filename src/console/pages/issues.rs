@@ -59,7 +59,7 @@ const SAMPLES_MAX: usize = 20;
 /// Hours of the small chart.
 const HOURS: usize = 24;
 
-pub async fn get(console: &Console, visit: &Visit) -> PageResult {
+pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
         [] => list(console, visit).await,
         ["one"] => one(console, visit).await,
@@ -67,7 +67,7 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     }
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
+pub(crate) async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     let key = Key::read(form).ok_or(PageError::Absent)?;
     match visit.rest().as_slice() {
         ["release" | "drop"] if !visit.viewer.may_change() => Err(PageError::ReadOnly),

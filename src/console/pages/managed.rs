@@ -46,7 +46,7 @@ const VERSION: &str = "version";
 
 /// The result of a form, shown after the redirect to `?done=…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Done {
+pub(super) enum Done {
     Created,
     Saved,
     Paused,
@@ -58,7 +58,7 @@ impl Done {
     const ALL: [Self; 5] = [Self::Created, Self::Saved, Self::Paused, Self::Resumed, Self::Deleted];
 
     /// The value in the query.
-    pub const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Created => "created",
             Self::Saved => "saved",
@@ -79,13 +79,13 @@ impl Done {
     }
 
     /// The URL of the page at `path` with this result.
-    pub fn at(self, path: &str) -> String {
+    pub(super) fn at(self, path: &str) -> String {
         format!("{path}?done={}", self.as_str())
     }
 }
 
 /// The result of the form that led to this page, if any.
-pub fn done(visit: &Visit) -> Markup {
+pub(super) fn done(visit: &Visit) -> Markup {
     let word = visit.query.text("done");
     let done = Done::ALL.into_iter().find(|done| word == Some(done.as_str()));
     html! { @if let Some(done) = done { (notice(Tone::Good, done.text().of(visit.lang))) } }
@@ -95,7 +95,7 @@ pub fn done(visit: &Visit) -> Markup {
 
 /// Errors of a form, by field.
 #[derive(Clone, Debug, Default)]
-pub struct FormErrors(Vec<FormError>);
+pub(super) struct FormErrors(Vec<FormError>);
 
 #[derive(Clone, Debug)]
 struct FormError {
@@ -107,14 +107,14 @@ struct FormError {
 
 /// A rejected form: its errors, and the submitted values.
 #[derive(Clone, Copy, Debug)]
-pub struct Draft<'d> {
+pub(super) struct Draft<'d> {
     pub errors: &'d FormErrors,
     pub typed: Option<&'d Fields>,
 }
 
 /// A write: the new table, and the version that it replaces.
 #[derive(Clone, Copy, Debug)]
-pub struct Edit<'e> {
+pub(super) struct Edit<'e> {
     pub name: &'e str,
     pub version: u64,
     pub table: &'e Table,
@@ -122,7 +122,7 @@ pub struct Edit<'e> {
 
 impl FormErrors {
     /// One error; `field` is empty if it concerns the whole form.
-    pub fn one(field: &str, message: impl Into<String>) -> Self {
+    pub(super) fn one(field: &str, message: impl Into<String>) -> Self {
         Self(vec![FormError {
             field: field.to_owned(),
             message: message.into(),
@@ -130,7 +130,7 @@ impl FormErrors {
         }])
     }
 
-    pub fn of_check(issues: Vec<ConfigIssue>) -> Self {
+    pub(super) fn of_check(issues: Vec<ConfigIssue>) -> Self {
         let error = |ConfigIssue { key, what, remedy, .. }| {
             let message = if remedy.is_empty() { what } else { format!("{what}; {remedy}") };
             FormError { field: key, message, is_english: true }
@@ -139,27 +139,27 @@ impl FormErrors {
     }
 
     /// One error of a partner API check, in English.
-    pub fn of_field(field: &str, message: &str) -> Self {
+    pub(super) fn of_field(field: &str, message: &str) -> Self {
         let (field, message) = (field.to_owned(), message.to_owned());
         Self(vec![FormError { field, message, is_english: true }])
     }
 
-    pub fn of_definition(error: &DefinitionError) -> Self {
+    pub(super) fn of_definition(error: &DefinitionError) -> Self {
         let message = format!("{}; {}", error.what, error.remedy);
         Self(vec![FormError { field: error.key.clone(), message, is_english: true }])
     }
 
     /// Adds the errors of `other`.
-    pub fn extend(&mut self, other: Self) {
+    pub(super) fn extend(&mut self, other: Self) {
         self.0.extend(other.0);
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The error of the field `name`, or of a part of it.
-    pub fn of(&self, name: &str) -> Option<&str> {
+    pub(super) fn of(&self, name: &str) -> Option<&str> {
         let inside = |field: &str| {
             field
                 .strip_prefix(name)
@@ -169,12 +169,12 @@ impl FormErrors {
     }
 
     /// All errors, for the top of the form; empty if there are none.
-    pub fn show(&self, lang: Lang) -> Markup {
+    pub(super) fn show(&self, lang: Lang) -> Markup {
         self.show_under(lang, NOTHING)
     }
 
     /// [`Self::show`] under another heading.
-    pub fn show_under(&self, lang: Lang, heading: Text) -> Markup {
+    pub(super) fn show_under(&self, lang: Lang, heading: Text) -> Markup {
         html! {
             @if !self.0.is_empty() {
                 div.notice.bad.errors role="alert" {
@@ -194,7 +194,7 @@ impl FormErrors {
 }
 
 /// Converts a failed write of a source or a destination: errors of the form, or of the page.
-pub fn write_error(
+pub(super) fn write_error(
     lang: Lang,
     failed: ChangeError<DocumentError>,
 ) -> Result<FormErrors, PageError> {
@@ -216,7 +216,7 @@ pub fn write_error(
 
 /// Converts a failed creation: an existing object of this name is an error of the name field, and the
 /// submitted values are shown again.
-pub fn creation_error(
+pub(super) fn creation_error(
     lang: Lang,
     name: &str,
     failed: ChangeError<DocumentError>,
@@ -230,35 +230,35 @@ pub fn creation_error(
 }
 
 /// The error that another user changed the object meanwhile.
-pub fn stale(lang: Lang) -> FormErrors {
+pub(super) fn stale(lang: Lang) -> FormErrors {
     FormErrors::one("", STALE.of(lang))
 }
 
 /// The hidden field with the version of the object.
-pub fn version_field(version: u64) -> Markup {
+pub(super) fn version_field(version: u64) -> Markup {
     html! { input type="hidden" name=(VERSION) value=(version); }
 }
 
 /// The stale error, unless `form` was made from this `version`. Checked first: other errors would be
 /// shown with outdated values.
-pub fn stale_form(lang: Lang, form: &Fields, version: u64) -> Option<FormErrors> {
+pub(super) fn stale_form(lang: Lang, form: &Fields, version: u64) -> Option<FormErrors> {
     (version_of(form) != version).then(|| stale(lang))
 }
 
 /// The version that a form was made from; 0, which no object has, if the field is missing.
-pub fn version_of(form: &Fields) -> u64 {
+pub(super) fn version_of(form: &Fields) -> u64 {
     form.text(VERSION).and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 /// Whether another user changed the object meanwhile.
-pub const fn is_stale(failed: &ChangeError<DocumentError>) -> bool {
+pub(super) const fn is_stale(failed: &ChangeError<DocumentError>) -> bool {
     matches!(failed, ChangeError::Refused(DocumentError::Stale(_)))
 }
 
 // === Origin ===
 
 /// The place where an object is defined.
-pub const fn origin(of: Origin) -> Text {
+pub(super) const fn origin(of: Origin) -> Text {
     match of {
         Origin::File => FILE,
         Origin::Admin => ADMIN,
@@ -278,7 +278,7 @@ const fn foreign_text(origin: Origin) -> Text {
 }
 
 /// A note that the object is changed elsewhere, with a link.
-pub fn foreign(lang: Lang, origin: Origin) -> Markup {
+pub(super) fn foreign(lang: Lang, origin: Origin) -> Markup {
     let area = match origin {
         Origin::File | Origin::Admin => None,
         Origin::RewardRule => Some(Area::Rules),
@@ -293,19 +293,19 @@ pub fn foreign(lang: Lang, origin: Origin) -> Markup {
 }
 
 /// A page title with the name of the object.
-pub fn title(area: Area, lang: Lang, name: &str) -> String {
+pub(super) fn title(area: Area, lang: Lang, name: &str) -> String {
     TITLE.fill(lang, &[&area.title().of(lang), &name])
 }
 
 /// A deletion form, folded to prevent accidental use.
-pub fn deletion(lang: Lang, form: &Markup) -> Markup {
+pub(super) fn deletion(lang: Lang, form: &Markup) -> Markup {
     html! { details { summary { (OPEN_DELETE.of(lang)) } (form) } }
 }
 
 /// The label of name fields.
-pub const NAME_LABEL: Text = NAME;
+pub(super) const NAME_LABEL: Text = NAME;
 
 /// The error for a change of an object with another origin.
-pub fn not_here(origin: Origin) -> PageError {
+pub(super) fn not_here(origin: Origin) -> PageError {
     PageError::Bad(foreign_text(origin))
 }

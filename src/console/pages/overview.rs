@@ -107,7 +107,7 @@ impl<'c> Scope<'c> {
     }
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> PageResult {
+pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     let config = console.config();
     let scope = Scope::of(visit, &config);
     // Links of the refreshed part lead to the whole page.
@@ -206,7 +206,7 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    pub fn of(histories: &[Arc<History>], good: &[Outcome], now: Instant) -> Self {
+    pub(super) fn of(histories: &[Arc<History>], good: &[Outcome], now: Instant) -> Self {
         let sum = |outcome: Outcome| -> u64 {
             let counts = histories.iter().map(|one| one.counts(outcome, Span::Hour, now));
             counts.flatten().sum()
@@ -219,19 +219,19 @@ impl Figures {
     }
 
     /// The share of good ones. Rounded down: 100 % means all.
-    pub fn share(&self) -> Markup {
+    pub(super) fn share(&self) -> Markup {
         let tenths = self.good * 1000 / self.count.max(1);
         html! {
             @if self.count == 0 { (value::maybe(None)) } @else { b { (tenths / 10) "." (tenths % 10) " %" } }
         }
     }
 
-    pub fn latency(&self) -> Markup {
+    pub(super) fn latency(&self) -> Markup {
         self.latency_as(time::about)
     }
 
     /// Latencies of attempts, which are measured in whole milliseconds.
-    pub fn latency_in_ms(&self) -> Markup {
+    pub(super) fn latency_in_ms(&self) -> Markup {
         self.latency_as(|took| match took.as_millis() {
             0 => time::millis(0),
             _ => time::about(took),

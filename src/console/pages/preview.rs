@@ -48,13 +48,13 @@ texts! {
 const SUGGESTED_MAX: usize = 10;
 
 /// Path segment of the page of a destination with a preview.
-pub const PATH: &str = "preview";
+pub(super) const PATH: &str = "preview";
 
 /// Sources of a destination whose events are suggested.
 const SOURCES_MAX: usize = 20;
 
 /// The query field with the event.
-pub const FIELD: &str = "event";
+pub(super) const FIELD: &str = "event";
 
 /// The same in a form of other fields.
 const IN_FORM: &str = "preview_event";
@@ -64,7 +64,7 @@ const DO: &str = "preview";
 
 /// The event that is asked for, and the values that it is shown with.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'w> {
+pub(super) struct Wanted<'w> {
     /// Empty: the latest.
     pub id: &'w str,
     pub values: Values,
@@ -72,7 +72,7 @@ pub struct Wanted<'w> {
 
 /// Whether a form with values that are not saved is previewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Values {
+pub(super) enum Values {
     Saved,
     Typed,
 }
@@ -88,24 +88,24 @@ impl Values {
 }
 
 /// The event that a form is to be previewed with, if it is to be.
-pub fn asked(form: &Fields) -> Option<Wanted<'_>> {
+pub(super) fn asked(form: &Fields) -> Option<Wanted<'_>> {
     let is_asked = form.text("do") == Some(DO);
     let id = form.text(IN_FORM).unwrap_or_default();
     is_asked.then_some(Wanted { id, values: Values::Typed })
 }
 
 /// The label of the button that previews what is saved.
-pub const BUTTON: Text = SHOW;
+pub(super) const BUTTON: Text = SHOW;
 
 /// A suggested event.
 #[derive(Clone, Debug)]
-pub struct Suggested {
+pub(super) struct Suggested {
     id: String,
     about: String,
 }
 
 /// The latest events of these sources, or of all.
-pub async fn suggested(
+pub(super) async fn suggested(
     console: &Console,
     sources: &[&Source],
 ) -> Result<Vec<Suggested>, PageError> {
@@ -134,7 +134,7 @@ fn about(event: &Logged) -> String {
 
 /// The choice of an event.
 #[derive(Clone, Copy, Debug)]
-pub struct Choice<'c> {
+pub(super) struct Choice<'c> {
     pub events: &'c [Suggested],
     /// The submitted id.
     pub id: &'c str,
@@ -143,7 +143,7 @@ pub struct Choice<'c> {
 
 impl<'c> Choice<'c> {
     /// The choice in a form, as it was submitted.
-    pub fn of_form(
+    pub(super) fn of_form(
         events: &'c [Suggested],
         form: Option<&'c Fields>,
         errors: &'c FormErrors,
@@ -153,12 +153,12 @@ impl<'c> Choice<'c> {
     }
 
     /// The field for a preview of what is saved.
-    pub fn show(&self, lang: Lang) -> Markup {
+    pub(super) fn show(&self, lang: Lang) -> Markup {
         self.field(lang, Values::Saved)
     }
 
     /// The field, and the button that previews the values of the form around it.
-    pub fn show_in_form(&self, lang: Lang) -> Markup {
+    pub(super) fn show_in_form(&self, lang: Lang) -> Markup {
         html! {
             fieldset.boxes {
                 legend { (TITLE.of(lang)) }
@@ -207,7 +207,7 @@ async fn event(
 }
 
 /// The sources that deliver to the destination called `name`.
-pub fn users<'c>(config: &'c Config, name: &str) -> Vec<&'c Source> {
+pub(super) fn users<'c>(config: &'c Config, name: &str) -> Vec<&'c Source> {
     let all = config.sources.values().map(|source| &**source);
     all.filter(|source| source.destinations.iter().any(|to| to == name)).collect()
 }
@@ -227,7 +227,7 @@ fn section(lang: Lang, id: &str, shown: &Markup, more: Option<Text>) -> Markup {
 }
 
 /// The request that `destination` would get for an event.
-pub async fn of_destination(
+pub(super) async fn of_destination(
     console: &Console,
     lang: Lang,
     destination: &Destination,
@@ -272,7 +272,7 @@ fn request(lang: Lang, made: &Preview) -> Markup {
 }
 
 /// The values that the template of `source` makes of an event.
-pub async fn of_source(
+pub(super) async fn of_source(
     console: &Console,
     lang: Lang,
     source: &Source,

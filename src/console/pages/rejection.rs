@@ -41,7 +41,7 @@ texts! {
     TRY = "Open debug tool", "打开调试工具";
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> PageResult {
+pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     let id: HeldId = match visit.rest().as_slice() {
         [id] => id.parse().map_err(|_| PageError::Absent)?,
         _ => return Err(PageError::Absent),
@@ -127,7 +127,7 @@ fn of_source(kept: &Rejection, source: Option<&Source>) -> Markup {
     }
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
+pub(crate) async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     let rest = visit.rest();
     let [id, verb] = rest.as_slice() else { return Err(PageError::Absent) };
     let verb = resolved::Verb::find(verb).ok_or(PageError::Absent)?;

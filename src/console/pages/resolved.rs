@@ -36,21 +36,21 @@ texts! {
 
 /// An object with a note: the path of its page, and its subject.
 #[derive(Clone, Copy, Debug)]
-pub struct Thing<'t> {
+pub(super) struct Thing<'t> {
     pub path: &'t str,
     pub subject: &'t Subject,
 }
 
 /// The action of a form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
+pub(super) enum Verb {
     Resolve,
     Reopen,
 }
 
 impl Verb {
     /// The verb in the last path segment, if it is one.
-    pub fn find(segment: &str) -> Option<Self> {
+    pub(super) fn find(segment: &str) -> Option<Self> {
         [Self::Resolve, Self::Reopen].into_iter().find(|verb| verb.as_str() == segment)
     }
 
@@ -63,7 +63,7 @@ impl Verb {
 }
 
 /// The badge of a resolved subject, for a list; empty if it is not resolved.
-pub fn badge(console: &Console, lang: Lang, subject: &Subject) -> Markup {
+pub(super) fn badge(console: &Console, lang: Lang, subject: &Subject) -> Markup {
     mark(lang, console.tools.registry.resolution(subject).as_ref())
 }
 
@@ -72,7 +72,7 @@ fn mark(lang: Lang, stored: Option<&StoredDocument<Resolution>>) -> Markup {
 }
 
 /// The section of a page.
-pub fn section(console: &Console, visit: &Visit, thing: Thing<'_>) -> Markup {
+pub(super) fn section(console: &Console, visit: &Visit, thing: Thing<'_>) -> Markup {
     let done = match visit.query.text("done") {
         Some("resolved") => Some(SAVED),
         Some("reopened") => Some(UNDONE),
@@ -125,14 +125,19 @@ fn body(
 
 /// An action on the note of a callback to `source`.
 #[derive(Clone, Copy)]
-pub struct Order<'o> {
+pub(super) struct Order<'o> {
     pub thing: Thing<'o>,
     pub source: &'o str,
     pub verb: Verb,
 }
 
 /// Carries out `order`; the viewer has write access.
-pub async fn post(console: &Console, visit: &Visit, order: Order<'_>, form: &Fields) -> PageResult {
+pub(super) async fn post(
+    console: &Console,
+    visit: &Visit,
+    order: Order<'_>,
+    form: &Fields,
+) -> PageResult {
     let Order { thing, source, verb } = order;
     let (registry, who) = (&console.tools.registry, &visit.viewer.who);
     let to = |done: &str| Ok(Reply::Redirect(format!("{}?done={done}#resolution", thing.path)));

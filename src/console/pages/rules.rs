@@ -65,7 +65,7 @@ texts! {
 
 const PATH: &str = Area::Rules.path();
 
-pub async fn get(console: &Console, visit: &Visit) -> PageResult {
+pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
         [] if visit.query.text("new").is_some() => new_page(console, visit),
         [] => Ok(all(console, visit)),
@@ -74,7 +74,7 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     }
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
+pub(crate) async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     match visit.rest().as_slice() {
         [] => create(console, visit, form).await,
         [number] => change(console, visit, number_of(number)?, form).await,

@@ -48,7 +48,7 @@ texts! {
     FILE = "Sender file", "发送方文件";
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> PageResult {
+pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     let config = console.config();
     match visit.rest().as_slice() {
         [] => Ok(list(&config, visit)),

@@ -27,7 +27,7 @@ texts! {
     WRONG = "Unknown token.", "令牌无效。";
 }
 
-pub fn get(console: &Console, visit: &Visit) -> PageResult {
+pub(crate) fn get(console: &Console, visit: &Visit) -> PageResult {
     if visit.viewer.entry == SignIn::SignedIn {
         return Ok(Reply::Redirect(Area::Overview.path().to_owned()));
     }
@@ -36,7 +36,7 @@ pub fn get(console: &Console, visit: &Visit) -> PageResult {
 }
 
 /// Handles a sign-in attempt from `from`; `before` is the session of the browser, if any.
-pub fn post(
+pub(crate) fn post(
     console: &Console,
     visit: &Visit,
     form: &Fields,
@@ -66,13 +66,13 @@ pub fn post(
 }
 
 /// The cookie of a session.
-pub fn session_cookie(session: &str, is_over_tls: bool) -> String {
+pub(crate) fn session_cookie(session: &str, is_over_tls: bool) -> String {
     let secure = if is_over_tls { "; Secure" } else { "" };
     format!("{COOKIE}={session}; Path=/console; HttpOnly; SameSite=Strict{secure}")
 }
 
 /// The path to go to after signing in: one of the console.
-pub fn after(next: Option<&str>) -> &str {
+pub(crate) fn after(next: Option<&str>) -> &str {
     next.filter(|next| is_ours(next)).unwrap_or(Area::Overview.path())
 }
 
@@ -84,7 +84,7 @@ fn is_ours(path: &str) -> bool {
 }
 
 /// The page, with the error of the token.
-pub fn page(
+pub(crate) fn page(
     console: &Console,
     visit: &Visit,
     next: Option<&str>,

@@ -35,7 +35,7 @@ texts! {
 }
 
 /// The link to the provider, before the form for a token.
-pub fn link(visit: &Visit, oidc: &Oidc, next: Option<&str>) -> Markup {
+pub(crate) fn link(visit: &Visit, oidc: &Oidc, next: Option<&str>) -> Markup {
     let pairs = next.map(|next| ("next", next));
     let to = format!("{}/oidc{}", Area::SignIn.path(), query(pairs.as_slice()));
     let host = oidc.issuer.split("://").nth(1).unwrap_or_default();
@@ -47,7 +47,7 @@ pub fn link(visit: &Visit, oidc: &Oidc, next: Option<&str>) -> Markup {
 }
 
 /// Begins or finishes a sign-in from `from`.
-pub async fn get(
+pub(crate) async fn get(
     console: &Console,
     visit: &Visit,
     head: &Parts,

@@ -79,7 +79,7 @@ impl State {
     }
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> PageResult {
+pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
         [] if visit.query.text("new").is_some() => new_page(console, visit),
         [] => Ok(all(console, visit)),
@@ -88,7 +88,7 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     }
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
+pub(crate) async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     match visit.rest().as_slice() {
         [] => create(console, visit, form).await,
         [name] => change(console, visit, name, form).await,
@@ -102,7 +102,7 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult
 }
 
 /// The path of a source.
-pub fn path_of(name: &str) -> String {
+pub(crate) fn path_of(name: &str) -> String {
     format!("{PATH}/{}", segment(name))
 }
 

@@ -3,6 +3,7 @@
 //! The first byte is the kind. Numbers are little-endian. A new kind, or a new form of one, gets a
 //! new number; existing records stay readable.
 
+#[cfg(any(test, debug_assertions))]
 use bytes::Bytes;
 use smallvec::SmallVec;
 

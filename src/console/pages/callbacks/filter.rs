@@ -35,7 +35,7 @@ const NAMES: [&str; 9] =
     ["q", "source", "outcome", "reason", "state", "destination", "span", "since", "until"];
 
 impl Filter {
-    pub fn read(fields: &Fields) -> Result<Self, PageError> {
+    pub(super) fn read(fields: &Fields) -> Result<Self, PageError> {
         let given = NAMES.iter().filter_map(|name| Some((*name, fields.text(name)?.to_owned())));
         let word = |found: Option<_>| found.ok_or(PageError::Bad(WHAT_WORD));
         let at = |name| {
@@ -65,26 +65,26 @@ impl Filter {
     }
 
     /// Writes the filter as a query.
-    pub fn query(&self) -> String {
+    pub(super) fn query(&self) -> String {
         let pairs: Vec<_> =
             self.given.iter().map(|(name, value)| (*name, value.as_str())).collect();
         query(&pairs)
     }
 
     /// The event, if the text is an event id, with its prefix or without.
-    pub fn event(&self) -> Option<EventId> {
+    pub(super) fn event(&self) -> Option<EventId> {
         let text = self.text.as_deref()?;
         text.parse().or_else(|_| format!("evt_{text}").parse()).ok()
     }
 
     /// The beginning of a user or transaction, in lower case, if that is searched for.
-    pub fn beginning(&self) -> Option<String> {
+    pub(super) fn beginning(&self) -> Option<String> {
         let beginning = self.text.as_deref()?.strip_suffix('*')?;
         (!beginning.is_empty()).then(|| beginning.to_lowercase())
     }
 
     /// The filter with the text as a beginning.
-    pub fn as_beginning(&self) -> Option<String> {
+    pub(super) fn as_beginning(&self) -> Option<String> {
         let text = self.text.as_deref().filter(|text| !text.ends_with('*'))?;
         let pairs = self.given.iter().map(|(name, value)| (*name, value.as_str()));
         let star = format!("{text}*");
@@ -94,7 +94,7 @@ impl Filter {
     }
 
     /// The query of recorded events, without user and transaction; `None`: no event matches.
-    pub fn of_ledger(&self, config: &Config) -> Option<LogQuery> {
+    pub(super) fn of_ledger(&self, config: &Config) -> Option<LogQuery> {
         let state = self.state;
         let test = match (self.outcome, self.reason) {
             (None | Some(Outcome::Accepted), None) => None,
@@ -106,7 +106,7 @@ impl Filter {
         Some(LogQuery { source, test, state, since_ms, until_ms, ..LogQuery::default() })
     }
 
-    pub fn wants_passed(&self, one: &Passed) -> bool {
+    pub(super) fn wants_passed(&self, one: &Passed) -> bool {
         self.reason.is_none()
             && self.is_of_any_state()
             && self.outcome.is_none_or(|outcome| outcome == one.outcome)
@@ -115,7 +115,7 @@ impl Filter {
     }
 
     /// The query of rejected callbacks; `None`: none matches. The outcome is checked separately.
-    pub fn of_rejections(&self, config: &Config) -> Option<HeldQuery> {
+    pub(super) fn of_rejections(&self, config: &Config) -> Option<HeldQuery> {
         let wanted = self
             .outcome
             .is_none_or(|outcome| matches!(outcome, Outcome::Rejected | Outcome::Disabled));
@@ -132,7 +132,7 @@ impl Filter {
     }
 
     /// Whether a rejected callback has the wanted outcome.
-    pub fn wants_rejected(&self, one: &Rejection) -> bool {
+    pub(super) fn wants_rejected(&self, one: &Rejection) -> bool {
         self.outcome.is_none_or(|outcome| outcome == outcome_of(one))
             && self.begins([one.transaction.as_deref(), one.user.as_deref()])
     }
@@ -143,7 +143,7 @@ impl Filter {
     }
 
     /// Whether an event has the wanted text.
-    pub fn is_about_line(&self, line: &Line) -> bool {
+    pub(super) fn is_about_line(&self, line: &Line) -> bool {
         let event = match line.thing {
             Thing::Event(id) => Some(id),
             Thing::Rejection(_) | Thing::Nothing => None,
@@ -152,7 +152,7 @@ impl Filter {
     }
 
     /// Whether one of `texts` begins as wanted, if a beginning is searched for.
-    pub fn begins(&self, texts: [Option<&str>; 2]) -> bool {
+    pub(super) fn begins(&self, texts: [Option<&str>; 2]) -> bool {
         self.beginning().is_none_or(|beginning| {
             texts.into_iter().flatten().any(|text| text.to_lowercase().starts_with(&beginning))
         })

@@ -384,7 +384,7 @@ impl Line {
     }
 
     /// Whether its page is that of an earlier event.
-    pub fn is_repeated(&self) -> bool {
+    pub(super) fn is_repeated(&self) -> bool {
         self.outcome != Outcome::Accepted && matches!(self.thing, Thing::Event(_))
     }
 

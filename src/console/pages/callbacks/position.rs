@@ -31,7 +31,7 @@ pub(super) struct Position {
 }
 
 impl Position {
-    pub fn is_end(&self) -> bool {
+    pub(super) fn is_end(&self) -> bool {
         self.transactions == Reach::End
             && self.users == Reach::End
             && self.passed == Reach::End

@@ -20,7 +20,7 @@ pub(super) struct Filter {
 const NAMES: [&str; 5] = ["destination", "source", "span", "since", "until"];
 
 impl Filter {
-    pub fn read(fields: &Fields) -> Result<Self, PageError> {
+    pub(super) fn read(fields: &Fields) -> Result<Self, PageError> {
         let at = |name| {
             let read = |text| fields::time(text).ok_or(PageError::Bad(WHAT_TIME));
             fields.text(name).map(read).transpose()
@@ -36,33 +36,33 @@ impl Filter {
     }
 
     /// A field, unchanged; empty if it is missing.
-    pub fn given(&self, name: &str) -> &str {
+    pub(super) fn given(&self, name: &str) -> &str {
         let mut pairs = self.pairs();
         pairs.find(|(known, _)| *known == name).map_or("", |(_, value)| value)
     }
 
-    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.given.iter().map(|(name, value)| (*name, value.as_str()))
     }
 
     /// Writes the filter as a query, followed by `more`.
-    pub fn query(&self, more: &[(&str, &str)]) -> String {
+    pub(super) fn query(&self, more: &[(&str, &str)]) -> String {
         let all: Vec<_> = self.pairs().chain(more.iter().copied()).collect();
         fields::query(&all)
     }
 
-    pub fn target(&self) -> Option<TargetId> {
+    pub(super) fn target(&self) -> Option<TargetId> {
         Some(self.given("destination")).filter(|name| !name.is_empty()).map(TargetId::from)
     }
 
-    pub fn source(&self, config: &Config) -> Option<SourceId> {
+    pub(super) fn source(&self, config: &Config) -> Option<SourceId> {
         let name = Some(self.given("source")).filter(|name| !name.is_empty())?;
         let id = config.sources.get(name).map_or(name, |source| source.id.as_str());
         Some(SourceId::from(id))
     }
 
     /// The filter of events, without the destination.
-    pub fn log(&self, config: &Config) -> LogQuery {
+    pub(super) fn log(&self, config: &Config) -> LogQuery {
         let (since_ms, until_ms) = (self.since_ms, self.until_ms);
         LogQuery { source: self.source(config), since_ms, until_ms, ..LogQuery::default() }
     }

@@ -37,7 +37,7 @@ const LATEST: usize = 50;
 
 /// The result of sending a callback.
 #[derive(Debug)]
-pub struct Sent {
+pub(super) struct Sent {
     answer: Result<Called, CallError>,
     recorded: Recorded,
 }
@@ -59,7 +59,7 @@ struct Before {
 
 impl Sent {
     /// Sends `request` and looks up its outcome.
-    pub async fn to(
+    pub(super) async fn to(
         console: &Console,
         source: &Source,
         request: &OwnedRequest,
@@ -71,7 +71,7 @@ impl Sent {
         Ok(Self { answer, recorded })
     }
 
-    pub fn show(&self, lang: Lang) -> Markup {
+    pub(super) fn show(&self, lang: Lang) -> Markup {
         let mut all: Vec<(Text, Markup)> = Vec::new();
         if let Ok(called) = &self.answer {
             all.push((STATUS, html! { b { (called.status.as_u16()) } }));

@@ -55,7 +55,7 @@ texts! {
 
 /// Values that the forms begin with: those of a callback that was received.
 #[derive(Clone, Debug, Default)]
-pub struct Prefill {
+pub(super) struct Prefill {
     /// The request as text, its signature masked.
     request: String,
     /// Parameters by name, without signatures and what signing adds.
@@ -64,7 +64,7 @@ pub struct Prefill {
 
 impl Prefill {
     /// The values of a callback, which is also given `masked`.
-    pub fn of(received: Received<'_>, masked: &Masked<'_>) -> Self {
+    pub(super) fn of(received: Received<'_>, masked: &Masked<'_>) -> Self {
         let Received { request, source, at_ms } = received;
         let shown = RawShown::of(request, source, at_ms);
         let params = masked.params.as_ref().map(|params| params.get()).unwrap_or_default();
@@ -108,7 +108,7 @@ fn text_at(params: &Value, name: &str) -> Option<String> {
 
 /// The forms with their values and errors.
 #[derive(Debug)]
-pub struct Sheet<'s> {
+pub(super) struct Sheet<'s> {
     source: &'s Source,
     /// Submitted values; `None` on a new page.
     form: Option<&'s Fields>,
@@ -123,7 +123,7 @@ pub struct Sheet<'s> {
 }
 
 impl<'s> Sheet<'s> {
-    pub fn fresh(source: &'s Source) -> Self {
+    pub(super) fn fresh(source: &'s Source) -> Self {
         let (fields, errors) = (source.recipe.fields(), FormErrors::default());
         let given = Prefill::default();
         Self {
@@ -138,11 +138,11 @@ impl<'s> Sheet<'s> {
     }
 
     /// A new page with the values of a callback.
-    pub fn prefilled(source: &'s Source, given: Prefill) -> Self {
+    pub(super) fn prefilled(source: &'s Source, given: Prefill) -> Self {
         Self { request: given.request.clone(), given, ..Self::fresh(source) }
     }
 
-    pub fn typed(source: &'s Source, form: &'s Fields) -> Self {
+    pub(super) fn typed(source: &'s Source, form: &'s Fields) -> Self {
         let typed = |name| form.verbatim(name).unwrap_or_default().to_owned();
         Self {
             form: Some(form),
@@ -153,7 +153,7 @@ impl<'s> Sheet<'s> {
     }
 
     /// The parameters of the form, without empty ones.
-    pub fn pairs(&self, lang: Lang) -> Result<Vec<(String, String)>, FormErrors> {
+    pub(super) fn pairs(&self, lang: Lang) -> Result<Vec<(String, String)>, FormErrors> {
         let typed = |name: &str| self.form.and_then(|form| form.verbatim(name)).unwrap_or_default();
         let fields = self
             .fields
@@ -168,7 +168,7 @@ impl<'s> Sheet<'s> {
         Ok(pairs)
     }
 
-    pub fn show(&self, visit: &Visit) -> Markup {
+    pub(super) fn show(&self, visit: &Visit) -> Markup {
         html! {
             @if visit.viewer.may_change() { (self.filling(visit)) }
             (self.pasting(visit))
@@ -262,7 +262,7 @@ impl<'s> Sheet<'s> {
     }
 
     /// The error that a real callback was not confirmed, if it was not.
-    pub fn unconfirmed(&self, lang: Lang) -> Option<FormErrors> {
+    pub(super) fn unconfirmed(&self, lang: Lang) -> Option<FormErrors> {
         let is_sure = self.form.is_some_and(|form| form.text("sure") == Some("yes"));
         (!is_sure).then(|| FormErrors::one("sure", NOT_SURE.of(lang)))
     }
@@ -273,7 +273,7 @@ impl<'s> Sheet<'s> {
 }
 
 /// The form for a captured callback whose path names its source.
-pub fn unnamed(visit: &Visit, typed: &str, errors: &FormErrors) -> Markup {
+pub(super) fn unnamed(visit: &Visit, typed: &str, errors: &FormErrors) -> Markup {
     let lang = visit.lang;
     html! {
         section aria-labelledby="paste" {

@@ -52,17 +52,17 @@ texts! {
 
 /// The values of the fields: submitted, or stored.
 #[derive(Debug)]
-pub enum Typed<'t> {
+pub(super) enum Typed<'t> {
     Form(&'t Fields),
     Table(Table),
 }
 
 impl<'t> Typed<'t> {
-    pub fn nothing() -> Self {
+    pub(super) fn nothing() -> Self {
         Self::Table(Table::new())
     }
 
-    pub const fn of(form: &'t Fields) -> Self {
+    pub(super) const fn of(form: &'t Fields) -> Self {
         Self::Form(form)
     }
 
@@ -116,7 +116,12 @@ impl<'t> Typed<'t> {
 // === Shown ===
 
 /// The page of a new destination.
-pub fn new(visit: &Visit, errors: &FormErrors, typed: &Typed<'_>, events: &[Suggested]) -> Markup {
+pub(super) fn new(
+    visit: &Visit,
+    errors: &FormErrors,
+    typed: &Typed<'_>,
+    events: &[Suggested],
+) -> Markup {
     let lang = visit.lang;
     let name = typed.text("name");
     html! {
@@ -131,7 +136,7 @@ pub fn new(visit: &Visit, errors: &FormErrors, typed: &Typed<'_>, events: &[Sugg
 }
 
 /// The fields of new and stored destinations.
-pub fn fields(lang: Lang, errors: &FormErrors, typed: &Typed<'_>) -> Markup {
+pub(super) fn fields(lang: Lang, errors: &FormErrors, typed: &Typed<'_>) -> Markup {
     let line = |name, label, hint: Option<Text>| {
         let text = typed.text(name);
         let error = errors.of(name);
@@ -183,7 +188,7 @@ pub fn fields(lang: Lang, errors: &FormErrors, typed: &Typed<'_>) -> Markup {
 // === Read ===
 
 /// Applies the form to `table`.
-pub fn read(lang: Lang, form: &Fields, mut table: Table) -> Result<Table, FormErrors> {
+pub(super) fn read(lang: Lang, form: &Fields, mut table: Table) -> Result<Table, FormErrors> {
     reject_masked_for_another(lang, form, &table)?;
     for key in ["url", "format", "method", "timeout", "rate", "late"] {
         set(&mut table, key, form.text(key).map(|text| json!(text)));
@@ -228,7 +233,7 @@ fn reject_masked_for_another(lang: Lang, form: &Fields, table: &Table) -> Result
 }
 
 /// The secrets of a table, newest first.
-pub fn secrets(table: &Table) -> Vec<Value> {
+pub(super) fn secrets(table: &Table) -> Vec<Value> {
     match table.get("secret") {
         Some(Value::Array(list)) => list.clone(),
         Some(one) => vec![one.clone()],

@@ -90,7 +90,7 @@ texts! {
 
 /// The input of the page besides the destination.
 #[derive(Debug)]
-pub struct View<'s> {
+pub(super) struct View<'s> {
     pub name: &'s str,
     pub errors: FormErrors,
     /// Submitted values that were rejected.
@@ -102,13 +102,13 @@ pub struct View<'s> {
 }
 
 impl<'s> View<'s> {
-    pub fn of(name: &'s str) -> Self {
+    pub(super) fn of(name: &'s str) -> Self {
         Self { name, errors: FormErrors::default(), typed: None, tried: None, preview: None }
     }
 }
 
 /// The page of one destination.
-pub async fn page(console: &Console, visit: &Visit, view: &View<'_>) -> PageResult {
+pub(super) async fn page(console: &Console, visit: &Visit, view: &View<'_>) -> PageResult {
     let (lang, name) = (visit.lang, view.name);
     let stats = console.ledger().stats().await?;
     let target = TargetId::from(name);

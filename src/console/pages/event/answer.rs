@@ -27,7 +27,7 @@ texts! {
 }
 
 /// The section about the reply to an event of `source`.
-pub fn section(
+pub(crate) fn section(
     visit: &Visit,
     source: Option<&Source>,
     body: &EventBody,
@@ -57,7 +57,7 @@ pub fn section(
 }
 
 /// The section about the reply to a rejected callback: what `source` replies now for its reason.
-pub fn rejected(visit: &Visit, source: &Source, kept: &Rejection) -> Markup {
+pub(crate) fn rejected(visit: &Visit, source: &Source, kept: &Rejection) -> Markup {
     let lang = visit.lang;
     let Rejected::For(reason) = kept.reason else { return html! {} };
     let headers = kept.request.header_map();

@@ -37,7 +37,7 @@ texts! {
 }
 
 /// A destination of the event's source that the event is not sent to.
-pub struct Unsent<'d> {
+pub(super) struct Unsent<'d> {
     pub destination: &'d str,
     pub why: Withheld,
 }
@@ -45,7 +45,7 @@ pub struct Unsent<'d> {
 impl<'d> Unsent<'d> {
     /// The destinations of `source` whose URL cannot tell `event` from a grant, and that have no
     /// delivery of it.
-    pub fn of(
+    pub(super) fn of(
         config: &Config,
         source: &'d Source,
         event: &Event<'_>,
@@ -80,7 +80,7 @@ impl<'d> Unsent<'d> {
 }
 
 /// Why an event is not sent to a URL.
-pub const fn withheld(why: Withheld) -> Text {
+pub(crate) const fn withheld(why: Withheld) -> Text {
     match why {
         Withheld::Test => TEST,
         Withheld::Revoke => REVOKE,
@@ -89,7 +89,7 @@ pub const fn withheld(why: Withheld) -> Text {
 }
 
 /// The section about the deliveries of an event.
-pub fn section(visit: &Visit, detail: &EventDetail, unsent: &[Unsent<'_>]) -> Markup {
+pub(super) fn section(visit: &Visit, detail: &EventDetail, unsent: &[Unsent<'_>]) -> Markup {
     let lang = visit.lang;
     let action = format!("{}/{}/replay", Area::Event.path(), detail.event.id);
     let button = match detail.deliveries.len() {

@@ -37,7 +37,7 @@ pub(super) enum IssueKind {
 impl IssueKind {
     const ALL: [Self; 3] = [Self::Dead, Self::Held, Self::Rejected];
 
-    pub const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Dead => "dead",
             Self::Held => "held",
@@ -46,7 +46,7 @@ impl IssueKind {
     }
 
     /// The colour of its bars.
-    pub const fn class(self) -> &'static str {
+    pub(super) const fn class(self) -> &'static str {
         match self {
             Self::Dead | Self::Rejected => "rejected",
             Self::Held => "conflict",
@@ -66,7 +66,7 @@ pub(super) struct Key {
 
 impl Key {
     /// The key in a query or a form.
-    pub fn read(fields: &Fields) -> Option<Self> {
+    pub(super) fn read(fields: &Fields) -> Option<Self> {
         let kind = fields.text("kind")?;
         Some(Self {
             kind: IssueKind::ALL.into_iter().find(|one| one.as_str() == kind)?,
@@ -76,7 +76,7 @@ impl Key {
         })
     }
 
-    pub fn pairs(&self) -> Vec<(&str, &str)> {
+    pub(super) fn pairs(&self) -> Vec<(&str, &str)> {
         let own = [("kind", self.kind.as_str()), ("source", &self.source), ("cause", &self.cause)];
         own.into_iter()
             .chain(self.destination.as_deref().map(|name| ("destination", name)))
@@ -103,7 +103,7 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    pub fn path(&self) -> String {
+    pub(super) fn path(&self) -> String {
         match &self.thing {
             Thing::Event(id) => format!("{}/{id}", Area::Event.path()),
             Thing::Held(id) => format!("{}/{id}", Area::Held.path()),
@@ -112,7 +112,7 @@ impl Sample {
     }
 
     /// The subject of a manual resolution; a held callback is decided instead.
-    pub fn subject(&self) -> Option<Subject> {
+    pub(super) fn subject(&self) -> Option<Subject> {
         match &self.thing {
             Thing::Event(id) => Some(Subject::Event(*id)),
             Thing::Held(_) => None,
@@ -129,16 +129,16 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub fn first_ms(&self) -> Option<UnixMillis> {
+    pub(super) fn first_ms(&self) -> Option<UnixMillis> {
         self.samples.iter().map(|sample| sample.at_ms).min()
     }
 
-    pub fn last_ms(&self) -> Option<UnixMillis> {
+    pub(super) fn last_ms(&self) -> Option<UnixMillis> {
         self.samples.iter().map(|sample| sample.at_ms).max()
     }
 
     /// The number of each of the last `hours`, the oldest first.
-    pub fn hours(&self, now_ms: UnixMillis, hours: usize) -> Vec<u64> {
+    pub(super) fn hours(&self, now_ms: UnixMillis, hours: usize) -> Vec<u64> {
         let mut counts = vec![0; hours];
         for sample in &self.samples {
             let age = usize::try_from((now_ms - sample.at_ms) / 3_600_000).unwrap_or(0);
@@ -160,7 +160,7 @@ pub(super) struct Groups {
 
 impl Groups {
     /// The groups of the source and the destination in `query`, if they are there.
-    pub async fn of(console: &Console, query: &Fields) -> Result<Self, PageError> {
+    pub(super) async fn of(console: &Console, query: &Fields) -> Result<Self, PageError> {
         let mut found = Found::default();
         let source = query.text("source");
         let id = source.map(|name| {

@@ -130,7 +130,7 @@ impl Finding {
 }
 
 /// The section about what needs attention.
-pub async fn section(
+pub(super) async fn section(
     console: &Console,
     visit: &Visit,
     stats: &Result<Stats, LedgerError>,

@@ -31,7 +31,7 @@ texts! {
 }
 
 /// The section about destinations.
-pub async fn section(
+pub(super) async fn section(
     console: &Console,
     visit: &Visit,
     stats: &Result<Stats, LedgerError>,

@@ -39,7 +39,7 @@ texts! {
 }
 
 /// The section about the gateway.
-pub async fn section(
+pub(super) async fn section(
     console: &Console,
     visit: &Visit,
     stats: &Result<Stats, LedgerError>,

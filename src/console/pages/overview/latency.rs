@@ -22,7 +22,7 @@ texts! {
 
 /// The calls that are timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Of {
+pub(crate) enum Of {
     Callbacks,
     Attempts,
 }
@@ -45,7 +45,13 @@ impl Of {
 }
 
 /// The chart of the latencies in `histories` over `span`.
-pub fn chart(lang: Lang, of: Of, histories: &[Arc<History>], span: Span, now: Instant) -> Markup {
+pub(crate) fn chart(
+    lang: Lang,
+    of: Of,
+    histories: &[Arc<History>],
+    span: Span,
+    now: Instant,
+) -> Markup {
     let took = Took::over_time(histories.iter().map(|history| &**history), span, now);
     let words = match span {
         Span::Hour => HOUR,

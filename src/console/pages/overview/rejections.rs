@@ -20,7 +20,7 @@ texts! {
 }
 
 /// The section about rejected callbacks.
-pub fn section(console: &Console, lang: Lang, scope: &Scope<'_>) -> Markup {
+pub(super) fn section(console: &Console, lang: Lang, scope: &Scope<'_>) -> Markup {
     let histories: Vec<_> = scope.histories(console).collect();
     let count = |reason| histories.iter().map(|history| history.rejected(reason)).sum::<u64>();
     let since = time::second(console.tools.metrics.histories.since_ms());

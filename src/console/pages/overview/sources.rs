@@ -35,7 +35,7 @@ texts! {
 }
 
 /// The section about the sources, paged by name.
-pub async fn section(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
+pub(super) async fn section(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
     let lang = visit.lang;
     let behind = visit.query.text("cursor");
     let mut names = scope.names().filter(|name| behind.is_none_or(|last| *name > last));

@@ -40,7 +40,7 @@ const KEY_MAX: usize = 256;
 
 /// The values of the fields.
 #[derive(Debug)]
-pub enum Typed<'t> {
+pub(super) enum Typed<'t> {
     Nothing,
     Form(&'t Fields),
     Rule(&'t Rule),
@@ -64,7 +64,7 @@ impl Typed<'_> {
 }
 
 /// The page of a new rule, with a generated key.
-pub fn new(
+pub(super) fn new(
     console: &Console,
     visit: &Visit,
     errors: &FormErrors,
@@ -87,7 +87,7 @@ pub fn new(
 }
 
 /// The fields of new and stored rules.
-pub fn fields(lang: Lang, errors: &FormErrors, typed: &Typed<'_>) -> Markup {
+pub(super) fn fields(lang: Lang, errors: &FormErrors, typed: &Typed<'_>) -> Markup {
     let line = |name, label, hint| {
         let text = typed.text(name);
         let error = errors.of(name);
@@ -108,7 +108,7 @@ fn publishers(config: &Config) -> Vec<&str> {
 }
 
 /// Reads the form with the checks of the API.
-pub fn read(form: &Fields) -> Result<Wanted, FormErrors> {
+pub(super) fn read(form: &Fields) -> Result<Wanted, FormErrors> {
     let text = |name| Some(json!(form.verbatim(name).unwrap_or_default().trim()));
     let fields = item::Fields {
         rule_name: text("rule_name"),
@@ -122,7 +122,7 @@ pub fn read(form: &Fields) -> Result<Wanted, FormErrors> {
 }
 
 /// Reads a new rule.
-pub fn read_new(lang: Lang, config: &Config, form: &Fields) -> Result<Rule, FormErrors> {
+pub(super) fn read_new(lang: Lang, config: &Config, form: &Fields) -> Result<Rule, FormErrors> {
     let publisher = form.text("publisher").unwrap_or_default();
     if !publishers(config).contains(&publisher) {
         return Err(FormErrors::one("publisher", NO_PUBLISHER.of(lang)));
@@ -146,7 +146,7 @@ pub fn read_new(lang: Lang, config: &Config, form: &Fields) -> Result<Rule, Form
 }
 
 /// Applies the form to `old`.
-pub fn changed(old: &Rule, wanted: &Wanted) -> Rule {
+pub(super) fn changed(old: &Rule, wanted: &Wanted) -> Rule {
     let Wanted { rule_name, reward_name, reward_number, reward_url, remark } = wanted.clone();
     Rule { rule_name, reward_name, reward_number, reward_url, remark, ..old.clone() }
 }

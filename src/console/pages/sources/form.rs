@@ -72,17 +72,17 @@ const OWN: [&str; 12] = [
 
 /// The values of the fields: submitted, or stored.
 #[derive(Debug)]
-pub enum Typed<'t> {
+pub(super) enum Typed<'t> {
     Form(&'t Fields),
     Table(Table),
 }
 
 impl<'t> Typed<'t> {
-    pub fn nothing() -> Self {
+    pub(super) fn nothing() -> Self {
         Self::Table(Table::new())
     }
 
-    pub const fn of(form: &'t Fields) -> Self {
+    pub(super) const fn of(form: &'t Fields) -> Self {
         Self::Form(form)
     }
 
@@ -149,7 +149,7 @@ fn forget(name: &str) -> String {
 // === Shown ===
 
 /// The page of a new source of `sender`.
-pub fn new(
+pub(super) fn new(
     console: &Console,
     visit: &Visit,
     sender: &str,
@@ -184,7 +184,7 @@ pub fn new(
 }
 
 /// The name field of a stored source.
-pub fn name_field(lang: Lang, name: &str, errors: &FormErrors) -> Markup {
+pub(super) fn name_field(lang: Lang, name: &str, errors: &FormErrors) -> Markup {
     let error = errors.of("name");
     Field { value: name, hint: Some(RENAME_HINT), error, ..Field::new("name", NAME_LABEL) }
         .show(lang)
@@ -192,14 +192,19 @@ pub fn name_field(lang: Lang, name: &str, errors: &FormErrors) -> Markup {
 
 /// The content of a form: submitted values, errors, and the stored source.
 #[derive(Clone, Copy)]
-pub struct Entered<'e> {
+pub(super) struct Entered<'e> {
     pub errors: &'e FormErrors,
     pub typed: &'e Typed<'e>,
     pub stored: &'e Table,
 }
 
 /// The fields of new and stored sources.
-pub fn fields(lang: Lang, config: &Config, sender: &Arc<Sender>, entered: Entered<'_>) -> Markup {
+pub(super) fn fields(
+    lang: Lang,
+    config: &Config,
+    sender: &Arc<Sender>,
+    entered: Entered<'_>,
+) -> Markup {
     let Entered { errors, typed, .. } = entered;
     let line = |name, label, hint| {
         let text = typed.text(name);
@@ -252,13 +257,18 @@ fn setting(lang: Lang, name: &str, about: &str, entered: Entered<'_>) -> Markup 
 // === Read ===
 
 /// Applies the form to `table`.
-pub fn read(lang: Lang, form: &Fields, sender: &Sender, table: Table) -> Result<Table, FormErrors> {
+pub(super) fn read(
+    lang: Lang,
+    form: &Fields,
+    sender: &Sender,
+    table: Table,
+) -> Result<Table, FormErrors> {
     let (table, errors) = read_all(lang, form, sender, table);
     if errors.is_empty() { Ok(table) } else { Err(errors) }
 }
 
 /// The fields without an error, applied to `table`, and the errors of the others.
-pub fn read_all(
+pub(super) fn read_all(
     lang: Lang,
     form: &Fields,
     sender: &Sender,

@@ -81,7 +81,7 @@ texts! {
 
 /// The input of the page besides the source.
 #[derive(Debug, Default)]
-pub struct View<'s> {
+pub(super) struct View<'s> {
     pub name: &'s str,
     pub errors: FormErrors,
     /// Submitted values that were rejected, or are previewed.
@@ -91,13 +91,13 @@ pub struct View<'s> {
 }
 
 impl<'s> View<'s> {
-    pub fn of(name: &'s str) -> Self {
+    pub(super) fn of(name: &'s str) -> Self {
         Self { name, ..Self::default() }
     }
 }
 
 /// The page of one source.
-pub async fn page(console: &Console, visit: &Visit, view: &View<'_>) -> PageResult {
+pub(super) async fn page(console: &Console, visit: &Visit, view: &View<'_>) -> PageResult {
     let View { name, errors, preview, .. } = view;
     let (lang, name) = (visit.lang, *name);
     let events = match console.config().sources.get(name) {

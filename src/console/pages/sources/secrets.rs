@@ -49,7 +49,7 @@ const OVERLAP_MS: UnixMillis = 7 * 24 * 60 * 60 * 1000;
 /// The secrets of a source, and the forms to change them.
 ///
 /// `version` is that of the source; `None`: read-only.
-pub fn section(
+pub(super) fn section(
     console: &Console,
     visit: &Visit,
     source: &Source,
@@ -133,7 +133,12 @@ fn rotation(visit: &Visit, source: &Source, version: u64, errors: &FormErrors) -
 }
 
 /// Adds a new secret; old ones without an expiry get the one of the form.
-pub async fn rotate(console: &Console, visit: &Visit, name: &str, form: &Fields) -> PageResult {
+pub(super) async fn rotate(
+    console: &Console,
+    visit: &Visit,
+    name: &str,
+    form: &Fields,
+) -> PageResult {
     let (mut table, _) = stored(console, name)?;
     let now = now_ms();
     let until = form.text("until").and_then(fields::time).filter(|until| *until > now);
@@ -161,7 +166,7 @@ pub async fn rotate(console: &Console, visit: &Visit, name: &str, form: &Fields)
 }
 
 /// Removes one secret.
-pub async fn end(console: &Console, visit: &Visit, name: &str, form: &Fields) -> PageResult {
+pub(super) async fn end(console: &Console, visit: &Visit, name: &str, form: &Fields) -> PageResult {
     let (mut table, _) = stored(console, name)?;
     let id = form.text("id").unwrap_or_default();
     let left: Vec<Value> = list(&table).into_iter().filter(|secret| secret["id"] != id).collect();
