@@ -18,7 +18,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use postern::ledger::{
     BatchOptions, BatchedLedger, DedupeKey, Embedded, EmbeddedOptions, Engine, Keyring, MasterKey,
-    Memory, NewEvent, NoopObserver, StoreClock, TargetId,
+    NewEvent, NoopObserver, TargetId,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -107,11 +107,6 @@ fn accept(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(CALLERS * EACH)).sample_size(20);
     for (name, targets) in [("no-target", &[][..]), ("one-target", &["game"][..])] {
         let runtime = runtime();
-        let memory = book(Memory::new(StoreClock::process()));
-        let mut load = Load::new(targets);
-        group.bench_function(BenchmarkId::new("memory", name), |bencher| {
-            bencher.iter(|| load.run(&runtime, &memory));
-        });
         let dir = directory();
         let embedded = book(embedded(&dir));
         let mut load = Load::new(targets);
@@ -140,18 +135,15 @@ fn duplicate(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(CALLERS * EACH)).sample_size(20);
     let runtime = runtime();
     let dir = directory();
-    for (name, book) in
-        [("memory", book(Memory::new(StoreClock::process()))), ("embedded", book(embedded(&dir)))]
-    {
-        let mut load = Load::new(&[]);
-        load.run(&runtime, &book);
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| {
-                load.next = 0;
-                load.run(&runtime, &book);
-            });
+    let book = book(embedded(&dir));
+    let mut load = Load::new(&[]);
+    load.run(&runtime, &book);
+    group.bench_function("embedded", |bencher| {
+        bencher.iter(|| {
+            load.next = 0;
+            load.run(&runtime, &book);
         });
-    }
+    });
     group.finish();
 }
 
