@@ -99,7 +99,7 @@ fn a_rule_is_a_source_and_a_destination_from_its_answer_on() {
     let probe = backend.await_count(1)[0].line.clone();
     assert_eq!(
         probe,
-        "GET /r/%7Buser_id%7D?t=%7Btrans_id%7D&x=%7Bextra_data%7D&n=%7Bnobody%7D&s=%7Bsign%7D&is_test=1 HTTP/1.1"
+        "GET /r/%7Buser_id%7D?t=%7Btrans_id%7D&x=%7Bextra_data%7D&n=%7Babsent%7D&s=%7Bsign%7D&is_test=1 HTTP/1.1"
     );
     let item = made.json()["items"][0].clone();
     let (id, key) =
@@ -111,7 +111,7 @@ fn a_rule_is_a_source_and_a_destination_from_its_answer_on() {
     let sign = reward(id, &key, "t1").rsplit_once("sign=").unwrap().1.to_owned();
     assert_eq!(
         told.line,
-        format!("GET /r/u%20%261?t=t1&x=%E4%BD%A0&n=%7Bnobody%7D&s={sign} HTTP/1.1")
+        format!("GET /r/u%20%261?t=t1&x=%E4%BD%A0&n=%7Babsent%7D&s={sign} HTTP/1.1")
     );
     assert_eq!(get(callbacks, &reward(id, "another-key", "t2")).status, 601);
 
