@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::super::{Keyring, StoreClock};
 
-/// Options of an [`Embedded`].
+/// Options of an [`Embedded`](super::Embedded).
 #[derive(Clone, Debug)]
 pub struct EmbeddedOptions {
     /// The directory, created if missing.
