@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Damage, DeliveryState, FaultCode, HeldStats, HeldWhy, SourceId, TargetId};
+#[cfg(any(test, debug_assertions))]
+use super::DeliveryState;
+use super::{Damage, FaultCode, HeldStats, HeldWhy, SourceId, TargetId};
 use crate::clock::UnixMillis;
 
 /// Statistics of the ledger.
