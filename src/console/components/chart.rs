@@ -147,6 +147,15 @@ fn path(values: &[Option<Duration>], top: Duration) -> String {
 fn line_figures(lang: Lang, about: About<'_>, lines: &[Line], periods: usize) -> Markup {
     let of = |line: &Line, at: usize| line.values.get(at).copied().flatten();
     let is_some = |at: &usize| lines.iter().any(|line| of(line, *at).is_some());
+    let names: Vec<&Text> = lines.iter().map(|line| &line.name).collect();
+    let periods = (0..periods).rev().filter(is_some);
+    let cells =
+        |at| lines.iter().map(|line| maybe(of(line, at).map(time::about).as_deref())).collect();
+    table(lang, about, &names, periods.map(|at| (at, cells(at))).collect())
+}
+
+/// The table behind a chart: a row for each period, with a cell for each name.
+fn table(lang: Lang, about: About<'_>, names: &[&Text], rows: Vec<(usize, Vec<Markup>)>) -> Markup {
     html! {
         details {
             summary { (AS_TABLE.of(lang)) }
@@ -154,15 +163,13 @@ fn line_figures(lang: Lang, about: About<'_>, lines: &[Line], periods: usize) ->
                 table.figures {
                     thead { tr {
                         th scope="col" { (PERIOD.of(lang)) }
-                        @for line in lines { th scope="col" { (line.name.of(lang)) } }
+                        @for name in names { th scope="col" { (name.of(lang)) } }
                     } }
                     tbody {
-                        @for at in (0..periods).rev().filter(is_some) {
+                        @for (at, cells) in rows {
                             tr {
                                 th scope="row" { (about.label(at)) }
-                                @for line in lines {
-                                    td { (maybe(of(line, at).map(time::about).as_deref())) }
-                                }
+                                @for cell in cells { td { (cell) } }
                             }
                         }
                     }
@@ -217,27 +224,10 @@ pub(crate) fn bars(lang: Lang, about: About<'_>, series: &[Series]) -> Markup {
 fn figures(lang: Lang, about: About<'_>, series: &[&Series]) -> Markup {
     let periods = series.iter().map(|one| one.values.len()).max().unwrap_or(0);
     let of = |one: &Series, at: usize| one.values.get(at).copied().unwrap_or(0);
-    html! {
-        details {
-            summary { (AS_TABLE.of(lang)) }
-            div.wide role="region" aria-label={ (about.title) ": " (AS_TABLE.of(lang)) } tabindex="0" {
-                table.figures {
-                    thead { tr {
-                        th scope="col" { (PERIOD.of(lang)) }
-                        @for one in series { th scope="col" { (one.name.of(lang)) } }
-                    } }
-                    tbody {
-                        @for at in (0..periods).rev().filter(|at| total(series, *at) > 0) {
-                            tr {
-                                th scope="row" { (about.label(at)) }
-                                @for one in series { td { (number(of(one, at))) } }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
+    let names: Vec<&Text> = series.iter().map(|one| &one.name).collect();
+    let periods = (0..periods).rev().filter(|at| total(series, *at) > 0);
+    let cells = |at| series.iter().map(|one| html! { (number(of(one, at))) }).collect();
+    table(lang, about, &names, periods.map(|at| (at, cells(at))).collect())
 }
 
 /// A chart as small as a word, for a table cell. The cells next to it contain the figures.
