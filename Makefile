@@ -13,7 +13,7 @@ UNIT_TIMEOUT := 40m
 FUZZ_SECONDS := 60
 FUZZ_TARGETS := $(notdir $(wildcard tests/fuzz/seeds/*))
 
-.PHONY: help run test setup fmt fmt-fix words lint deny unit examples backends docs-check doc bench-test bench bench-ledger soak bench-postgres bench-old-snapshot bench-console load load-deliveries attack campaign sbom deploy-check dist deb-check fuzz fuzz-check clean
+.PHONY: help run test setup fmt fmt-fix words lint deny unit examples backends docs-check doc bench-test bench sdks bench-ledger soak bench-postgres bench-old-snapshot bench-console load load-deliveries attack campaign sbom deploy-check dist fresh-install deb-check fuzz fuzz-check clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,8 +49,11 @@ deny: ## Licences, duplicate and unwanted dependencies, sources, advisories
 	cargo deny --locked check bans licenses sources
 	@scripts/advisories
 
+# The gateway tests wait for processes most of the time: with a thread for each core they take more than twice as long.
 unit: ## All tests: unit, integration, documentation
-	timeout $(UNIT_TIMEOUT) cargo test --locked
+	timeout $(UNIT_TIMEOUT) cargo test --locked --lib --bins $(patsubst tests/%.rs,--test %,$(filter-out tests/it.rs,$(wildcard tests/*.rs)))
+	timeout $(UNIT_TIMEOUT) cargo test --locked --test it -- --test-threads 6
+	timeout $(UNIT_TIMEOUT) cargo test --locked --doc
 
 examples: ## The examples and the demo: the library verifies a callback, each answer is the expected one
 	cargo run --locked --quiet --example verify
@@ -61,6 +64,11 @@ backends: ## The example backends, in six languages, each against a real gateway
 	@scripts/setup backends
 	cargo build --locked --quiet --bin postern
 	scripts/examples-check
+
+sdks: ## The senders' own libraries sign or verify callbacks of a real gateway: Stripe's, Apple's, Alipay's, … (from npm and PyPI)
+	@scripts/setup sdks
+	cargo build --locked --quiet --bin postern
+	target/tools/sdks/venv/bin/python scripts/sdk-check
 
 docs-check: ## Links and anchors of all pages; the commands and the example callbacks of the pages are executed
 	cargo build --locked --quiet --bin postern
@@ -131,6 +139,9 @@ DIST_TARGETS := x86_64-unknown-linux-musl x86_64-unknown-linux-gnu.2.17 aarch64-
 dist: ## What a release holds, into target/dist: binaries, .deb, SBOM, checksums (DIST_TARGETS=…)
 	scripts/dist $(DIST_TARGETS)
 
+fresh-install: ## From a bare Debian to the first delivery: package, archive, image, source, service. Root, minutes (ARGS="deb service")
+	scripts/fresh-install $(ARGS)
+
 deb-check: ## The package of `make dist`, installed and removed
 	scripts/deb-check target/dist/postern_*.deb
 
@@ -149,7 +160,7 @@ fuzz: tests/fuzz/Cargo.lock ## Each fuzz target for FUZZ_SECONDS, on the stable 
 	for target in $(FUZZ_TARGETS); do \
 	    echo "== $$target, $(FUZZ_SECONDS) s"; \
 	    mkdir -p tests/fuzz/corpus/$$target; \
-	    FUZZ_TARGET=$$target cargo fuzz run -s none --fuzz-dir tests/fuzz any tests/fuzz/corpus/$$target tests/fuzz/seeds/$$target \
+	    FUZZ_TARGET=$$target cargo fuzz run -s none --fuzz-dir tests/fuzz any tests/fuzz/corpus/$$target tests/fuzz/seeds/$$target tests/fuzz/kept/$$target \
 	        -- -max_total_time=$(FUZZ_SECONDS) -timeout=5 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 \
 	        || failed="$$failed $$target"; \
 	done; \

@@ -12,11 +12,14 @@
 mod app;
 mod area;
 mod assets;
+mod attempt_error;
 mod components;
 mod fields;
 mod findings;
+mod ignored;
 mod lang;
 mod layout;
+mod messages;
 mod oidc;
 mod page_error;
 mod pages;

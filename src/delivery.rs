@@ -46,5 +46,7 @@ pub use control::{Condition, Control};
 pub use dispatcher::{Deliveries, Dispatcher, Tools};
 pub use pauses::{Pause, PauseReason};
 pub use preview::{NoPreview, Preview};
-pub use replay::{ReplayFilter, ReplayMode, ReplayOrderError, ReplayProgress, Replays};
+pub use replay::{
+    FoundReplay, KnownBy, ReplayFilter, ReplayMode, ReplayOrderError, ReplayProgress, Replays,
+};
 pub use signature::SignedMessage;

@@ -1,6 +1,6 @@
 //! Outbound connections: HTTP clients, and the guard that checks every address before a connection.
 //!
-//! Deliveries, key set fetches and URL probes go through here. Nothing else connects outwards.
+//! Deliveries, fetches of key sets and certificates, confirmations and URL probes go through here. Nothing else connects outwards.
 
 mod address;
 mod client;
@@ -11,7 +11,7 @@ mod probe;
 pub mod s3;
 
 pub use address::resolve;
-pub use client::{Client, ClientError, Trusted, error_text, has_system_roots};
+pub use client::{Client, ClientError, Trusted, authorities, error_text, has_system_roots};
 pub use exchange::{ExchangeError, Reply};
 pub use guard::{EgressError, Guard, Scheme, Trust, is_public};
 pub use probe::{Probe, ProbeError};

@@ -46,6 +46,6 @@ pub use received::Received;
 pub use recent::{Passed, Recent};
 pub use rejections::Rejections;
 pub use release::{ReleaseMode, Released};
-pub use releases::{BusyError, ReleaseFilter, ReleaseProgress, Releases};
+pub use releases::{BusyError, FoundRelease, ReleaseFilter, ReleaseProgress, Releases};
 pub use reply::{Proof, Reply};
 pub use test_calls::TestCall;

@@ -10,8 +10,13 @@
 //! lifetime, and when a callback names an unknown key. The last is rate-limited, because any caller
 //! can name a key. After a failed fetch the old keys stay, and a metric shows their age. Callbacks
 //! wait for a fetch only if they name an unknown key.
+//!
+//! Certificates that callbacks name by URL are kept in a key set too, under their URLs: each is
+//! fetched when the first callback names it.
 
 mod cache;
+mod certificates;
+mod confirmation;
 mod fetch;
 mod key_set_state;
 mod lifetime;
@@ -19,5 +24,6 @@ mod refresher;
 mod unknown_keys;
 
 pub use cache::Keys;
-pub use fetch::{FetchError, fetch_once};
+pub use confirmation::Subscription;
+pub use fetch::{FetchError, fetch_certificate_once, fetch_once};
 pub use key_set_state::KeySetState;

@@ -60,15 +60,16 @@ pub use accept::{
     NonceUse,
 };
 pub use batch::{
-    BatchOptions, BatchedLedger, DedupResult, Due, HeldProof, NoopObserver, Observer, Recorded,
+    BatchOptions, BatchedLedger, DedupResult, Due, HeldProof, NoopObserver, Observer,
+    PendingRecord, Recorded,
 };
-pub use body::{EventBody, KeptReply, RawRequest};
+pub use body::{EventBody, EventClaims, KeptReply, RawRequest};
 pub use clock::StoreClock;
 pub use delivery::{
-    Attempt, Delivery, DeliveryPage, DeliveryQuery, DeliveryState, Lease, LeaseAsk, LeaseBatch,
-    ReplayOrder, ReplayPage, ReplayWhat, Settled, Settlement, TargetFilter, Verdict,
+    Attempt, Delivery, DeliveryCounts, DeliveryPage, DeliveryQuery, DeliveryState, Lease, LeaseAsk,
+    LeaseBatch, ReplayOrder, ReplayPage, ReplayWhat, Settled, Settlement, TargetFilter, Verdict,
 };
-pub use document::{Document, DocumentChange, Documents, Expect, Kind, Revision};
+pub use document::{Document, DocumentChange, DocumentQuery, Documents, Expect, Kind, Revision};
 pub use embedded::{Embedded, EmbeddedOptions, Missing, OpenProgress, OpenStep, Survey};
 #[doc(hidden)]
 #[cfg(any(test, debug_assertions))]
@@ -202,6 +203,21 @@ pub trait Ledger: Send + Sync {
         id: EventId,
     ) -> impl Future<Output = Result<Option<EventDetail>, LedgerError>> + Send;
 
+    /// Each of these events, as [`Ledger::event`] returns it, in their order.
+    fn events(
+        &self,
+        ids: &[EventId],
+    ) -> impl Future<Output = Result<Vec<Option<EventDetail>>, LedgerError>> + Send;
+
+    /// Counts the deliveries of `events` to `targets`, or to all their destinations, by state. The
+    /// caller names destinations that the events have: a delivery that is neither pending nor dead
+    /// is done. An event that is named twice is counted twice.
+    fn count_deliveries(
+        &self,
+        events: &[EventId],
+        targets: Option<&[TargetId]>,
+    ) -> impl Future<Output = Result<DeliveryCounts, LedgerError>> + Send;
+
     /// Deliveries in one state, newest event first, at most `limit` (1 at least), without their
     /// attempts.
     ///
@@ -306,6 +322,13 @@ pub trait Ledger: Send + Sync {
 
     /// Every document of `kind`, by id, and their revision.
     fn documents(&self, kind: Kind) -> impl Future<Output = Result<Documents, LedgerError>> + Send;
+
+    /// The documents that `query` finds, the greatest id first, at most `limit` (1 at least).
+    fn latest_documents(
+        &self,
+        query: &DocumentQuery,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Document>, LedgerError>> + Send;
 
     /// Writes or deletes one document, as [`Ledger::change_all`] does.
     ///

@@ -2,7 +2,9 @@
 //! can be cancelled.
 //!
 //! An order belongs to the process that it was given to. Giving it again after a restart repeats
-//! nothing: what it has done is in the ledger.
+//! nothing: what it has done is in the ledger. So is its [`Account`], which every gateway can read.
+
+mod account;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,6 +15,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::ledger::LedgerError;
+
+pub use account::{Account, AccountId, OpenAccount, Outcome};
 
 /// Concurrent orders of one kind: each reads through the ledger.
 const RUNNING_MAX: usize = 4;
@@ -34,6 +38,9 @@ pub enum OrderState {
     Cancelled,
     /// The ledger failed. The same order may be given again.
     Failed(LedgerError),
+    /// Its gateway has not written to its account for a while: it was stopped, or cannot reach the
+    /// ledger. The same order may be given again.
+    Interrupted,
 }
 
 /// The progress of orders of one kind.
@@ -49,6 +56,21 @@ pub trait Progress: Clone + fmt::Debug + Send + Sync + 'static {
 
     /// Notes the state.
     fn set_state(&mut self, state: OrderState);
+
+    /// The progress to show of an order that this process knows, and that has this one in its
+    /// account: its own while it runs, and as long as no other gateway ended it otherwise.
+    #[must_use]
+    fn or_account(self, account: Option<Self>) -> Self {
+        match account {
+            Some(account)
+                if *self.state() != OrderState::Running
+                    && self.state().as_str() != account.state().as_str() =>
+            {
+                account
+            }
+            _ => self,
+        }
+    }
 }
 
 /// Why an order is not begun.
@@ -89,14 +111,14 @@ impl<F, P> Default for Orders<F, P> {
 }
 
 impl OrderState {
-    /// The name in the admin API.
+    /// The name in the admin API. An interrupted order has failed: its error says how.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Running => "running",
             Self::Done => "done",
             Self::Cancelled => "cancelled",
-            Self::Failed(_) => "failed",
+            Self::Failed(_) | Self::Interrupted => "failed",
         }
     }
 }

@@ -28,6 +28,9 @@ pub struct AddressRateLimiter {
     rate: Interval,
     cells: Box<[AtomicU64]>,
     hasher: RandomState,
+    /// Multiply addresses without a name, in place of a hash. No caller knows them, so none can
+    /// choose an address for its cell.
+    factors: [u64; 2],
 }
 
 /// A rate in nanoseconds: the time of one, and of the whole count.
@@ -138,7 +141,9 @@ impl AddressRateLimiter {
     #[must_use]
     pub fn new(rate: Rate, origin: Instant) -> Self {
         let cells = std::iter::repeat_with(AtomicU64::default).take(CELLS).collect();
-        Self { origin, rate: Interval::new(rate), cells, hasher: RandomState::new() }
+        let hasher = RandomState::new();
+        let factors = [0, 1].map(|number: u64| hasher.hash_one(number));
+        Self { origin, rate: Interval::new(rate), cells, hasher, factors }
     }
 
     /// Takes one of `address` if one is available.
@@ -186,9 +191,20 @@ impl AddressRateLimiter {
     }
 
     fn cell(&self, name: &str, address: IpAddr) -> Option<&AtomicU64> {
-        let hash = self.hasher.hash_one((name, client_network(address)));
+        let hash = match name {
+            "" => self.product(client_network(address)),
+            name => self.hasher.hash_one((name, client_network(address))),
+        };
         let at = usize::try_from(hash).unwrap_or(usize::MAX) % CELLS;
         self.cells.get(at)
+    }
+
+    /// A keyed product of both halves of a network.
+    fn product(&self, network: u128) -> u64 {
+        let [high, low] = [(network >> 64) as u64, network as u64];
+        let [one, other] = self.factors;
+        let product = u128::from(high ^ one) * u128::from(low ^ other);
+        (product >> 64) as u64 ^ product as u64
     }
 }
 

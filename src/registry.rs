@@ -16,6 +16,7 @@
 mod audit;
 mod documents;
 mod entries;
+mod ignored;
 pub(crate) mod merge;
 mod resolved;
 mod write;
@@ -29,15 +30,14 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use self::merge::{Compiled, merge};
 use crate::config::Config;
-use crate::ledger::{BatchedLedger, LedgerError, Revision};
+use crate::ledger::{BatchedLedger, Kind, LedgerError, Revision};
 use crate::partners::push_configuration::plan::OutOfReach;
 use crate::plan::{Plan, RoutingTable};
 
-pub use audit::{
-    Action, Actor, ENTRIES_MAX, Entry, list as audit_log, list_where as audit_log_where,
-};
+pub use audit::{Action, Actor, AuditQuery, ENTRIES_MAX, Entry, list as audit_log};
 pub use documents::{DESTINATION, Documents, SOURCE, StoredDocument};
 pub use entries::{DocumentError, Managed, Precondition, Written, check_reach};
+pub use ignored::{IgnoredObject, IgnoredWhy};
 pub use resolved::{NOTE_CHARACTERS_MAX, NoteError, RESOLVED_MAX, Resolution, Subject};
 pub use write::{AuditView, ChangeError, Draft};
 
@@ -73,8 +73,8 @@ pub struct RunningConfig {
     pub config: Arc<Config>,
     /// The routes that depend on parameters.
     pub routing: Arc<RoutingTable>,
-    /// The documents that are ignored, each with the reason.
-    pub problems: Vec<String>,
+    /// The documents that are ignored.
+    pub ignored: Vec<IgnoredObject>,
     /// Push configurations that name destinations of others. Their messages wait.
     pub out_of_reach: Vec<OutOfReach>,
     compiled: Arc<Compiled>,
@@ -103,9 +103,9 @@ impl Registry {
     pub async fn open(book: BatchedLedger, file: Arc<Config>) -> Result<Self, LedgerError> {
         let documents = Documents::read(&book, &Documents::default()).await?;
         let state = RunningConfig::new(file, documents, &Compiled::new());
-        for problem in &state.problems {
+        for problem in &state.ignored {
             tracing::error!(
-                problem,
+                %problem,
                 "managed object ignored: it conflicts with the configuration file"
             );
         }
@@ -155,8 +155,9 @@ impl Registry {
         let before = self.0.state.load_full();
         let documents = Documents::read(self.book(), &before.documents).await?;
         let state = RunningConfig::new(file, documents, &Compiled::new());
-        let new = |problem: &&String| !before.problems.contains(problem);
-        let clashes: Vec<String> = state.problems.iter().filter(new).cloned().collect();
+        let new = |one: &&IgnoredObject| !before.ignored.contains(one);
+        let clashes: Vec<String> =
+            state.ignored.iter().filter(new).map(ToString::to_string).collect();
         if !clashes.is_empty() {
             return Err(ReloadError::Clash(clashes));
         }
@@ -228,7 +229,7 @@ impl RunningConfig {
             documents,
             config: Arc::new(merged.config),
             routing: Arc::new(merged.routing),
-            problems: merged.problems,
+            ignored: merged.ignored,
             out_of_reach: merged.out_of_reach,
             compiled: Arc::new(merged.compiled),
         }
@@ -236,6 +237,12 @@ impl RunningConfig {
 }
 
 impl RunningConfig {
+    /// The document of that kind and name, if it is ignored.
+    #[must_use]
+    pub fn ignored(&self, kind: Kind, name: &str) -> Option<&IgnoredObject> {
+        self.ignored.iter().find(|one| one.kind == kind && one.name == name)
+    }
+
     /// The part that the running parts of the gateway follow.
     #[must_use]
     pub fn plan(&self) -> Plan {

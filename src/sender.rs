@@ -43,6 +43,7 @@ pub use acts::resolved::{
 };
 pub use acts::rounds::try_out;
 pub use acts::sign::{Composing, Field, Signing};
+pub use crypto::fetched_certificate::{CertificateError, FetchedCertificate};
 pub use crypto::jws::TokenError;
 pub use crypto::key_set::{
     KEY_ID_MAX, KEYS_MAX, KeyList, KeyRequest, KeySet, KeySetError, UrlOrigin,
@@ -55,7 +56,9 @@ pub use language::definition::{
 pub use language::definition_error::DefinitionError;
 pub use language::event_condition::{EventCondition, Operand};
 pub use language::nearest::nearest;
-pub use language::recipe::{LiveSecret, MaxAge, Recipe, Replay, Terms, UnusableValue, Weak};
+pub use language::recipe::{
+    Confirming, LiveSecret, MaxAge, Recipe, Replay, Terms, UnusableValue, Weak,
+};
 pub use language::url::{
     Bracket, DotSegmentError, MEMBERS as EVENT_MEMBERS, MacroUrl, Placeholder, UrlTemplate, Written,
 };

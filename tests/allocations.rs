@@ -176,6 +176,7 @@ fn every_sender_of_the_catalog() {
         "adyen",
         "alipay",
         "razorpay",
+        "mercadopago",
     ];
     let (mut counted, mut wrong) = (0, Vec::new());
     for (sender, secret, written) in vectors() {

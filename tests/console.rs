@@ -15,6 +15,7 @@ mod console {
     mod axe;
     mod browser;
     mod driver;
+    mod recorded;
     mod stage;
 
     #[expect(dead_code, reason = "shared with the other integration tests")]
@@ -37,6 +38,7 @@ mod console {
     mod event;
     mod held;
     mod jobs;
+    mod languages;
     mod oidc;
     mod operator_jobs;
     mod overview;

@@ -22,6 +22,7 @@ mod it {
     mod background_check;
     mod bounds;
     mod callback_address;
+    mod certificates;
     mod client_ca;
     mod commands;
     mod console;
@@ -57,6 +58,7 @@ mod it {
     mod release;
     mod replay;
     mod restore;
+    mod retention;
     mod reward_rule;
     mod routes;
     mod senders;

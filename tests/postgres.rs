@@ -12,6 +12,7 @@
 )]
 
 mod postgres {
+    mod archive;
     mod cluster;
     mod engine;
     mod failover;

@@ -1,23 +1,25 @@
-//! Fills a ledger for `make bench-console`: `console_fill DIR COUNT` records that many Taku
-//! callbacks of the last twenty days. For 5 % of them the delivery is dead-lettered.
+//! Fills a ledger for `make bench-console`: `console_fill STORE COUNT` records that many Taku
+//! callbacks of the last twenty days. For 5 % of them the delivery is dead-lettered. The store is a
+//! folder, or a schema of a PostgreSQL server: `postgres://…#SCHEMA`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot run says so")]
 #![allow(clippy::print_stdout, reason = "what it prints is what it is for")]
+
+#[path = "../../tests/console/recorded.rs"]
+mod recorded;
 
 use std::env;
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
-use md5::{Digest as _, Md5};
-use postern::clock::{UnixMillis, now_ms, rfc3339};
+use postern::clock::{UnixMillis, now_ms};
 use postern::ledger::{
-    Attempt, DedupeKey, Embedded, EmbeddedOptions, Event, EventBody, EventId, LeaseAsk,
-    Ledger as _, NewEvent, NodeId, Release, Settlement, SourceId, TargetFilter, TargetId, Verdict,
+    Attempt, Embedded, EmbeddedOptions, LeaseAsk, Ledger, NewEvent, NodeId, Postgres,
+    PostgresOptions, Settlement, TargetFilter, TargetId, Verdict,
 };
-use postern::sender::{Effect, Request, Resolved};
-use serde_json::value::RawValue;
+use postern::sender::Secret;
+use recorded::Recorded;
 
 const BATCH: u64 = 1000;
 const SPAN_MS: i64 = 20 * 86_400_000;
@@ -29,95 +31,51 @@ const SECRET: &str = "0123456789abcdefghijklmnopqrstuv";
 
 fn main() {
     let args: Vec<String> = env::args().skip(1).collect();
-    let [dir, count] = args.as_slice() else {
-        println!("console_fill DIR COUNT");
+    let [store, count] = args.as_slice() else {
+        println!("console_fill STORE COUNT");
         return;
     };
     let count: u64 = count.parse().expect("a number");
-    let ledger = Embedded::open(EmbeddedOptions::new(Path::new(dir))).expect("a ledger");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let from_ms = now_ms() - SPAN_MS;
-        for first in (0..count).step_by(BATCH as usize) {
-            let last = (first + BATCH).min(count);
-            let at = |n: u64| from_ms + (SPAN_MS as f64 * (n as f64 / count as f64)) as i64;
-            let batch: Vec<NewEvent> = (first..last).map(|n| event(n, at(n))).collect();
-            ledger.accept(&batch).await.expect("accepted");
+        match store.split_once('#') {
+            Some((url, schema)) => {
+                let mut options = PostgresOptions::new(Secret::new(url.to_owned()));
+                options.schema = schema.to_owned();
+                Postgres::migrate(&options, &mut |_| {}).await.expect("tables");
+                fill(&Postgres::open(options).await.expect("a ledger"), count).await;
+            }
+            None => {
+                let options = EmbeddedOptions::new(Path::new(store));
+                fill(&Embedded::open(options).expect("a ledger"), count).await;
+            }
         }
-        println!("{count} events, {} dead", give_up(&ledger).await);
     });
 }
 
+async fn fill(ledger: &impl Ledger, count: u64) {
+    let from_ms = now_ms() - SPAN_MS;
+    for first in (0..count).step_by(BATCH as usize) {
+        let last = (first + BATCH).min(count);
+        let at = |n: u64| from_ms + (SPAN_MS as f64 * (n as f64 / count as f64)) as i64;
+        let batch: Vec<NewEvent> = (first..last).map(|n| event(n, at(n))).collect();
+        ledger.accept(&batch).await.expect("accepted");
+    }
+    println!("{count} events, {} dead", give_up(ledger).await);
+}
+
 fn event(n: u64, received_ms: UnixMillis) -> NewEvent {
-    let name = if n.is_multiple_of(RARE) { "rare" } else { "level-end" };
-    let source = SourceId::from(name);
+    let source = if n.is_multiple_of(RARE) { "rare" } else { "level-end" };
     let (user, transaction) = (format!("user-{}", n % USERS), format!("tr-{n}"));
-    let id = EventId::new(received_ms);
-    let mut event = NewEvent::sample(id, &source, n);
-    event.keys = [DedupeKey::new(&source, transaction.as_bytes())].into_iter().collect();
-    event.body = body((id, name, received_ms), &user, &transaction);
-    event.transaction = transaction;
-    event.user = Some(user);
+    let recorded =
+        Recorded { source, secret: SECRET, user: &user, transaction: &transaction, received_ms };
+    let mut event = recorded.event(n);
     event.targets.extend(n.is_multiple_of(DELIVERED).then(|| TargetId::from("game")));
     event
 }
 
-/// A callback as Taku makes it, and the event that it is.
-fn body(
-    (id, name, received_ms): (EventId, &str, UnixMillis),
-    user: &str,
-    transaction: &str,
-) -> Bytes {
-    let signed = format!(
-        "trans_id={transaction}&placement_id=p1&adsource_id=9&reward_amount=10&reward_name=coin\
-         &sec_key={SECRET}"
-    );
-    let sign = const_hex::encode(Md5::digest(signed));
-    let target = format!(
-        "/callback/{name}?user_id={user}&trans_id={transaction}&placement_id=p1&adsource_id=9\
-         &reward_amount=10&reward_name=coin&sign={sign}"
-    );
-    let params = format!(
-        r#"{{"user_id":"{user}","trans_id":"{transaction}","placement_id":"p1","adsource_id":"9","reward_amount":"10","reward_name":"coin"}}"#
-    );
-    let raw = |text: String| std::borrow::Cow::Owned(RawValue::from_string(text).unwrap());
-    let event = Event {
-        id,
-        source: name.into(),
-        sender: "taku".into(),
-        transaction: transaction.into(),
-        received_at: rfc3339(received_ms),
-        user: Some(user.into()),
-        item: Some("coin".into()),
-        amount: Some("10".into()),
-        test: false,
-        unresolved: vec![],
-        authenticated: vec!["transaction".into(), "item".into(), "amount".into()],
-        params: raw(params),
-        resolved: raw(String::from("{}")),
-        currency: None,
-        custom: None,
-        reverses: None,
-        recut: vec![],
-        amount_unit: None,
-        escaped: vec![],
-        released: Release::None,
-        kind: Resolved::PLAIN_KIND.into(),
-        effect: Some(Effect::Grant),
-    };
-    let headers = HeaderMap::new();
-    let request = Request {
-        method: &Method::GET,
-        target: target.as_bytes(),
-        base: "",
-        headers: &headers,
-        body: b"",
-    };
-    EventBody::encode(&event, &request, None).unwrap()
-}
-
 /// Dead-letters every delivery after one attempt. Returns their number.
-async fn give_up(ledger: &Embedded) -> u64 {
+async fn give_up(ledger: &impl Ledger) -> u64 {
     let who = NodeId::from("fill");
     let ask =
         LeaseAsk { targets: TargetFilter::All, max: BATCH as usize, ttl: Duration::from_secs(60) };

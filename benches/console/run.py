@@ -4,11 +4,13 @@
 A ledger is filled with real callbacks, a gateway is started on it and another on an empty ledger, and each page is asked
 for from both in turn. Prints the table of docs/console.md: milliseconds from the request to the last byte, at the median
 and at the slowest of twenty, and the same for the ledger with one event. Exit code 1 if a median is above `--most`.
+With `--engine postgres` both ledgers are schemas of a PostgreSQL server of its own (Debian's package `postgresql`).
 """
 
 import argparse
 import datetime
 import http.client
+import importlib.util
 import re
 import statistics
 import subprocess
@@ -22,7 +24,7 @@ CONFIG = """
 callbacks = "127.0.0.1:{callbacks}"
 admin = "127.0.0.1:{admin}"
 [store]
-path = "{path}"
+{store}
 {sources}
 [[destination]]
 name = "game"
@@ -39,13 +41,33 @@ destinations = ["game"]
 """
 
 
+def cluster(folder):
+    """A PostgreSQL server: the one of `make campaign`."""
+    spec = importlib.util.spec_from_file_location("campaign", Path(__file__).parent.parent / "campaign" / "run.py")
+    campaign = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(campaign)
+    folder.chmod(0o755)
+    return campaign.Cluster(folder)
+
+
+class Store:
+    """A ledger: a folder, or a schema of a server."""
+
+    def __init__(self, folder, name, server):
+        if server is None:
+            self.place, self.table = str(folder / name), f'path = "{folder / name}"'
+        else:
+            url = f"postgres://postern@127.0.0.1:{server.port}/postgres"
+            self.place, self.table = f"{url}#{name}", f'engine = "postgres"\nurl = "{url}"\nschema = "{name}"'
+
+
 class Gateway:
     """A gateway on a ledger, until it is closed."""
 
-    def __init__(self, folder, name, ports, build):
+    def __init__(self, folder, name, store, ports, build):
         config = folder / f"{name}.toml"
         sources = "".join(SOURCE.format(source) for source in ("level-end", "rare"))
-        config.write_text(CONFIG.format(callbacks=ports[0], admin=ports[1], path=folder / name, sources=sources))
+        config.write_text(CONFIG.format(callbacks=ports[0], admin=ports[1], store=store.table, sources=sources))
         self.log = open(folder / f"{name}.log", "w")
         begun = time.perf_counter()
         self.process = subprocess.Popen([f"target/{build}/postern", "serve", "--config", config], stderr=self.log, stdout=self.log)
@@ -102,6 +124,9 @@ def paths(full, count):
     yield "by source and an hour ten days ago", f"/console/callbacks?source=level-end&since={since}&until={until}"
     yield "by a rare source (1 in 100)", "/console/callbacks?source=rare"
     yield "by a rare source, in that hour", f"/console/callbacks?source=rare&since={since}&until={until}"
+    yield "by state, pending", "/console/callbacks?state=pending"
+    yield "by state, dead, of a rare source", "/console/callbacks?state=dead&source=rare"
+    yield "by the beginning of a user", "/console/callbacks?q=user-77*"
     yield "event", link(full.get(f"/console/callbacks?q=tr-{count // 2}")[1], r'href="(/console/events/evt_[0-9a-f-]+)"')
     yield "issues", "/console/issues"
     yield "issue", link(full.get("/console/issues")[1], r'href="(/console/issues/one[^"]+)"')
@@ -122,20 +147,26 @@ def main():
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--most", type=float, default=50, help="milliseconds that the median of a page may take")
+    parser.add_argument("--engine", default="embedded", choices=["embedded", "postgres"])
     parser.add_argument("--build", default="release", choices=["release", "debug"], help="which build is measured")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir="target", prefix="bench-console-") as folder:
         folder = Path(folder).absolute()
-        for name, count in (("full", args.count), ("empty", 1)):
-            subprocess.run([f"target/{args.build}/examples/console_fill", folder / name, str(count)], check=True, stdout=sys.stderr)
+        server = cluster(folder) if args.engine == "postgres" else None
         gateways = []
         try:
-            gateways.append(Gateway(folder, "full", (18480, 18481), args.build))
-            gateways.append(Gateway(folder, "empty", (18482, 18483), args.build))
+            stores = {name: Store(folder, name, server) for name in ("full", "empty")}
+            for name, count in (("full", args.count), ("empty", 1)):
+                fill = [f"target/{args.build}/examples/console_fill", stores[name].place, str(count)]
+                subprocess.run(fill, check=True, stdout=sys.stderr)
+            gateways.append(Gateway(folder, "full", stores["full"], (18480, 18481), args.build))
+            gateways.append(Gateway(folder, "empty", stores["empty"], (18482, 18483), args.build))
             slow = measure(*gateways, args)
         finally:
             for gateway in gateways:
                 gateway.close()
+            if server is not None:
+                server.stop()
         if slow:
             sys.exit(f"bench-console: above {args.most:g} ms: {', '.join(slow)}")
 

@@ -37,6 +37,8 @@ FRESH_PER_SECOND = 250_000
 FRESH_BODIES_PER_SECOND = 60_000
 # Requests that may be sent again for ever: enough of them that no cache holds their answers.
 REUSED = 200_000
+# What is counted for a request, where this machine counts it, as root: columns and the events of `perf`.
+COUNTED = {"user instructions": "instructions:u", "futex calls": "syscalls:sys_enter_futex", "context switches": "context-switches"}
 # Callbacks that are signed with a private key, one process of openssl each.
 KEY_SIGNED = 200
 H2LOAD_PER_SECOND = 20_000
@@ -59,6 +61,7 @@ class Row:
     fresh_per_second: int = FRESH_PER_SECOND
     drains: bool = False            # until the last delivery is made
     peer: str = ""                  # its durability, for the table of peers
+    alone: str = ""                 # what it is compared of, on one core and on both
     runs: list = field(default_factory=list)
 
 
@@ -73,7 +76,7 @@ class Run:
     p50: str
     p99: str
     outcomes: dict
-    instructions: float | None
+    counted: dict                   # by `perf`, for a request: what this machine counts
     memory: float
 
     def per_cpu_second(self):
@@ -82,19 +85,25 @@ class Run:
 
 # ---- load -----------------------------------------------------------------------------------------------------
 
-def perf_counts():
-    """Whether this machine counts instructions."""
+def countable():
+    """The events of COUNTED that `perf` counts on this machine."""
     if not shutil.which("perf"):
-        return False
-    asked = subprocess.run(["perf", "stat", "-x,", "-e", "instructions:u", "true"], capture_output=True, text=True)
-    return asked.returncode == 0 and "not supported" not in asked.stderr
+        return []
+    def works(event):
+        asked = subprocess.run(["perf", "stat", "-x,", "-e", event, "true"], capture_output=True, text=True)
+        return asked.returncode == 0 and "not supported" not in asked.stderr
+    return [event for event in COUNTED.values() if works(event)]
 
 
-def instructions(perf):
-    """User and kernel instructions that `perf` counted."""
-    said = perf.communicate(timeout=30)[1]
-    counts = [line.split(",")[0] for line in said.splitlines() if "instructions" in line]
-    return sum(map(float, counts)) if counts and all(count.isdigit() for count in counts) else None
+def counted(perf, requests):
+    """What `perf` counted for a request, by event."""
+    lines = (line.split(",") for line in perf.communicate(timeout=30)[1].splitlines())
+    return {line[2]: float(line[0]) / requests for line in lines if len(line) > 2 and line[0].isdigit()}
+
+
+def counts(row, event):
+    each = [run.counted[event] for run in row.runs if event in run.counted]
+    return median(each) if each else None
 
 
 def wrk(row, server, options):
@@ -123,10 +132,10 @@ def requests_and_seconds(row, said):
 
 
 def drive(row, server, options, pin):
-    command = [*pin, *(wrk if row.tool[0] == "wrk" else h2load)(row, server, options)]
+    command = [*([] if row.server == "spread" else pin), *(wrk if row.tool[0] == "wrk" else h2load)(row, server, options)]
     perf = None
     if options.perf:
-        perf = subprocess.Popen(["perf", "stat", "-x,", "-e", "instructions:u,instructions:k",
+        perf = subprocess.Popen(["perf", "stat", "-x,", "-e", ",".join(options.perf),
                                  "-p", str(server.process.pid), "sleep", str(options.seconds + 1)],
                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         time.sleep(0.2)
@@ -141,7 +150,6 @@ def drive(row, server, options, pin):
         fail(f"{row.tool[0]} failed on {row.name!r}:\n{said}\n{server.log.read_text(errors='replace')[-2000:]}")
     for trouble in re.findall(r"Socket errors: .*|Non-2xx or 3xx responses: .*", said):
         progress(f"    {row.name}: {trouble}")
-    counted = instructions(perf) if perf else None
     return Run(
         requests=total[0],
         seconds=total[1],
@@ -150,7 +158,7 @@ def drive(row, server, options, pin):
         p50=(re.search(r"(?m)^ +50% +(\S+)$", said) or [None, "-"])[1],
         p99=(re.search(r"(?m)^ +99% +(\S+)$", said) or [None, "-"])[1],
         outcomes={name: after[name] - before.get(name, 0) for name in after},
-        instructions=counted / total[0] if counted else None,
+        counted=counted(perf, total[0]) if perf else {},
         memory=server.memory(),
     )
 
@@ -227,24 +235,27 @@ def said_first(options, folder):
 
 def table(rows):
     bare = [run.per_cpu_second() for run in rows[0].runs]
-    yield ("| requests | per CPU second | over bare hyper (each round) | budget | us user + system | instructions "
-           "| per second | p50 / p99 | memory |")
-    yield "|---|---|---|---|---|---|---|---|---|"
+    shown = [name for name, event in COUNTED.items() if any(counts(row, event) is not None for row in rows)]
+    columns = "".join(f" | {name}" for name in shown)
+    yield ("| requests | per CPU second | over bare hyper (each round) | budget | us user + system"
+           f"{columns} | per second | p50 / p99 | memory |")
+    yield "|---" * (8 + len(shown)) + "|"
     for row in rows:
-        if row.peer and row is not rows[0]:
+        if row.alone or row.peer and row is not rows[0]:
             continue
         each = ratios(row, bare)
         user = median([run.user / run.requests for run in row.runs]) * 1e6
         system = median([run.system / run.requests for run in row.runs]) * 1e6
-        counted = [run.instructions for run in row.runs if run.instructions]
+        said = [counts(row, COUNTED[name]) for name in shown]
+        cells = "".join("| - " if one is None else f"| {one:,.3f} " for one in said)
         yield (f"| {row.name} | {median([run.per_cpu_second() for run in row.runs]):,.0f} "
                f"| **{median(each):.2f}** ({', '.join(f'{ratio:.2f}' for ratio in each)}) | {row.budget or '-'} "
-               f"| {user:.2f} + {system:.2f} | {f'{median(counted):,.0f}' if counted else 'not counted here'} "
+               f"| {user:.2f} + {system:.2f} {cells}"
                f"| {median([run.requests / run.seconds for run in row.runs]):,.0f} "
                f"| {row.runs[-1].p50} / {row.runs[-1].p99} | {row.runs[-1].memory:.0f} MB |")
     yield ""
     for row in rows:
-        if not row.peer or row is rows[0]:
+        if not (row.peer or row.alone) or row is rows[0]:
             yield f"- *{row.name}*: {row.what}"
 
 
@@ -259,6 +270,18 @@ def peers(rows):
             yield (f"| {name} | {row.what} | {durability} | {median([run.per_cpu_second() for run in row.runs]):,.0f} "
                    f"| {median(ratios(row, bare)):.2f} | {row.runs[-1].p50} / {row.runs[-1].p99} "
                    f"| {row.runs[-1].memory:.0f} MB |")
+
+
+def cores(rows):
+    yield "| requests | per CPU second, one core | both cores | both over one (each round) | budget |"
+    yield "|---|---|---|---|---|"
+    for row in rows:
+        one = next((one for one in rows if one.alone == row.alone and one.server == "single"), None)
+        if row.server == "spread" and one:
+            each = [2 * run.per_cpu_second() / base.per_cpu_second() for run, base in zip(row.runs, one.runs)]
+            yield (f"| {one.alone} | {median([run.per_cpu_second() for run in one.runs]):,.0f} "
+                   f"| {median([run.per_cpu_second() for run in row.runs]):,.0f} "
+                   f"| **{median(each):.2f}** ({', '.join(f'{ratio:.2f}' for ratio in each)}) | {row.budget} |")
 
 
 def publish(name, lines):
@@ -295,7 +318,7 @@ def arguments():
                         help="keep both cores awake with idle-priority spinners: slower, and repeats more closely")
     options = parser.parse_args()
     options.pinned = (os.cpu_count() or 1) > 1 and shutil.which("taskset") is not None
-    options.perf = perf_counts()
+    options.perf = countable()
     return options
 
 
@@ -351,6 +374,12 @@ def make_rows(folder, key):
               "postern", folder / "delivered.txt", "once", outcome="accepted", fresh=taku(lambda _: "delivered"), drains=True)
     yield hmac_row(folder)
     yield key_row(folder, key)
+    # The same server, one after the other, on one core and on both.
+    for kind, budget, targets, rest in (("probe", ">= 1.8", probes, {"outcome": "test"}),
+                                        ("recorded", ">= 1.6", folder / "cores.txt",
+                                         {"mode": "once", "outcome": "accepted", "fresh": recorded})):
+        yield Row(f"{kind}, one core", "", "single", targets, alone=kind, **rest)
+        yield Row(f"{kind}, both cores", "", "spread", targets, alone=kind, budget=budget, **rest)
     if shutil.which("h2load"):
         yield Row("probe, by h2load", "as *probe*, sent by h2load over HTTP/1.1, to compare the next three with", "postern", probes,
                   outcome="test", tool=("h2load", "http", "1.1"))
@@ -412,6 +441,8 @@ def start(rows, options, pins, stack, key):
         "nginx": lambda: servers.start_nginx(folder, server_pin),
         "webhook": lambda: servers.start_webhook(folder, server_pin),
         "postern": lambda: servers.start_postern(folder, server_pin, sink=sink.port, public=key.public),
+        "single": lambda: servers.start_postern(folder, server_pin, "single"),
+        "spread": lambda: servers.start_postern(folder, [], "spread"),
         "tls": lambda: servers.start_postern(folder, server_pin, "tls", tls=True),
     }
     return {name: kept(make()) for name, make in makers.items() if name in wanted}
@@ -438,6 +469,8 @@ def main():
             parts = [publish("load", [*said, "", *table(rows)])]
             if not options.only and not options.bare:
                 parts.append(publish("load-peers", peers(rows)))
+            if any(row.alone for row in rows):
+                parts.append(publish("load-cores", cores(rows)))
     if options.write:
         write_page(parts)
 

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use serde_json::json;
 use tokio::sync::{oneshot, watch};
 
 use self::backend::Backend;
 use self::script::{Row, Script};
-use super::{Exit, Screen, columns};
+use super::{ConfigFile, Exit, Screen, columns};
 use crate::config::{self, Config, Machine, StoreEngine};
 use crate::delivery::Deliveries;
 use crate::lifecycle::{Signals, Stop};
@@ -41,6 +42,8 @@ const DELIVERY_TIME: Duration = Duration::from_secs(10);
     after_help = "Examples:\n  postern demo\n  postern demo --once"
 )]
 pub(super) struct Demo {
+    #[command(flatten)]
+    common: ConfigFile,
     /// Exit after the table; fail if an outcome differs from the expected one
     #[arg(long)]
     once: bool,
@@ -73,17 +76,27 @@ impl Demo {
         rows.extend(rule::play(running.at, &backend).await?);
         let wanted = rows.iter().filter(|row| row.came == "accepted").count();
         let delivered = backend.wait_for(wanted, DELIVERY_TIME).await;
-        show(&rows, screen)?;
         let wrong = rows.iter().filter(|row| !row.is_as_expected()).count();
+        // With --json only the rows go to standard output.
+        let notes: &mut dyn io::Write = match self.common.json {
+            true => {
+                show_json(&rows, screen)?;
+                &mut *screen.err
+            }
+            false => {
+                show(&rows, screen)?;
+                &mut *screen.out
+            }
+        };
         writeln!(
-            screen.out,
+            notes,
             "\n{} callbacks, {wrong} came out otherwise than they should; {wanted} accepted, \
              {delivered} delivered to the backend, each under a signature that verifies",
             rows.len(),
         )?;
         let exit = if wrong == 0 && delivered == wanted { Exit::Done } else { Exit::Failed };
         if !self.once {
-            what_to_try(running.at, &running.config.admin.token_file, screen)?;
+            what_to_try(running.at, &running.config.admin.token_file, notes)?;
             Signals::install()?.next().await;
         }
         running.end().await;
@@ -180,10 +193,23 @@ fn show(rows: &[Row], screen: &mut Screen<'_>) -> io::Result<()> {
     write!(screen.out, "{}", columns(&table))
 }
 
-fn what_to_try(at: Addresses, token: &Path, screen: &mut Screen<'_>) -> io::Result<()> {
+/// One object for each callback.
+fn show_json(rows: &[Row], screen: &mut Screen<'_>) -> io::Result<()> {
+    for row in rows {
+        let line = json!({
+            "source": row.source, "callback": row.about, "status": row.status, "answer": row.answer,
+            "outcome": row.came, "expected": row.expected, "reason": row.reason,
+            "millis": row.took.as_secs_f64() * 1000.0,
+        });
+        writeln!(screen.out, "{line}")?;
+    }
+    Ok(())
+}
+
+fn what_to_try(at: Addresses, token: &Path, out: &mut dyn io::Write) -> io::Result<()> {
     let Addresses { callbacks, admin, .. } = at;
     writeln!(
-        screen.out,
+        out,
         "\nStill running; Ctrl-C ends it. The console: http://{admin}/\nTo try:\n\
          \x20 curl -i  'http://{callbacks}/callback/level-end?trans_id=tr-9&sign=00'\n\
          \x20 curl -s  'http://{admin}/admin/v1/events?limit=3'\n\
@@ -199,5 +225,5 @@ fn what_to_try(at: Addresses, token: &Path, screen: &mut Screen<'_>) -> io::Resu
          Looking needs no token here; changing does, and the console asks for it: cat {token}",
         token = token.display(),
     )?;
-    screen.out.flush()
+    out.flush()
 }

@@ -14,7 +14,7 @@ use super::url::absent;
 use super::{ConfigFile, Exit, Screen};
 use crate::clock;
 use crate::config::{Config, Loaded, Source};
-use crate::keys::fetch_once;
+use crate::keys::{fetch_certificate_once, fetch_once};
 use crate::operator::{Capture, Misdirected, explained};
 use crate::sender::{KeyList, KeySet, Recipe};
 
@@ -124,7 +124,9 @@ impl Explain {
     ) -> io::Result<Exit> {
         let at_ms = self.at_ms.or(capture.at_ms).unwrap_or_else(clock::now_ms);
         let request = capture.to(source);
-        let keys = published(config, source, screen)?;
+        let named = source.recipe.read(request.borrow(), at_ms);
+        let named = named.key_id().map(std::borrow::Cow::into_owned);
+        let keys = published(config, source, named.as_deref(), screen)?;
         let own = source.recipe.key_list().map(KeyList::identity);
         let of = |recipe: &Recipe| {
             let same = recipe.key_list().map(KeyList::identity) == own;
@@ -269,15 +271,22 @@ fn ask(config: &Config, source: Option<&str>, capture: &Capture) -> Result<Value
     runtime.block_on(AdminApi::of(config).post("/admin/v1/explain", &question))
 }
 
-/// The public keys of the source's sender, where it has some: fetched once. Says so where they
-/// cannot be had.
+/// The public keys of the source's sender, where it has some, or the key that the callback names:
+/// fetched once. Says so where they cannot be had.
 fn published(
     config: &Config,
     source: &Source,
+    named: Option<&[u8]>,
     screen: &mut Screen<'_>,
 ) -> io::Result<Option<Arc<KeySet>>> {
     let Some(list) = source.recipe.key_list() else { return Ok(None) };
-    match runtime()?.block_on(fetch_once(source, &config.egress.allow)) {
+    let allow = &config.egress.allow;
+    let fetched = match (list.is_of_certificates(), named) {
+        (false, _) => runtime()?.block_on(fetch_once(source, allow)),
+        (true, Some(id)) => runtime()?.block_on(fetch_certificate_once(source, id, allow)),
+        (true, None) => return Ok(None),
+    };
+    match fetched {
         Ok(keys) => Ok(Some(Arc::new(keys))),
         Err(why) => {
             let (sender, host) = (source.recipe.sender().name(), list.host());

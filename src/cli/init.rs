@@ -86,6 +86,7 @@ impl Init {
         let draft = Draft {
             callbacks: first_free(&CALLBACK_PORTS, [0, 0, 0, 0]),
             admin: first_free(&ADMIN_PORTS, [127, 0, 0, 1]),
+            store: store_of(&path),
             backend: &self.backend,
             public_url: self.public_url.as_deref(),
             senders: &senders,
@@ -151,6 +152,15 @@ impl Init {
     }
 }
 
+/// The directory of the store. Of a configuration under `/etc` it is the one that the service may
+/// write to, as in deploy/systemd.
+fn store_of(path: &Path) -> &'static str {
+    match std::path::absolute(path) {
+        Ok(path) if path.starts_with("/etc") => "/var/lib/postern/data",
+        _ => "postern-data",
+    }
+}
+
 /// The first port of `ports` that is free on `ip`, or the first of them.
 fn first_free(ports: &[u16; 4], ip: [u8; 4]) -> SocketAddr {
     let at = |port: &u16| SocketAddr::from((ip, *port));
@@ -168,4 +178,17 @@ fn save(path: &Path, configuration: &str, env: &Path, variables: &str) -> io::Re
     let mut file = private::create(env).map_err(named(env))?;
     file.write_all(variables.as_bytes()).map_err(named(env))?;
     fs::write(path, configuration).map_err(named(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_of_a_service_is_where_the_service_may_write() {
+        let of = |path: &str| store_of(Path::new(path));
+        assert_eq!(of("/etc/postern/postern.toml"), "/var/lib/postern/data");
+        assert_eq!(of("/etcetera/postern.toml"), "postern-data");
+        assert_eq!(of("postern.toml"), "postern-data");
+    }
 }

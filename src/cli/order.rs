@@ -9,8 +9,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::client::AdminApi;
 use super::{ConfigFile, Exit, Screen, Where};
 
-/// How often the gateway is asked for the progress.
+/// How often the gateway is asked for the progress at first, and later: each answer counts the
+/// deliveries.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
+const LATER_EVERY: Duration = Duration::from_secs(2);
+/// Looks at first.
+const FIRST_LOOKS: usize = 20;
 
 /// A kind of orders of the admin API.
 pub(super) struct OrderKind {
@@ -34,7 +38,10 @@ impl OrderKind {
         };
         let path = format!("{}/{}", self.path, now["id"].as_str().unwrap_or_default());
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut looks = 0;
         while now["state"] == "running" {
+            looks += 1;
+            let rest = if looks < FIRST_LOOKS { LOOK_EVERY } else { LATER_EVERY };
             if screen.err_is == Where::Terminal {
                 // Overwritten by the next one.
                 write!(screen.err, "\r\x1b[K{}", (self.sentence)(&now))?;
@@ -42,7 +49,7 @@ impl OrderKind {
             }
             let looked = tokio::select! {
                 Some(()) = interrupt.recv() => api.delete(&path).await,
-                () = tokio::time::sleep(LOOK_EVERY) => api.get(&path).await,
+                () = tokio::time::sleep(rest) => api.get(&path).await,
             };
             match looked {
                 Ok(next) => now = next,
@@ -73,6 +80,21 @@ impl OrderKind {
         }
         writeln!(screen.err, "{again}")?;
         Ok(Exit::Failed)
+    }
+}
+
+/// The deliveries of an order by their present state, behind its sentence.
+pub(super) fn outcome(progress: &Value) -> String {
+    let outcome = &progress["outcome"];
+    let count = |key: &str| outcome[key].as_u64().unwrap_or(0);
+    match outcome.is_null() {
+        true => String::new(),
+        false => format!(
+            "; so far delivered: {}, dead: {}, waiting: {}",
+            count("delivered"),
+            count("dead"),
+            count("pending")
+        ),
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::client::{AdminApi, runtime};
 use super::event_selector::Times;
 use super::names::{self, Named};
-use super::order::{Format, OrderKind};
+use super::order::{Format, OrderKind, outcome};
 use super::{ConfigFile, Exit, Screen};
 
 /// Releases of the admin API.
@@ -86,12 +86,13 @@ fn sentence(progress: &Value) -> String {
     let error = progress["error"].as_str().map(|error| format!(": {error}")).unwrap_or_default();
     format!(
         "{state}{dry}: looked at {}{of}, released {}, duplicates {}, held as disputed {}, still in \
-         quarantine {}{error}",
+         quarantine {}{}{error}",
         count("seen"),
         count("released"),
         count("duplicates"),
         count("disputed"),
         count("refused"),
+        outcome(progress),
     )
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::client::{AdminApi, runtime};
 use super::event_selector::EventSelector;
 use super::names::{self, NameError, Named};
-use super::order::{Format, OrderKind};
+use super::order::{Format, OrderKind, outcome};
 use super::{ConfigFile, Exit, Screen};
 
 /// Replays of the admin API.
@@ -139,7 +139,8 @@ fn sentence(progress: &Value) -> String {
     }
     format!(
         "{state}{dry}: events looked at: {seen}{of}, to be delivered again: {events}, deliveries: \
-         {deliveries}{error}"
+         {deliveries}{}{error}",
+        outcome(progress)
     )
 }
 
@@ -154,6 +155,11 @@ mod tests {
         assert_eq!(
             sentence(&progress),
             "running: events looked at: 200 of 1000, to be delivered again: 3, deliveries: 4"
+        );
+        let mut done = json!({ "state": "done", "seen": 4, "events": 3, "deliveries": 4 });
+        done["outcome"] = json!({ "delivered": 1, "dead": 0, "pending": 3 });
+        assert!(
+            sentence(&done).ends_with("deliveries: 4; so far delivered: 1, dead: 0, waiting: 3")
         );
         let dry = json!({ "state": "done", "dry_run": true, "events": 3, "deliveries": 4 });
         assert!(sentence(&dry).starts_with("done (dry run: nothing is delivered): events"));

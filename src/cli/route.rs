@@ -19,7 +19,8 @@ use crate::sender::{Effect, Operand, Role};
     long_about = "Show which destinations an event goes to, and why.\n\n\
         The event is a recorded one, by its id, or JSON as `postern events ID --json` and `listen` \
         print it. The routes are those of the configuration file as it is now, so a change can be \
-        tried before it is applied. Nothing is delivered.",
+        tried before it is applied; --env-file names what has the secrets of its sources. Nothing is \
+        delivered.",
     after_help = "Examples:\n  \
         postern route evt_0190…\n  \
         postern route --event event.json\n  \

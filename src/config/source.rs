@@ -19,7 +19,7 @@ use super::secret;
 use super::senders::{self, CUSTOM};
 use super::{Origin, Source, Superseded, Tls, client_ca, limits, network, quarantine, shown, unit};
 use crate::clock;
-use crate::sender::{Catalog, LiveSecret, Recipe, Replay, Sender, Terms, Weak};
+use crate::sender::{Catalog, Confirming, LiveSecret, Recipe, Replay, Sender, Terms, Weak};
 
 pub(super) const KEYS: &[&str] = &[
     "name",
@@ -44,6 +44,7 @@ pub(super) const KEYS: &[&str] = &[
     "confirmed",
     "replayable",
     "weak",
+    "confirm",
     "quarantine",
     "route",
     "keep_events",
@@ -240,6 +241,10 @@ fn terms(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Terms {
         weak: match section.take_or("weak", false, unit::switch) {
             true => Weak::Accepted,
             false => Weak::Rejected,
+        },
+        confirm: match section.take_or("confirm", false, unit::switch) {
+            true => Confirming::ByGateway,
+            false => Confirming::ByOperator,
         },
         replayable: match section.take_or("replayable", false, unit::switch) {
             true => Replay::Accepted,

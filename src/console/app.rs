@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::request::Parts;
 use http::{Method, Request, StatusCode, header};
 use hyper::body::Incoming;
+use maud::Markup;
 
 use super::area::Area;
 use super::assets::Asset;
@@ -420,17 +421,21 @@ fn page_response(visit: &Visit, out: SessionReply) -> Response {
         }
     };
     match reply {
-        Reply::Page(title, content) => {
-            reply::html(StatusCode::OK, layout::page(visit, &title, &content).into_string())
-        }
+        Reply::Page(title, content) => whole_page(StatusCode::OK, visit, &title, &content),
         Reply::Invalid(title, content) => {
-            let page = layout::page(visit, &title, &content).into_string();
-            reply::html(StatusCode::UNPROCESSABLE_ENTITY, page)
+            whole_page(StatusCode::UNPROCESSABLE_ENTITY, visit, &title, &content)
+        }
+        Reply::Unavailable(title, content) => {
+            whole_page(StatusCode::SERVICE_UNAVAILABLE, visit, &title, &content)
         }
         Reply::Fragment(part) => reply::html(StatusCode::OK, part.into_string()),
         Reply::Redirect(to) => reply::redirect(&to),
         Reply::Csv(name, body) => reply::csv(name, body),
     }
+}
+
+fn whole_page(status: StatusCode, visit: &Visit, title: &str, content: &Markup) -> Response {
+    reply::html(status, layout::page(visit, title, content).into_string())
 }
 
 fn add_cookies(response: &mut Response, cookies: &[String]) {

@@ -9,6 +9,7 @@ pub(super) mod form;
 pub(super) mod json;
 pub(super) mod live;
 pub(super) mod notice;
+pub(super) mod outcome;
 pub(super) mod span;
 pub(super) mod table;
 pub(super) mod time;

@@ -36,6 +36,30 @@ impl Lang {
         }
     }
 
+    /// The mark between the parts of a list.
+    pub(super) const fn comma(self) -> &'static str {
+        match self {
+            Self::En => ", ",
+            Self::Zh => "、",
+        }
+    }
+
+    /// The mark between the clauses of a sentence.
+    pub(super) const fn clause(self) -> &'static str {
+        match self {
+            Self::En => ", ",
+            Self::Zh => "，",
+        }
+    }
+
+    /// The colon between a name and its value.
+    pub(super) const fn colon(self) -> &'static str {
+        match self {
+            Self::En => ": ",
+            Self::Zh => "：",
+        }
+    }
+
     fn from_tag(tag: &str) -> Option<Self> {
         let primary = tag.split('-').next().unwrap_or_default();
         Some(match primary.to_ascii_lowercase().as_str() {

@@ -20,7 +20,8 @@ use sha2::{Digest as _, Sha256};
 
 pub(super) use self::account::Account;
 use self::account::Expected;
-use self::provider::{Exchange, Provider, ProviderError};
+pub(super) use self::provider::ProviderError;
+use self::provider::{Exchange, Provider};
 use super::session::random;
 use crate::clock::now_ms;
 use crate::config::Oidc;

@@ -3,6 +3,7 @@
 use http::StatusCode;
 
 use super::lang::Lang;
+use super::messages;
 use super::text::{Text, texts};
 use crate::ledger::LedgerError;
 use crate::operator::AccessError;
@@ -110,7 +111,7 @@ impl PageError {
         let text = match self {
             Self::Absent => NOT_FOUND_WHY,
             Self::Bad(text) => *text,
-            Self::BadBecause(text) => return text.clone(),
+            Self::BadBecause(text) => return messages::text(lang, text),
             Self::ReadOnly => READ_ONLY,
             Self::NotSignedIn => NOT_SIGNED_IN,
             Self::Stale => STALE,
@@ -122,7 +123,9 @@ impl PageError {
             Self::Late => LATE,
             Self::Busy => BUSY_WHY,
             Self::Method => METHOD,
-            Self::Ledger(error) => return LEDGER.fill(lang, &[error]),
+            Self::Ledger(error) => {
+                return LEDGER.fill(lang, &[&messages::text(lang, &error.to_string())]);
+            }
         };
         text.of(lang).to_owned()
     }

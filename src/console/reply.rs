@@ -27,6 +27,8 @@ pub(super) enum Reply {
     Page(String, Markup),
     /// A page with a rejected form, sent with status 422.
     Invalid(String, Markup),
+    /// A page about another server that does not respond, sent with status 503.
+    Unavailable(String, Markup),
     /// A part of a page, for the script.
     Fragment(Markup),
     /// A redirect to a path.

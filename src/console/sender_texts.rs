@@ -26,8 +26,8 @@ pub(super) fn translated(lang: Lang, english: &str) -> Option<&'static str> {
 /// The text of a file, marked as English where it is in another language than the page.
 pub(super) fn shown(lang: Lang, english: &str) -> Markup {
     match translated(lang, english) {
-        Some(text) => html! { (text) },
-        None => html! { span lang="en" { (value::whole(english)) } },
+        Some(text) => value::sentence(text),
+        None => html! { span lang="en" { (value::sentence(english)) } },
     }
 }
 

@@ -1,9 +1,9 @@
 //! Texts for the closed sets that several pages show. A new member without its text does not compile.
 
 use super::text::Text;
-use crate::ledger::{DeliveryState, Durability, EventState};
+use crate::ledger::{DeliveryState, Durability, EventState, HeldWhy, Rejected};
 use crate::registry::Action;
-use crate::sender::{Effect, Outcome, Reason};
+use crate::sender::{Effect, Outcome, Reason, Role};
 
 /// The outcome of a callback.
 pub(super) const fn outcome(of: Outcome) -> Text {
@@ -47,6 +47,55 @@ pub(super) const fn reason(of: Reason) -> Text {
         Reason::Disabled => Text::new("Disabled", "已停用"),
         Reason::Timeout => Text::new("Body timeout", "请求体超时"),
     }
+}
+
+/// The reason of a rejected request.
+pub(super) const fn rejected(of: Rejected) -> Text {
+    match of {
+        Rejected::For(reason) => self::reason(reason),
+        Rejected::UnknownPath => UNKNOWN_PATH,
+    }
+}
+
+/// Why a callback is held.
+pub(super) const fn held(why: HeldWhy) -> Text {
+    match why {
+        HeldWhy::Quarantine | HeldWhy::Rejected => Text::new("Quarantine", "隔离"),
+        HeldWhy::Ambiguous => outcome(Outcome::Ambiguous),
+        HeldWhy::Conflict => outcome(Outcome::Conflict),
+    }
+}
+
+/// The role of a value.
+pub(super) const fn role(of: Role) -> Text {
+    match of {
+        Role::Transaction => Text::new("Transaction", "交易号"),
+        Role::User => Text::new("User", "用户"),
+        Role::Item => Text::new("Item", "物品"),
+        Role::Amount => Text::new("Amount", "数量"),
+        Role::Currency => Text::new("Currency", "币种"),
+        Role::Custom => Text::new("Custom", "透传内容"),
+        Role::Reverses => Text::new("Revoked transaction", "撤销的交易"),
+    }
+}
+
+/// The text of a member of events: a role, or the kind.
+pub(super) fn member(name: &str) -> Option<Text> {
+    match name {
+        "kind" => Some(Text::new("Kind", "类型")),
+        _ => Role::from_name(name).map(role),
+    }
+}
+
+/// The place of a parameter in a request.
+pub(super) fn place(of: &str) -> Option<Text> {
+    Some(match of {
+        "query" => Text::new("Query", "查询字符串"),
+        "form" => Text::new("Form", "表单"),
+        "json" => Text::new("JSON", "JSON"),
+        "xml" => Text::new("XML", "XML"),
+        _ => return None,
+    })
 }
 
 /// The effect of an event.

@@ -9,15 +9,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Control;
-use crate::clock::UnixMillis;
+use crate::clock::{UnixMillis, now_ms};
 use crate::ledger::{
-    BatchedLedger, Cursor, Delivery, DeliveryQuery, DeliveryState, EventId, LedgerError, LogQuery,
-    Logged, ReplayId, ReplayOrder, ReplayPage, ReplayWhat, SourceId, TargetId,
+    BatchedLedger, Cursor, Delivery, DeliveryQuery, DeliveryState, EventBody, EventId, LedgerError,
+    LogQuery, Logged, ReplayId, ReplayOrder, ReplayPage, ReplayWhat, SourceId, TargetId,
 };
-use crate::orders::{BeginError, Order, OrderState, Orders, Progress};
+use crate::orders::{
+    Account, BeginError, OpenAccount, Order, OrderState, Orders, Outcome, Progress,
+};
 
 /// Events of one call to the ledger: each call costs a sync, and a cancelled order ends within one.
 const PAGE: usize = 200;
+
+/// Names of numbers in the account of an order.
+const SEEN: &str = "seen";
+const EVENTS: &str = "events";
+const DELIVERIES: &str = "deliveries";
 
 /// Which events are delivered again, and to which destinations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,6 +74,26 @@ pub struct ReplayProgress {
     pub deliveries: u64,
 }
 
+/// An order of this gateway, or one of any gateway that has an account.
+#[derive(Clone, Debug)]
+pub struct FoundReplay {
+    /// Its progress.
+    pub progress: ReplayProgress,
+    /// The outcome of its deliveries so far; `None`: it makes none.
+    pub outcome: Option<Outcome>,
+    /// Who knows its state.
+    pub known: KnownBy,
+}
+
+/// Who knows the state of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KnownBy {
+    /// This process: the order was given to it.
+    Process,
+    /// The ledger: it was given to another gateway, or before a restart.
+    Account,
+}
+
 /// Why an order is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayOrderError {
@@ -101,6 +128,23 @@ impl Progress for ReplayProgress {
 
     fn set_state(&mut self, state: OrderState) {
         self.state = state;
+    }
+}
+
+impl ReplayProgress {
+    /// The progress that the account of an order has.
+    fn of(id: ReplayId, account: &Account) -> Self {
+        Self {
+            id,
+            at_ms: account.at_ms,
+            mode: ReplayMode::Deliver,
+            among: account.among.as_deref().map(Arc::from),
+            state: account.state(now_ms()),
+            seen: account.number(SEEN),
+            of: None,
+            events: account.number(EVENTS),
+            deliveries: account.number(DELIVERIES),
+        }
     }
 }
 
@@ -151,10 +195,46 @@ impl Replays {
         self.orders.progress(id)
     }
 
-    /// The progress of every remembered order, the latest first.
-    #[must_use]
-    pub fn all(&self) -> Vec<ReplayProgress> {
-        self.orders.all()
+    /// An order, with the outcome of its deliveries so far.
+    ///
+    /// # Errors
+    /// The ledger fails.
+    pub async fn find(&self, id: ReplayId) -> Result<Option<FoundReplay>, LedgerError> {
+        let account = Account::find(&self.ledger, id).await?;
+        let outcome = match &account {
+            Some(account) => Some(account.outcome(&self.ledger).await?),
+            None => None,
+        };
+        let there = account.as_ref().map(|account| ReplayProgress::of(id, account));
+        let Some(here) = self.orders.progress(id) else {
+            let known = KnownBy::Account;
+            return Ok(there.map(|progress| FoundReplay { progress, outcome, known }));
+        };
+        let ran_here = here.state == OrderState::Running;
+        let progress = here.or_account(there);
+        let known = match progress.state {
+            OrderState::Running if !ran_here => KnownBy::Account,
+            _ => KnownBy::Process,
+        };
+        Ok(Some(FoundReplay { progress, outcome, known }))
+    }
+
+    /// The progress of the latest orders, those of other gateways included, the latest first.
+    ///
+    /// # Errors
+    /// The ledger fails.
+    pub async fn latest(&self, limit: usize) -> Result<Vec<ReplayProgress>, LedgerError> {
+        let mut all = self.orders.all();
+        for (id, account) in Account::latest(&self.ledger, limit).await? {
+            let there = ReplayProgress::of(id, &account);
+            match all.iter_mut().find(|known| known.id == id) {
+                Some(known) => *known = known.clone().or_account(Some(there)),
+                None => all.push(there),
+            }
+        }
+        all.sort_by_key(|progress| std::cmp::Reverse((progress.at_ms, *progress.id.as_bytes())));
+        all.truncate(limit);
+        Ok(all)
     }
 
     /// The progress of an order when it has ended or after `wait`.
@@ -172,17 +252,34 @@ impl Replays {
 
 impl ReplayRun {
     async fn run(&self, ledger: &BatchedLedger, control: &Control) {
-        let worked = match self.filter.state {
-            _ if !self.filter.events.is_empty() => self.replay_named(ledger, control).await,
-            Some(state @ (DeliveryState::Dead | DeliveryState::Pending)) => {
-                self.replay_listed(state, ledger, control).await
+        let worked = match self.filter.mode {
+            ReplayMode::Deliver => self.run_with_account(ledger, control).await,
+            ReplayMode::DryRun => {
+                let mut work = ReplayWork { order: self, ledger, control, account: None };
+                work.replay().await
             }
-            Some(DeliveryState::Done) | None => self.replay_found(ledger, control).await,
         };
         let state = self.state_after(worked);
         let ReplayProgress { events, deliveries, .. } = self.progress();
         tracing::info!(state = state.as_str(), events, deliveries, "replay ended");
         self.end(state);
+    }
+
+    async fn run_with_account(
+        &self,
+        ledger: &BatchedLedger,
+        control: &Control,
+    ) -> Result<(), LedgerError> {
+        let ReplayProgress { id, at_ms, among, .. } = self.progress();
+        let account = OpenAccount::begin(ledger, id, Account::new(at_ms, among.as_deref())).await?;
+        let mut work = ReplayWork { order: self, ledger, control, account: Some(account) };
+        let worked = work.replay().await;
+        work.save(&self.state_after(worked.clone())).await?;
+        worked
+    }
+
+    fn expect(&self, of: Option<u64>) {
+        self.note(|progress| progress.of = of);
     }
 
     fn note_page(&self, seen: u64, page: &ReplayPage) {
@@ -191,138 +288,6 @@ impl ReplayRun {
             progress.events += page.events;
             progress.deliveries += page.deliveries;
         });
-    }
-
-    fn expect(&self, of: Option<u64>) {
-        self.note(|progress| progress.of = of);
-    }
-
-    /// Makes new deliveries of `events` to `targets`, or to all their destinations.
-    async fn make(
-        &self,
-        ledger: &BatchedLedger,
-        control: &Control,
-        events: Vec<EventId>,
-        targets: Option<Vec<TargetId>>,
-    ) -> Result<ReplayPage, LedgerError> {
-        if self.filter.mode == ReplayMode::DryRun {
-            return count_deliveries(ledger, &events, targets.as_deref()).await;
-        }
-        let id = self.id();
-        let limit = events.len();
-        let order = ReplayOrder { id, what: ReplayWhat::Events(events), targets };
-        let page = ledger.replay(&order, None, limit).await?;
-        // A manual replay is a probe.
-        control.probe(order.targets);
-        Ok(page)
-    }
-
-    /// The same, where the filter selects among the deliveries of each event.
-    async fn make_chosen(
-        &self,
-        ledger: &BatchedLedger,
-        control: &Control,
-        events: Vec<EventId>,
-    ) -> Result<ReplayPage, LedgerError> {
-        let ReplayFilter { state, target, .. } = &self.filter;
-        if state.is_none() && target.is_none() {
-            return self.make(ledger, control, events, None).await;
-        }
-        let mut all = ReplayPage::default();
-        for event in events {
-            let Some(detail) = ledger.event(event).await? else { continue };
-            let chosen = detail.deliveries.into_iter().filter(|delivery| {
-                state.is_none_or(|state| state == delivery.state)
-                    && target.as_ref().is_none_or(|only| *only == delivery.target)
-            });
-            let targets: Vec<TargetId> = chosen.map(|delivery| delivery.target).collect();
-            if targets.is_empty() {
-                continue;
-            }
-            let page = self.make(ledger, control, vec![event], Some(targets)).await?;
-            all.events += page.events;
-            all.deliveries += page.deliveries;
-        }
-        Ok(all)
-    }
-
-    /// Replays the events whose ids were given.
-    async fn replay_named(
-        &self,
-        ledger: &BatchedLedger,
-        control: &Control,
-    ) -> Result<(), LedgerError> {
-        self.expect(u64::try_from(self.filter.events.len()).ok());
-        for ids in self.filter.events.chunks(PAGE) {
-            if self.is_cancelled() {
-                break;
-            }
-            let mut wanted = Vec::with_capacity(ids.len());
-            for id in ids {
-                if self.is_wanted(*id, ledger).await? {
-                    wanted.push(*id);
-                }
-            }
-            let page = self.make_chosen(ledger, control, wanted).await?;
-            self.note_page(ids.len() as u64, &page);
-        }
-        Ok(())
-    }
-
-    /// Replays the events that the query finds, delivered or not.
-    async fn replay_found(
-        &self,
-        ledger: &BatchedLedger,
-        control: &Control,
-    ) -> Result<(), LedgerError> {
-        let mut cursor: Option<Cursor> = None;
-        while !self.is_cancelled() {
-            let found = ledger.query(&self.filter.log, cursor.as_ref(), PAGE).await?;
-            let ids: Vec<EventId> = found.events.iter().map(|event| event.id).collect();
-            let seen = ids.len() as u64;
-            let page = self.make_chosen(ledger, control, ids).await?;
-            self.note_page(seen, &page);
-            cursor = found.next;
-            if cursor.is_none() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Replays dead or pending deliveries: the ledger lists them by destination, and they are few
-    /// compared with all events.
-    async fn replay_listed(
-        &self,
-        state: DeliveryState,
-        ledger: &BatchedLedger,
-        control: &Control,
-    ) -> Result<(), LedgerError> {
-        self.expect(self.count(state, ledger).await?);
-        let query = DeliveryQuery { state, target: self.filter.target.clone() };
-        let mut cursor: Option<Cursor> = None;
-        while !self.is_cancelled() {
-            let page = ledger.deliveries(&query, cursor.as_ref(), PAGE).await?;
-            let listed = page.deliveries.len() as u64;
-            let mut made = ReplayPage::default();
-            let wanted = self.by_target(page.deliveries, ledger).await?;
-            // A viewer of some sources gets no totals of the others.
-            let seen = match self.filter.log.among {
-                None => listed,
-                Some(_) => wanted.values().map(|events| events.len() as u64).sum(),
-            };
-            for (target, events) in wanted {
-                let one = self.make(ledger, control, events, Some(vec![target])).await?;
-                made.events += one.events;
-                made.deliveries += one.deliveries;
-            }
-            self.note_page(seen, &made);
-            cursor = page.next;
-            if cursor.is_none() {
-                break;
-            }
-        }
-        Ok(())
     }
 
     async fn count(
@@ -370,17 +335,169 @@ impl ReplayRun {
         }
         let Some(detail) = ledger.event(event).await? else { return Ok(false) };
         let Logged { source, received_ms, test, body, .. } = detail.event;
-        let said = crate::ledger::EventBody::decode(&body).and_then(|body| {
-            let event = body.event()?;
-            let transaction = event.transaction.into_owned();
-            Ok((transaction, event.user.map(std::borrow::Cow::into_owned)))
-        });
-        let Ok((transaction, user)) = said else { return Ok(false) };
+        let Ok(claims) = EventBody::claims_of(&body) else { return Ok(false) };
         Ok(log.is_of(source.as_str())
-            && log.transaction.as_ref().is_none_or(|wanted| *wanted == transaction)
-            && (log.user.is_none() || log.user == user)
+            && log.transaction.as_ref().is_none_or(|wanted| *wanted == claims.transaction)
+            && (log.user.is_none() || log.user.as_deref() == claims.user.as_deref())
             && log.test.is_none_or(|wanted| wanted == test)
             && log.in_time(received_ms))
+    }
+}
+
+/// An order at work.
+struct ReplayWork<'w> {
+    order: &'w ReplayRun,
+    ledger: &'w BatchedLedger,
+    control: &'w Control,
+    /// `None`: a dry run.
+    account: Option<OpenAccount<'w, ReplayId>>,
+}
+
+impl<'w> ReplayWork<'w> {
+    async fn replay(&mut self) -> Result<(), LedgerError> {
+        match self.order.filter.state {
+            _ if !self.order.filter.events.is_empty() => self.replay_named().await,
+            Some(state @ (DeliveryState::Dead | DeliveryState::Pending)) => {
+                self.replay_listed(state).await
+            }
+            Some(DeliveryState::Done) | None => self.replay_found().await,
+        }
+    }
+
+    async fn note_page(&mut self, seen: u64, page: &ReplayPage) -> Result<(), LedgerError> {
+        self.order.note_page(seen, page);
+        match self.counted() {
+            Some(open) => open.save_progress().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn save(&mut self, state: &OrderState) -> Result<(), LedgerError> {
+        match self.counted() {
+            Some(open) => open.save(state).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The account, with the numbers of now.
+    fn counted(&mut self) -> Option<&mut OpenAccount<'w, ReplayId>> {
+        let open = self.account.as_mut()?;
+        let ReplayProgress { seen, events, deliveries, .. } = self.order.progress();
+        let numbers = [(SEEN, seen), (EVENTS, events), (DELIVERIES, deliveries)];
+        open.count(numbers.map(|(name, number)| (name.to_owned(), number)).into());
+        Some(open)
+    }
+
+    /// Makes new deliveries of `events` to `targets`, or to all their destinations.
+    async fn make(
+        &mut self,
+        events: Vec<EventId>,
+        targets: Option<Vec<TargetId>>,
+    ) -> Result<ReplayPage, LedgerError> {
+        if self.order.filter.mode == ReplayMode::DryRun {
+            return count_deliveries(self.ledger, &events, targets.as_deref()).await;
+        }
+        let id = self.order.id();
+        let limit = events.len();
+        let order = ReplayOrder { id, what: ReplayWhat::Events(events), targets };
+        let page = self.ledger.replay(&order, None, limit).await?;
+        if let (Some(open), ReplayWhat::Events(events)) = (&mut self.account, &order.what) {
+            open.add(events, order.targets.as_deref());
+        }
+        // A manual replay is a probe.
+        self.control.probe(order.targets);
+        Ok(page)
+    }
+
+    /// The same, where the filter selects among the deliveries of each event.
+    async fn make_chosen(&mut self, events: Vec<EventId>) -> Result<ReplayPage, LedgerError> {
+        let ReplayFilter { state, target, .. } = &self.order.filter;
+        if state.is_none() && target.is_none() {
+            return self.make(events, None).await;
+        }
+        let mut all = ReplayPage::default();
+        for event in events {
+            let Some(detail) = self.ledger.event(event).await? else { continue };
+            let chosen = detail.deliveries.into_iter().filter(|delivery| {
+                state.is_none_or(|state| state == delivery.state)
+                    && target.as_ref().is_none_or(|only| *only == delivery.target)
+            });
+            let targets: Vec<TargetId> = chosen.map(|delivery| delivery.target).collect();
+            if targets.is_empty() {
+                continue;
+            }
+            let page = self.make(vec![event], Some(targets)).await?;
+            all.events += page.events;
+            all.deliveries += page.deliveries;
+        }
+        Ok(all)
+    }
+
+    /// Replays the events whose ids were given.
+    async fn replay_named(&mut self) -> Result<(), LedgerError> {
+        self.order.expect(u64::try_from(self.order.filter.events.len()).ok());
+        for ids in self.order.filter.events.chunks(PAGE) {
+            if self.order.is_cancelled() {
+                break;
+            }
+            let mut wanted = Vec::with_capacity(ids.len());
+            for id in ids {
+                if self.order.is_wanted(*id, self.ledger).await? {
+                    wanted.push(*id);
+                }
+            }
+            let page = self.make_chosen(wanted).await?;
+            self.note_page(ids.len() as u64, &page).await?;
+        }
+        Ok(())
+    }
+
+    /// Replays the events that the query finds, delivered or not.
+    async fn replay_found(&mut self) -> Result<(), LedgerError> {
+        let mut cursor: Option<Cursor> = None;
+        while !self.order.is_cancelled() {
+            let found = self.ledger.query(&self.order.filter.log, cursor.as_ref(), PAGE).await?;
+            let ids: Vec<EventId> = found.events.iter().map(|event| event.id).collect();
+            let seen = ids.len() as u64;
+            let page = self.make_chosen(ids).await?;
+            self.note_page(seen, &page).await?;
+            cursor = found.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replays dead or pending deliveries: the ledger lists them by destination, and they are few
+    /// compared with all events.
+    async fn replay_listed(&mut self, state: DeliveryState) -> Result<(), LedgerError> {
+        self.order.expect(self.order.count(state, self.ledger).await?);
+        let target = self.order.filter.target.clone();
+        let query = DeliveryQuery { target, ..DeliveryQuery::of(state) };
+        let mut cursor: Option<Cursor> = None;
+        while !self.order.is_cancelled() {
+            let page = self.ledger.deliveries(&query, cursor.as_ref(), PAGE).await?;
+            let listed = page.deliveries.len() as u64;
+            let mut made = ReplayPage::default();
+            let wanted = self.order.by_target(page.deliveries, self.ledger).await?;
+            // A viewer of some sources gets no totals of the others.
+            let seen = match self.order.filter.log.among {
+                None => listed,
+                Some(_) => wanted.values().map(|events| events.len() as u64).sum(),
+            };
+            for (target, events) in wanted {
+                let one = self.make(events, Some(vec![target])).await?;
+                made.events += one.events;
+                made.deliveries += one.deliveries;
+            }
+            self.note_page(seen, &made).await?;
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use tracing::Level;
 
 use super::callback_trace::{CallbackTrace, Ending};
 use super::line_sampler::LineSampler;
@@ -19,7 +18,7 @@ use crate::config::{LineShares, Rate, concealed};
 use crate::ledger::{EventId, HeldId, HeldWhy, NewRejection, Rejection, RejectionNote, SourceId};
 use crate::rate_limiter::{AddressRateLimiter, RateLimiter};
 use crate::sender::{Callback, CallbackError, Outcome, Reason, Request, Resolved, Role};
-use crate::telemetry::{CallbackLevel, CallbackLine, Metrics};
+use crate::telemetry::{CallbackLevel, CallbackLine, LineOutput, Metrics};
 
 /// Rejected callbacks of one address that are logged and kept.
 const FAILURES_BY_ADDRESS: Rate = Rate { count: 20, per: Duration::from_secs(10) };
@@ -319,37 +318,39 @@ impl CallbackRecord {
     }
 
     fn log_outcome(&self, took: Duration) {
-        if !tracing::enabled!(target: "postern::callback", Level::INFO) {
-            return;
-        }
         let source = &*self.route.label;
         let outcome = self.outcome.as_str();
         let transaction = self.transaction.as_deref();
-        let mut id = [0; EventId::TEXT_BYTES];
-        let event = self.event.map(|event| event.encode(&mut id));
         let status = self.status.map(|status| status.as_u16());
         let micros = micros(took);
-        if let Some(mut line) = CallbackLine::begin(CallbackLevel::Info, self.end_ms(took), source)
-        {
-            line.text(r#","outcome":"#, outcome);
-            line.text_if(r#","transaction":"#, transaction);
-            line.text_if(r#","event":"#, event);
-            if let Some(status) = status {
-                line.number(r#","status":"#, u64::from(status));
+        match CallbackLine::begin(CallbackLevel::Info, self.end_ms(took), source) {
+            LineOutput::Off => {}
+            LineOutput::Line(mut line) => {
+                line.word(r#","outcome":"#, outcome.as_bytes());
+                line.text_if(r#","transaction":"#, transaction);
+                if let Some(event) = self.event {
+                    let mut id = [0; EventId::TEXT_BYTES];
+                    event.put(&mut id);
+                    line.word(r#","event":"#, &id);
+                }
+                if let Some(status) = status {
+                    line.number(r#","status":"#, u64::from(status));
+                }
+                line.number(r#","micros":"#, micros);
+                line.end();
             }
-            line.number(r#","micros":"#, micros);
-            return line.end();
+            LineOutput::Traced => {
+                let mut id = [0; EventId::TEXT_BYTES];
+                let event = self.event.map(|event| event.encode(&mut id));
+                tracing::info!(
+                    target: "postern::callback",
+                    message = MESSAGE, source, outcome, transaction, event, status, micros
+                );
+            }
         }
-        tracing::info!(
-            target: "postern::callback",
-            message = MESSAGE, source, outcome, transaction, event, status, micros
-        );
     }
 
     fn log_refusal(&self, refusal: &CallbackError, took: Duration) {
-        if !tracing::enabled!(target: "postern::callback", Level::WARN) {
-            return;
-        }
         let source = &*self.route.label;
         let outcome = self.outcome.as_str();
         let reason = refusal.reason.as_str();
@@ -357,25 +358,29 @@ impl CallbackRecord {
         let client = self.client;
         let status = self.status.map(|status| status.as_u16());
         let micros = micros(took);
-        if let Some(mut line) = CallbackLine::begin(CallbackLevel::Warn, self.end_ms(took), source)
-        {
-            line.text(r#","outcome":"#, outcome);
-            line.text(r#","reason":"#, reason);
-            line.text_if(r#","parameter":"#, parameter);
-            line.text(r#","client":"#, &client.to_string());
-            line.text_if(r#","held":"#, self.held.map(|held| held.to_string()).as_deref());
-            if let Some(status) = status {
-                line.number(r#","status":"#, u64::from(status));
+        match CallbackLine::begin(CallbackLevel::Warn, self.end_ms(took), source) {
+            LineOutput::Off => {}
+            LineOutput::Line(mut line) => {
+                line.word(r#","outcome":"#, outcome.as_bytes());
+                line.word(r#","reason":"#, reason.as_bytes());
+                line.text_if(r#","parameter":"#, parameter);
+                line.text(r#","client":"#, &client.to_string());
+                line.text_if(r#","held":"#, self.held.map(|held| held.to_string()).as_deref());
+                if let Some(status) = status {
+                    line.number(r#","status":"#, u64::from(status));
+                }
+                line.number(r#","micros":"#, micros);
+                line.end();
             }
-            line.number(r#","micros":"#, micros);
-            return line.end();
+            LineOutput::Traced => {
+                let client = tracing::field::display(client);
+                let held = self.held.map(tracing::field::display);
+                tracing::warn!(
+                    target: "postern::callback",
+                    message = MESSAGE, source, outcome, reason, parameter, client, held, status, micros
+                );
+            }
         }
-        let client = tracing::field::display(client);
-        let held = self.held.map(tracing::field::display);
-        tracing::warn!(
-            target: "postern::callback",
-            message = MESSAGE, source, outcome, reason, parameter, client, held, status, micros
-        );
     }
 
     /// When it ended, on the wall clock: no further reading.

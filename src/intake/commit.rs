@@ -3,37 +3,28 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use super::callback_log::CallbackRecord;
 use crate::clock;
-use crate::ledger::{BatchedLedger, DedupResult, LedgerError, NewEvent, Recorded};
+use crate::ledger::{DedupResult, LedgerError, PendingRecord, Recorded};
 use crate::sender::Outcome;
 
 type Answer = Result<Recorded, LedgerError>;
-
-/// The ledger's answer to come.
-pub(super) type PendingCommit = Pin<Box<dyn Future<Output = Answer> + Send>>;
-
-/// Records `event` in `book`, within `time`, once it is polled.
-pub(super) fn pending_commit(
-    book: BatchedLedger,
-    event: NewEvent,
-    time: Duration,
-) -> PendingCommit {
-    Box::pin(async move { book.record_within(event, time).await })
-}
 
 /// Waits for the ledger. If the sender hangs up, this is dropped before the ledger has answered.
 /// The event is recorded all the same, and its record then states the outcome.
 pub(super) struct Commit<'e> {
     entry: &'e mut Option<CallbackRecord>,
-    answer: Option<PendingCommit>,
+    /// The answer to come; `None` once it has come.
+    answer: &'e mut Option<PendingRecord>,
 }
 
 impl<'e> Commit<'e> {
-    pub(super) fn new(entry: &'e mut Option<CallbackRecord>, answer: PendingCommit) -> Self {
-        Self { entry, answer: Some(answer) }
+    pub(super) fn new(
+        entry: &'e mut Option<CallbackRecord>,
+        answer: &'e mut Option<PendingRecord>,
+    ) -> Self {
+        Self { entry, answer }
     }
 }
 
@@ -41,11 +32,11 @@ impl Future for Commit<'_> {
     type Output = Answer;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
-        let Some(pending) = &mut self.answer else {
+        let Some(pending) = self.answer.as_mut() else {
             return Poll::Ready(Err(LedgerError::Unknown));
         };
-        let answer = std::task::ready!(pending.as_mut().poll(cx));
-        self.answer = None;
+        let answer = std::task::ready!(Pin::new(pending).poll(cx));
+        *self.answer = None;
         if let Some(entry) = self.entry.as_mut() {
             conclude(entry, &answer);
         }

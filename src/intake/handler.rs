@@ -1,10 +1,11 @@
 //! The callback handler: a request to `/callback/<source>` through its phases, to its sender's
 //! reply.
 
+use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use super::callback_log::{CallbackLog, CallbackRecord};
 use super::callback_trace::CallbackTrace;
 use super::client::{self, Caller};
 use super::held_requests::HeldRequests;
-use super::judging::{EarlyReply, Slot, stopped};
+use super::judging::{EarlyReply, Slot, Taken, stopped};
 use super::received::{Head, Received};
 use super::recent::Recent;
 use super::rejections::Rejections;
@@ -24,11 +25,11 @@ use super::reply::{Reply, Unacknowledged};
 use super::route::{Route, View};
 use super::test_calls::{TestCall, TestCalls};
 use crate::clock::{self, UnixMillis};
-use crate::keys::Keys;
+use crate::keys::{Keys, Subscription};
 use crate::ledger::BatchedLedger;
 use crate::lifecycle::{Lifecycle, Phase, unready};
 use crate::plan::Plan;
-use crate::sender::{Answer, Reason};
+use crate::sender::{Answer, Callback, Reason};
 use crate::telemetry::Metrics;
 use crate::verdict::Verdicts;
 use crate::wire::{
@@ -66,6 +67,23 @@ pub(super) struct Shared {
 const KEPT_HEADERS_MAX: usize = 16;
 
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+
+/// A callback in progress. It stays in one place, because the futures that handle it are moved.
+struct Exchange {
+    began: Instant,
+    received: Received,
+    /// Dropped last: it counts and logs the callback.
+    slot: Slot,
+}
+
+/// A request whose head was read.
+enum Begun {
+    Callback(Box<Exchange>),
+    /// A balancer's question.
+    Health(Method),
+    /// Anything else, with its answer.
+    Elsewhere(Box<Response>),
+}
 
 /// The nature of a request that belongs to no source.
 enum Elsewhere {
@@ -160,36 +178,20 @@ impl CallbackHandler {
 }
 
 impl Handler for CallbackHandler {
-    async fn handle(
+    fn handle(
         &self,
         peer: Peer,
         request: Request<Incoming>,
-    ) -> Result<Response, CloseWithoutReply> {
-        let began = clock::instant();
+    ) -> impl Future<Output = Result<Response, CloseWithoutReply>> + Send {
+        // Outside of the future, which would otherwise have room for every step of this.
         let (parts, body) = request.into_parts();
-        let head = Head::new(parts);
-        let (route, client) = match self.0.find(&head, peer) {
-            Ok(found) => found,
-            Err(Elsewhere::Health) => return Ok(self.0.health(&head.method).await),
-            Err(Elsewhere::Nothing(status)) => return Ok(bare(status)),
-        };
-        if let Some(answer) = question(&route, &head.method) {
-            return Ok(answer);
-        }
-        let (reply, headers) = {
-            let at_ms = clock::now_ms();
-            let mut received = Received::new(&route, client, head, at_ms);
-            received.set_purpose(self.0.test_calls.purpose(peer.0));
-            let address = client.address();
-            let mut record = CallbackRecord::new(Arc::clone(&route), address, began, at_ms);
-            record.trace = CallbackTrace::begin(&self.0.desk.metrics.spans, &received);
-            let mut slot = Some(record);
-            let reply = self.0.pass(&mut slot, &mut received, body).await;
-            (reply, received.into_headers())
-        };
-        match reply.into_answer() {
-            Some(answer) => Ok(respond(answer, emptied(headers))),
-            None => Err(Box::pin(self.0.held.hold(client.address(), began + route.silence)).await),
+        let begun = self.0.begin(peer, Head::new(parts));
+        async move {
+            match begun {
+                Begun::Callback(exchange) => self.0.answer(exchange, body).await,
+                Begun::Health(method) => Ok(Box::pin(self.0.health(&method)).await),
+                Begun::Elsewhere(response) => Ok(*response),
+            }
         }
     }
 
@@ -199,6 +201,50 @@ impl Handler for CallbackHandler {
 }
 
 impl Shared {
+    /// Finds the source that a request is for, and begins its record.
+    fn begin(&self, peer: Peer, head: Head) -> Begun {
+        let began = clock::instant();
+        let elsewhere = |response| Begun::Elsewhere(Box::new(response));
+        let (route, client) = match self.find(&head, peer) {
+            Ok(found) => found,
+            Err(Elsewhere::Health) => return Begun::Health(head.method),
+            Err(Elsewhere::Nothing(status)) => return elsewhere(bare(status)),
+        };
+        if let Some(answer) = question(&route, &head.method) {
+            return elsewhere(answer);
+        }
+        let at_ms = clock::now_ms();
+        let record = CallbackRecord::new(Arc::clone(&route), client.address(), began, at_ms);
+        let received = Received::new(route, client, head, at_ms);
+        let mut exchange = Box::new(Exchange { began, received, slot: Some(record) });
+        let Exchange { received, slot, .. } = &mut *exchange;
+        received.set_purpose(self.test_calls.purpose(peer.0));
+        if let Some(record) = slot {
+            record.trace = CallbackTrace::begin(&self.desk.metrics.spans, received);
+        }
+        Begun::Callback(exchange)
+    }
+
+    /// The answer to a callback.
+    async fn answer(
+        &self,
+        mut exchange: Box<Exchange>,
+        body: Incoming,
+    ) -> Result<Response, CloseWithoutReply> {
+        let Exchange { began, received, slot } = &mut *exchange;
+        let reply = self.pass(slot, received, body).await;
+        // The callback is counted and logged before it is answered.
+        drop(slot.take());
+        match reply.into_answer() {
+            Some(answer) => Ok(respond(answer, emptied(received.take_headers()))),
+            None => {
+                let (client, until) = (received.client(), *began + received.route().silence);
+                drop(exchange);
+                Err(Box::pin(self.held.hold(client, until)).await)
+            }
+        }
+    }
+
     /// The source that a request is for, and who sent it.
     fn find(&self, head: &Head, peer: Peer) -> Result<(Arc<Route>, Caller), Elsewhere> {
         let target = head.target();
@@ -224,15 +270,32 @@ impl Shared {
 
     /// All phases of one callback. Whatever happens, its entry says so when it is dropped.
     async fn pass(&self, slot: &mut Slot, received: &mut Received, body: Incoming) -> Reply {
-        let taken = match self.receive(received, body).await {
-            Ok(taken) => taken,
-            Err(stop) => {
-                let recipe = &received.route().source.recipe;
-                let callback = recipe.read(received.request(), received.at_ms());
-                return stopped(slot, &callback, received, stop);
+        let taken = match self.check_head(received) {
+            Ok(ReadsBody::No) => {
+                drop(body);
+                Ok(None)
             }
+            Ok(ReadsBody::Yes) => Box::pin(self.receive(received, body)).await.map(Some),
+            Err(stop) => Err(stop),
         };
-        self.decide(slot, received, taken).await
+        match taken {
+            Ok(taken) => self.decide(slot, received, taken).await,
+            Err(stop) => stopped_early(slot, received, stop),
+        }
+    }
+
+    /// Confirms the subscription that a recorded callback asks for, in the background.
+    pub(super) fn confirm(&self, callback: &Callback<'_>, received: &Received) {
+        let Some(request) = callback.confirmation() else { return };
+        let route = received.route();
+        let source = &route.source;
+        self.keys.confirm(Subscription {
+            source: route.label.to_string(),
+            sender: source.recipe.sender().name().to_owned(),
+            request,
+            host_from: source.recipe.confirmation_origin(),
+            source_from: source.origin,
+        });
     }
 
     pub(super) fn is_starting(&self) -> bool {
@@ -245,15 +308,13 @@ impl Shared {
         &self,
         slot: &mut Slot,
         received: &mut Received,
-        taken: ReservedBytes<'_>,
+        taken: Taken<'_>,
     ) -> Reply {
         let spent = slot.as_ref().map_or(Duration::ZERO, |entry| entry.began.elapsed());
         let patience = received.route().patience.saturating_sub(spent);
         let opened = tokio::time::timeout(patience, self.life.reached(Phase::Ready)).await;
         if opened.is_err() || self.book.get().is_none() {
-            let recipe = &received.route().source.recipe;
-            let callback = recipe.read(received.request(), received.at_ms());
-            return stopped(slot, &callback, received, EarlyReply::Is(Unacknowledged::Unavailable));
+            return stopped_early(slot, received, EarlyReply::Is(Unacknowledged::Unavailable));
         }
         if let Some(route) = self.view.load().route(&received.route().source.name) {
             received.take_route(route);
@@ -279,13 +340,8 @@ impl Shared {
         }
     }
 
-    /// Checks everything that does not need the body, then reads it. Its part of the pool is
-    /// returned when the callback is verified.
-    async fn receive(
-        &self,
-        received: &mut Received,
-        body: Incoming,
-    ) -> Result<ReservedBytes<'_>, EarlyReply> {
+    /// Checks everything that does not need the body; whether the body has to be read.
+    fn check_head(&self, received: &Received) -> Result<ReadsBody, EarlyReply> {
         let route = received.route();
         let source = &route.source;
         if !source.enabled {
@@ -300,15 +356,36 @@ impl Shared {
         if !source.recipe.sender().methods().contains(received.request().method) {
             return Err(EarlyReply::refused(Reason::WrongMethod));
         }
-        if !source.recipe.reads_body() {
-            return Ok(self.pool.empty());
-        }
-        let bounds = BodyBounds { bytes: source.body_bytes, time: route.body_time };
-        let whole = Box::pin(self.pool.read(body, bounds, received.client())).await;
+        Ok(if route.reads_body { ReadsBody::Yes } else { ReadsBody::No })
+    }
+
+    /// Reads the body. Its part of the pool is returned when the callback is verified.
+    async fn receive(
+        &self,
+        received: &mut Received,
+        body: Incoming,
+    ) -> Result<Box<ReservedBytes<'_>>, EarlyReply> {
+        let route = received.route();
+        let bounds = BodyBounds { bytes: route.source.body_bytes, time: route.body_time };
+        let whole = self.pool.read(body, bounds, received.client()).await;
         let (body, taken) = whole.map_err(faulty)?;
         received.set_body(body);
-        Ok(taken)
+        Ok(Box::new(taken))
     }
+}
+
+/// Whether a source's sender reads the body of a request.
+enum ReadsBody {
+    Yes,
+    No,
+}
+
+/// Ends a callback that is not verified.
+#[cold]
+fn stopped_early(slot: &mut Slot, received: &Received, stop: EarlyReply) -> Reply {
+    let recipe = &received.route().source.recipe;
+    let callback = recipe.read(received.request(), received.at_ms());
+    stopped(slot, &callback, received, stop)
 }
 
 /// The answer to a console or a monitor that asks whether the address is there, before anything is
@@ -365,6 +442,9 @@ fn respond(answer: Answer, headers: HeaderMap) -> Response {
     if let Some(content_type) = answer.content_type {
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     }
+    for (name, value) in answer.headers {
+        response.headers_mut().insert(name, value);
+    }
     response
 }
 
@@ -372,12 +452,13 @@ fn respond(answer: Answer, headers: HeaderMap) -> Response {
 fn plain(status: StatusCode, text: &'static str) -> Response {
     let content_type = Some(HeaderValue::from_static("text/plain; charset=utf-8"));
     let body = Bytes::from_static(text.as_bytes());
-    respond(Answer { status, content_type, body }, HeaderMap::new())
+    respond(Answer { status, content_type, headers: Box::default(), body }, HeaderMap::new())
 }
 
 /// An answer for a request that belongs to no source.
 fn bare(status: StatusCode) -> Response {
-    respond(Answer { status, content_type: None, body: Bytes::new() }, HeaderMap::new())
+    let body = Bytes::new();
+    respond(Answer { status, content_type: None, headers: Box::default(), body }, HeaderMap::new())
 }
 
 #[cfg(test)]

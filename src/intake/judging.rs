@@ -15,13 +15,13 @@ use super::callback_log::CallbackRecord;
 use super::handler::Shared;
 use super::quarantine::quarantine;
 use super::received::Received;
-use super::record::{Recording, VerifiedCallback};
+use super::record::{Recording, Surroundings, VerifiedCallback};
 use super::reply::{Reply, Unacknowledged};
 use super::several::{Readings, Several};
 use crate::clock;
 use crate::ledger::{EventId, Release};
 use crate::sender::{
-    Callback, CallbackError, Judgement, KeySet, OlderKeys, Reason, Resolution, Resolved,
+    Callback, CallbackError, Judgement, KeyList, KeySet, OlderKeys, Reason, Resolution, Resolved,
 };
 use crate::wire::ReservedBytes;
 
@@ -48,7 +48,7 @@ enum Step<'r> {
     /// None: this is the reply.
     Done(Reply),
     /// Recorded in the ledger.
-    Record(Recording<'r>),
+    Record(Box<Recording<'r>>),
     /// Judged again once the store is open.
     Wait,
     /// Held, or answered as an address check.
@@ -62,6 +62,9 @@ struct Rare<'r> {
     judged: Instant,
 }
 
+/// The part of the pool that a callback's body has, until the callback is verified.
+pub(super) type Taken<'p> = Option<Box<ReservedBytes<'p>>>;
+
 /// The record of the callback in progress; removed if its sender hangs up while it is being
 /// recorded.
 pub(super) type Slot = Option<CallbackRecord>;
@@ -72,13 +75,16 @@ impl Shared {
         &self,
         slot: &mut Slot,
         received: &mut Received,
-        taken: ReservedBytes<'_>,
+        taken: Taken<'_>,
     ) -> Reply {
         let keys = match &received.route().keys {
             Some(_) => Box::pin(public_keys(received, slot.as_ref())).await,
             None => None,
         };
         let step = self.judged(slot, received, keys.as_deref());
+        if keys.is_some() && matches!(step, Step::Record(_)) {
+            note_proof(received);
+        }
         match step {
             Step::Done(reply) => reply,
             Step::Wait => {
@@ -87,7 +93,8 @@ impl Shared {
             }
             Step::Record(recording) => {
                 drop(taken);
-                recording.record(slot, received, self, keys.as_deref()).await
+                let with = Surroundings { received, shared: self, keys: keys.as_deref() };
+                recording.record(slot, with).await
             }
             Step::Rare(rare) => {
                 drop(taken);
@@ -105,7 +112,9 @@ impl Shared {
         keys: Option<&'r KeySet>,
     ) -> Step<'r> {
         let route = received.route();
-        let mut callback = read(received, keys);
+        let recipe = &route.source.recipe;
+        let mut callback = recipe.read(received.request(), received.at_ms());
+        callback.use_keys(keys);
         self.look_up(&mut callback);
         let began = clock::instant();
         let ruling = judge(&mut callback, || EventId::new(received.at_ms()));
@@ -186,7 +195,9 @@ impl Shared {
         let reply = match readings {
             Readings::Many => verified.record_ambiguous(slot, book).await,
             Readings::One => match verified.prepare(slot, book) {
-                Ok(recording) => Ok(recording.record(slot, received, self, keys).await),
+                Ok(recording) => {
+                    Ok(recording.record(slot, Surroundings { received, shared: self, keys }).await)
+                }
                 Err(outcome) => Err(outcome),
             },
         };
@@ -257,6 +268,20 @@ pub(super) async fn public_keys(
     let spent = entry.map_or(Duration::ZERO, |entry| entry.began.elapsed());
     published.look_again(&id, route.patience.saturating_sub(spent)).await;
     published.now()
+}
+
+/// Notes the certificate that a callback verified with, where its sender has some.
+#[cold]
+fn note_proof(received: &Received) {
+    let route = received.route();
+    let is_of_certificates =
+        route.source.recipe.key_list().is_some_and(KeyList::is_of_certificates);
+    if let Some(published) = route.keys.as_ref().filter(|_| is_of_certificates) {
+        let callback = route.source.recipe.read(received.request(), received.at_ms());
+        if let Some(id) = callback.key_id() {
+            published.note_proof(&id);
+        }
+    }
 }
 
 /// The id of the key that a callback cannot be verified without, if nothing else is wrong with it.

@@ -54,9 +54,8 @@ impl Head {
 }
 
 impl Received {
-    pub(super) fn new(route: &Arc<Route>, client: Caller, head: Head, at_ms: UnixMillis) -> Self {
-        let (body, purpose) = (Bytes::new(), Purpose::default());
-        Self { route: Arc::clone(route), client, head, body, at_ms, purpose }
+    pub(super) fn new(route: Arc<Route>, client: Caller, head: Head, at_ms: UnixMillis) -> Self {
+        Self { route, client, head, body: Bytes::new(), at_ms, purpose: Purpose::default() }
     }
 
     /// Says what the callback is for.
@@ -77,9 +76,9 @@ impl Received {
         self.body = body;
     }
 
-    /// The headers, given away.
-    pub(super) fn into_headers(self) -> HeaderMap {
-        self.head.headers
+    /// The headers, given away: none are left.
+    pub(super) fn take_headers(&mut self) -> HeaderMap {
+        std::mem::take(&mut self.head.headers)
     }
 
     /// The request as a recipe reads it.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::commit::{self, Commit, PendingCommit, pending_commit};
+use super::commit::{self, Commit};
 use super::dispute::Dispute;
 use super::handler::Shared;
 use super::inline_wait::{InlineReply, InlineWait};
@@ -14,8 +14,8 @@ use super::test_calls;
 use crate::clock;
 use crate::config::Superseded;
 use crate::ledger::{
-    BatchedLedger, EventBody, EventId, EventIdentity, HeldWhy, Incoming, NewEvent, Recorded,
-    Release,
+    BatchedLedger, EventBody, EventId, EventIdentity, HeldWhy, Incoming, LedgerError, NewEvent,
+    PendingRecord, Recorded, Release,
 };
 use crate::sender::{Answer, Callback, KeySet, Outcome, ReplyDraft, ReplyKind, Resolved, Role};
 
@@ -31,7 +31,8 @@ pub(super) struct VerifiedCallback<'g, 'a> {
     pub release: Release,
 }
 
-/// A verified callback on its way into the ledger, without what only rare results need.
+/// A verified callback on its way into the ledger, without what only rare results need. It stays in
+/// one place while the ledger works.
 pub(super) struct Recording<'r> {
     id: EventId,
     submission: Submission,
@@ -43,8 +44,18 @@ pub(super) struct Recording<'r> {
     /// The reply to an accepted callback, where it depends on the callback.
     first: Option<ReplyDraft>,
     inline: AsksInline,
+    /// The question to the inline backend, once it has begun.
+    inquiry: Option<InlineWait<'r>>,
     /// Kept where the reply is sure to need it.
     pub callback: Option<Box<Callback<'r>>>,
+}
+
+/// The parts around a callback that recording it needs.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'r> {
+    pub received: &'r Received,
+    pub shared: &'r Shared,
+    pub keys: Option<&'r KeySet>,
 }
 
 /// Whether an inline backend is asked.
@@ -56,10 +67,19 @@ enum AsksInline {
 
 /// How the ledger answers a callback.
 enum Submission {
-    /// After a commit.
-    Pending(PendingCommit),
+    /// After a commit; `None` once the answer has come.
+    Pending(Option<PendingRecord>),
+    /// After a commit, for which nothing is submitted before the wait for the inline backend begins.
+    Later(Option<Box<LaterEvent>>),
     /// At once: it is a duplicate of a durable event.
     Known(Recorded),
+}
+
+/// An event that is not submitted yet.
+struct LaterEvent {
+    event: NewEvent,
+    book: BatchedLedger,
+    until: Instant,
 }
 
 /// The result for a recorded callback whose reply has to be worked out.
@@ -72,10 +92,15 @@ struct CommitResult<'i> {
 
 impl Submission {
     /// The result of the ledger, noted in the record.
-    async fn result(self, slot: &mut Slot) -> Result<Recorded, Unacknowledged> {
+    async fn result(&mut self, slot: &mut Slot) -> Result<Recorded, Unacknowledged> {
+        if let Self::Later(later) = self {
+            let submit = |later: Box<LaterEvent>| later.book.submit(later.event, later.until);
+            *self = Self::Pending(later.take().map(submit));
+        }
         let answer = match self {
-            Self::Pending(commit) => Commit::new(slot, commit).await,
-            Self::Known(recorded) => commit::known(slot, recorded),
+            Self::Pending(pending) => Commit::new(slot, pending).await,
+            Self::Known(recorded) => commit::known(slot, *recorded),
+            Self::Later(_) => Err(LedgerError::Unknown),
         };
         answer.or(Err(Unacknowledged::Unavailable))
     }
@@ -89,51 +114,81 @@ impl<'r> Recording<'r> {
 
     /// Records the callback and answers it.
     pub(super) async fn record(
-        self,
+        mut self: Box<Self>,
         slot: &mut Slot,
-        received: &'r Received,
-        shared: &Shared,
-        keys: Option<&'r KeySet>,
+        with: Surroundings<'r>,
     ) -> Reply {
-        let Self { id, submission, resolved, judged, until, .. } = self;
-        let Self { reply_kind, first, inline, callback, .. } = self;
-        let inquiry = match inline {
-            AsksInline::Yes => InlineWait::begin(received.route(), &shared.verdicts, id, until),
-            AsksInline::No => None,
-        };
+        if self.inline == AsksInline::Yes {
+            let (route, verdicts) = (with.received.route(), &with.shared.verdicts);
+            self.inquiry = InlineWait::begin(route, verdicts, self.id, self.until);
+        }
+        let result = self.submission.result(slot).await;
+        if let Ok(recorded) = &result {
+            self.confirm_subscription(recorded, with);
+        }
+        match self.fixed_reply(slot, with.received, &result) {
+            Some(reply) => note_reply(slot, reply),
+            None => Box::pin(self.work_out_reply(slot, with, result)).await,
+        }
+    }
+
+    /// Confirms the subscription that a new callback asks for, if its source does so by itself.
+    fn confirm_subscription(&self, recorded: &Recorded, with: Surroundings<'r>) {
+        let Surroundings { received, shared, keys } = with;
+        let is_new = commit::outcome(recorded) == Outcome::Accepted;
+        if received.route().source.recipe.confirms() && is_new && !received.is_test_call() {
+            shared.confirm(&verified_again(received, keys, self.id), received);
+        }
+    }
+
+    /// The reply, if it is the same for all callbacks of its kind or was worked out before.
+    fn fixed_reply(
+        &self,
+        slot: &mut Slot,
+        received: &Received,
+        result: &Result<Recorded, Unacknowledged>,
+    ) -> Option<Reply> {
         let recipe = &received.route().source.recipe;
-        let again = || callback.unwrap_or_else(|| verified_again(received, keys, id));
-        let recorded = match submission.result(slot).await {
-            Ok(recorded) => recorded,
-            Err(outcome) => {
-                let fixed = Reply::unavailable(recipe, reply_kind);
-                let made = || Reply::unacknowledged(&again(), outcome, None);
-                return note_reply(slot, fixed.unwrap_or_else(made));
-            }
+        let Ok(recorded) = result else { return Reply::unavailable(recipe, self.reply_kind) };
+        if commit::outcome(recorded) != Outcome::Accepted {
+            slot.iter_mut().for_each(|entry| entry.is_about(&self.resolved));
+        }
+        if self.inquiry.is_some() {
+            return None;
+        }
+        let proof = Proof::of_event(recorded, received).ok()?;
+        let draft = match &self.first {
+            Some(first) => (proof.outcome() == Outcome::Accepted).then(|| first.clone()),
+            None => recipe.fixed_draft(self.reply_kind, proof.outcome()),
         };
-        if commit::outcome(&recorded) != Outcome::Accepted {
-            slot.iter_mut().for_each(|entry| entry.is_about(&resolved));
-        }
-        if inquiry.is_none()
-            && let Ok(proof) = Proof::of_event(&recorded, received)
-            && let Some(draft) = match &first {
-                Some(first) => (proof.outcome() == Outcome::Accepted).then(|| first.clone()),
-                None => recipe.fixed_draft(reply_kind, proof.outcome()),
+        Some(Reply::acknowledge(draft?, &proof))
+    }
+
+    /// The reply that depends on the callback.
+    async fn work_out_reply(
+        self: Box<Self>,
+        slot: &mut Slot,
+        with: Surroundings<'r>,
+        result: Result<Recorded, Unacknowledged>,
+    ) -> Reply {
+        let Self { id, resolved, judged, until, first, inquiry, callback, .. } = *self;
+        let Surroundings { received, shared, keys } = with;
+        let callback = callback.unwrap_or_else(|| verified_again(received, keys, id));
+        let recorded = match (result, shared.book.get()) {
+            (Ok(recorded), Some(book)) => Ok((recorded, book)),
+            (Ok(_), None) => Err(Unacknowledged::Unavailable),
+            (Err(outcome), _) => Err(outcome),
+        };
+        match recorded {
+            Ok((recorded, book)) => {
+                let release = Release::None;
+                let callback = &*callback;
+                let verified =
+                    VerifiedCallback { id, callback, received, resolved, judged, release };
+                let result = CommitResult { recorded, inquiry, first, until };
+                verified.conclude(slot, book, result).await
             }
-        {
-            return note_reply(slot, Reply::acknowledge(draft, &proof));
-        }
-        let callback = again();
-        let release = Release::None;
-        let verified =
-            VerifiedCallback { id, callback: &callback, received, resolved, judged, release };
-        let result = CommitResult { recorded, inquiry, first, until };
-        match shared.book.get() {
-            Some(book) => Box::pin(verified.conclude(slot, book, result)).await,
-            None => {
-                let reply = Reply::unacknowledged(&callback, Unacknowledged::Unavailable, None);
-                note_reply(slot, reply)
-            }
+            Err(outcome) => note_reply(slot, Reply::unacknowledged(&callback, outcome, None)),
         }
     }
 }
@@ -160,10 +215,10 @@ impl VerifiedCallback<'_, '_> {
         self,
         slot: &mut Slot,
         book: &BatchedLedger,
-    ) -> Result<Recording<'r>, Unacknowledged> {
+    ) -> Result<Box<Recording<'r>>, Unacknowledged> {
         let first = self.reply_if_accepted();
         let submission = self.submit(slot, book, first.as_ref())?;
-        Ok(Recording {
+        Ok(Box::new(Recording {
             id: self.id,
             submission,
             judged: self.judged,
@@ -171,9 +226,10 @@ impl VerifiedCallback<'_, '_> {
             reply_kind: self.callback.reply_kind(),
             first,
             inline: self.asks_inline(),
+            inquiry: None,
             resolved: self.resolved,
             callback: None,
-        })
+        }))
     }
 
     /// Looks the callback up among those that are known, or submits its event to the ledger.
@@ -194,8 +250,14 @@ impl VerifiedCallback<'_, '_> {
             return Ok(Submission::Known(recorded));
         }
         let event = self.event(first, identity).ok_or(Unacknowledged::Unavailable)?;
-        let left = self.until(slot).saturating_duration_since(self.judged);
-        Ok(Submission::Pending(pending_commit(book.clone(), event, left)))
+        let until = self.until(slot);
+        Ok(match self.asks_inline() {
+            AsksInline::No => Submission::Pending(Some(book.submit(event, until))),
+            AsksInline::Yes => {
+                let book = book.clone();
+                Submission::Later(Some(Box::new(LaterEvent { event, book, until })))
+            }
+        })
     }
 
     /// Answers a recorded callback that is held, has an inline backend, or a reply of its own.

@@ -6,6 +6,7 @@
 //! settled. The next release repairs a crash in between.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -51,6 +52,14 @@ pub enum Released {
 }
 
 impl Released {
+    /// The event that the callback became.
+    pub(super) const fn new_event(&self) -> Option<EventId> {
+        match self {
+            Self::Event(id) => Some(*id),
+            Self::Duplicate(_) | Self::Disputed | Self::Rejected(_) | Self::Undecided => None,
+        }
+    }
+
     /// The order of the results of several events in that of their callback: what still has to be
     /// done comes first.
     const fn weight(&self) -> u8 {
@@ -144,7 +153,7 @@ impl Shared {
             certificates: None,
         };
         let caller = Caller::Known(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let mut received = Received::new(route, caller, head, rejection.at_ms);
+        let mut received = Received::new(Arc::clone(route), caller, head, rejection.at_ms);
         received.set_body(request.body);
         Some(received)
     }

@@ -4,17 +4,18 @@
 //! Giving an order again, after a crash or a cancellation, repeats nothing. A callback that became
 //! an event has left the quarantine. One that was recorded but not settled is found to be known.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use super::handler::CallbackHandler;
 use super::release::{ReleaseMode, Released};
-use crate::clock::UnixMillis;
+use crate::clock::{UnixMillis, now_ms};
 use crate::ledger::{
     BatchedLedger, HeldId, HeldOne, HeldQuery, HeldWhy, LedgerError, ReleaseId, SourceId,
 };
-use crate::orders::{Order, OrderState, Orders, Progress};
+use crate::orders::{Account, OpenAccount, Order, OrderState, Orders, Outcome, Progress};
 use crate::sender::Reason;
 
 /// Callbacks that are verified together: they share a commit.
@@ -22,6 +23,11 @@ const TOGETHER: usize = 64;
 
 /// Callbacks of one question for what there is.
 const PAGE: usize = 500;
+
+/// Names of numbers in the account of a release.
+const DUPLICATES: &str = "duplicates";
+const DISPUTED: &str = "disputed";
+const REFUSED: &str = "refused";
 
 /// Which callbacks in quarantine to release.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +71,15 @@ pub struct ReleaseProgress {
     pub disputed: u64,
     /// Callbacks that stay in quarantine.
     pub refused: u64,
+}
+
+/// A release, with the outcome of its deliveries.
+#[derive(Clone, Debug)]
+pub struct FoundRelease {
+    /// Its progress.
+    pub progress: ReleaseProgress,
+    /// The outcome of its deliveries so far; `None`: it makes none.
+    pub outcome: Option<Outcome>,
 }
 
 /// Too many orders run.
@@ -137,16 +152,22 @@ impl Releases {
         Ok(())
     }
 
-    /// How far an order is; `None`: there is none of that id (any more).
-    #[must_use]
-    pub fn progress(&self, id: ReleaseId) -> Option<ReleaseProgress> {
-        self.orders.progress(id)
-    }
-
-    /// How far every order is that is remembered, the latest first.
-    #[must_use]
-    pub fn all(&self) -> Vec<ReleaseProgress> {
-        self.orders.all()
+    /// An order, with the outcome of its deliveries so far; `None`: none of that id is kept.
+    ///
+    /// # Errors
+    /// The ledger fails.
+    pub async fn find(&self, id: ReleaseId) -> Result<Option<FoundRelease>, LedgerError> {
+        let account = Account::find(&self.book, id).await?;
+        let outcome = match &account {
+            Some(account) => Some(account.outcome(&self.book).await?),
+            None => None,
+        };
+        let there = account.as_ref().and_then(|account| ReleaseProgress::of(id, account));
+        let progress = match self.orders.progress(id) {
+            Some(here) => Some(here.or_account(there)),
+            None => there,
+        };
+        Ok(progress.map(|progress| FoundRelease { progress, outcome }))
     }
 
     /// How far an order is when it has ended, or `wait` is over.
@@ -164,7 +185,7 @@ impl Releases {
 
 impl ReleaseOrder {
     async fn run(&self, book: &BatchedLedger, gate: &CallbackHandler) {
-        let state = self.state_after(self.release_all(book, gate).await);
+        let state = self.state_after(self.release_with_account(book, gate).await);
         let ReleaseProgress { id, seen, released, duplicates, refused, .. } = self.progress();
         tracing::info!(
             release = %id, state = state.as_str(), seen, released, duplicates, refused,
@@ -173,12 +194,30 @@ impl ReleaseOrder {
         self.end(state);
     }
 
-    async fn release_all(
+    async fn release_with_account(
         &self,
         book: &BatchedLedger,
         gate: &CallbackHandler,
     ) -> Result<(), LedgerError> {
-        let ids = self.wanted(book, gate).await?;
+        if self.filter.mode == ReleaseMode::DryRun {
+            return self.release_all(book, gate, None).await;
+        }
+        let ReleaseProgress { id, at_ms, source, .. } = self.progress();
+        let mut account =
+            OpenAccount::begin(book, id, Account::new(at_ms, Some(&[source]))).await?;
+        let worked = self.release_all(book, gate, Some(&mut account)).await;
+        account.count(self.progress().numbers());
+        account.save(&self.state_after(worked.clone())).await?;
+        worked
+    }
+
+    async fn release_all(
+        &self,
+        book: &BatchedLedger,
+        gate: &CallbackHandler,
+        mut account: Option<&mut OpenAccount<'_, ReleaseId>>,
+    ) -> Result<(), LedgerError> {
+        let ids = self.wanted(book, gate, account.as_deref_mut()).await?;
         self.note(|progress| progress.of = u64::try_from(ids.len()).ok());
         for some in ids.chunks(TOGETHER) {
             if self.is_cancelled() {
@@ -190,9 +229,23 @@ impl ReleaseOrder {
                 let mode = self.filter.mode;
                 looking.spawn(async move { release_one(&book, &gate, id, mode).await });
             }
+            let (mut released, mut failed) = (Vec::new(), None);
             while let Some(looked) = looking.join_next().await {
-                let looked = looked.unwrap_or(Err(LedgerError::Unknown))?;
-                self.note(|progress| progress.count(looked.as_ref()));
+                match looked.unwrap_or(Err(LedgerError::Unknown)) {
+                    Ok(looked) => {
+                        released.extend(looked.as_ref().and_then(Released::new_event));
+                        self.note(|progress| progress.count(looked.as_ref()));
+                    }
+                    Err(error) => failed = Some(error),
+                }
+            }
+            if let Some(open) = &mut account {
+                open.add(&released, None);
+                open.count(self.progress().numbers());
+                open.save_progress().await?;
+            }
+            if let Some(error) = failed {
+                return Err(error);
             }
         }
         Ok(())
@@ -203,6 +256,7 @@ impl ReleaseOrder {
         &self,
         book: &BatchedLedger,
         gate: &CallbackHandler,
+        mut account: Option<&mut OpenAccount<'_, ReleaseId>>,
     ) -> Result<Vec<HeldId>, LedgerError> {
         let ReleaseFilter { source, reasons, since_ms, until_ms, ids, .. } = &self.filter;
         gate.rejections().flush().await;
@@ -226,6 +280,9 @@ impl ReleaseOrder {
             if cursor.is_none() {
                 break;
             }
+            if let Some(open) = &mut account {
+                open.save_progress().await?;
+            }
         }
         found.reverse();
         Ok(found)
@@ -233,6 +290,41 @@ impl ReleaseOrder {
 }
 
 impl ReleaseProgress {
+    /// The number of callbacks that became events, in the account of any release.
+    pub const RELEASED: &'static str = "released";
+    /// The number of callbacks that were looked at, in the account of any release.
+    pub const SEEN: &'static str = "seen";
+    /// Numbers of callbacks that did not, in the account of a release by the API.
+    pub const OTHER_NUMBERS: [&'static str; 3] = [DUPLICATES, DISPUTED, REFUSED];
+
+    /// The progress that the account of a release has.
+    fn of(id: ReleaseId, account: &Account) -> Option<Self> {
+        Some(Self {
+            id,
+            source: account.among.as_ref()?.first()?.clone(),
+            at_ms: account.at_ms,
+            state: account.state(now_ms()),
+            mode: ReleaseMode::Real,
+            of: None,
+            seen: account.number(Self::SEEN),
+            released: account.number(Self::RELEASED),
+            duplicates: account.number(DUPLICATES),
+            disputed: account.number(DISPUTED),
+            refused: account.number(REFUSED),
+        })
+    }
+
+    fn numbers(&self) -> BTreeMap<String, u64> {
+        let all = [
+            (Self::SEEN, self.seen),
+            (Self::RELEASED, self.released),
+            (DUPLICATES, self.duplicates),
+            (DISPUTED, self.disputed),
+            (REFUSED, self.refused),
+        ];
+        all.map(|(name, number)| (name.to_owned(), number)).into()
+    }
+
     fn count(&mut self, released: Option<&Released>) {
         self.seen += 1;
         match released {

@@ -162,7 +162,12 @@ impl Reply {
     /// The reply to a request over a limit of size, the same for every sender.
     pub(super) fn too_large() -> Self {
         let status = StatusCode::PAYLOAD_TOO_LARGE;
-        Self(ReplyDraft::Answer(Answer { status, content_type: None, body: Bytes::new() }))
+        Self(ReplyDraft::Answer(Answer {
+            status,
+            content_type: None,
+            headers: Box::default(),
+            body: Bytes::new(),
+        }))
     }
 
     /// The status; `None`: no answer is sent.

@@ -62,6 +62,8 @@ pub(super) struct Route {
     pub urls: Arc<UrlFactsTable>,
     /// The effects of its sender's events.
     pub effects: SenderEffects,
+    /// Whether its sender's file reads the body of a request.
+    pub reads_body: bool,
     pub counters: SourceMetrics,
     pub secrets: SecretUses,
     /// The public keys of its sender, where that has some.
@@ -334,6 +336,7 @@ impl Route {
             routing: None,
             urls: Arc::default(),
             effects: recipe.sender().effects(),
+            reads_body: recipe.reads_body(),
             keys: None,
             label: source.label().into(),
             counters: desk.metrics.source(

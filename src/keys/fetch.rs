@@ -10,14 +10,22 @@ use ipnet::IpNet;
 use super::lifetime::lifetime;
 use crate::clock;
 use crate::config::{Origin, Source};
-use crate::egress::{Client, ClientError, Guard, Trust, Trusted, error_text};
-use crate::sender::{KeyList, KeyRequest, KeySet, KeySetError, UrlOrigin};
+use crate::egress::{Client, ClientError, Guard, Trust, Trusted, authorities, error_text};
+use crate::sender::{
+    CertificateError, FetchedCertificate, KeyList, KeyRequest, KeySet, KeySetError, UrlOrigin,
+};
 
 /// The time for one response, from the DNS lookup to the last byte.
 const FETCH_TIME: Duration = Duration::from_secs(10);
 
 /// Bytes of a response: Google's list has 1 kB, and 64 RSA keys of 4096 bits in PEM and base64 fit.
 const ANSWER_MAX: usize = 256 * 1024;
+
+/// The time for one certificate: a callback waits for it.
+const CERTIFICATE_TIME: Duration = Duration::from_secs(2);
+
+/// Bytes of a certificate with those that lead to its root, in PEM.
+const CERTIFICATE_MAX: usize = 16 * 1024;
 
 /// Requests that one fetch may try: a source has up to four secrets, and two sources may
 /// authenticate in different ways.
@@ -41,20 +49,23 @@ pub enum FetchError {
     #[error("{0}")]
     Unreached(String),
     /// The response took too long.
-    #[error("no complete response within 10 s")]
+    #[error("no complete response in time: 10 s, or 2 s for a certificate")]
     Late,
     /// The status is not a success. Redirects are not followed.
     #[error("the response has status {0}")]
     Status(StatusCode),
-    /// The body is over 256 KiB or truncated.
-    #[error("the response is over 256 KiB or truncated")]
-    Torn,
+    /// The body is over the limit or truncated.
+    #[error("the response is over {0} KiB or truncated")]
+    Torn(usize),
     /// The body is compressed, which was not asked for.
     #[error("the response is compressed ({0}), which was not asked for")]
     Compressed(String),
     /// The body is not a key set.
     #[error("{0}")]
     NoList(#[from] KeySetError),
+    /// The body is not a certificate that counts.
+    #[error("{0}")]
+    NoCertificate(#[from] CertificateError),
     /// No request is possible: the source has no live secret to authenticate with.
     #[error("the source has no live secret to authenticate with; add one")]
     Mute,
@@ -89,6 +100,19 @@ pub async fn fetch_once(source: &Source, allow: &[IpNet]) -> Result<KeySet, Fetc
     fetch(&[source], allow).await.map(|fetched| fetched.keys)
 }
 
+/// Fetches the certificate that the callback names with the URL `id`, for a command that runs once.
+///
+/// # Errors
+/// Why there is no certificate.
+pub async fn fetch_certificate_once(
+    source: &Source,
+    id: &[u8],
+    allow: &[IpNet],
+) -> Result<KeySet, FetchError> {
+    let certificate = fetch_certificate(&[source], id, allow).await?;
+    Ok(KeySet::default().with_certificate(id, &certificate))
+}
+
 /// The guard of a fetch: a URL in the configuration file may point anywhere.
 fn guard(list: &KeyList, written: Origin, allow: &[IpNet]) -> Guard {
     match (list.origin(), written) {
@@ -102,11 +126,44 @@ async fn send(client: &Client, request: KeyRequest, list: &KeyList) -> Result<Fe
     answered.await.unwrap_or(Err(FetchError::Late))
 }
 
+/// Fetches the certificate at the URL `id`, which a callback named, for the sources of one sender.
+pub(super) async fn fetch_certificate(
+    sources: &[&Source],
+    id: &[u8],
+    allow: &[IpNet],
+) -> Result<FetchedCertificate, FetchError> {
+    for source in sources {
+        let recipe = &source.recipe;
+        let Some((list, mut request)) = recipe.key_list().zip(recipe.certificate_request(id))
+        else {
+            continue;
+        };
+        request.headers.entry(header::ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+        let client = Client::new(Trusted::default(), 0, guard(list, source.origin, allow))?;
+        let response = body(&client, request, CERTIFICATE_MAX);
+        let response = tokio::time::timeout(CERTIFICATE_TIME, response).await;
+        let (_, body) = response.unwrap_or(Err(FetchError::Late))?;
+        let web = authorities();
+        return Ok(list.read_certificate(&body, clock::now_ms(), &web.roots)?);
+    }
+    Err(FetchError::Mute)
+}
+
 async fn answer(
     client: &Client,
     wanted: KeyRequest,
     list: &KeyList,
 ) -> Result<Fetched, FetchError> {
+    let (headers, body) = body(client, wanted, ANSWER_MAX).await?;
+    Ok(Fetched { keys: list.read(&body)?, lifetime: lifetime(&headers, list.keep()) })
+}
+
+/// Headers and body of the response to `wanted`, of at most `max` bytes.
+async fn body(
+    client: &Client,
+    wanted: KeyRequest,
+    max: usize,
+) -> Result<(HeaderMap, Bytes), FetchError> {
     let mut request = Request::new(Full::<Bytes>::default());
     *request.method_mut() = Method::GET;
     *request.uri_mut() = wanted.url;
@@ -121,10 +178,10 @@ async fn answer(
     if let Some(coding) = compression(answer.headers()) {
         return Err(FetchError::Compressed(coding));
     }
-    let lifetime = lifetime(answer.headers(), list.keep());
-    let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
-    let body = body.map_err(|_| FetchError::Torn)?.to_bytes();
-    Ok(Fetched { keys: list.read(&body)?, lifetime })
+    let (head, body) = answer.into_parts();
+    let body = Limited::new(body, max).collect().await;
+    let body = body.map_err(|_| FetchError::Torn(max / 1024))?.to_bytes();
+    Ok((head.headers, body))
 }
 
 /// The coding of a body that is not written as it is.

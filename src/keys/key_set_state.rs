@@ -27,6 +27,8 @@ pub struct KeySetState {
     requested: Notify,
     waiting: Semaphore,
     began: Instant,
+    /// Certificates that a callback verified with, by their URLs.
+    proven: Mutex<Vec<Box<[u8]>>>,
 }
 
 /// Keys, and when they were fetched.
@@ -48,7 +50,15 @@ impl KeySetState {
             requested: Notify::new(),
             waiting: Semaphore::new(WAITING_MAX),
             began,
+            proven: Mutex::default(),
         }
+    }
+
+    /// A set of certificates: none, until a callback names one.
+    pub(super) fn of_certificates() -> Self {
+        let state = Self::new();
+        state.store(KeySet::default(), Duration::MAX);
+        state
     }
 
     /// The current keys; `None`: never fetched.
@@ -111,11 +121,47 @@ impl KeySetState {
     /// Records the end of a fetch, with keys and their lifetime or without.
     pub(super) fn end(&self, keys: Option<(KeySet, Duration)>) {
         if let Some((keys, lifetime)) = keys {
-            let there = FetchedKeys { keys: Arc::new(keys), at: clock::instant(), lifetime };
-            self.there.store(Some(Arc::new(there)));
+            self.store(keys, lifetime);
         }
         self.unknown_keys().end();
         self.ended.send_modify(|count| *count += 1);
+    }
+
+    /// Replaces the keys.
+    pub(super) fn store(&self, keys: KeySet, lifetime: Duration) {
+        let there = FetchedKeys { keys: Arc::new(keys), at: clock::instant(), lifetime };
+        self.there.store(Some(Arc::new(there)));
+    }
+
+    /// The URL of the certificate that the requested fetch is for.
+    pub(super) fn take_wanted(&self) -> Option<Box<[u8]>> {
+        self.unknown_keys().take_wanted()
+    }
+
+    /// Records that the certificate at `id` could not be fetched: it is not fetched for a while.
+    pub(super) fn fail(&self, id: &[u8]) {
+        self.unknown_keys().remember(id, clock::instant());
+    }
+
+    /// Records that a callback verified with the certificate at `id`: no other one takes its place.
+    pub fn note_proof(&self, id: &[u8]) {
+        let is_kept = self.now().is_some_and(|keys| keys.knows(id));
+        let mut proven = self.proven();
+        if is_kept && !proven.iter().any(|one| **one == *id) {
+            proven.push(id.into());
+        }
+    }
+
+    pub(super) fn is_proven(&self, id: &[u8]) -> bool {
+        self.proven().iter().any(|one| **one == *id)
+    }
+
+    pub(super) fn forget_proof(&self, id: &[u8]) {
+        self.proven().retain(|one| **one != *id);
+    }
+
+    fn proven(&self) -> MutexGuard<'_, Vec<Box<[u8]>>> {
+        self.proven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unknown_keys(&self) -> MutexGuard<'_, UnknownKeys> {

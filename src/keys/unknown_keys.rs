@@ -26,6 +26,8 @@ pub(super) struct UnknownKeys {
     unknown: VecDeque<(Box<[u8]>, Instant)>,
     left: u32,
     counted: Instant,
+    /// The key that a fetch was requested for.
+    wanted: Option<Box<[u8]>>,
 }
 
 /// The state of the fetch.
@@ -52,7 +54,13 @@ pub(super) enum Refetch {
 
 impl UnknownKeys {
     pub(super) fn new(now: Instant) -> Self {
-        Self { stage: Stage::Idle, unknown: VecDeque::new(), left: BURST, counted: now }
+        Self {
+            stage: Stage::Idle,
+            unknown: VecDeque::new(),
+            left: BURST,
+            counted: now,
+            wanted: None,
+        }
     }
 
     /// The fetch that a callback with the key `id` waits for at `now`. A set that was `never` fetched is
@@ -68,7 +76,13 @@ impl UnknownKeys {
             return Refetch::None;
         }
         self.stage = Stage::Requested;
+        self.wanted = Some(id.into());
         Refetch::Requested
+    }
+
+    /// The key that the requested fetch is for, once.
+    pub(super) fn take_wanted(&mut self) -> Option<Box<[u8]>> {
+        self.wanted.take()
     }
 
     fn take(&mut self, now: Instant) -> bool {

@@ -264,20 +264,20 @@ impl EventKeys {
                 None => missing.push(*key),
             }
         }
+        let signed = match &self.signature {
+            Some(key) => find(key)?,
+            None => None,
+        };
         if known.is_none() {
             for lookup in self.looked_up(KeyRole::Identity) {
                 let Some(first) = find(&lookup.key)? else { continue };
                 known = Some((first, lookup.fingerprint));
                 if lookup.form == KeyForm::Unmarked {
-                    return Ok(same_or_not(first, lookup.fingerprint, SmallVec::new()));
+                    return Ok(marked(signed, first, lookup.fingerprint));
                 }
                 break;
             }
         }
-        let signed = match &self.signature {
-            Some(key) => find(key)?,
-            None => None,
-        };
         match (known, signed) {
             (_, Some(first)) if first.id == id => Ok(Judged::Own),
             (Some((first, content)), signed) => {
@@ -294,6 +294,16 @@ impl EventKeys {
                 Ok(Judged::New)
             }
         }
+    }
+}
+
+/// A marked callback whose unmarked one is known as `unmarked`. If its signature has a marked event
+/// already, it is another reading of that one: it was held before the unmarked callback came, and
+/// is held after. Its keys are never added to the unmarked event.
+fn marked(signed: Option<First>, unmarked: First, content: Fingerprint) -> Judged {
+    match signed {
+        Some(first) => Judged::Ambiguous(first),
+        None => same_or_not(unmarked, content, SmallVec::new()),
     }
 }
 

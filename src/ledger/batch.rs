@@ -14,6 +14,7 @@
 //! is then a duplicate.
 
 mod direct;
+mod pending;
 mod queue;
 mod recorded;
 #[cfg(test)]
@@ -22,23 +23,26 @@ mod writer;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use self::direct::Listener;
+use self::direct::{Direct, Listener};
+pub use self::pending::PendingRecord;
 use self::queue::BatchQueues;
 pub use self::recorded::{DedupResult, HeldProof, Recorded};
 use super::embedded::commit_queue::{CommitLimits, CommitQueues, HandOver};
 use super::window::interrupt_archives;
 use super::{
-    Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, EarlyExpiry,
-    Engine, Erased, Erasure, EventDetail, EventId, EventKeys, EventWindow, ExportPage, Fingerprint,
-    GatewayRecord, GatewayReport, Health, HeldBounds, HeldId, HeldOne, HeldOrder, HeldPage,
-    HeldQuery, Holding, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery,
-    NewEvent, NewHeld, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
-    Settled, Settlement, SourceId, Stats, Swept,
+    Cursor, Decided, DeliveryCounts, DeliveryPage, DeliveryQuery, Document, DocumentChange,
+    DocumentQuery, Documents, EarlyExpiry, Engine, Erased, Erasure, EventDetail, EventId,
+    EventKeys, EventWindow, ExportPage, Fingerprint, GatewayRecord, GatewayReport, Health,
+    HeldBounds, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery, Holding, Kind, LeaseAsk,
+    LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NewHeld, NodeId, Nonce, NonceUse,
+    ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement, SourceId, Stats, Swept,
+    TargetId,
 };
+use crate::clock::instant;
 use crate::sender::Reason;
 
 /// The gateway's handle of the ledger. Clones share it; any number of runtimes may use it
@@ -173,11 +177,19 @@ impl BatchedLedger {
         event: NewEvent,
         patience: Duration,
     ) -> Result<Recorded, LedgerError> {
-        match (&self.shared.engine, &self.shared.direct) {
+        self.submit(event, instant() + patience).await
+    }
+
+    /// Submits `event` to be recorded, for a caller that waits until `deadline`. Otherwise as
+    /// [`BatchedLedger::record_within`]. Must be called within a tokio runtime with time enabled.
+    pub fn submit(&self, event: NewEvent, deadline: Instant) -> PendingRecord {
+        let Shared { engine, direct, .. } = &*self.shared;
+        match (engine, direct) {
             (Engine::Embedded(embedded), Some(queues)) => {
-                direct::record(&self.shared, embedded, queues, event, patience).await
+                let direct = Direct { shared: &self.shared, embedded, queues };
+                PendingRecord::queued(direct.submit(event, deadline))
             }
-            _ => queue::record(&self.shared, event, patience).await,
+            _ => PendingRecord::of(queue::record(Arc::clone(&self.shared), event, deadline)),
         }
     }
 
@@ -294,6 +306,20 @@ impl BatchedLedger {
         self.shared.engine.event(id).await
     }
 
+    /// See [`Ledger::events`].
+    pub async fn events(&self, ids: &[EventId]) -> Result<Vec<Option<EventDetail>>, LedgerError> {
+        self.shared.engine.events(ids).await
+    }
+
+    /// See [`Ledger::count_deliveries`].
+    pub async fn count_deliveries(
+        &self,
+        events: &[EventId],
+        targets: Option<&[TargetId]>,
+    ) -> Result<DeliveryCounts, LedgerError> {
+        self.shared.engine.count_deliveries(events, targets).await
+    }
+
     /// See [`Ledger::deliveries`].
     pub async fn deliveries(
         &self,
@@ -382,6 +408,15 @@ impl BatchedLedger {
     /// See [`Ledger::documents`].
     pub async fn documents(&self, kind: Kind) -> Result<Documents, LedgerError> {
         self.shared.engine.documents(kind).await
+    }
+
+    /// See [`Ledger::latest_documents`].
+    pub async fn latest_documents(
+        &self,
+        query: &DocumentQuery,
+        limit: usize,
+    ) -> Result<Vec<Document>, LedgerError> {
+        self.shared.engine.latest_documents(query, limit).await
     }
 
     /// See [`Ledger::change`].

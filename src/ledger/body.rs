@@ -8,6 +8,8 @@
 mod compact;
 mod facts;
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
@@ -49,6 +51,15 @@ pub struct KeptReply {
     pub content_type: Option<Bytes>,
     /// The body.
     pub body: Bytes,
+}
+
+/// Values of an event that searches compare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventClaims<'b> {
+    /// Its transaction.
+    pub transaction: Cow<'b, str>,
+    /// Its user, if it has one.
+    pub user: Option<Cow<'b, str>>,
 }
 
 /// The usual maximum of a length prefix and similar.
@@ -157,6 +168,21 @@ impl EventBody {
         take_json(&mut Take(bytes)).map(|json| mended(share(bytes, json)))
     }
 
+    /// Transaction and user of the event, for searches that examine many: its JSON is not made for
+    /// that.
+    ///
+    /// # Errors
+    /// If the bytes have another form or a later version.
+    pub fn claims_of(bytes: &Bytes) -> Result<EventClaims<'_>, DecodeError> {
+        if bytes.first() == Some(&COMPACT) {
+            return compact::claims_of(bytes);
+        }
+        let json = Self::json_of(bytes)?;
+        let event: Event<'_> = serde_json::from_slice(&json).or(Err(DecodeError))?;
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Ok(EventClaims { transaction: owned(event.transaction), user: event.user.map(owned) })
+    }
+
     /// The event.
     ///
     /// # Errors
@@ -176,6 +202,7 @@ impl KeptReply {
         Ok(Answer {
             status: StatusCode::from_u16(self.status).or(Err(DecodeError))?,
             content_type: content_type.transpose().or(Err(DecodeError))?,
+            headers: Box::default(),
             body: self.body.clone(),
         })
     }
@@ -294,6 +321,7 @@ mod tests {
         let answer = Answer {
             status: StatusCode::from_u16(601).unwrap(),
             content_type: Some(HeaderValue::from_static("text/xml")),
+            headers: Box::default(),
             body: Bytes::from_static(b"<ok/>"),
         };
         let event = sample();
@@ -301,6 +329,11 @@ mod tests {
         let body = EventBody::decode(&bytes).unwrap();
         assert_eq!(body.json, serde_json::to_vec(&event).unwrap());
         assert_eq!(EventBody::json_of(&bytes).unwrap(), body.json);
+        let claims = EventBody::claims_of(&bytes).unwrap();
+        assert_eq!(
+            (claims.transaction, claims.user),
+            (event.transaction.clone(), event.user.clone())
+        );
         assert_eq!(body.event().unwrap().id, event.id);
         let map = body.request.header_map();
         assert_eq!(map, headers);

@@ -1,10 +1,11 @@
 //! Deliveries: leases, verdicts, attempts, replays.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Cursor, EventId, LogQuery, ReplayId, TargetId};
+use super::{Cursor, EventId, LogQuery, ReplayId, SourceId, TargetId};
 use crate::clock::UnixMillis;
 
 /// Which destinations a call is about.
@@ -164,6 +165,19 @@ pub struct Delivery {
     pub attempts: Vec<Attempt>,
 }
 
+/// Deliveries of some events, counted by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryCounts {
+    /// Deliveries that are done.
+    pub done: u64,
+    /// Dead-lettered deliveries.
+    pub dead: u64,
+    /// Deliveries that are due now or later.
+    pub pending: u64,
+    /// Events that are no longer kept, with their deliveries.
+    pub gone: u64,
+}
+
 /// Which deliveries to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryQuery {
@@ -171,6 +185,16 @@ pub struct DeliveryQuery {
     pub state: DeliveryState,
     /// For this destination only.
     pub target: Option<TargetId>,
+    /// Of events of these sources only. A page may then be short and have a next one.
+    pub among: Option<Arc<[SourceId]>>,
+}
+
+impl DeliveryQuery {
+    /// All deliveries in `state`.
+    #[must_use]
+    pub const fn of(state: DeliveryState) -> Self {
+        Self { state, target: None, among: None }
+    }
 }
 
 /// A page of deliveries, newest event first, the destinations of one event by name.
@@ -211,6 +235,26 @@ pub struct ReplayPage {
     pub deliveries: u64,
     /// Where the next page begins; `None`: the order is complete.
     pub next: Option<Cursor>,
+}
+
+impl DeliveryCounts {
+    /// Counts deliveries in `state`.
+    pub(super) fn count(&mut self, state: DeliveryState) {
+        match state {
+            DeliveryState::Pending => self.pending += 1,
+            DeliveryState::Dead => self.dead += 1,
+            DeliveryState::Done => self.done += 1,
+        }
+    }
+
+    /// Adds what `other` counted.
+    pub fn add(&mut self, other: Self) {
+        let Self { done, dead, pending, gone } = other;
+        self.done += done;
+        self.dead += dead;
+        self.pending += pending;
+        self.gone += gone;
+    }
 }
 
 impl TargetFilter {

@@ -40,6 +40,19 @@ pub struct Documents {
     pub revision: Revision,
 }
 
+/// Which documents to list, the greatest id first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentQuery {
+    /// Of this kind.
+    pub kind: Kind,
+    /// With smaller ids than this one.
+    pub before: Option<String>,
+    /// Last written at this time or later.
+    pub since_ms: Option<UnixMillis>,
+    /// Last written before this time.
+    pub until_ms: Option<UnixMillis>,
+}
+
 /// The state that a change expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
@@ -81,6 +94,22 @@ impl Kind {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.0
+    }
+}
+
+impl DocumentQuery {
+    /// All documents of `kind`.
+    #[must_use]
+    pub const fn of(kind: Kind) -> Self {
+        Self { kind, before: None, since_ms: None, until_ms: None }
+    }
+
+    /// Whether the query finds a document of its kind.
+    #[must_use]
+    pub fn finds(&self, document: &Document) -> bool {
+        self.before.as_ref().is_none_or(|before| document.id < *before)
+            && self.since_ms.is_none_or(|since| document.at_ms >= since)
+            && self.until_ms.is_none_or(|until| document.at_ms < until)
     }
 }
 

@@ -88,12 +88,13 @@ use self::run::Run;
 pub use self::tools::{Missing, Survey};
 use super::accept::First;
 use super::{
-    Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
-    Durability, EarlyExpiry, Erased, Erasure, EventDetail, EventId, EventKeys, EventWindow,
-    ExportPage, Fingerprint, GatewayRecord, GatewayReport, Health, HeldId, HeldOne, HeldOrder,
-    HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, Lease, LeaseAsk, LeaseBatch,
-    Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder,
-    ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats, Swept,
+    Accepted, Cursor, Decided, DeliveryCounts, DeliveryPage, DeliveryQuery, Document,
+    DocumentChange, DocumentQuery, Documents, Durability, EarlyExpiry, Erased, Erasure,
+    EventDetail, EventId, EventKeys, EventWindow, ExportPage, Fingerprint, GatewayRecord,
+    GatewayReport, Health, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding,
+    Imported, Item, Kind, Lease, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery,
+    NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision, ScrubPage,
+    Settled, Settlement, SourceId, Stats, Swept, TargetId,
 };
 use crate::sender::Reason;
 
@@ -239,6 +240,14 @@ impl Embedded {
     }
 
     /// Reads on a thread that may block.
+    /// Writes the attempts that are only in memory: they are read from the journal.
+    async fn write_attempts(&self) -> Result<(), LedgerError> {
+        if self.core().lazy.load(Ordering::Acquire) && self.core().poison.reason().is_none() {
+            self.call(Call::Flush).await?;
+        }
+        Ok(())
+    }
+
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Core) -> Result<T, LedgerError> + Send + 'static,
@@ -341,11 +350,23 @@ impl Ledger for Embedded {
     }
 
     async fn event(&self, id: EventId) -> Result<Option<EventDetail>, LedgerError> {
-        if self.core().lazy.load(Ordering::Acquire) && self.core().poison.reason().is_none() {
-            // Attempts are read from the journal, so they have to be written.
-            self.call(Call::Flush).await?;
-        }
+        self.write_attempts().await?;
         self.read(move |core| core.detail(id)).await
+    }
+
+    async fn events(&self, ids: &[EventId]) -> Result<Vec<Option<EventDetail>>, LedgerError> {
+        self.write_attempts().await?;
+        let ids = ids.to_vec();
+        self.read(move |core| core.details(&ids)).await
+    }
+
+    async fn count_deliveries(
+        &self,
+        events: &[EventId],
+        targets: Option<&[TargetId]>,
+    ) -> Result<DeliveryCounts, LedgerError> {
+        let (events, targets) = (events.to_vec(), targets.map(<[TargetId]>::to_vec));
+        self.read(move |core| core.count_deliveries(&events, targets.as_deref())).await
     }
 
     async fn deliveries(
@@ -421,6 +442,14 @@ impl Ledger for Embedded {
 
     async fn documents(&self, kind: Kind) -> Result<Documents, LedgerError> {
         Ok(self.core().documents().all(kind))
+    }
+
+    async fn latest_documents(
+        &self,
+        query: &DocumentQuery,
+        limit: usize,
+    ) -> Result<Vec<Document>, LedgerError> {
+        Ok(self.core().documents().latest(query, limit))
     }
 
     async fn change_all(&self, changes: &[DocumentChange]) -> Result<Revision, LedgerError> {

@@ -8,12 +8,13 @@ use crate::sender::Reason;
 #[cfg(any(test, debug_assertions))]
 use super::Memory;
 use super::{
-    Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
-    EarlyExpiry, Embedded, Erased, Erasure, EventDetail, EventId, EventWindow, ExportPage,
-    GatewayRecord, GatewayReport, Health, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery,
-    HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
-    LogQuery, NewEvent, NodeId, Nonce, NonceUse, Postgres, ReplayOrder, ReplayPage, Retention,
-    Revision, ScrubPage, Settled, Settlement, SourceId, Stats, Swept,
+    Accepted, Cursor, Decided, DeliveryCounts, DeliveryPage, DeliveryQuery, Document,
+    DocumentChange, DocumentQuery, Documents, EarlyExpiry, Embedded, Erased, Erasure, EventDetail,
+    EventId, EventWindow, ExportPage, GatewayRecord, GatewayReport, Health, HeldId, HeldOne,
+    HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk,
+    LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse,
+    Postgres, ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement,
+    SourceId, Stats, Swept, TargetId,
 };
 
 /// How often a gateway looks for deliveries that another one made and did not attempt. Rarely
@@ -143,6 +144,18 @@ impl Ledger for Engine {
         each!(self, engine => engine.event(id))
     }
 
+    async fn events(&self, ids: &[EventId]) -> Result<Vec<Option<EventDetail>>, LedgerError> {
+        each!(self, engine => engine.events(ids))
+    }
+
+    async fn count_deliveries(
+        &self,
+        events: &[EventId],
+        targets: Option<&[TargetId]>,
+    ) -> Result<DeliveryCounts, LedgerError> {
+        each!(self, engine => engine.count_deliveries(events, targets))
+    }
+
     async fn deliveries(
         &self,
         query: &DeliveryQuery,
@@ -199,6 +212,14 @@ impl Ledger for Engine {
 
     async fn documents(&self, kind: Kind) -> Result<Documents, LedgerError> {
         each!(self, engine => engine.documents(kind))
+    }
+
+    async fn latest_documents(
+        &self,
+        query: &DocumentQuery,
+        limit: usize,
+    ) -> Result<Vec<Document>, LedgerError> {
+        each!(self, engine => engine.latest_documents(query, limit))
     }
 
     async fn change_all(&self, changes: &[DocumentChange]) -> Result<Revision, LedgerError> {

@@ -46,11 +46,16 @@ macro_rules! lasting_id {
 
             /// The text, written into `buffer`.
             pub fn encode<'b>(&self, buffer: &'b mut [u8; Self::TEXT_BYTES]) -> &'b str {
+                self.put(buffer);
+                str::from_utf8(buffer).unwrap_or_default()
+            }
+
+            /// Writes the text, which is ASCII.
+            pub fn put(&self, buffer: &mut [u8; Self::TEXT_BYTES]) {
                 let (prefix, digits) = buffer.split_at_mut($prefix.len());
                 prefix.copy_from_slice($prefix.as_bytes());
                 // The buffer has room for the digits: encoding cannot fail.
                 let _ = const_hex::encode_to_slice(self.as_bytes(), digits);
-                str::from_utf8(buffer).unwrap_or_default()
             }
         }
 

@@ -13,12 +13,13 @@ use tokio::sync::watch;
 
 use self::model::Model;
 use super::{
-    Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
-    Durability, EarlyExpiry, Erased, Erasure, EventDetail, EventId, EventWindow, ExportPage,
-    GatewayRecord, GatewayReport, Health, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery,
-    HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
-    LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
-    Settled, Settlement, SourceId, Stats, StoreClock, Swept,
+    Accepted, Cursor, Decided, DeliveryCounts, DeliveryPage, DeliveryQuery, Document,
+    DocumentChange, DocumentQuery, Documents, Durability, EarlyExpiry, Erased, Erasure,
+    EventDetail, EventId, EventWindow, ExportPage, GatewayRecord, GatewayReport, Health, HeldId,
+    HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk,
+    LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse,
+    ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement, SourceId, Stats, StoreClock,
+    Swept, TargetId,
 };
 use crate::sender::Reason;
 
@@ -111,6 +112,19 @@ impl Ledger for Memory {
         Ok(self.model().detail(id))
     }
 
+    async fn events(&self, ids: &[EventId]) -> Result<Vec<Option<EventDetail>>, LedgerError> {
+        let model = self.model();
+        Ok(ids.iter().map(|id| model.detail(*id)).collect())
+    }
+
+    async fn count_deliveries(
+        &self,
+        events: &[EventId],
+        targets: Option<&[TargetId]>,
+    ) -> Result<DeliveryCounts, LedgerError> {
+        Ok(self.model().count_deliveries(events, targets))
+    }
+
     async fn deliveries(
         &self,
         query: &DeliveryQuery,
@@ -169,6 +183,16 @@ impl Ledger for Memory {
 
     async fn documents(&self, kind: Kind) -> Result<Documents, LedgerError> {
         Ok(self.model().documents(kind))
+    }
+
+    async fn latest_documents(
+        &self,
+        query: &DocumentQuery,
+        limit: usize,
+    ) -> Result<Vec<Document>, LedgerError> {
+        let mut documents = self.model().documents(query.kind).documents;
+        documents.retain(|document| query.finds(document));
+        Ok(documents.into_iter().rev().take(limit.max(1)).collect())
     }
 
     async fn change_all(&self, changes: &[DocumentChange]) -> Result<Revision, LedgerError> {

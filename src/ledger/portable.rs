@@ -9,6 +9,8 @@
 mod known;
 mod stream;
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -252,7 +254,10 @@ pub(super) fn put_event(to: &mut Vec<u8>, event: &NewEvent) {
 }
 
 pub(super) fn read_event(from: &mut Take<'_>) -> Result<NewEvent, DecodeError> {
-    let (id, source, keys) = read_keys(from)?;
+    let (id, source, mut keys) = read_keys(from)?;
+    // A key that a file repeats counts once, as it would be written.
+    let mut seen = HashSet::with_capacity(keys.len());
+    keys.retain(|key| seen.insert(*key));
     Ok(NewEvent {
         id,
         source,
@@ -400,5 +405,20 @@ mod tests {
             assert!(Item::decode(&bytes[..cut]).is_err(), "{cut}");
         }
         assert!(Item::decode(&[9]).is_err());
+    }
+
+    #[test]
+    fn a_key_that_a_file_repeats_is_read_once() {
+        let mut event = conformance::event(7, &[]);
+        let mut bytes = vec![EVENT];
+        let keys = [event.keys.identity[0]; 3];
+        put_keys(&mut bytes, event.id, &event.source, keys.into_iter());
+        event.keys = EventKeys::from_iter([keys[0]]);
+        let whole = Item::encode(&[Item::Event { event, deliveries: Vec::new() }]);
+        // What follows the keys: one of them is written, after a byte for their number.
+        let keys_start = bytes.len() - 3 * 16;
+        bytes.extend_from_slice(&whole[keys_start + 16..]);
+        let read = Item::decode(&bytes).unwrap();
+        assert_eq!(Item::encode(&read), whole);
     }
 }

@@ -21,6 +21,7 @@
 //! repeated.
 
 mod accept;
+mod counts;
 mod days;
 mod deliveries;
 mod dialer;

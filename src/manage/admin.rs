@@ -236,12 +236,12 @@ impl Admin {
             Resource::Order(id) if asked == Method::DELETE => {
                 self.cancel_replay(view, id, who).await
             }
-            Resource::Order(id) => self.replay_progress(view, id),
+            Resource::Order(id) => self.replay_progress(view, id).await,
             Resource::BeginRelease => self.begin_release(view, &self.body(body).await?, who).await,
             Resource::Release(id) if asked == Method::DELETE => {
                 self.cancel_release(view, id, who).await
             }
-            Resource::Release(id) => self.release_progress(view, id),
+            Resource::Release(id) => self.release_progress(view, id).await,
             Resource::Deliveries => self.deliveries(view, head).await,
             Resource::Held => self.held(view, head).await,
             Resource::Decide(id, decision) => {

@@ -14,16 +14,11 @@ use crate::ledger::{
     BatchedLedger, Cursor, DeliveryPage, DeliveryQuery, EventDetail, EventId, Health, HeldId,
     HeldOne, HeldPage, HeldQuery, LedgerError, LogPage, LogQuery, Rejection, SourceId, Stats,
 };
+use crate::orders::Account;
 use crate::registry::Entry;
 
 /// The kind of the audit log's entries about sources.
 const SOURCE: &str = "source";
-
-/// Deliveries per read, where those of other sources are left out.
-const READ: usize = 100;
-
-/// Reads for one page of deliveries. With a rare source, the next page continues the search.
-const READS_MAX: usize = 5;
 
 /// The part of the gateway that a caller sees.
 #[derive(Clone, Debug)]
@@ -139,6 +134,13 @@ impl View {
         progress.among.as_ref().is_some_and(|all| all.iter().all(|one| own.contains(one)))
     }
 
+    /// Whether the account of an order is seen, as a replay is.
+    #[must_use]
+    pub fn sees_account(&self, account: &Account) -> bool {
+        let Some(own) = self.among.as_deref() else { return true };
+        account.among.as_ref().is_some_and(|all| all.iter().all(|one| own.contains(one)))
+    }
+
     /// Whether a release is seen.
     #[must_use]
     pub fn sees_release(&self, progress: &ReleaseProgress) -> bool {
@@ -202,6 +204,15 @@ impl SeenLedger {
         }))
     }
 
+    /// Each of these events, in their order.
+    ///
+    /// # Errors
+    /// The ledger fails.
+    pub async fn events(&self, ids: &[EventId]) -> Result<Vec<Option<EventDetail>>, LedgerError> {
+        let all = self.book.events(ids).await?.into_iter();
+        Ok(all.map(|one| one.filter(|detail| self.sees(&detail.event.source))).collect())
+    }
+
     /// Deliveries, newest first. A page may have less than `limit` of them and a next one.
     ///
     /// # Errors
@@ -212,33 +223,15 @@ impl SeenLedger {
         cursor: Option<&Cursor>,
         limit: usize,
     ) -> Result<DeliveryPage, LedgerError> {
-        if self.among.is_none() {
-            return self.book.deliveries(query, cursor, limit).await;
-        }
-        let mut page = DeliveryPage { next: cursor.cloned(), ..DeliveryPage::default() };
-        let mut last: Option<(EventId, bool)> = None;
-        for _ in 0..READS_MAX {
-            let read = self.book.deliveries(query, page.next.as_ref(), READ).await?;
-            for delivery in read.deliveries {
-                let is_seen = match last {
-                    Some((id, is_seen)) if id == delivery.event => is_seen,
-                    _ => self.event(delivery.event).await?.is_some(),
-                };
-                last = Some((delivery.event, is_seen));
-                if is_seen {
-                    page.next = Some(Cursor::behind(&delivery));
-                    page.deliveries.push(delivery);
-                }
-                if page.deliveries.len() >= limit.max(1) {
-                    return Ok(page);
-                }
+        let among = match (&self.among, &query.among) {
+            (None, wanted) => wanted.clone(),
+            (Some(seen), None) => Some(Arc::clone(seen)),
+            (Some(_), Some(wanted)) => {
+                Some(wanted.iter().filter(|source| self.sees(source)).cloned().collect())
             }
-            page.next = read.next;
-            if page.next.is_none() {
-                break;
-            }
-        }
-        Ok(page)
+        };
+        let query = DeliveryQuery { among, ..query.clone() };
+        self.book.deliveries(&query, cursor, limit).await
     }
 
     /// The state of the store.

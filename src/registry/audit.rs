@@ -5,11 +5,14 @@ use serde_json::{Map, Value};
 
 use super::documents::AUDIT;
 use crate::clock::{UnixMillis, rfc3339};
-use crate::ledger::{BatchedLedger, DocumentChange, Expect, Kind, LedgerError};
+use crate::ledger::{BatchedLedger, DocumentChange, DocumentQuery, Expect, Kind, LedgerError};
 
 /// Entries that are kept: a few megabytes of memory at up to 1 kB each, and six weeks at a hundred
 /// changes a day.
 pub const ENTRIES_MAX: u64 = 5_000;
+
+/// Entries that are read together: half a megabyte at most.
+const PAGE: usize = 500;
 
 /// Characters of a value that are kept: enough to recognize a URL.
 const VALUE_CHARACTERS_MAX: usize = 200;
@@ -227,48 +230,60 @@ pub(super) async fn removal(
     }))
 }
 
-/// Returns entries, newest first, before the number `before`, and the number to continue with.
-///
-/// # Errors
-/// As [`BatchedLedger::documents`].
-pub async fn list(
-    book: &BatchedLedger,
-    before: Option<u64>,
-    limit: usize,
-) -> Result<(Vec<Entry>, Option<u64>), LedgerError> {
-    list_where(book, before, limit, |_| true).await
+/// Which entries to list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AuditQuery {
+    /// Entries before this number.
+    pub before: Option<u64>,
+    /// Written at this time or later.
+    pub since_ms: Option<UnixMillis>,
+    /// Written before this time.
+    pub until_ms: Option<UnixMillis>,
 }
 
-/// [`list`] of the entries that are `wanted`.
+/// Returns the entries of `query` that are `wanted`, newest first, and the number to continue with.
+///
+/// The ledger finds number and time. It cannot see the rest: entries may be sealed. So they are
+/// read page by page until there are enough.
 ///
 /// # Errors
-/// As [`BatchedLedger::documents`].
-pub async fn list_where(
+/// As [`BatchedLedger::latest_documents`].
+pub async fn list(
     book: &BatchedLedger,
-    before: Option<u64>,
+    query: AuditQuery,
     limit: usize,
     wanted: impl Fn(&Entry) -> bool,
 ) -> Result<(Vec<Entry>, Option<u64>), LedgerError> {
-    let all = book.documents(AUDIT).await?.documents;
+    let AuditQuery { before, since_ms, until_ms } = query;
+    let mut documents = DocumentQuery { since_ms, until_ms, ..DocumentQuery::of(AUDIT) };
+    documents.before = before.map(id);
     let mut entries = Vec::new();
     let mut last = None;
-    for document in all.iter().rev() {
-        let number = document.id.parse::<u64>().unwrap_or(0);
-        if before.is_some_and(|before| number >= before) {
-            continue;
+    // One more than is shown says whether there is a next page.
+    let mut size = limit.saturating_add(1).min(PAGE);
+    loop {
+        let page = book.latest_documents(&documents, size).await?;
+        let is_last = page.len() < size;
+        for document in page {
+            let entry: Entry = serde_json::from_slice(&document.body).map_err(|_| {
+                LedgerError::Corrupt(format!("the document {AUDIT} {}", document.id))
+            })?;
+            let number = document.id.parse().unwrap_or(0);
+            documents.before = Some(document.id);
+            if !wanted(&entry) {
+                continue;
+            }
+            if entries.len() >= limit {
+                return Ok((entries, last));
+            }
+            entries.push(entry);
+            last = Some(number);
         }
-        let entry: Entry = serde_json::from_slice(&document.body)
-            .map_err(|_| LedgerError::Corrupt(format!("the document {AUDIT} {}", document.id)))?;
-        if !wanted(&entry) {
-            continue;
+        if is_last {
+            return Ok((entries, None));
         }
-        if entries.len() >= limit {
-            return Ok((entries, last));
-        }
-        entries.push(entry);
-        last = Some(number);
+        size = PAGE;
     }
-    Ok((entries, None))
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::documents::Documents;
+use super::documents::{DESTINATION, Documents, SOURCE};
+use super::ignored::{IgnoredObject, IgnoredWhy};
 use crate::config::{
     self, Config, Destination, Format, Mode, Origin, Reach, Retry, Shown, Source, TemplateMethod,
     limits,
 };
-use crate::ledger::Revision;
+use crate::ledger::{Kind, Revision};
 use crate::partners::callback_addresses::plan as callback_addresses;
 use crate::partners::push_configuration::grant::PushGrant;
 use crate::partners::push_configuration::plan::{self as push_configuration, OutOfReach};
@@ -25,9 +26,8 @@ pub(crate) struct Merged {
     pub config: Config,
     pub routing: RoutingTable,
     pub compiled: Compiled,
-    /// The documents that are ignored, each with the reason: a name that the file takes, or a
-    /// document that no longer passes a check.
-    pub problems: Vec<String>,
+    /// The documents that are ignored.
+    pub ignored: Vec<IgnoredObject>,
     /// The push configurations that name destinations of others.
     pub out_of_reach: Vec<OutOfReach>,
 }
@@ -39,7 +39,7 @@ pub(super) fn merge(file: &Config, documents: &Documents, compiled: &Compiled) -
         config: file.clone(),
         routing: RoutingTable::new(),
         compiled: Compiled::new(),
-        problems: Vec::new(),
+        ignored: Vec::new(),
         out_of_reach: Vec::new(),
     };
     for (name, kept) in &documents.destinations {
@@ -65,23 +65,15 @@ pub(crate) fn known(compiled: &Compiled, name: &str, version: Revision) -> Optio
     (*of == version).then(|| Arc::clone(source))
 }
 
-fn joined(issues: &[config::ConfigIssue]) -> String {
-    let text = |issue: &config::ConfigIssue| format!("{} {}", issue.key, issue.what);
-    issues.iter().map(text).collect::<Vec<_>>().join(", ")
-}
-
 impl Merged {
     fn add_destination(&mut self, name: &str, made: Result<Destination, Vec<config::ConfigIssue>>) {
         if self.config.destinations.contains_key(name) {
-            self.problems
-                .push(format!("the destination {name} is in the file and was made over an API"));
+            self.ignore(DESTINATION, name, IgnoredWhy::InFile);
             return;
         }
         match made {
             Ok(made) => drop(self.config.destinations.insert(name.to_owned(), Arc::new(made))),
-            Err(faults) => {
-                self.problems.push(format!("the destination {name}: {}", joined(&faults)));
-            }
+            Err(issues) => self.ignore(DESTINATION, name, IgnoredWhy::Invalid(issues)),
         }
     }
 
@@ -92,23 +84,28 @@ impl Merged {
         made: Result<Arc<Source>, Vec<config::ConfigIssue>>,
     ) {
         if self.config.sources.contains_key(name) {
-            self.problems
-                .push(format!("the source {name} is in the file and was made over an API"));
+            self.ignore(SOURCE, name, IgnoredWhy::InFile);
             return;
         }
         let source = match made {
             Ok(source) => source,
-            Err(faults) => {
-                self.problems.push(format!("the source {name}: {}", joined(&faults)));
+            Err(issues) => {
+                self.ignore(SOURCE, name, IgnoredWhy::Invalid(issues));
                 return;
             }
         };
         if let Some(other) = self.config.sources.values().find(|other| other.id == source.id) {
-            self.problems.push(format!("the source {name} has the id of {}", other.name));
+            let why = IgnoredWhy::SameId(other.name.clone());
+            self.ignore(SOURCE, name, why);
             return;
         }
         self.compiled.insert(name.to_owned(), (version, Arc::clone(&source)));
         self.config.sources.insert(name.to_owned(), source);
+    }
+
+    /// Leaves a document out.
+    pub(crate) fn ignore(&mut self, kind: Kind, name: &str, why: IgnoredWhy) {
+        self.ignored.push(IgnoredObject { kind, name: name.to_owned(), why });
     }
 
     /// The sources whose sender meets `wanted`.
@@ -200,10 +197,15 @@ url = "http://127.0.0.1:1/"
         let names: Vec<&String> = made.config.sources.keys().collect();
         assert_eq!(names, ["api", "file"]);
         assert_eq!(made.config.sources["file"].origin, Origin::File);
-        for (problem, word) in made.problems.iter().zip(["file", "absent", "id of file"]) {
-            assert!(problem.contains(word), "{problem}");
-        }
-        assert_eq!(made.problems.len(), 3);
+        let ignored: Vec<String> = made.ignored.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            ignored,
+            [
+                "the source file is in the file and was made over an API",
+                "the source lost: destinations[0]: there is no destination \"absent\"",
+                "the source twin has the id of file",
+            ]
+        );
     }
 
     #[test]

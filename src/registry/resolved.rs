@@ -204,7 +204,7 @@ mod tests {
         BatchOptions, BatchedLedger, DocumentChange, Expect, Memory, NewEvent, NoopObserver,
         SourceId, StoreClock,
     };
-    use crate::registry::{Action, Managed, Precondition};
+    use crate::registry::{Action, AuditQuery, Managed, Precondition};
 
     fn book() -> BatchedLedger {
         let engine = Memory::new(StoreClock::process());
@@ -245,7 +245,10 @@ mod tests {
         registry.reopen(&who, &subject).await.unwrap();
         registry.reopen(&who, &subject).await.unwrap();
         assert!(registry.resolution(&subject).is_none());
-        let (log, _) = super::super::audit_log(registry.book(), None, 10).await.unwrap();
+        let (log, _) =
+            super::super::audit_log(registry.book(), AuditQuery::default(), 10, |_| true)
+                .await
+                .unwrap();
         let actions: Vec<&str> = log.iter().map(|entry| entry.action.as_str()).collect();
         assert_eq!(actions, ["deleted", "changed", "created"]);
         assert_eq!(log[1].changes["note"][1], "granted manually");
@@ -297,7 +300,10 @@ mod tests {
         let later = crate::clock::now_ms() + 31 * DAY_MS;
         assert_eq!(registry.forget_resolved(keep, later).await.unwrap(), 2);
         assert_eq!(left(&registry), [true, false, false, false]);
-        let (log, _) = super::super::audit_log(registry.book(), None, 10).await.unwrap();
+        let (log, _) =
+            super::super::audit_log(registry.book(), AuditQuery::default(), 10, |_| true)
+                .await
+                .unwrap();
         assert_eq!(log.len(), 4, "upkeep has no actor");
     }
 

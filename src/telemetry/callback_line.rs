@@ -14,7 +14,14 @@ use crate::clock::{Stamps, UnixMillis};
 use crate::sender::put_json_text;
 
 /// The log of this process, if it is JSON.
-static LINES: OnceLock<Lines> = OnceLock::new();
+static LINES: OnceLock<Log> = OnceLock::new();
+
+/// A log, and the lines that its filter admits.
+struct Log {
+    lines: Lines,
+    info: bool,
+    warn: bool,
+}
 
 /// Bytes of a usual line.
 const LINE_BYTES: usize = 512;
@@ -54,17 +61,39 @@ impl CallbackLevel {
 #[derive(Debug)]
 pub struct CallbackLine(Vec<u8>);
 
-/// Writes the lines of callbacks to `lines` from now on.
+/// The way of a callback into the log.
+#[derive(Debug)]
+pub enum LineOutput {
+    /// As this line, which is written in place.
+    Line(CallbackLine),
+    /// None: the log's filter does not admit it.
+    Off,
+    /// Through `tracing`: the log is not JSON.
+    Traced,
+}
+
+/// Writes the lines of callbacks to `lines` from now on. The log of this process has begun, and its
+/// filter stays.
 pub(super) fn write_to(lines: Lines) {
+    let info = tracing::enabled!(target: "postern::callback", tracing::Level::INFO);
+    let warn = tracing::enabled!(target: "postern::callback", tracing::Level::WARN);
     // Only the program's one start calls this.
-    let _ = LINES.set(lines);
+    let _ = LINES.set(Log { lines, info, warn });
 }
 
 impl CallbackLine {
-    /// The line of a callback of `source` that ended at `at_ms`. `None` if the log is not JSON.
+    /// The line of a callback of `source` that ended at `at_ms`.
     #[must_use]
-    pub fn begin(level: CallbackLevel, at_ms: UnixMillis, source: &str) -> Option<Self> {
-        LINES.get().map(|_| Self::new(level, at_ms, source))
+    pub fn begin(level: CallbackLevel, at_ms: UnixMillis, source: &str) -> LineOutput {
+        let admits = |log: &Log| match level {
+            CallbackLevel::Info => log.info,
+            CallbackLevel::Warn => log.warn,
+        };
+        match LINES.get().map(admits) {
+            Some(true) => LineOutput::Line(Self::new(level, at_ms, source)),
+            Some(false) => LineOutput::Off,
+            None => LineOutput::Traced,
+        }
     }
 
     fn new(level: CallbackLevel, at_ms: UnixMillis, source: &str) -> Self {
@@ -92,6 +121,14 @@ impl CallbackLine {
         }
     }
 
+    /// Adds a text of plain ASCII, which JSON does not escape.
+    pub fn word(&mut self, lead: &'static str, value: &[u8]) {
+        self.0.extend_from_slice(lead.as_bytes());
+        self.0.push(b'"');
+        self.0.extend_from_slice(value);
+        self.0.push(b'"');
+    }
+
     /// Adds a number.
     pub fn number(&mut self, lead: &'static str, mut value: u64) {
         let mut digits = [b'0'; DIGITS_MAX];
@@ -111,9 +148,9 @@ impl CallbackLine {
     /// Writes the line.
     pub fn end(self) {
         let line = self.finished();
-        if let Some(lines) = LINES.get() {
+        if let Some(log) = LINES.get() {
             // A failed write of the log cannot be reported anywhere.
-            let _ = lines.make_writer().write_all(&line);
+            let _ = log.lines.make_writer().write_all(&line);
         }
         if line.capacity() <= KEPT_BYTES_MAX {
             let mut line = line;

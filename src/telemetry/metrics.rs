@@ -13,8 +13,8 @@ use super::archive::ArchiveMetrics;
 use super::observed::ObservedMetrics;
 use super::rejections::RejectionMetrics;
 use super::{
-    DeliveryMetrics, DeliveryOutcome, DestinationHealths, Histories, History, ProgramMetrics,
-    Spans, VerdictOutcome,
+    DeliveryMetrics, DeliveryOutcome, DestinationHealths, Histories, History, KeyMetrics,
+    ProgramMetrics, Spans, VerdictOutcome,
 };
 use crate::ledger::{Durability, FaultCode};
 use crate::sender::{Outcome, Reason};
@@ -59,8 +59,8 @@ pub struct Metrics {
     pub oldest_due_seconds: Known,
     /// The ledger.
     pub store: StoreMetrics,
-    /// Age of a sender's key set.
-    pub key_set_age_seconds: GaugeVec,
+    /// Key sets of senders, and confirmations to them.
+    pub keys: KeyMetrics,
     /// 1 if the gateway accepts callbacks.
     pub ready: IntGauge,
     /// The program itself.
@@ -140,11 +140,7 @@ impl Metrics {
                 "Age of the oldest overdue delivery, in seconds",
             )?,
             store: StoreMetrics::new(&family)?,
-            key_set_age_seconds: family.ages(
-                "postern_key_set_age_seconds",
-                "Age of the cached key set, in seconds",
-                &["sender"],
-            )?,
+            keys: KeyMetrics::new(&family)?,
             ready: family.gauge("postern_ready", "1 if the gateway accepts callbacks")?,
             program: ProgramMetrics::new(&family.0)?,
             histories: Histories::default(),

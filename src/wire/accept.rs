@@ -101,7 +101,8 @@ fn spawn<H: Handler>(
         false => PeerKind::Caller,
     };
     let activity = Arc::new(ConnectionActivity::new());
-    let connection = Arc::clone(service).serve(socket, peer, Arc::clone(&activity));
+    // Boxed: each future that awaits it has room for it twice.
+    let connection = Box::pin(Arc::clone(service).serve(socket, peer, Arc::clone(&activity)));
     service.places.spawn(address, kind, activity, async move {
         connection.await;
         drop((permit, open));

@@ -53,8 +53,8 @@ impl From<CapacityError> for BodyError {
 }
 
 impl BytePool {
-    /// An empty reservation, for a request whose body is not read.
-    pub fn empty(&self) -> ReservedBytes<'_> {
+    /// An empty reservation, for a request without a body.
+    fn empty(&self) -> ReservedBytes<'_> {
         ReservedBytes { bytes: self.bytes.nothing(), _body: self.bodies.nothing() }
     }
 

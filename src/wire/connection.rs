@@ -184,7 +184,9 @@ impl<H: Handler> ListenerService<H> {
     ) {
         // Without it a reply could wait for the acknowledgement of the previous one.
         let _ = socket.set_nodelay(true);
-        let opened = tokio::time::timeout(self.bounds.head_time, self.open(socket, peer)).await;
+        // Boxed, and gone before the first request: an idle connection pays for no handshake.
+        let open = Box::pin(self.open(socket, peer));
+        let opened = tokio::time::timeout(self.bounds.head_time, open).await;
         let Ok(Some(Opened { socket, peer, version, first, settings })) = opened else { return };
         let slot = Arc::new(HeadSlot::default());
         let requests = Requests {
@@ -201,13 +203,13 @@ impl<H: Handler> ListenerService<H> {
                 let stream = Stream::http1(socket, first, Arc::clone(&activity), slot);
                 let connection = self.http1.serve_connection(TokioIo::new(stream), service);
                 let end = http1::Connection::graceful_shutdown;
-                self.drive(connection, version, end, &activity, settings).await;
+                self.drive(Box::pin(connection), version, end, &activity, settings).await;
             }
             Version::Http2 => {
                 let stream = Stream::http2(socket, first, Arc::clone(&activity));
                 let connection = self.http2.serve_connection(TokioIo::new(stream), service);
                 let end = http2::Connection::graceful_shutdown;
-                self.drive(connection, version, end, &activity, settings).await;
+                self.drive(Box::pin(connection), version, end, &activity, settings).await;
             }
         }
     }
@@ -238,12 +240,14 @@ impl<H: Handler> ListenerService<H> {
     /// idles, and earlier when others wait for its place. A connection that does not end then is
     /// closed: its peer may have stopped reading.
     ///
+    /// `connection` is boxed: a future has room for its arguments twice.
+    ///
     /// HTTP/2 can announce its end while requests are in flight (GOAWAY), so there the lame duck
     /// begins it. Closing an idle HTTP/1 connection may hit a request: it stays open until the
     /// drain, and ends with its next reply. So does one with outdated TLS `settings`.
     async fn drive<C>(
         &self,
-        connection: C,
+        mut connection: Pin<Box<C>>,
         version: Version,
         shut_down: fn(Pin<&mut C>),
         activity: &ConnectionActivity,
@@ -252,7 +256,6 @@ impl<H: Handler> ListenerService<H> {
         C: Future<Output = hyper::Result<()>>,
     {
         let Bounds { head_time, idle_time, .. } = self.bounds;
-        let mut connection = pin!(connection);
         let phase = match version {
             Version::Http1 => Phase::Draining,
             Version::Http2 => Phase::LameDuck,
@@ -406,30 +409,35 @@ struct Requests<H> {
 }
 
 impl<H: Handler> Requests<H> {
-    async fn answer(
+    fn answer(
         self: Arc<Self>,
         mut request: Request<Incoming>,
-    ) -> Result<Response, CloseWithoutReply> {
-        let _busy = self.activity.begin();
-        if !request.body().is_end_stream() {
-            self.activity.saw_body();
-        }
-        let note = self.slot.take();
-        if head::check(&request, note.framing).is_err() {
-            return Ok(head::bad_request());
-        }
-        if let Some(target) = note.raw {
-            request.extensions_mut().insert(target);
-        }
-        if let Some(certificates) = &self.certificates {
-            request.extensions_mut().insert(Arc::clone(certificates));
-        }
+    ) -> impl Future<Output = Result<Response, CloseWithoutReply>> + Send {
         let version = request.version();
-        let mut response = self.service.handler.handle(self.peer, request).await?;
-        if self.service.life.phase() == Phase::LameDuck && version < http::Version::HTTP_2 {
-            response.headers_mut().insert(header::CONNECTION, CLOSE);
+        // Not an `async fn`, which has room for its arguments twice.
+        async move {
+            let _busy = self.activity.begin();
+            if !request.body().is_end_stream() {
+                self.activity.saw_body();
+            }
+            let note = self.slot.take();
+            if head::check(&request, note.framing).is_err() {
+                return Ok(head::bad_request());
+            }
+            if let Some(target) = note.raw {
+                request.extensions_mut().insert(target);
+            }
+            if let Some(certificates) = &self.certificates {
+                request.extensions_mut().insert(Arc::clone(certificates));
+            }
+            let mut response = self.service.handler.handle(self.peer, request).await?;
+            // While it drains, hyper closes a connection as soon as its task has seen that: maybe later.
+            let is_ending = matches!(self.service.life.phase(), Phase::LameDuck | Phase::Draining);
+            if is_ending && version < http::Version::HTTP_2 {
+                response.headers_mut().insert(header::CONNECTION, CLOSE);
+            }
+            Ok(response)
         }
-        Ok(response)
     }
 }
 

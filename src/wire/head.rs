@@ -59,13 +59,16 @@ fn check_host<B>(request: &Request<B>, host: &HeaderValue) -> Result<(), HeadErr
 
 /// Whether `host` is a name or an address of IPv4, perhaps with a port: certainly a host.
 fn is_plain_host(host: &[u8]) -> bool {
-    let port = memchr::memchr(b':', host);
-    let (name, port) = port.map_or((host, &b"0"[..]), |at| (&host[..at], &host[at + 1..]));
     let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
-    !name.is_empty()
-        && name.iter().all(is_of_name)
-        && (1..=PORT_DIGITS_MAX).contains(&port.len())
-        && port.iter().all(u8::is_ascii_digit)
+    let name = host.iter().take_while(|byte| is_of_name(byte)).count();
+    let is_port = match &host[name..] {
+        [] => true,
+        [b':', port @ ..] => {
+            (1..=PORT_DIGITS_MAX).contains(&port.len()) && port.iter().all(u8::is_ascii_digit)
+        }
+        _ => false,
+    };
+    name > 0 && is_port
 }
 
 /// Digits of a port.

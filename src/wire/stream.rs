@@ -85,6 +85,10 @@ impl Socket {
             let version = if agreed == b"h2" { Version::Http2 } else { Version::Http1 };
             return Ok((version, Bytes::new()));
         }
+        // A connection that sends nothing has no buffer.
+        if let Self::Plain(stream) = self {
+            stream.readable().await?;
+        }
         let mut first = BytesMut::with_capacity(FIRST_READ_BYTES);
         loop {
             let ended = self.read_buf(&mut first).await? == 0;
@@ -125,6 +129,10 @@ impl Stream {
         let len = self.first.len().min(into.remaining());
         into.put_slice(&self.first[..len]);
         self.first.advance(len);
+        if self.first.is_empty() {
+            // An empty rest would keep its buffer.
+            self.first = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -15,7 +15,7 @@ const PHONE: u32 = 320;
 const DESK: u32 = 1280;
 
 /// Other widths of screenshots.
-const PICTURED: [u32; 2] = [390, 1440];
+const PICTURED: [u32; 3] = [390, 1024, 1440];
 
 /// Where `scripts/setup` puts the library.
 pub fn file() -> PathBuf {

@@ -136,6 +136,18 @@ fn some_or_all_are_replayed() {
         browser.leave("button[name=sure]");
         until_complete(&browser);
         assert!(browser.path().starts_with(&format!("{LIST}/replays/rpl_")));
+        // The account stays in the page's address.
+        let order = browser.path();
+        for _ in 0..2 {
+            let account = browser.texts(".facts div");
+            let said = |text: &str| account.iter().any(|fact| fact.replace('\n', " ") == text);
+            let [delivered, dead] = match browser.has("html[lang=zh-CN]") {
+                false => ["Delivered 1", "Dead letters again 0"],
+                true => ["已投递 1", "再次成为死信 0"],
+            };
+            assert!(said(delivered) && said(dead), "{account:?}");
+            browser.go(&order);
+        }
         inspect(&browser, &format!("replay-{said}"));
         game.await_count(6 + round + 1);
         eventually("one less is dead", || dead(&gateway) == 6 - round);
@@ -163,7 +175,8 @@ fn some_or_all_are_replayed() {
         }
         browser.follow("Refresh");
     }
-    assert!(browser.text("#live").contains("Done"));
+    let account = browser.text("#live");
+    assert!(account.contains("Done") && account.contains("Delivered"), "{account}");
     game.await_count(6 + 2 + 4);
     eventually("only `other` is left", || dead(&gateway) == 1);
     assert_eq!(other.got().len(), 6);

@@ -206,3 +206,45 @@ fn a_rejected_callback_shows_reason_and_possible_mistake() {
         assert!(browser.has("[role=alert]"));
     }
 }
+
+#[test]
+fn the_data_of_its_user_is_erased_when_the_user_is_named_again() {
+    let Some(gateway) = stage::guarded("") else { return };
+    for (asked, said) in LANGUAGES {
+        let is_english = said.starts_with("en");
+        let transaction = format!("erase-{said}");
+        assert_eq!(get(gateway.at.callbacks, &taku(&transaction)).status, 200);
+        let path = format!("/console/events/{}", event_id(&gateway));
+        let reader = stage::browser(&gateway, asked);
+        sign_in(&reader, READ_TOKEN, &path);
+        assert!(!reader.has("section[aria-labelledby=user-data]"));
+
+        let browser = stage::browser(&gateway, asked);
+        sign_in(&browser, ADMIN_TOKEN, &path);
+        browser.click("section[aria-labelledby=user-data] summary");
+        inspect(&browser, &format!("event-erase-{said}"));
+        browser.fill("#field-user", "u2");
+        browser.leave("section[aria-labelledby=user-data] button");
+        assert!(browser.has(".notice.bad"), "{}", browser.text("main"));
+        browser.leave("main p a");
+        assert_eq!(browser.path(), path);
+        browser.click("section[aria-labelledby=user-data] summary");
+        browser.fill("#field-user", "u1");
+        browser.leave("section[aria-labelledby=user-data] button");
+        let told = browser.text(".notice.good");
+        assert!(
+            told.contains(if is_english { "Erased events: 1," } else { "已抹除事件 1 个" }),
+            "{told}"
+        );
+        browser.go(&path);
+        assert!(!browser.text("main").contains(&transaction));
+        // The transaction is known: the same callback is a duplicate.
+        assert_eq!(get(gateway.at.callbacks, &taku(&transaction)).status, 200);
+        let bearer = format!("Bearer {ADMIN_TOKEN}");
+        let fields = [("Authorization", &*bearer)];
+        let left = send(gateway.at.admin, "GET /admin/v1/events?user=u1", &fields, "").json();
+        assert_eq!(left["events"], json!([]), "{left}");
+        let audit = send(gateway.at.admin, "GET /admin/v1/audit", &fields, "").json();
+        assert_eq!(audit["audit"][0]["action"], "erased", "{audit}");
+    }
+}

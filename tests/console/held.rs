@@ -55,8 +55,9 @@ fn both_sides_are_shown_and_each_decision_is_carried_out() {
         inspect(&browser, &format!("held-one-{said}"));
         let sides = sides(&browser);
         let of = |role: &str| sides.iter().find(|row| row.starts_with(role)).unwrap();
-        assert_eq!(of("amount").split_whitespace().collect::<Vec<_>>(), ["amount", "70", "10"]);
-        assert!(of("user").contains("<b>u2</b>") && of("user").ends_with("u1"), "{sides:?}");
+        let (amount, user) = if is_english { ("Amount", "User") } else { ("数量", "用户") };
+        assert_eq!(of(amount).split_whitespace().collect::<Vec<_>>(), [amount, "70", "10"]);
+        assert!(of(user).contains("<b>u2</b>") && of(user).ends_with("u1"), "{sides:?}");
         // What differs is marked, and what does not is not.
         let marked = browser.texts("section[aria-labelledby=sides] td b").join(" ");
         assert!(marked.contains("70") && !marked.contains(name), "{marked}");

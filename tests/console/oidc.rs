@@ -7,8 +7,9 @@ use std::process::{Child, Command, Stdio};
 
 use super::axe::inspect;
 use super::browser::{Browser, LANGUAGES};
-use super::gateway::taku;
-use super::stage::{self, TOKENS};
+use super::driver;
+use super::gateway::{Gateway, PLAIN, taku};
+use super::stage::{self, ADMIN_TOKEN, TOKENS};
 use super::wire::get;
 
 fn modules() -> PathBuf {
@@ -90,15 +91,50 @@ fn at_provider(browser: &Browser, name: &str) {
 }
 
 #[test]
+fn a_provider_that_does_not_respond_is_asked_once_and_the_page_says_so() {
+    if !driver::is_there() {
+        return;
+    }
+    // Connections are accepted by the system, and nothing is ever sent.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let at = silent.local_addr().unwrap();
+    let config = configured(&format!("http://{at}"), "postern");
+    let gateway = Gateway::start(&format!("{PLAIN}{config}"));
+    let (admin, path) = (gateway.at.admin, "/console/sign-in/oidc?next=/console/audit");
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..4).map(|_| scope.spawn(|| get(admin, path))).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    for answer in &answers {
+        assert_eq!(answer.status, 503, "{}", answer.body);
+        assert!(answer.body.contains("does not respond"), "{}", answer.body);
+    }
+    assert!(silent.accept().is_ok());
+    assert!(silent.accept().is_err(), "four sign-ins made one connection");
+    // Signing in with a token leads where the account would have led.
+    let browser = Browser::open(admin, "zh-CN,zh");
+    browser.go(path);
+    let said = browser.text("[role=alert]");
+    assert!(said.contains("无响应") && said.contains(&at.to_string()), "{said}");
+    browser.complaints();
+    inspect(&browser, "sign-in-provider-down-zh-CN");
+    browser.fill("#field-token", ADMIN_TOKEN);
+    browser.leave("main form button");
+    assert_eq!(browser.path(), "/console/audit");
+    // A caller may not begin any number of sign-ins.
+    let statuses: Vec<u16> = (0..12).map(|_| get(admin, path).status).collect();
+    assert!(statuses.contains(&429), "{statuses:?}");
+}
+
+#[test]
 fn accounts_sign_in_with_the_right_and_the_sources_of_their_role() {
     if !is_there() {
         return;
     }
     let Some(gateway) = stage::guarded("") else { return };
     let provider = Provider::start(gateway.at.admin);
-    let text = |issuer: &str, client: &str| {
-        format!("{}{}", super::gateway::PLAIN, configured(issuer, client))
-    };
+    let text = |issuer: &str, client: &str| format!("{}{}", PLAIN, configured(issuer, client));
     gateway.reload(&text(&provider.issuer, "postern"));
     assert_eq!(get(gateway.at.callbacks, &taku("oidc-1")).status, 200);
     for (asked, said) in LANGUAGES {

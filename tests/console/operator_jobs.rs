@@ -1,24 +1,20 @@
 //! Jobs of operators who set up, rotate and watch, each with the number of clicks that it takes.
 
-use std::borrow::Cow;
-
-use bytes::Bytes;
-use http::{HeaderMap, Method};
-use postern::clock::{UnixMillis, now_ms, rfc3339};
-use postern::ledger::{
-    DedupeKey, Event, EventBody, EventId, Ledger as _, Memory, NewEvent, Release, SourceId,
-    StoreClock,
-};
-use postern::sender::{Effect, Request, Resolved};
-use serde_json::value::RawValue;
+use postern::clock::now_ms;
+use postern::ledger::{Ledger as _, Memory, NewEvent, StoreClock};
 use serde_json::{Value, json};
 
 use super::axe::inspect;
+use super::backend::Backend;
 use super::browser::{Browser, LANGUAGES};
 use super::driver;
 use super::gateway::{Gateway, PLAIN, taku};
+use super::recorded::Recorded;
 use super::stage::{self, ADMIN_TOKEN, READ_TOKEN, TOKENS, sign_in};
 use super::wire::{get, send};
+
+/// A secret of a destination, as its configuration has it.
+const KEY: &str = "secret = \"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\"\n";
 
 fn ask(gateway: &Gateway, path: &str) -> Value {
     let bearer = format!("Bearer {ADMIN_TOKEN}");
@@ -118,46 +114,6 @@ fn latencies_are_on_the_first_screen_as_charts_with_their_figures() {
     }
 }
 
-/// An event of `level-end` that came at `received_ms`.
-fn event(n: u64, received_ms: UnixMillis) -> NewEvent {
-    let (id, source) = (EventId::new(received_ms), SourceId::from("level-end"));
-    let transaction = format!("old-{n}");
-    let raw = || Cow::Owned(RawValue::from_string(String::from("{}")).unwrap());
-    let event = Event {
-        id,
-        source: "level-end".into(),
-        sender: "taku".into(),
-        transaction: transaction.as_str().into(),
-        received_at: rfc3339(received_ms),
-        user: Some("u1".into()),
-        item: None,
-        amount: None,
-        test: false,
-        unresolved: vec![],
-        authenticated: vec![],
-        params: raw(),
-        resolved: raw(),
-        currency: None,
-        custom: None,
-        reverses: None,
-        recut: vec![],
-        amount_unit: None,
-        escaped: vec![],
-        released: Release::None,
-        kind: Resolved::PLAIN_KIND.into(),
-        effect: Some(Effect::Grant),
-    };
-    let headers = HeaderMap::new();
-    let target: &[u8] = b"/callback/level-end";
-    let request = Request { method: &Method::GET, target, base: "", headers: &headers, body: b"" };
-    let body: Bytes = EventBody::encode(&event, &request, None).unwrap();
-    let mut new = NewEvent::sample(id, &source, n);
-    new.keys = [DedupeKey::new(&source, transaction.as_bytes())].into_iter().collect();
-    (new.body, new.transaction, new.received_ms) = (body, transaction, received_ms);
-    new.user = Some(String::from("u1"));
-    new
-}
-
 #[test]
 fn a_silent_source_is_on_the_first_screen_after_a_restart() {
     if !driver::is_there() {
@@ -166,8 +122,13 @@ fn a_silent_source_is_on_the_first_screen_after_a_restart() {
     // One a minute, and nothing for 40 minutes: twice as long as is worth a word.
     let ledger = Memory::new(StoreClock::process());
     let last_ms = now_ms() - 40 * 60_000;
-    let old: Vec<NewEvent> =
-        (0..30_u32).map(|n| event(n.into(), last_ms - i64::from(n) * 60_000)).collect();
+    let event = |n: u32| {
+        let (transaction, received_ms) = (format!("old-{n}"), last_ms - i64::from(n) * 60_000);
+        let (source, secret) = ("level-end", super::gateway::TAKU_SECRET);
+        Recorded { source, secret, user: "u1", transaction: &transaction, received_ms }
+            .event(n.into())
+    };
+    let old: Vec<NewEvent> = (0..30).map(event).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(ledger.accept(&old)).unwrap();
     let gateway = Gateway::over(&format!("{PLAIN}{TOKENS}"), ledger);
@@ -213,6 +174,22 @@ fn a_file_of_what_is_shown_is_two_clicks_away_and_the_last_change_one() {
     }
 }
 
+/// The page of a release has an account of its two deliveries, also when it is read again.
+fn released_and_delivered(browser: &Browser, game: &Backend) {
+    let path = browser.path();
+    assert!(path.starts_with("/console/issues/releases/rel_"), "{path}");
+    game.await_count(2);
+    browser.until("nothing waits", |browser| browser.has("#live [data-ended]"));
+    browser.go(&path);
+    let account: Vec<String> =
+        browser.texts(".facts div").iter().map(|fact| fact.replace('\n', " ")).collect();
+    let expected = match browser.has("html[lang=zh-CN]") {
+        true => ["状态 已完成", "已放行 2", "已投递 2", "成为死信 0", "待投递 0"],
+        false => ["State Done", "Released 2", "Delivered 2", "Dead letters 0", "Still waiting 0"],
+    };
+    assert_eq!(account[1..], expected);
+}
+
 #[test]
 fn held_callbacks_of_one_cause_are_released_or_dropped_in_four_clicks() {
     for (asked, said) in LANGUAGES {
@@ -220,7 +197,12 @@ fn held_callbacks_of_one_cause_are_released_or_dropped_in_four_clicks() {
             return;
         }
         let rules = "quarantine = { reasons = [\"bad_signature\"], keep = \"14d\" }\nsecrets =";
-        let text = format!("{}{TOKENS}", PLAIN.replace("secrets =", rules));
+        let game = Backend::start();
+        let text = format!(
+            "{}[[destination]]\nname = \"game\"\nurl = \"http://{}/\"\n{KEY}{TOKENS}",
+            PLAIN.replace("secrets =", &format!("destinations = \"game\"\n{rules}")),
+            game.at
+        );
         let gateway = Gateway::start(&text);
         let browser = stage::browser(&gateway, asked);
         sign_in(&browser, ADMIN_TOKEN, "/console");
@@ -245,6 +227,10 @@ fn held_callbacks_of_one_cause_are_released_or_dropped_in_four_clicks() {
             browser.leave(&format!("{form} button"));
             assert_eq!(browser.clicks(), 4, "{verb}");
             assert!(browser.text(".facts").contains('2'), "{}", browser.text("main"));
+            if verb == "release" {
+                released_and_delivered(&browser, &game);
+                inspect(&browser, &format!("issue-released-{said}"));
+            }
             assert_eq!(ask(&gateway, "events")["events"].as_array().unwrap().len(), events);
             browser.go("/console/issues");
             assert!(!browser.has("tbody a[href*='kind=held']"), "{}", browser.text("main"));

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::backend::Backend;
 use super::deliver::whsec;
-use super::gateway::{PLAIN, eventually, taku};
+use super::gateway::{PLAIN, after_retention, eventually, taku};
 use super::kill::Process;
 use super::restore::{ACCOUNT, Seaweed};
 use super::store::{KEY, Place, file, transactions};
@@ -72,7 +72,7 @@ fn an_expired_event_is_archived_and_then_deleted_and_can_be_imported() {
     // The segment of the event is closed by a restart.
     process.kill();
     let process = Process::start_with(&place.config(), &key);
-    eventually("the event is deleted", || transactions(&process).is_empty());
+    after_retention("the event is deleted", || transactions(&process).is_empty());
     let page = get(process.admin, "/metrics").body;
     assert!(page.contains("\npostern_archived_events_total "), "{page}");
     assert!(page.contains("\npostern_archive_overdue_seconds "), "{page}");
@@ -115,7 +115,7 @@ fn nothing_is_deleted_that_could_not_be_archived() {
     });
     assert_eq!(transactions(&process), ["ar-1"]);
     fs::remove_file(&archive).unwrap();
-    eventually("the event is deleted", || transactions(&process).is_empty());
+    after_retention("the event is deleted", || transactions(&process).is_empty());
     assert_eq!(counted(&files(&archive))["ar-1"], 1);
     process.stop();
 }
@@ -167,12 +167,12 @@ fn a_process_that_is_killed_neither_loses_nor_doubles() {
             expected.push(format!("k{cycle}-{n}"));
             accept(&process, &expected[expected.len() - 1]);
         }
-        eventually("a new file", || files(folder.path()).len() > before.len());
+        after_retention("a new file", || files(folder.path()).len() > before.len());
         process.kill();
     }
     let process = Process::start(&place.config());
     let all = || counted(&files(folder.path()));
-    eventually("everything is archived", || all().len() == expected.len());
+    after_retention("everything is archived", || all().len() == expected.len());
     process.stop();
     for (transaction, times) in all() {
         assert_eq!(times, 1, "{transaction}");
@@ -193,7 +193,7 @@ fn an_erased_user_is_in_no_later_archive() {
     process.kill();
     fs::write(place.config(), &text).unwrap();
     let process = Process::start(&place.config());
-    eventually("the other one is archived", || !files(folder.path()).is_empty());
+    after_retention("the other one is archived", || !files(folder.path()).is_empty());
     process.stop();
     let found = counted(&files(folder.path()));
     assert_eq!(found.keys().collect::<Vec<_>>(), ["ar-2"]);
@@ -211,7 +211,7 @@ fn an_archive_has_no_pending_deliveries() {
     let place = Place::new(&text.replace("\n[store]", &format!("{destination}[store]")));
     let process = Process::start(&place.config());
     accept(&process, "ar-1");
-    eventually("it is archived", || !files(folder.path()).is_empty());
+    after_retention("it is archived", || !files(folder.path()).is_empty());
     assert_eq!(transactions(&process), ["ar-1"], "with a pending delivery it stays");
     process.stop();
     let path = &files(folder.path())[0];
@@ -234,7 +234,7 @@ fn an_archive_may_be_in_a_store_that_speaks_s3() {
     process.await_line("AWS_ACCESS_KEY_ID");
     process.kill();
     let process = Process::start_with(&place.config(), &account);
-    eventually("the event is deleted", || transactions(&process).is_empty());
+    after_retention("the event is deleted", || transactions(&process).is_empty());
     process.stop();
     let keys = seaweed.keys("backups/postern/archive/events/");
     let [name] = &keys[..] else { panic!("{keys:?}") };

@@ -29,6 +29,40 @@ fn consoles_and_monitors_ask_whether_the_address_is_there() {
 }
 
 #[test]
+fn a_sender_that_asks_with_options_gets_the_headers_that_its_file_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("events.toml");
+    let text = concat!(
+        "title = \"CloudEvents\"\nsecret = \"key\"\nmethod = [\"POST\", \"OPTIONS\"]\nreads = \"json\"\n",
+        "[roles]\neffect = \"none\"\ntransaction = \"{id}\"\n",
+        "[signature]\nof = \"[body]\"\nwith = \"hmac_sha256\"\nin = \"[header.x-sign]\"\n",
+        "[challenge]\nwhen = \"[method] is OPTIONS\"\nsigned = false\n",
+        "[reply]\naccepted = 200\nrejected = 403\nunavailable = 503\n",
+        "challenge = { headers = { WebHook-Allowed-Origin = \"[header.WebHook-Request-Origin]\" } }\n",
+        "[[vector]]\nabout = \"own\"\nsource = { secrets = \"k\" }\nrequest = '''\n",
+        "POST /\nx-sign: 9517944737cafb550065dd115b693946f64b48abd9d64e6e404794f23197dd77\n\n{\"id\":\"1\"}'''\n",
+        "expect = { outcome = \"accepted\" }\n",
+    );
+    std::fs::write(&file, text).unwrap();
+    let gateway = Gateway::start(&format!(
+        "{PLAIN}\n[[source]]\nname = \"events\"\nsender = \"custom\"\nrecipe = {:?}\nsecrets = \"k\"\n",
+        file.display().to_string()
+    ));
+    let to = gateway.at.callbacks;
+    let origin = [("WebHook-Request-Origin", "eventgrid.example.net")];
+    let answer = send(to, "OPTIONS /callback/events", &origin, "");
+    assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+    assert_eq!(answer.field("webhook-allowed-origin").as_deref(), Some("eventgrid.example.net"));
+    let probes = "postern_callbacks_total{outcome=\"challenge\",source=\"events\"}";
+    assert_eq!(gateway.metric(probes), 1.0, "counted as a probe");
+    let split = [("WebHook-Request-Origin", "a.example, b.example")];
+    let answer = send(to, "OPTIONS /callback/events", &split, "");
+    assert_eq!((answer.status, answer.field("webhook-allowed-origin")), (403, None));
+    let events = get(gateway.at.admin, "/admin/v1/events").json();
+    assert_eq!(events["events"].as_array().unwrap().len(), 0);
+}
+
+#[test]
 fn arrays_multipart_and_marks_are_read_and_compressed_bodies_are_named() {
     let gateway = Gateway::start(&open());
     let to = gateway.at.callbacks;

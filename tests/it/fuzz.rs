@@ -1,5 +1,6 @@
-//! The bodies of the fuzz targets as ordinary tests: over the first inputs, over those that `make fuzz`
-//! has found so far, and over simple changes of each.
+//! The bodies of the fuzz targets as ordinary tests: over the first inputs (`seeds`), a few that long runs
+//! found and that are kept for the branches that they reach (`kept`), and those that `make fuzz` has
+//! found on this machine (`corpus`); and over simple changes of the first ones.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +12,7 @@ mod bodies;
 /// Changed copies of each input that are tried; `FUZZ_CHANGES` has others tried, and more of them.
 const CHANGES: u64 = 60;
 
-/// Inputs of a folder with changes: a corpus may have thousands.
+/// First inputs that are changed: the sender files are many.
 const CHANGED_MAX: usize = 50;
 
 /// Bytes that mean something to one reader or another.
@@ -67,16 +68,19 @@ fn try_all(target: &str) {
     let (_, body) = bodies::ALL.iter().find(|(name, _)| *name == target).unwrap();
     let seeds = inputs(&folder("seeds", target));
     assert!(!seeds.is_empty(), "no seed of {target}");
+    let kept = inputs(&folder("kept", target));
+    assert!(!kept.is_empty(), "nothing is kept of {target}");
     let found = inputs(&folder("corpus", target));
     let more = std::env::var("FUZZ_CHANGES").ok().map(|count| count.parse::<u64>().unwrap());
     let changes = more.unwrap_or(CHANGES);
-    for (at, (path, input)) in seeds.iter().chain(&found).enumerate() {
+    for (path, input) in seeds.iter().chain(&kept).chain(&found) {
         eprintln!("{}", path.display());
         body(input);
+    }
+    for (at, (path, input)) in seeds.iter().take(CHANGED_MAX).enumerate() {
+        eprintln!("changes of {}", path.display());
         let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15 ^ (at as u64 + changes));
-        if at < CHANGED_MAX {
-            (0..changes).for_each(|_| body(&changed(input, &mut numbers)));
-        }
+        (0..changes).for_each(|_| body(&changed(input, &mut numbers)));
     }
     body(b"");
 }

@@ -187,12 +187,22 @@ pub fn series(outcome: &str) -> String {
 }
 
 /// Waits until something holds; it has a minute.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..6000 {
+pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    within(Duration::from_secs(60), what, holds);
+}
+
+/// Waits until something holds that takes a round of retention, which runs once a minute.
+pub fn after_retention(what: &str, holds: impl FnMut() -> bool) {
+    within(Duration::from_secs(180), what, holds);
+}
+
+fn within(time: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    const EVERY: Duration = Duration::from_millis(10);
+    for _ in 0..time.as_millis() / EVERY.as_millis() {
         if holds() {
             return;
         }
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(EVERY);
     }
     panic!("never: {what}");
 }

@@ -109,8 +109,9 @@ fn a_flood_leaves_the_samples_of_others() {
     let kept =
         |transaction: &str| all.iter().any(|one| one["unverified"]["transaction"] == transaction);
     assert!(kept("first") && kept("last"), "{}", all.len());
-    // Each address of the flood is sampled, and no more than its rate.
-    assert_eq!(all.len(), 202);
+    // Each address of the flood is sampled, up to its rate: 20 at once, and one more every few seconds
+    // of a slow machine.
+    assert!((202..302).contains(&all.len()), "{}", all.len());
     assert_eq!(gateway.outcomes("rejected"), 302.0);
 }
 

@@ -87,6 +87,13 @@ fn a_mended_secret_releases_what_was_rejected_and_nothing_else() {
     assert_eq!(counts(&release(admin, &one)), [1, 1, 0, 0]);
     let done = release(admin, &order);
     assert_eq!((counts(&done), &done["state"]), ([4, 1, 2, 1], &json!("done")));
+    // The account has what this order released, and no more.
+    let path = format!("/admin/v1/release/{}", done["id"].as_str().unwrap());
+    eventually("it is delivered", || {
+        let outcome = &get(admin, &path).json()["outcome"];
+        (&outcome["delivered"], &outcome["pending"]) == (&json!(1), &json!(0))
+    });
+    assert_eq!(dry["outcome"], Value::Null);
     assert_eq!(
         counts(&release(admin, &order)),
         [1, 0, 0, 1],
@@ -119,6 +126,17 @@ fn a_mended_secret_releases_what_was_rejected_and_nothing_else() {
     let orders = audit["audit"].as_array().unwrap();
     let orders = orders.iter().filter(|entry| entry["kind"] == "release").count();
     assert_eq!(orders, 5, "{audit}");
+    gateway.stop();
+    is_kept(Gateway::over(&text(&backend, TAKU_SECRET), open()).at.admin, &path, &done);
+}
+
+/// After a restart a release has its account, and there is nothing to cancel.
+fn is_kept(admin: std::net::SocketAddr, path: &str, done: &Value) {
+    let after = get(admin, path).json();
+    assert_eq!((counts(&after), &after["state"]), (counts(done), &json!("done")));
+    assert_eq!((&after["disputed"], &after["outcome"]["delivered"]), (&json!(0), &json!(1)));
+    let cancelled = send(admin, &format!("DELETE {path}"), &[], "");
+    assert_eq!((cancelled.status, cancelled.json()), (200, after));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Replays by filter, over the admin API and from the command line.
 
+use postern::ledger::{Embedded, EmbeddedOptions};
 use serde_json::{Value, json};
 
 use super::backend::{Backend, ok, status};
@@ -62,6 +63,56 @@ fn an_order_that_is_given_again_repeats_nothing() {
     let other = json!({ "id": id, "state": "dead" }).to_string();
     assert_eq!(post(gateway.at.admin, "/admin/v1/replay", &other).status, 409);
     assert_eq!(game.got().len(), 6);
+}
+
+/// The outcome of an order: delivered, dead, pending.
+fn outcome(gateway: &Gateway, id: &Value) -> [u64; 3] {
+    let path = format!("/admin/v1/replay/{}", id.as_str().unwrap());
+    let outcome = &get(gateway.at.admin, &path).json()["outcome"];
+    ["delivered", "dead", "pending"].map(|key| outcome[key].as_u64().unwrap())
+}
+
+#[test]
+fn the_outcome_of_an_order_is_counted_later_and_after_a_restart() {
+    let game = Backend::start();
+    game.says(status(400));
+    let text = with(&[("game", tries(game.at, 1))]);
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Embedded::open(EmbeddedOptions::new(folder.path())).unwrap();
+    let gateway = Gateway::over(&text, open());
+    (0..3).for_each(|n| call(&gateway, &format!("o{n}")));
+    eventually("all dead", || condition(&gateway, "status")["dead"] == 3);
+    let first = game.got()[0].header("webhook-id").to_owned();
+    condition(&gateway, "pause");
+    let all = order(&gateway, &json!({ "state": "dead", "destination": "game" }))["id"].clone();
+    assert_eq!(outcome(&gateway, &all), [0, 0, 3]);
+    condition(&gateway, "resume");
+    eventually("all dead again", || outcome(&gateway, &all) == [0, 3, 0]);
+    game.says(ok());
+    let one = order(&gateway, &json!({ "events": [first] }))["id"].clone();
+    eventually("one is delivered", || outcome(&gateway, &one) == [1, 0, 0]);
+    // The account is what is there now, not what was there first.
+    assert_eq!(outcome(&gateway, &all), [1, 2, 0]);
+    let dry = order(&gateway, &json!({ "state": "dead", "dry_run": true }));
+    assert_eq!(dry["outcome"], Value::Null);
+    gateway.stop();
+
+    let gateway = Gateway::over(&text, open());
+    assert_eq!((outcome(&gateway, &all), outcome(&gateway, &one)), ([1, 2, 0], [1, 0, 0]));
+    let path = format!("/admin/v1/replay/{}", all.as_str().unwrap());
+    let kept = get(gateway.at.admin, &path).json();
+    assert_eq!((&kept["state"], &kept["deliveries"]), (&json!("done"), &json!(3)), "{kept}");
+    let page = get(gateway.at.admin, "/console/dead-letters").body;
+    assert!(page.contains(all.as_str().unwrap()) && page.contains(one.as_str().unwrap()));
+    let path = format!("/console/dead-letters/replays/{}", all.as_str().unwrap());
+    let page = get(gateway.at.admin, &path).body;
+    for fact in ["<dt>Delivered</dt><dd><b>1<", "<dt>Dead letters again</dt><dd><b>2<"] {
+        assert!(page.contains(fact), "{fact}: {page}");
+    }
+    // Given again it repeats nothing, and has the account that it had.
+    let again = json!({ "id": all, "state": "dead", "destination": "game" });
+    assert_eq!(order(&gateway, &again)["deliveries"], 0);
+    assert_eq!(outcome(&gateway, &all), [1, 2, 0]);
 }
 
 #[test]
@@ -142,7 +193,9 @@ fn the_command_line_replays_and_says_what_it_did() {
     };
     let (code, said) = run(&["--state", "dead", "--destination", "game"]);
     assert_eq!(code, Some(0), "{said}");
-    assert_eq!(said, "done: events looked at: 4 of 4, to be delivered again: 4, deliveries: 4\n");
+    let (done, outcome) = said.split_once("; so far").unwrap();
+    assert_eq!(done, "done: events looked at: 4 of 4, to be delivered again: 4, deliveries: 4");
+    assert!(outcome.starts_with(" delivered: ") && outcome.contains(", waiting: "), "{said}");
     game.await_count(8);
     let (code, said) = run(&[]);
     assert_eq!(code, Some(1), "{said}");

@@ -273,3 +273,15 @@ fn sign_says_what_it_cannot_make_and_what_nothing_reads() {
     assert!(page("taku").contains("`postern sign SOURCE …` makes a test callback"));
     assert!(page("admob").contains("only the sender can sign a callback"));
 }
+
+#[test]
+fn the_demo_prints_its_rows_as_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let Ran { code, out, err } = run(folder.path(), &["demo", "--once", "--json"]);
+    assert_eq!(code, Some(0), "{err}");
+    let rows: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let one = |outcome: &str| rows.iter().find(|row| row["outcome"] == outcome).unwrap();
+    assert_eq!(one("accepted")["source"], "level-end");
+    assert_eq!(one("rejected")["reason"], "bad_signature");
+    assert!(err.contains("0 came out otherwise than they should"), "{err}");
+}

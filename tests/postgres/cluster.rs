@@ -294,13 +294,25 @@ impl Cluster {
     /// Changes a setting of the server, for all sessions.
     pub fn set(&self, setting: &str) {
         self.ask(&format!("alter system set {setting}"));
-        self.ask("select pg_reload_conf()");
+        self.reload();
     }
 
     /// Undoes [`Cluster::set`]; the server may be read-only.
     pub fn reset(&self, setting: &str) {
         self.ask(&format!("alter system reset {setting}"));
+        self.reload();
+    }
+
+    /// Waits until the server has the new settings: only then has it told its sessions of them.
+    fn reload(&self) {
+        let loaded = || self.ask("select pg_conf_load_time()");
+        let before = loaded();
         self.ask("select pg_reload_conf()");
+        let end = clock::instant() + PATIENCE;
+        while loaded() == before {
+            assert!(clock::instant() < end, "the settings are not loaded");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Everything that is in a schema, as a backup would hold it.

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use postern::clock;
 use postern::ledger::{
-    Accepted, EventId, KeepKeys, Ledger as _, NewEvent, Postgres, PostgresOptions, Retention,
-    SourceId, conformance,
+    Accepted, EventId, KeepKeys, LeaseAsk, Ledger as _, NewEvent, Postgres, PostgresOptions,
+    Retention, SourceId, TargetFilter, conformance,
 };
 use postern::sender::Secret;
 use tempfile::TempDir;
@@ -284,6 +284,43 @@ fn what_is_not_replicated_yet_is_held_and_accepted_when_it_is() {
             assert_eq!(accepting.await.unwrap().unwrap(), [Accepted::Fresh]);
             primary.set("synchronous_standby_names = ''");
         }
+        primary.reset("synchronous_standby_names");
+    });
+}
+
+#[test]
+fn what_no_standby_has_is_neither_delivered_nor_acknowledged_as_a_duplicate() {
+    if !is_there() {
+        return;
+    }
+    let primary = Cluster::start(&[]);
+    runtime().block_on(async {
+        let schema = schema();
+        let engine = opened(options(&primary, &schema)).await;
+        // As what a dying primary shows: others see it, and no standby has it.
+        let event = conformance::event(1, &["a"]);
+        assert_eq!(engine.accept(std::slice::from_ref(&event)).await.unwrap(), [Accepted::Fresh]);
+        primary.set("synchronous_standby_names = 'ANY 1 (one)'");
+        let mut again = event;
+        again.id = EventId::new(again.received_ms);
+        let (first, second) = (engine.clone(), engine.clone());
+        let accepting = tokio::spawn(async move { first.accept(&[again]).await });
+        let leasing = tokio::spawn(async move {
+            let (targets, ttl) = (TargetFilter::All, Duration::from_secs(60));
+            let ask = LeaseAsk { targets, max: 10, ttl };
+            second.lease(&conformance::node(), &ask).await
+        });
+        for table in ["dedupe", "delivery"] {
+            let waiting = format!(
+                "select count(*) from pg_stat_activity
+                 where wait_event = 'SyncRep' and query like '%{table}%'"
+            );
+            eventually(table, || primary.ask(&waiting) != "0");
+        }
+        assert!(!accepting.is_finished() && !leasing.is_finished());
+        primary.set("synchronous_standby_names = ''");
+        assert!(matches!(accepting.await.unwrap().unwrap()[..], [Accepted::Duplicate { .. }]));
+        assert_eq!(leasing.await.unwrap().unwrap().leases.len(), 1);
         primary.reset("synchronous_standby_names");
     });
 }

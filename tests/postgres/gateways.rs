@@ -358,6 +358,13 @@ fn one_of_several_gateways_sends_an_alert() {
     }
     eventually("an alert is sent", || !got.lock().unwrap().is_empty());
     eventually("it is counted", || first.metric(open) == 1.0);
+    // Killed before that is written, the next one would notify again, under the same id.
+    let told = format!(
+        "select count(*) from {}.document where kind = 'alerts'
+         and encode(body, 'escape') ~ '\"open_ms\":[0-9]'",
+        setup.schema
+    );
+    eventually("what was sent is written", || cluster.ask(&told) == "1");
     first.kill();
     eventually("the second one leads", || second.metric(open) == 1.0);
     let got = got.lock().unwrap();

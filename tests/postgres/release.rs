@@ -63,6 +63,52 @@ fn call_all(gateways: &[Gateway; 2]) -> (BTreeSet<String>, usize) {
     (all.collect(), forged.into_inner())
 }
 
+/// The body of an order to replay every event; the answer's id.
+fn replay(admin: SocketAddr) -> String {
+    let body = "{\"all\":true}";
+    let head = format!(
+        "POST /admin/v1/replay HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Authorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(admin).unwrap();
+    stream.write_all((head + body).as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let begun: serde_json::Value = serde_json::from_str(body).unwrap();
+    begun["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn every_gateway_has_the_account_of_a_replay() {
+    let Some(cluster) = shared() else { return };
+    let backend = Backend::start();
+    let url = cluster.url();
+    let setup = Setup { url, schema: schema(), backend: Some(backend.at), more: "" };
+    setup.migrate();
+    let (mut dies, lives) = (Gateway::start(&setup), Gateway::start(&setup));
+    let answered: BTreeSet<String> = (0..20).map(|number| format!("again-{number}")).collect();
+    let mut caller = Caller::new(dies.callbacks);
+    for one in &answered {
+        assert_eq!(caller.call(&target(one)).map(|(status, _)| status), Some(200));
+    }
+    backend.await_once_each(&answered);
+    let id = replay(dies.admin);
+    let path = format!("/admin/v1/replay/{id}");
+    let kept = || -> serde_json::Value {
+        let (status, body) = get(lives.admin, &path);
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    };
+    eventually("it is complete", || kept()["state"] == "done");
+    dies.kill();
+    eventually("all is delivered again", || {
+        let outcome = &kept()["outcome"];
+        (&outcome["delivered"], &outcome["pending"]) == (&20.into(), &0.into())
+    });
+}
+
 #[test]
 fn a_release_that_is_killed_delivers_every_genuine_callback_once_and_no_forged_one() {
     let Some(cluster) = shared() else { return };

@@ -13,7 +13,8 @@ use super::cluster::{schema, shared};
 
 const EVENTS: u64 = 3000;
 
-fn postern(arguments: &[&str], config: &Path) -> Output {
+/// Runs a command, which must end well.
+pub fn postern(arguments: &[&str], config: &Path) -> Output {
     let output = Command::new(env!("CARGO_BIN_EXE_postern"))
         .args(&arguments[..1])
         .arg("--config")

@@ -25,6 +25,8 @@ const BACKEND: &str = "BACKEND_SECRET";
 pub(super) struct Draft<'a> {
     pub(super) callbacks: SocketAddr,
     pub(super) admin: SocketAddr,
+    /// The directory of the store.
+    pub(super) store: &'a str,
     pub(super) backend: &'a str,
     pub(super) public_url: Option<&'a str>,
     pub(super) senders: &'a [Arc<Sender>],
@@ -158,7 +160,7 @@ impl Draft<'_> {
         needs: &Needs,
         variables: &mut Vec<Variable>,
     ) -> String {
-        let Self { callbacks, admin, backend, public_url, senders } = self;
+        let Self { callbacks, admin, store, backend, public_url, senders } = self;
         let public_url = match public_url {
             Some(url) => format!("public_url = \"{url}\""),
             None if needs.public_url => String::from(
@@ -186,7 +188,7 @@ impl Draft<'_> {
              token = \"env:{TOKEN}\"   # for the console and scripts; commands on this machine need none\n\
              \n\
              [store]\n\
-             path              = \"postern-data\"  # one process owns it; a local disk\n\
+             path              = \"{store}\"  # one process owns it; a local disk\n\
              keep_events       = \"30d\"           # bodies and attempts, for replay and disputes\n\
              keep_transactions = \"90d\"           # how long a repeated callback is a duplicate\n\
              \n\
@@ -229,7 +231,7 @@ fn source(
             value: String::new(),
         });
     };
-    if let Some(about) = sender.secret() {
+    if let Some(about) = sender.secret().filter(|_| sender.certificate_hosts().is_none()) {
         add(format!("{upper}_SECRET"), "secrets", about);
     }
     for (setting, about) in sender.settings() {
@@ -284,6 +286,7 @@ mod tests {
             let draft = Draft {
                 callbacks: SocketAddr::from(([0, 0, 0, 0], 8080)),
                 admin: SocketAddr::from(([127, 0, 0, 1], 9090)),
+                store: "postern-data",
                 backend: "http://127.0.0.1:7000/",
                 public_url: None,
                 senders: &senders,

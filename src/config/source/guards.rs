@@ -102,7 +102,7 @@ pub(super) fn warn_of_undated_age(section: &Section<'_>, recipe: &Recipe) {
 
 /// A sender that signs for everybody alike, and a source that does not say what is its own.
 pub(super) fn warn_of_strangers(section: &Section<'_>, sender: &Sender) {
-    if sender.key_set().is_none() {
+    if !sender.publishes_keys() {
         return;
     }
     for name in sender.ours().filter(|name| !section.has(name)) {

@@ -71,6 +71,8 @@ for (const part of document.querySelectorAll("[data-live]")) {
   let misses = 0;
   let at = new Date();
 
+  // What costs the gateway more is refreshed less often.
+  const isEarly = () => new Date() - at < (Number(part.querySelector("[data-pace]")?.dataset.pace) - 0.5) * 1000;
   // A part that has ended is not refreshed again.
   const ended = () => part.querySelector("[data-ended]") !== null;
   const isPaused = () => pause !== null && pause.getAttribute("aria-pressed") === "true";
@@ -107,7 +109,7 @@ for (const part of document.querySelectorAll("[data-live]")) {
   const refresh = async () => {
     if (ended()) return clearInterval(timer);
     if (isPaused()) return tell("paused");
-    if (busy || document.hidden || isUsed()) return;
+    if (busy || document.hidden || isUsed() || isEarly()) return;
     busy = true;
     try {
       const signal = AbortSignal.timeout(Math.max(seconds, 5) * 1000);
@@ -146,6 +148,11 @@ for (const part of document.querySelectorAll("[data-live]")) {
 }
 
 // === Controls ===
+
+// On a phone, filters that are not used are folded: the list is what counts.
+if (matchMedia("(max-width: 40rem)").matches) {
+  for (const filters of document.querySelectorAll("details.filters:not([data-used])")) filters.open = false;
+}
 
 // A checkbox that checks all others of its form.
 for (const all of document.querySelectorAll("[data-check-all]")) {

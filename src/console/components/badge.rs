@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::value;
 use crate::console::lang::Lang;
 use crate::console::words;
 use crate::ledger::{DeliveryState, EventState, Rejected};
@@ -12,6 +13,15 @@ pub(crate) fn outcome(lang: Lang, of: Outcome) -> Markup {
     html! { span.badge.(of.as_str()) title=(of.as_str()) { (words::outcome(of).of(lang)) } }
 }
 
+/// The number of callbacks of one outcome.
+pub(crate) fn outcomes(lang: Lang, of: Outcome, count: u64) -> Markup {
+    html! {
+        span.badge.(of.as_str()) title=(of.as_str()) {
+            (words::outcome(of).of(lang)) " " b { (value::count(count)) }
+        }
+    }
+}
+
 /// The reason of a rejection.
 pub(crate) fn reason(lang: Lang, of: Reason) -> Markup {
     html! { span.reason title=(of.as_str()) { (words::reason(of).of(lang)) } }
@@ -19,12 +29,7 @@ pub(crate) fn reason(lang: Lang, of: Reason) -> Markup {
 
 /// The reason of a rejected request.
 pub(crate) fn rejected(lang: Lang, of: Rejected) -> Markup {
-    match of {
-        Rejected::For(reason_of) => reason(lang, reason_of),
-        Rejected::UnknownPath => {
-            html! { span.reason title=(of.as_str()) { (words::UNKNOWN_PATH.of(lang)) } }
-        }
-    }
+    html! { span.reason title=(of.as_str()) { (words::rejected(of).of(lang)) } }
 }
 
 /// The state of a delivery.

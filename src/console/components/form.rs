@@ -6,11 +6,15 @@ use super::time;
 use crate::console::area::Area;
 use crate::console::fields;
 use crate::console::lang::Lang;
+use crate::console::messages;
 use crate::console::sender_texts;
+use crate::console::session::SignIn;
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 
 texts! {
+    SIGN_IN = "Sign in to make changes.", "登录后可更改。";
+    FILTERS = "Filters", "筛选条件";
     READ_ONLY = "Your token is read-only.", "您的令牌是只读的。";
     BOUND = "Your token is bound to its sources and changes no settings.", "您的令牌只限于其来源，不能更改设置。";
     NOT_ADMIN = "Changes need an admin token.", "更改需要管理令牌。";
@@ -33,6 +37,7 @@ pub(crate) fn to(visit: &Visit, action: &str, fields: &Markup) -> Markup {
 pub(crate) fn change(visit: &Visit, action: &str, fields: &Markup) -> Markup {
     match visit.viewer.may_change() {
         true => to(visit, action, fields),
+        false if visit.viewer.entry == SignIn::Open => sign_in(visit),
         false if visit.viewer.scope.is_bound() && visit.area == Area::Sources => {
             html! { p.may-not { (BOUND.of(visit.lang)) } }
         }
@@ -45,13 +50,32 @@ pub(crate) fn change(visit: &Visit, action: &str, fields: &Markup) -> Markup {
 pub(crate) fn support(visit: &Visit, action: &str, fields: &Markup) -> Markup {
     match visit.viewer.may_support() {
         true => to(visit, action, fields),
+        false if visit.viewer.entry == SignIn::Open => sign_in(visit),
         false => html! { p.may-not { (READ_ONLY.of(visit.lang)) } },
     }
+}
+
+/// A note in place of a form, for viewers without a token.
+fn sign_in(visit: &Visit) -> Markup {
+    let page = visit.with("", None);
+    let next = fields::query(&[("next", &page)]);
+    html! { p.may-not { a href={ (Area::SignIn.path()) (next) } { (SIGN_IN.of(visit.lang)) } } }
 }
 
 /// A search form: a GET with its fields in the query.
 pub(crate) fn ask(action: &str, fields: &Markup) -> Markup {
     html! { form.ask method="get" action=(action) role="search" { (fields) } }
+}
+
+/// The fields `names` of a search form. The script folds them on a phone, unless one is used.
+pub(crate) fn filters(visit: &Visit, names: &[&str], fields: &Markup) -> Markup {
+    let is_used = names.iter().any(|name| visit.query.text(name).is_some());
+    html! {
+        details.filters open data-used[is_used] {
+            summary { (FILTERS.of(visit.lang)) }
+            div.fields { (fields) }
+        }
+    }
 }
 
 /// A form field.
@@ -174,7 +198,7 @@ impl<'f> Field<'f> {
                     }
                 }
                 @if let Some(error) = self.error {
-                    p.error id=(format!("{}-error", self.id())) { (error) }
+                    p.error id=(format!("{}-error", self.id())) { (messages::text(lang, error)) }
                 }
             }
         }

@@ -14,36 +14,55 @@ texts! {
     PAGES = "Pages", "分页";
 }
 
-/// A table with a caption. The first cell of each row is its header. An empty table is replaced by
-/// the text `empty`.
-pub(crate) fn table(
-    lang: Lang,
-    caption: &str,
-    columns: &[Text],
-    rows: &[Vec<Markup>],
+/// The caption of a table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Caption<'c> {
+    /// Above the table.
+    Shown(&'c str),
+    /// For screen readers only: a heading above the table says the same.
+    Hidden(&'c str),
+}
+
+/// A table. The first cell of each row is its header.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DataTable<'t> {
+    caption: Caption<'t>,
+    columns: &'t [Text],
     empty: Text,
-) -> Markup {
-    if rows.is_empty() {
-        return html! { p.empty { (empty.of(lang)) } };
+}
+
+impl<'t> DataTable<'t> {
+    /// A table with these columns. Without rows the text `empty` is in its place.
+    pub(crate) const fn new(caption: Caption<'t>, columns: &'t [Text], empty: Text) -> Self {
+        Self { caption, columns, empty }
     }
-    // The roles keep it a table for screen readers where the stylesheet makes cards of the rows, and
-    // each cell there needs the name of its column.
-    let name = |at: usize| columns.get(at).map(|column| column.of(lang));
-    html! {
-        div.wide role="region" aria-label=(caption) tabindex="0" {
-            table.cards role="table" {
-                caption { (caption) }
-                thead role="rowgroup" {
-                    tr role="row" {
-                        @for column in columns { th scope="col" role="columnheader" { (column.of(lang)) } }
-                    }
-                }
-                tbody role="rowgroup" {
-                    @for row in rows {
+
+    pub(crate) fn show(&self, lang: Lang, rows: &[Vec<Markup>]) -> Markup {
+        if rows.is_empty() {
+            return html! { p.empty { (self.empty.of(lang)) } };
+        }
+        // The roles keep it a table for screen readers where the stylesheet makes cards of the rows,
+        // and each cell there needs the name of its column.
+        let (Caption::Shown(text) | Caption::Hidden(text)) = self.caption;
+        let name = |at: usize| self.columns.get(at).map(|column| column.of(lang));
+        html! {
+            div.wide role="region" aria-label=(text) tabindex="0" {
+                table.cards role="table" {
+                    caption.unseen[matches!(self.caption, Caption::Hidden(_))] { (text) }
+                    thead role="rowgroup" {
                         tr role="row" {
-                            @for (at, cell) in row.iter().enumerate() {
-                                @if at == 0 { th scope="row" role="rowheader" { (cell) } }
-                                @else { td role="cell" data-column=[name(at)] { (cell) } }
+                            @for column in self.columns {
+                                th scope="col" role="columnheader" { (column.of(lang)) }
+                            }
+                        }
+                    }
+                    tbody role="rowgroup" {
+                        @for row in rows {
+                            tr role="row" {
+                                @for (at, cell) in row.iter().enumerate() {
+                                    @if at == 0 { th scope="row" role="rowheader" { (cell) } }
+                                    @else { td role="cell" data-column=[name(at)] { (cell) } }
+                                }
                             }
                         }
                     }

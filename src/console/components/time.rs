@@ -91,6 +91,7 @@ pub(crate) fn length(lang: Lang, of: Duration) -> String {
 pub(crate) fn took(of: Duration) -> String {
     let micros = of.as_secs_f64() * 1e6;
     match micros {
+        ..1.0 => String::from("< 1 µs"),
         ..1e3 => format!("{micros:.0} µs"),
         ..1e4 => format!("{:.2} ms", micros / 1e3),
         ..1e5 => format!("{:.1} ms", micros / 1e3),

@@ -9,14 +9,36 @@ const SHORT_CHARACTERS: usize = 80;
 /// Longest value on a detail page, in characters: a parameter of 8 KiB fits.
 const LONG_CHARACTERS: usize = 16 * 1024;
 
-/// A value in a list, truncated.
+/// Longest value that a list shows in one line, in characters.
+const WORD_CHARACTERS: usize = 24;
+
+/// A value in a list, truncated. A short one is not broken at its hyphens.
 pub(crate) fn short(text: &str) -> Markup {
-    cut(text, SHORT_CHARACTERS)
+    match text.chars().nth(WORD_CHARACTERS) {
+        Some(_) => cut(text, SHORT_CHARACTERS),
+        None => html! { bdi.value.word { (pieces(text, WORD_CHARACTERS)) } },
+    }
 }
 
 /// A value on a detail page.
 pub(crate) fn whole(text: &str) -> Markup {
     cut(text, LONG_CHARACTERS)
+}
+
+/// A sentence of the gateway's own, in which names stand between backticks.
+pub(crate) fn sentence(text: &str) -> Markup {
+    // A backtick without a second one is text.
+    if text.matches('`').count() % 2 == 1 {
+        return whole(text);
+    }
+    html! {
+        bdi.value {
+            @for (at, part) in text.split('`').enumerate() {
+                @if at % 2 == 1 { code { (pieces(part, LONG_CHARACTERS)) } }
+                @else { (pieces(part, LONG_CHARACTERS)) }
+            }
+        }
+    }
 }
 
 /// An optional value.
@@ -120,6 +142,16 @@ mod tests {
         let shown = short("<script>alert('1')</script>&\"").into_string();
         assert!(!shown.contains("<script"), "{shown}");
         assert!(shown.contains("&lt;script&gt;alert('1')&lt;/script&gt;&amp;&quot;"), "{shown}");
+    }
+
+    #[test]
+    fn names_in_a_sentence_are_code() {
+        let shown = sentence("set `unsigned` and <`a`>").into_string();
+        assert_eq!(
+            shown,
+            r#"<bdi class="value">set <code>unsigned</code> and &lt;<code>a</code>&gt;</bdi>"#
+        );
+        assert_eq!(sentence("a ` alone").into_string(), whole("a ` alone").into_string());
     }
 
     #[test]

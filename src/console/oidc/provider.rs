@@ -9,13 +9,18 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use serde::Deserialize;
+use tokio::sync::watch;
 
+use crate::clock::instant;
 use crate::config::Oidc;
 use crate::egress::{Client, Guard, Trust, Trusted, error_text};
 use crate::sender::{KeySet, TokenError};
 
-/// The time for one response.
-const FETCH_TIME: Duration = Duration::from_secs(10);
+/// The time for one response: an operator waits for it, and any caller can make the gateway wait.
+const RESPONSE_TIME: Duration = Duration::from_secs(4);
+
+/// How long a provider that does not respond is not asked again: sign-ins fail at once meanwhile.
+const FAILURE_KEPT: Duration = Duration::from_secs(5);
 
 /// Bytes of a response.
 const RESPONSE_BYTES_MAX: usize = 256 * 1024;
@@ -26,9 +31,33 @@ const KEPT: Duration = Duration::from_secs(60 * 60);
 /// The least time between two fetches for the sake of an unknown key: any account can name one.
 const REFETCH_AFTER: Duration = Duration::from_secs(60);
 
-/// The metadata and keys of the provider, as far as they are known.
+/// The metadata and keys of the provider, as far as they are known. One fetch at a time, whose
+/// result all sign-ins share.
 #[derive(Default)]
-pub(super) struct Provider(Mutex<Option<Known>>);
+pub(super) struct Provider(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    known: Option<Known>,
+    failed: Option<Failed>,
+    fetch: Option<Fetch>,
+}
+
+/// A provider that did not respond.
+struct Failed {
+    issuer: String,
+    error: ProviderError,
+    at: Instant,
+}
+
+/// A fetch that runs.
+struct Fetch {
+    issuer: String,
+    result: FetchResult,
+}
+
+/// The result of a fetch; `None` until it ends.
+type FetchResult = watch::Receiver<Option<Result<Known, ProviderError>>>;
 
 #[derive(Clone)]
 struct Known {
@@ -57,7 +86,7 @@ pub(super) struct Exchange<'e> {
 }
 
 /// Why the provider cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(in crate::console) enum ProviderError {
     /// No usable response from a URL.
     #[error("{url}: {why}")]
@@ -116,25 +145,38 @@ impl Provider {
         now: Instant,
         age: Duration,
     ) -> Result<Known, ProviderError> {
-        let kept = self.kept().clone();
-        let is_fresh = |known: &Known| {
-            known.metadata.issuer == oidc.issuer && now.saturating_duration_since(known.at) < age
+        let mut fetched = {
+            let mut state = locked(&self.0);
+            if let Some(known) = state.fresh(oidc, now, age) {
+                return Ok(known);
+            }
+            if let Some(error) = state.failure(oidc, now) {
+                return Err(error);
+            }
+            match state.fetch.as_ref().filter(|fetch| fetch.issuer == oidc.issuer) {
+                Some(fetch) => fetch.result.clone(),
+                None => self.fetch(&mut state, oidc),
+            }
         };
-        if let Some(known) = kept.filter(is_fresh) {
-            return Ok(known);
-        }
-        let path = "/.well-known/openid-configuration";
-        let url = format!("{}{path}", oidc.issuer.trim_end_matches('/'));
-        let metadata: Metadata = read(&url, &get(oidc, &url).await?)?;
-        if metadata.issuer != oidc.issuer {
-            return Err(ProviderError::Issuer(metadata.issuer));
-        }
-        let keys = get(oidc, &metadata.jwks_uri).await?;
-        let keys = KeySet::of_jwks(&keys)
-            .map_err(|why| unreached(&metadata.jwks_uri, &why.to_string()))?;
-        let known = Known { metadata: Arc::new(metadata), keys: Arc::new(keys), at: now };
-        *self.kept() = Some(known.clone());
-        Ok(known)
+        let ended = fetched.wait_for(Option::is_some).await.map(|ended| ended.clone());
+        ended
+            .ok()
+            .flatten()
+            .unwrap_or_else(|| Err(unreached(&oidc.issuer, "the fetch was aborted")))
+    }
+
+    /// Begins a fetch, which goes on without the request that needs it first.
+    fn fetch(&self, state: &mut State, oidc: &Oidc) -> FetchResult {
+        let (sender, result) = watch::channel(None);
+        let issuer = oidc.issuer.clone();
+        state.fetch = Some(Fetch { issuer, result: result.clone() });
+        let (shared, oidc) = (Arc::clone(&self.0), oidc.clone());
+        tokio::spawn(async move {
+            let fetched = fetched(&oidc).await;
+            locked(&shared).note(&oidc, &fetched);
+            sender.send_replace(Some(fetched));
+        });
+        result
     }
 
     /// Exchanges a code for the ID token.
@@ -149,6 +191,9 @@ impl Provider {
             id_token: String,
         }
         let metadata = self.metadata(oidc, now).await?;
+        if let Some(error) = locked(&self.0).failure(oidc, now) {
+            return Err(error);
+        }
         let mut fields = vec![
             ("grant_type", "authorization_code"),
             ("code", exchange.code),
@@ -177,17 +222,60 @@ impl Provider {
         *request.method_mut() = Method::POST;
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
         request.headers_mut().insert(header::CONTENT_TYPE, form);
-        let (status, answer) = send(oidc, url, request).await?;
+        let sent = send(oidc, url, request).await;
+        let (status, answer) = sent.inspect_err(|error| locked(&self.0).fail(oidc, error))?;
         if status != StatusCode::OK {
             let text: String = String::from_utf8_lossy(&answer).chars().take(300).collect();
             return Err(ProviderError::Code(format!("status {status}, {text}")));
         }
         Ok(read::<Tokens>(url, &answer)?.id_token)
     }
+}
 
-    fn kept(&self) -> MutexGuard<'_, Option<Known>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl State {
+    /// Metadata and keys, if they are not older than `age`.
+    fn fresh(&self, oidc: &Oidc, now: Instant, age: Duration) -> Option<Known> {
+        let known = self.known.as_ref().filter(|known| known.metadata.issuer == oidc.issuer)?;
+        (now.saturating_duration_since(known.at) < age).then(|| known.clone())
     }
+
+    /// Why the provider did not respond a moment ago.
+    fn failure(&self, oidc: &Oidc, now: Instant) -> Option<ProviderError> {
+        let failed = self.failed.as_ref().filter(|failed| failed.issuer == oidc.issuer)?;
+        (now.saturating_duration_since(failed.at) < FAILURE_KEPT).then(|| failed.error.clone())
+    }
+
+    fn fail(&mut self, oidc: &Oidc, error: &ProviderError) {
+        let (issuer, error) = (oidc.issuer.clone(), error.clone());
+        self.failed = Some(Failed { issuer, error, at: instant() });
+    }
+
+    /// Keeps the result of a fetch.
+    fn note(&mut self, oidc: &Oidc, fetched: &Result<Known, ProviderError>) {
+        self.fetch.take_if(|fetch| fetch.issuer == oidc.issuer);
+        match fetched {
+            Ok(known) => (self.known, self.failed) = (Some(known.clone()), None),
+            Err(error) => self.fail(oidc, error),
+        }
+    }
+}
+
+fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Fetches metadata and keys.
+async fn fetched(oidc: &Oidc) -> Result<Known, ProviderError> {
+    let path = "/.well-known/openid-configuration";
+    let url = format!("{}{path}", oidc.issuer.trim_end_matches('/'));
+    let metadata: Metadata = read(&url, &get(oidc, &url).await?)?;
+    if metadata.issuer != oidc.issuer {
+        return Err(ProviderError::Issuer(metadata.issuer));
+    }
+    let keys = get(oidc, &metadata.jwks_uri).await?;
+    let keys =
+        KeySet::of_jwks(&keys).map_err(|why| unreached(&metadata.jwks_uri, &why.to_string()))?;
+    Ok(Known { metadata: Arc::new(metadata), keys: Arc::new(keys), at: instant() })
 }
 
 /// Client authentication with a secret (RFC 6749, 2.3.1): both parts are form-encoded first.
@@ -235,8 +323,8 @@ async fn send(
         let body = body.map_err(|_| fails("the response is over 256 KiB or truncated"))?;
         Ok((status, body.to_bytes()))
     };
-    let late = || Err(fails("no complete response within 10 s"));
-    tokio::time::timeout(FETCH_TIME, exchanged).await.unwrap_or_else(|_| late())
+    let late = || Err(fails("no complete response within 4 s"));
+    tokio::time::timeout(RESPONSE_TIME, exchanged).await.unwrap_or_else(|_| late())
 }
 
 fn unreached(url: &str, why: &str) -> ProviderError {
@@ -245,7 +333,48 @@ fn unreached(url: &str, why: &str) -> ProviderError {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
+
+    fn oidc(issuer: String) -> Oidc {
+        Oidc {
+            issuer,
+            client_id: String::from("postern"),
+            client_secret: None,
+            scopes: String::from("openid"),
+            roles_claim: String::from("groups"),
+            name_claim: String::from("email"),
+            ca: None,
+            roles: Vec::new(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_that_does_not_respond_is_asked_once_for_all_sign_ins() {
+        // Connections are accepted by the system, and nothing is ever sent.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        silent.set_nonblocking(true).unwrap();
+        let oidc = oidc(format!("http://{}", silent.local_addr().unwrap()));
+        let (provider, now) = (Provider::default(), instant());
+        let one = || provider.metadata(&oidc, now);
+        let (first, second, third) = tokio::join!(one(), one(), one());
+        for result in [first, second, third, one().await] {
+            assert!(matches!(result, Err(ProviderError::Unreached { .. })), "{result:?}");
+        }
+        assert!(silent.accept().is_ok());
+        assert!(silent.accept().is_err(), "one connection");
+        // Who comes later makes another attempt.
+        let later = instant() + FAILURE_KEPT;
+        assert!(provider.metadata(&oidc, later).await.is_err());
+        assert!(silent.accept().is_ok());
+        // Another provider is none of that.
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        other.set_nonblocking(true).unwrap();
+        let issuer = format!("http://{}", other.local_addr().unwrap());
+        assert!(provider.metadata(&Oidc { issuer, ..oidc }, instant()).await.is_err());
+        assert!(other.accept().is_ok());
+    }
 
     #[test]
     fn a_client_is_authenticated_with_encoded_parts() {

@@ -9,7 +9,8 @@ use crate::console::area::Area;
 use crate::console::components::form as forms;
 use crate::console::components::form::Field;
 use crate::console::components::notice::{Tone, notice};
-use crate::console::components::{table, time, value};
+use crate::console::components::table::{Caption, DataTable};
+use crate::console::components::{time, value};
 use crate::console::fields::Fields;
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
@@ -134,7 +135,7 @@ fn all(console: &Console, visit: &Visit, errors: &FormErrors, typed: Option<&Fie
         (managed::done(visit))
         (errors.show(lang))
         p { (INTRODUCTION.of(lang)) }
-        (table::table(lang, ALL.of(lang), &columns, &rows, NONE))
+        (DataTable::new(Caption::Hidden(ALL.of(lang)), &columns, NONE).show(lang, &rows))
         section aria-labelledby="set" {
             h2 #set { (SET.of(lang)) }
             @match &state.config.manage.callback_address {
@@ -158,7 +159,7 @@ fn row(lang: Lang, key: &str, stored: &StoredDocument<Address>) -> Vec<Markup> {
         value::maybe(notify_url.as_deref()),
         value::maybe(code_number.as_deref()),
         value::maybe(report_number.as_deref()),
-        html! { (time::time(stored.at_ms)) ", " (value::short(&stored.who)) },
+        html! { (time::time(stored.at_ms)) (lang.clause()) (value::short(&stored.who)) },
         html! { @if notify_url.is_some() { (delivery(lang, key)) } },
     ]
 }
@@ -238,7 +239,7 @@ fn one(console: &Console, visit: &Visit, key: &str, draft: Draft<'_>) -> PageRes
     let middle = html! {
         (managed::done(visit))
         (errors.show(lang))
-        (table::table(lang, ALL.of(lang), &columns, &rows, NONE))
+        (DataTable::new(Caption::Hidden(ALL.of(lang)), &columns, NONE).show(lang, &rows))
         @if !served { (notice(Tone::Plain, UNSERVED.of(lang))) }
         @else {
             (forms::change(visit, &path, &html! {
@@ -342,7 +343,7 @@ fn pushes(lang: Lang, state: &RunningConfig) -> Markup {
                     ul { @for one in &function_config.callbacks {
                         li {
                             (value::short(&one.msg_type)) " " (value::short(&one.event)) " → "
-                            (value::short(&one.function_name)) ": " (on(one.enable))
+                            (value::short(&one.function_name)) (lang.colon()) (on(one.enable))
                         }
                     } }
                 },
@@ -351,7 +352,7 @@ fn pushes(lang: Lang, state: &RunningConfig) -> Markup {
                     (value::short(&container_config.qbase_env)) " "
                     (value::short(&container_config.qbase_container_path))
                 },
-                html! { (time::time(stored.at_ms)) ", " (value::short(&stored.who)) },
+                html! { (time::time(stored.at_ms)) (lang.clause()) (value::short(&stored.who)) },
             ]
         })
         .collect();
@@ -359,7 +360,7 @@ fn pushes(lang: Lang, state: &RunningConfig) -> Markup {
         section aria-labelledby="pushes" {
             h2 #pushes { (PUSHES.of(lang)) }
             p.hint { (PUSH_HINT.of(lang)) }
-            (table::table(lang, PUSHES.of(lang), &[APP, FUNCTIONS, CONTAINER, CHANGED], &rows, NO_PUSH))
+            (DataTable::new(Caption::Shown(PUSHES.of(lang)), &[APP, FUNCTIONS, CONTAINER, CHANGED], NO_PUSH).show(lang, &rows))
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::clock::UnixMillis;
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::form::{self, Field};
+use crate::console::components::table::{Caption, DataTable};
 use crate::console::components::{csv, table, time, value};
 use crate::console::fields::{self, Fields};
 use crate::console::page_error::PageError;
@@ -14,7 +15,7 @@ use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::console::words;
-use crate::registry::{Action, ENTRIES_MAX, Entry, audit_log_where};
+use crate::registry::{Action, AuditQuery, ENTRIES_MAX, Entry, audit_log};
 
 /// Entries per page.
 const PAGE: usize = 50;
@@ -36,7 +37,7 @@ texts! {
     EMPTY = "No entry matches. Clear the filter to see all.", "没有匹配的记录。清除筛选可查看全部。";
     ABSENT = "None", "无";
     REPLACED = "replaced", "已替换";
-    SECRET_ENDS = "{} (expires {})", "{}（{} 失效）";
+    SECRET_ENDS = "{} (expires {} UTC)", "{}（{} UTC 失效）";
     REASON = "Reason", "原因";
     FILE = "Download as CSV", "下载 CSV";
     WHAT_TIME = "Invalid time. Use 2026-01-02T03:04 or a full time such as 2026-01-02T03:04:05Z.",
@@ -79,6 +80,7 @@ impl Filter {
         })
     }
 
+    /// Whether an entry of the right time is wanted.
     fn wants(&self, entry: &Entry) -> bool {
         let has = |text: &str, part: &Option<String>| {
             part.as_ref().is_none_or(|part| text.to_lowercase().contains(part))
@@ -87,14 +89,11 @@ impl Filter {
             && has(&entry.name, &self.name)
             && self.kind.as_ref().is_none_or(|kind| *kind == entry.kind)
             && self.action.is_none_or(|action| action == entry.action)
-            && (self.since_ms.is_none() && self.until_ms.is_none() || self.is_in_time(entry))
     }
 
-    fn is_in_time(&self, entry: &Entry) -> bool {
-        fields::time(&entry.at).is_some_and(|at_ms| {
-            self.since_ms.is_none_or(|since| at_ms >= since)
-                && self.until_ms.is_none_or(|until| at_ms < until)
-        })
+    /// The part that the ledger finds.
+    fn query(&self, before: Option<u64>) -> AuditQuery {
+        AuditQuery { before, since_ms: self.since_ms, until_ms: self.until_ms }
     }
 }
 
@@ -111,15 +110,15 @@ async fn page(console: &Console, visit: &Visit, filter: &Filter) -> PageResult {
     let before = visit.query.text("cursor").map(str::parse).transpose();
     let before = before.map_err(|_| PageError::Bad(WHAT_CURSOR))?;
     let wanted = |entry: &Entry| filter.wants(entry) && console.view().sees_entry(entry);
-    let (entries, next) =
-        audit_log_where(console.tools.registry.book(), before, PAGE, wanted).await?;
+    let book = console.tools.registry.book();
+    let (entries, next) = audit_log(book, filter.query(before), PAGE, wanted).await?;
     let lang = visit.lang;
     let rows: Vec<Vec<Markup>> = entries.iter().map(|entry| row(visit, entry)).collect();
-    let caption = CAPTION.fill(lang, &[&ENTRIES_MAX]);
+    let caption = CAPTION.fill(lang, &[&value::count(ENTRIES_MAX)]);
     let columns = [TIME, WHO, ACTION, THING, CHANGES];
     let middle = html! {
         (search(visit, filter))
-        (table::table(lang, &caption, &columns, &rows, EMPTY))
+        (DataTable::new(Caption::Shown(&caption), &columns, EMPTY).show(lang, &rows))
         (table::counted(lang, rows.len(), next.is_some()))
         (table::pages(visit, next.map(|next| next.to_string()).as_deref()))
         @if !rows.is_empty() {
@@ -146,12 +145,14 @@ fn search(visit: &Visit, filter: &Filter) -> Markup {
     form::ask(
         Area::Audit.path(),
         &html! {
-            (text("who", WHO))
-            (Field { value: action, ..Field::new("action", ACTION) }.show_choice(lang, &actions))
-            (Field { value: field("kind"), ..Field::new("kind", KIND) }.show_choice(lang, &kinds))
-            (text("name", NAME))
-            (at("since", SINCE))
-            (at("until", UNTIL))
+            (form::filters(visit, &["who", "action", "kind", "name", "since", "until"], &html! {
+                (text("who", WHO))
+                (Field { value: action, ..Field::new("action", ACTION) }.show_choice(lang, &actions))
+                (Field { value: field("kind"), ..Field::new("kind", KIND) }.show_choice(lang, &kinds))
+                (text("name", NAME))
+                (at("since", SINCE))
+                (at("until", UNTIL))
+            }))
             button type="submit" { (GO.of(lang)) }
             a href=(Area::Audit.path()) { (CLEAR.of(lang)) }
         },
@@ -167,7 +168,8 @@ const FILE_NAME: &str = "audit.csv";
 async fn file(console: &Console, filter: &Filter) -> PageResult {
     let most = usize::try_from(ENTRIES_MAX).unwrap_or(usize::MAX);
     let wanted = |entry: &Entry| filter.wants(entry) && console.view().sees_entry(entry);
-    let (entries, _) = audit_log_where(console.tools.registry.book(), None, most, wanted).await?;
+    let book = console.tools.registry.book();
+    let (entries, _) = audit_log(book, filter.query(None), most, wanted).await?;
     let head = std::iter::once(FILE_COLUMNS.map(str::to_owned).to_vec());
     let rows = entries.into_iter().map(|entry| {
         let changes = match entry.changes.is_empty() {
@@ -206,7 +208,7 @@ fn change(visit: &Visit, entry: &Entry, key: &str, pair: &Value) -> Markup {
     html! {
         li {
             @if key == "reason" { (REASON.of(visit.lang)) } @else { code { (value::short(key)) } }
-            ": "
+            (visit.lang.colon())
             // A new or deleted object, and a reason, have one side.
             @match entry.action {
                 Action::Changed => { (side(0)) " → " (side(1)) },

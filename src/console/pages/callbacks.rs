@@ -14,6 +14,7 @@ use crate::clock::rfc3339;
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::form::{self, Field};
+use crate::console::components::table::{Caption, DataTable};
 use crate::console::components::{badge, csv, live, notice, span, table, time, value};
 use crate::console::fields::query;
 use crate::console::page_error::PageError;
@@ -123,7 +124,7 @@ async fn part(console: &Console, visit: &Visit, filter: &Filter) -> Result<Marku
     let columns = [TIME, OUTCOME, SOURCE, TRANSACTION, USER, ITEM, AMOUNT, MORE, TOOK];
     let beginning = filter.as_beginning().filter(|_| rows.is_empty());
     Ok(html! {
-        (table::table(lang, CAPTION.of(lang), &columns, &rows, empty))
+        (DataTable::new(Caption::Shown(CAPTION.of(lang)), &columns, empty).show(lang, &rows))
         @if !rows.is_empty() { (table::counted(lang, rows.len(), next.is_some())) }
         @if let Some(beginning) = beginning {
             p { a href={ (Area::Callbacks.path()) (beginning) } { (BEGINNING.of(lang)) } }
@@ -165,15 +166,17 @@ fn search(console: &Console, visit: &Visit, filter: &Filter) -> Markup {
             div.grow {
                 (Field { value: field("q"), kind: "search", ..Field::new("q", SEARCH) }.show(lang))
             }
-            (Field { value: field("source"), ..Field::new("source", SOURCE) }.show_pick(lang, ANY, &sources))
-            (choice("outcome", OUTCOME, all(&mut outcomes.into_iter()), outcome))
-            (choice("reason", REASON, all(&mut reasons.into_iter()), reason))
-            (choice("state", STATE, all(&mut states.into_iter()), state))
-            (Field { value: field("destination"), ..Field::new("destination", DESTINATION) }.show_pick(lang, ANY, &destinations))
-            (at("since", SINCE))
-            (at("until", UNTIL))
             button type="submit" { (GO.of(lang)) }
             a href=(Area::Callbacks.path()) { (CLEAR.of(lang)) }
+            (form::filters(visit, &filter::CHOICES, &html! {
+                (Field { value: field("source"), ..Field::new("source", SOURCE) }.show_pick(lang, ANY, &sources))
+                (choice("outcome", OUTCOME, all(&mut outcomes.into_iter()), outcome))
+                (choice("reason", REASON, all(&mut reasons.into_iter()), reason))
+                (choice("state", STATE, all(&mut states.into_iter()), state))
+                (Field { value: field("destination"), ..Field::new("destination", DESTINATION) }.show_pick(lang, ANY, &destinations))
+                (at("since", SINCE))
+                (at("until", UNTIL))
+            }))
         },
     )
 }
@@ -212,7 +215,7 @@ fn row(console: &Console, visit: &Visit, line: &Line) -> Vec<Markup> {
         }
         @if let Some(reason) = line.reason { (badge::rejected(lang, reason)) }
         @if let Some(near) = &line.nearest { " → " (value::short(near)) }
-        @if let Some(parameter) = &line.parameter { ": " code { (value::short(parameter)) } }
+        @if let Some(parameter) = &line.parameter { (lang.colon()) code { (value::short(parameter)) } }
         @if line.is_repeated() { a href=[&at] { (FIRST.of(lang)) } }
     };
     let outcome = html! {

@@ -205,8 +205,8 @@ pub(super) fn explanation(lang: Lang, found: &Explanation) -> Markup {
                     @if let Some(parameter) = &mistake.parameter { " " (value::short(parameter)) }
                     br;
                     @match lang {
-                        Lang::En => (mistake.advice.english()),
-                        Lang::Zh => (mistake.advice.chinese()),
+                        Lang::En => (value::sentence(mistake.advice.english())),
+                        Lang::Zh => (value::sentence(mistake.advice.chinese())),
                     }
                 }
             }

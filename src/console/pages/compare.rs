@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 use crate::config::Source;
 use crate::console::app::Console;
 use crate::console::area::Area;
-use crate::console::components::{table, value};
+use crate::console::components::table::{Caption, DataTable};
+use crate::console::components::value;
 use crate::console::page_error::PageError;
 use crate::console::text::texts;
 use crate::console::visit::Visit;
@@ -117,7 +118,7 @@ pub(super) fn section(visit: &Visit, claims: &Claims, accepted: Option<&Accepted
             h2 #compared { (TITLE.of(lang)) }
             p { a href=(format!("{}/{id}", Area::Event.path())) { code { (id) } } }
             p { (said) }
-            (table::table(lang, TITLE.of(lang), &[ROLE, THIS, EVENT], &rows, NONE))
+            (DataTable::new(Caption::Shown(TITLE.of(lang)), &[ROLE, THIS, EVENT], NONE).show(lang, &rows))
         }
     }
 }

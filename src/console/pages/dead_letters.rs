@@ -12,7 +12,9 @@ use super::{LIVE, resolved};
 use crate::clock::{now_ms, rfc3339};
 use crate::console::app::Console;
 use crate::console::area::Area;
+use crate::console::attempt_error;
 use crate::console::components::form::{self, Field};
+use crate::console::components::table::{Caption, DataTable};
 use crate::console::components::{csv, notice, span, table, time, value};
 use crate::console::fields::{Fields, query};
 use crate::console::page_error::PageError;
@@ -81,8 +83,8 @@ pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
         [] => list(console, visit).await,
         [FILE_NAME] => file(console, visit).await,
-        [REPLAYS, id] => orders::page(console, visit, id),
-        [REPLAYS, id, LIVE] => orders::part(console, visit, id),
+        [REPLAYS, id] => orders::page(console, visit, id).await,
+        [REPLAYS, id, LIVE] => orders::part(console, visit, id).await,
         _ => Err(PageError::Absent),
     }
 }
@@ -102,7 +104,7 @@ async fn list(console: &Console, visit: &Visit) -> PageResult {
     let filter = Filter::read(&visit.query)?;
     let cursor = visit.query.text("cursor").map(str::parse).transpose();
     let cursor = cursor.map_err(|_| PageError::Bad(WHAT_CURSOR))?;
-    let Found { letters, next } = find::find(console, &filter, cursor).await?;
+    let Found { letters, next } = find::find(console, &filter, cursor, find::PAGE).await?;
     let stats = console.ledger().stats().await?;
     let total: u64 = stats.targets.iter().map(|target| target.dead).sum();
     // They are counted by destination, and so not for some sources.
@@ -114,8 +116,10 @@ async fn list(console: &Console, visit: &Visit) -> PageResult {
     };
     let rows: Vec<Vec<Markup>> = letters.iter().map(|letter| row(console, visit, letter)).collect();
     let columns = [TIME, SOURCE, TRANSACTION, USER, WHY];
-    let letters = table::table(lang, CAPTION.of(lang), &columns, &rows, empty);
+    let letters =
+        DataTable::new(Caption::Shown(CAPTION.of(lang)), &columns, empty).show(lang, &rows);
     let next = next.map(|next| next.to_string());
+    let replays = orders::section(console, visit).await?;
     let middle = html! {
         @if visit.query.text("done") == Some("none") {
             (notice::notice(notice::Tone::Bad, NONE_CHOSEN.of(lang)))
@@ -129,7 +133,7 @@ async fn list(console: &Console, visit: &Visit) -> PageResult {
         @if !rows.is_empty() {
             p { a href={ (Area::DeadLetters.path()) "/" (FILE_NAME) (filter.query(&[])) } download { (FILE.of(lang)) } }
         }
-        (orders::section(console, visit))
+        (replays)
     };
     Ok(Reply::Page(Area::DeadLetters.title().of(lang).to_owned(), middle))
 }
@@ -144,10 +148,12 @@ fn search(console: &Console, visit: &Visit, filter: &Filter) -> Markup {
     form::ask(
         Area::DeadLetters.path(),
         &html! {
-            (field("destination", DESTINATION).show_pick(lang, ANY, &destinations))
-            (field("source", SOURCE).show_pick(lang, ANY, &sources))
-            (at("since", SINCE))
-            (at("until", UNTIL))
+            (form::filters(visit, &["destination", "source", "since", "until"], &html! {
+                (field("destination", DESTINATION).show_pick(lang, ANY, &destinations))
+                (field("source", SOURCE).show_pick(lang, ANY, &sources))
+                (at("since", SINCE))
+                (at("until", UNTIL))
+            }))
             button type="submit" { (GO.of(lang)) }
             a href=(Area::DeadLetters.path()) { (CLEAR.of(lang)) }
         },
@@ -200,7 +206,7 @@ fn row(console: &Console, visit: &Visit, letter: &Letter) -> Vec<Markup> {
         ul.whys {
             @for dead in &letter.deliveries {
                 li {
-                    b { (value::short(dead.target.as_str())) } ": "
+                    b { (value::short(dead.target.as_str())) } (lang.colon())
                     @match &dead.last {
                         Some(last) => (given_up(visit, dead.attempts, last)),
                         None => (NO_ATTEMPT.of(lang)),
@@ -232,7 +238,7 @@ fn given_up(visit: &Visit, attempts: usize, last: &Attempt) -> Markup {
             None => (NO_ANSWER.of(lang)),
         }
         " · " (time::time(last.at_ms))
-        @if let Some(error) = &last.error { br; span lang="en" { (value::short(error)) } }
+        @if let Some(error) = &last.error { br; (attempt_error::shown(lang, error)) }
         @if !last.head.is_empty() { br; code { (value::short(&String::from_utf8_lossy(&last.head))) } }
     }
 }
@@ -266,7 +272,7 @@ async fn file(console: &Console, visit: &Visit) -> PageResult {
     let mut rows = vec![FILE_COLUMNS.map(str::to_owned).to_vec()];
     let mut cursor = None;
     while rows.len() <= FILE_LINES_MAX {
-        let Found { letters, next } = find::find(console, &filter, cursor).await?;
+        let Found { letters, next } = find::find(console, &filter, cursor, find::PAGE).await?;
         rows.extend(letters.iter().flat_map(lines));
         if next.is_none() {
             break;
@@ -320,7 +326,7 @@ fn question(visit: &Visit, filter: &Filter, form: &Fields, counted: Counted) -> 
         @else {
             p { b { (text.fill(lang, &[&shown])) } }
             @if form.text("which") == Some("all") {
-                p { (SURE_FILTER.of(lang)) ": "
+                p { (SURE_FILTER.of(lang)) (lang.colon())
                     @if pairs.is_empty() { (NO_FILTER.of(lang)) } @else { code { (value::whole(&pairs.join(", "))) } }
                 }
             }
@@ -390,17 +396,6 @@ pub(super) async fn latest(
     most: usize,
 ) -> Result<(Vec<Letter>, bool), PageError> {
     let filter = Filter::read(query)?;
-    let (mut all, mut cursor) = (Vec::new(), None);
-    for _ in 0..most.div_ceil(find::PAGE) {
-        let Found { letters, next } = find::find(console, &filter, cursor).await?;
-        all.extend(letters);
-        if next.is_none() {
-            return Ok((all, false));
-        }
-        if all.len() >= most {
-            break;
-        }
-        cursor = next;
-    }
-    Ok((all, true))
+    let Found { letters, next } = find::find(console, &filter, None, most).await?;
+    Ok((letters, next.is_some()))
 }

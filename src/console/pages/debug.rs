@@ -20,7 +20,8 @@ use crate::console::area::Area;
 use crate::console::components::form as forms;
 use crate::console::components::form::Field;
 use crate::console::components::notice::{Tone, notice};
-use crate::console::components::{table, value};
+use crate::console::components::table::{Caption, DataTable};
+use crate::console::components::value;
 use crate::console::fields::{self, Fields};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
@@ -28,6 +29,7 @@ use crate::console::pages::managed::FormErrors;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
+use crate::console::words;
 use crate::ledger::{EventBody, Rejection};
 use crate::operator::{
     CallPurpose, Capture, Explained, Masked, as_text, base_of, curl, explained, source_of,
@@ -162,7 +164,7 @@ pub(crate) async fn post(console: &Console, visit: &Visit, form: &Fields) -> Pag
 fn named_by_path<'c>(config: &'c Config, form: &Fields) -> Result<&'c Arc<Source>, FormErrors> {
     let typed = form.verbatim("request").unwrap_or_default();
     let found = Capture::read(typed).and_then(|capture| capture.source(config));
-    found.map_err(|why| FormErrors::one("request", why))
+    found.map_err(|why| FormErrors::of_field("request", &why))
 }
 
 /// The forms again, with the reason why no source was found.
@@ -216,7 +218,8 @@ fn explain(
     source: &Source,
     sheet: &Sheet<'_>,
 ) -> Result<Found, FormErrors> {
-    let capture = Capture::read(&sheet.request).map_err(|why| FormErrors::one("request", why))?;
+    let capture =
+        Capture::read(&sheet.request).map_err(|why| FormErrors::of_field("request", &why))?;
     let logged = capture.at_ms;
     let request = capture.to(source);
     let at_ms = match sheet.at.as_str() {
@@ -326,7 +329,7 @@ async fn send(
     let (lang, config) = (visit.lang, console.config());
     let request = match Capture::read(&sheet.request) {
         Ok(capture) => capture.to(source),
-        Err(why) => return Ok(Err(FormErrors::one("request", why))),
+        Err(why) => return Ok(Err(FormErrors::of_field("request", &why))),
     };
     let path = request.target.split(|byte| *byte == b'?').next().unwrap_or_default();
     if path != source.path().as_bytes() {
@@ -353,7 +356,8 @@ fn shown(lang: Lang, found: &Found) -> Markup {
         .parameters
         .iter()
         .map(|one| {
-            vec![value::short(&one.name), html! { code { (one.r#in) } }, value::whole(&one.value)]
+            let place = words::place(one.r#in).map_or(one.r#in, |text| text.of(lang));
+            vec![value::short(&one.name), html! { (place) }, value::whole(&one.value)]
         })
         .collect();
     html! {
@@ -362,7 +366,7 @@ fn shown(lang: Lang, found: &Found) -> Markup {
             (notice(Tone::Bad, &match lang { Lang::En => note.english(), Lang::Zh => note.chinese() }))
         }
         (captured::explanation(lang, explanation))
-        (table::table(lang, READ.of(lang), &[NAME, WHERE, VALUE], &rows, NOTHING_READ))
+        (DataTable::new(Caption::Shown(READ.of(lang)), &[NAME, WHERE, VALUE], NOTHING_READ).show(lang, &rows))
         @if let Some(command) = &found.command {
             section aria-labelledby="curl" {
                 h2 #curl { (CURL.of(lang)) }

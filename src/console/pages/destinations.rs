@@ -11,11 +11,13 @@ use self::form::Typed;
 use crate::config::{self, Origin, Table};
 use crate::console::app::Console;
 use crate::console::area::Area;
-use crate::console::components::{form as forms, table, time, value};
+use crate::console::components::table::{Caption, DataTable};
+use crate::console::components::{form as forms, time, value};
 use crate::console::fields::{Fields, query, segment};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{self, Done, Edit, FormErrors, write_error};
+use crate::console::pages::overview::backlog;
 use crate::console::pages::preview;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
@@ -40,8 +42,8 @@ texts! {
     ACTIVE = "Active", "正常";
     FAILING = "Failing", "失败";
     PAUSED = "Paused", "已暂停";
-    OPEN = "Open", "已熔断";
-    HALF_OPEN = "Half-open", "试探中";
+    DOWN = "Down", "已熔断";
+    PROBED = "Probing", "试探中";
     INACTIVE = "Inactive", "未运行";
     NEW = "Create destination", "创建投递目标";
     FORWARD = "A destination of format forward receives the original request, so a test needs a callback. Send one with the debug tool.",
@@ -84,8 +86,8 @@ pub(crate) fn state(lang: Lang, condition: Option<&Condition>) -> Markup {
     let (class, word): (&str, Text) = match condition {
         None => ("broken", INACTIVE),
         Some(Condition { paused: Some(_), .. }) => ("paused", PAUSED),
-        Some(Condition { breaker: BreakerState::Open, .. }) => ("broken", OPEN),
-        Some(Condition { breaker: BreakerState::HalfOpen, .. }) => ("paused", HALF_OPEN),
+        Some(Condition { breaker: BreakerState::Open, .. }) => ("broken", DOWN),
+        Some(Condition { breaker: BreakerState::HalfOpen, .. }) => ("paused", PROBED),
         Some(Condition { health, .. }) if health.failures > 0 => ("broken", FAILING),
         Some(Condition { breaker: BreakerState::Closed, .. }) => ("active", ACTIVE),
     };
@@ -142,8 +144,8 @@ async fn all(console: &Console, visit: &Visit) -> PageResult {
             state(lang, condition.as_ref()),
             value::maybe(found.map(|found| found.url.as_str())),
             html! { @if let Some(found) = found { code { (found.format.as_str()) } } },
-            html! { (pending) },
-            html! { @if dead > 0 { a href={ (Area::DeadLetters.path()) (query(&[("destination", name)])) } { (dead) } } @else { "0" } },
+            backlog::waiting(name, pending),
+            backlog::dead(name, dead),
             due(lang, oldest),
             html! { (managed::origin(origin).of(lang)) },
         ]);
@@ -152,7 +154,7 @@ async fn all(console: &Console, visit: &Visit) -> PageResult {
     let middle = html! {
         (managed::done(visit))
         p { (INTRODUCTION.of(lang)) }
-        (table::table(lang, ALL.of(lang), &columns, &rows, NONE))
+        (DataTable::new(Caption::Hidden(ALL.of(lang)), &columns, NONE).show(lang, &rows))
         @if visit.viewer.may_change() {
             p { a.button href={ (PATH) (query(&[("new", "yes")])) } { (NEW.of(lang)) } }
         } @else { (forms::change(visit, PATH, &html! {})) }

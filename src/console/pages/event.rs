@@ -2,6 +2,7 @@
 
 pub(super) mod answer;
 mod deliveries;
+mod erase;
 
 pub(super) use deliveries::withheld;
 
@@ -106,6 +107,7 @@ pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
         @if let Some(found) = &found { (captured::explanation(lang, found)) }
         (resolved(visit, &event))
         (resolution::section(console, visit, thing))
+        (erase::section(visit, id, &event))
     };
     Ok(Reply::Page(TITLE.fill(lang, &[&id]), middle))
 }
@@ -115,19 +117,18 @@ pub(crate) async fn post(console: &Console, visit: &Visit, form: &Fields) -> Pag
     let [id, verb] = rest.as_slice() else { return Err(PageError::Absent) };
     let id: EventId = id.parse().map_err(|_| PageError::Absent)?;
     let path = format!("{}/{id}", Area::Event.path());
-    if let Some(verb) = resolution::Verb::find(verb) {
+    let of_event = resolution::Verb::find(verb);
+    if of_event.is_some() || *verb == erase::PATH {
         let detail = console.ledger().event(id).await?.ok_or(PageError::Absent)?;
         let event = EventBody::decode(&detail.event.body).and_then(|body| body.event());
         let event = event.map_err(|_| LedgerError::Corrupt(id.to_string()))?;
+        let Some(verb) = of_event else {
+            return erase::post(console, visit, &event, form).await;
+        };
         let subject = Subject::Event(id);
         let thing = resolution::Thing { path: &path, subject: &subject };
-        return resolution::post(
-            console,
-            visit,
-            resolution::Order { thing, source: &event.source, verb },
-            form,
-        )
-        .await;
+        let order = resolution::Order { thing, source: &event.source, verb };
+        return resolution::post(console, visit, order, form).await;
     }
     if *verb != "replay" {
         return Err(PageError::Absent);
@@ -146,7 +147,13 @@ fn about(visit: &Visit, detail: &EventDetail, event: &Event<'_>) -> Markup {
     };
     let list = |all: &[std::borrow::Cow<'_, str>]| {
         html! {
-            @for (at, one) in all.iter().enumerate() { @if at > 0 { ", " } (value::short(one)) }
+            @for (at, one) in all.iter().enumerate() {
+                @if at > 0 { (lang.comma()) }
+                @match words::member(one) {
+                    Some(text) => span title=(one) { (text.of(lang)) },
+                    None => (value::short(one)),
+                }
+            }
             @if all.is_empty() { span.absent { (NOTHING.of(lang)) } }
         }
     };

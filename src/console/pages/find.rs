@@ -16,6 +16,7 @@ use crate::console::components::notice::{Tone, notice};
 use crate::console::components::{time, value};
 use crate::console::fields::{Fields, query, segment};
 use crate::console::findings::Finding;
+use crate::console::messages;
 use crate::console::page_error::PageError;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
@@ -26,13 +27,14 @@ use crate::sender::{OwnedRequest, Role};
 
 texts! {
     TITLE = "Pasted callback", "粘贴的回调";
-    AT = "Pasted {}. The address of this page can be shared; it is kept until the gateway restarts.", "粘贴于 {}。本页地址可以分享，保留至网关重启。";
+    AT = "Pasted {} UTC. The address of this page can be shared; it is kept until the gateway restarts.", "粘贴于 {} UTC。本页地址可以分享，保留至网关重启。";
     GONE = "This result is no longer kept. Paste the callback again.", "该结果已不再保留，请重新粘贴回调。";
     UNREADABLE = "The text is not a callback: {}", "该文本不是回调：{}";
     SEARCH = "Search for it as user or transaction", "作为用户或交易号搜索";
     OF_PATH = "Source {}, by the path", "来源 {}（按路径识别）";
     CHOSEN = "Source {}, chosen", "来源 {}（手动选择）";
-    NO_PATH = "No source has the path {}. Choose the source to explain the callback for.", "没有来源使用路径 {}。请选择用于诊断的来源。";
+    UNNAMED = "No source is found: {}. Choose the source to explain the callback for.", "{}。请选择用于诊断的来源。";
+    GONE_SOURCE = "Source {} does not exist.", "来源 {} 不存在。";
     SOURCE = "Source", "来源";
     EXPLAIN = "Explain for this source", "按该来源诊断";
     ALL_OF = "All callbacks of this transaction", "该交易的全部回调";
@@ -135,11 +137,6 @@ fn looks_like_callback(text: &str) -> bool {
         || text.chars().nth(WORD_CHARACTERS_MAX).is_some()
 }
 
-fn path_of(request: &OwnedRequest) -> String {
-    let path = request.target.split(|byte| *byte == b'?').next().unwrap_or_default();
-    String::from_utf8_lossy(path).into_owned()
-}
-
 async fn page(console: &Console, visit: &Visit, finding: &Finding) -> PageResult {
     let (lang, config) = (visit.lang, console.config());
     let said = html! { p.hint { (AT.fill(lang, &[&time::second(finding.at_ms)])) } };
@@ -148,7 +145,7 @@ async fn page(console: &Console, visit: &Visit, finding: &Finding) -> PageResult
         Err(why) => {
             let word: String = finding.text.chars().take(WORD_CHARACTERS_MAX).collect();
             let middle = html! {
-                (notice(Tone::Bad, &UNREADABLE.fill(lang, &[&why])))
+                (notice(Tone::Bad, &UNREADABLE.fill(lang, &[&messages::text(lang, &why)])))
                 (value::block(&finding.text))
                 p { a href={ (Area::Callbacks.path()) (query(&[("q", &word)])) } { (SEARCH.of(lang)) } }
             };
@@ -157,12 +154,14 @@ async fn page(console: &Console, visit: &Visit, finding: &Finding) -> PageResult
     };
     let chosen = visit.query.text("source");
     let source = match chosen {
-        Some(name) => config.sources.get(name),
-        None => capture.source(&config).ok(),
+        Some(name) => config.sources.get(name).ok_or_else(|| GONE_SOURCE.fill(lang, &[&name])),
+        None => capture
+            .source(&config)
+            .map_err(|why| UNNAMED.fill(lang, &[&messages::text(lang, &why)])),
     };
-    let about = match source {
-        Some(source) => explained(console, visit, source, &capture.to(source)).await?,
-        None => notice(Tone::Bad, &NO_PATH.fill(lang, &[&path_of(capture.request())])),
+    let (source, about) = match source {
+        Ok(source) => (Some(source), explained(console, visit, source, &capture.to(source)).await?),
+        Err(why) => (None, notice(Tone::Bad, &why)),
     };
     let middle = html! {
         (said)

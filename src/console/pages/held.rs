@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::form::{self, Field};
+use crate::console::components::table::{Caption, DataTable};
 use crate::console::components::{notice, table, time, value};
 use crate::console::fields::{Fields, query};
 use crate::console::page_error::PageError;
@@ -24,12 +25,14 @@ texts! {
     ANY = "Any", "不限";
     GO = "Apply filter", "筛选";
     CLEAR = "Clear filter", "清除筛选";
-    TIME = "Received (UTC)", "接收时间（UTC）";
+    TIME = "Received", "接收时间";
     TRANSACTION = "Transaction", "交易号";
     USER = "User", "用户";
     FIRST = "Existing event", "已有事件";
     CAPTION = "Newest first", "最新在前";
     EMPTY = "No callback waits for a decision.", "没有等待决定的回调。";
+    NOTHING = "This callback was never verified: there is nothing to compare.", "此回调从未通过验签，没有可对比的内容。";
+    REJECTED = "Show the rejected callback", "查看被拒绝的回调";
     WHAT = "Their senders received the reply for an accepted callback. They are delivered only after their release.",
         "其发送方已收到“已接受”的应答。放行之后才会投递。";
     ONE = "Held callback {}", "隔离的回调 {}";
@@ -63,15 +66,6 @@ texts! {
 
 /// Entries per page; each may need a read of its existing event.
 const PAGE: usize = 50;
-
-/// The reason why a callback is held.
-const fn why_text(why: HeldWhy) -> Text {
-    match why {
-        HeldWhy::Quarantine | HeldWhy::Rejected => Text::new("Quarantine", "隔离"),
-        HeldWhy::Ambiguous => words::outcome(crate::sender::Outcome::Ambiguous),
-        HeldWhy::Conflict => words::outcome(crate::sender::Outcome::Conflict),
-    }
-}
 
 pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
@@ -110,16 +104,16 @@ async fn list(console: &Console, visit: &Visit) -> PageResult {
         .ledger()
         .held(&HeldQuery { source, why, ..HeldQuery::default() }, cursor.as_ref(), PAGE)
         .await?;
-    let mut rows = Vec::with_capacity(page.held.len());
-    for held in page.held {
-        rows.push(row(visit, &show_held(console.ledger(), held).await?));
-    }
+    // Each reads the event that it disputes.
+    let shown = page.held.into_iter().map(|held| show_held(console.ledger(), held));
+    let shown = futures_util::future::try_join_all(shown).await?;
+    let rows: Vec<Vec<Markup>> = shown.iter().map(|shown| row(visit, shown)).collect();
     let columns = [TIME, SOURCE, WHY, TRANSACTION, USER, FIRST];
     let next = page.next.map(|next| next.to_string());
     let middle = html! {
         (search(console, visit))
         p { (WHAT.of(lang)) }
-        (table::table(lang, CAPTION.of(lang), &columns, &rows, EMPTY))
+        (DataTable::new(Caption::Shown(CAPTION.of(lang)), &columns, EMPTY).show(lang, &rows))
         (table::pages(visit, next.as_deref()))
     };
     Ok(Reply::Page(Area::Held.title().of(lang).to_owned(), middle))
@@ -129,7 +123,9 @@ fn search(console: &Console, visit: &Visit) -> Markup {
     let lang = visit.lang;
     let config = console.config();
     let sources: Vec<&str> = config.sources.keys().map(String::as_str).collect();
-    let reasons = HeldWhy::ALL.map(HeldWhy::as_str);
+    let any = [("", ANY.of(lang))];
+    let reasons = HeldWhy::ALL.map(|why| (why.as_str(), words::held(why).of(lang)));
+    let reasons: Vec<(&str, &str)> = any.into_iter().chain(reasons).collect();
     let field = |name, label| Field {
         value: visit.query.text(name).unwrap_or_default(),
         ..Field::new(name, label)
@@ -138,7 +134,7 @@ fn search(console: &Console, visit: &Visit) -> Markup {
         Area::Held.path(),
         &html! {
             (field("source", SOURCE).show_pick(lang, ANY, &sources))
-            (field("why", WHY).show_pick(lang, ANY, &reasons))
+            (field("why", WHY).show_choice(lang, &reasons))
             button type="submit" { (GO.of(lang)) }
             a href=(Area::Held.path()) { (CLEAR.of(lang)) }
         },
@@ -156,7 +152,7 @@ fn row(visit: &Visit, shown: &HeldShown) -> Vec<Markup> {
     vec![
         html! { a href=(path(held.id)) { (time::time(held.event.received_ms)) } },
         value::short(source(shown)),
-        html! { span.badge.(held.why.as_str()) { (why_text(held.why).of(lang)) } },
+        html! { span.badge.(held.why.as_str()) { (words::held(held.why).of(lang)) } },
         search(&held.event.transaction),
         held.event.user.as_deref().map_or_else(|| value::maybe(None), search),
         first(shown),
@@ -188,7 +184,7 @@ async fn one(console: &Console, visit: &Visit, id: &str, told: Option<Text>) -> 
             html! {
                 @if let Some(told) = told { (notice::notice(notice::Tone::Bad, told.of(lang))) }
                 p {
-                    span.badge.(shown.held.why.as_str()) { (why_text(shown.held.why).of(lang)) }
+                    span.badge.(shown.held.why.as_str()) { (words::held(shown.held.why).of(lang)) }
                     " " (value::short(source(&shown)))
                     " · " (time::time(shown.held.event.received_ms))
                     @if let Some(reason) = shown.held.reason { " · " (words::reason(reason).of(lang)) }
@@ -234,17 +230,21 @@ fn sides(visit: &Visit, shown: &HeldShown) -> Markup {
             } else {
                 own
             };
-            vec![html! { (name) }, own, cell(&there, name)]
+            let shown = words::member(name).map_or(name.as_str(), |text| text.of(lang));
+            vec![html! { span title=(name) { (shown) } }, own, cell(&there, name)]
         })
         .collect();
     html! {
         section aria-labelledby="sides" {
             h2 #sides { (SIDES.of(lang)) }
             @if shown.held.first.is_some() {
-                p { (FIRST.of(lang)) ": " (first(shown)) }
+                p { (FIRST.of(lang)) (lang.colon()) (first(shown)) }
                 @if shown.first.is_none() { p { (GONE.of(lang)) } }
             }
-            (table::table(lang, "", &[ROLE, THIS, FIRST], &rows, EMPTY))
+            (DataTable::new(Caption::Hidden(SIDES.of(lang)), &[ROLE, THIS, FIRST], NOTHING).show(lang, &rows))
+            @if shown.held.why == HeldWhy::Quarantine {
+                p { a href={ (Area::Rejection.path()) "/" (shown.held.id) } { (REJECTED.of(lang)) } }
+            }
         }
     }
 }
@@ -263,12 +263,13 @@ fn order(visit: &Visit, id: HeldId, decision: Decision) -> Markup {
         &html! {
             h2 { (name.of(lang)) }
             p.hint id=(hint) { (what.of(lang)) }
-            label for=(reason) { (REASON.of(lang)) }
-            input id=(reason) name="reason" maxlength=(REASON_BYTES_MAX);
+            div.field {
+                label for=(reason) { (REASON.of(lang)) }
+                input id=(reason) name="reason" maxlength=(REASON_BYTES_MAX);
+            }
             label.check { input type="checkbox" name="sure" value="yes" required; (sure.of(lang)) }
-            @match decision {
-                Decision::Release | Decision::Settle => button type="submit" aria-describedby=(hint) { (name.of(lang)) },
-                Decision::Drop => button.danger type="submit" aria-describedby=(hint) { (name.of(lang)) },
+            div.actions {
+                button.danger[decision == Decision::Drop] type="submit" aria-describedby=(hint) { (name.of(lang)) }
             }
         },
     )

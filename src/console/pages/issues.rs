@@ -2,18 +2,21 @@
 
 mod act;
 mod groups;
+mod release;
 
 use maud::{Markup, html};
 
-use self::groups::{Groups, IssueKind, Key};
-use super::{destinations, resolved, sources};
+use self::groups::{Detail, Groups, IssueKind, Key};
+use super::{LIVE, destinations, resolved, sources};
 use crate::clock::now_ms;
 use crate::console::app::Console;
 use crate::console::area::Area;
+use crate::console::attempt_error;
 use crate::console::components::chart::{self, Series};
 use crate::console::components::facts::facts;
 use crate::console::components::form::{self, Field};
-use crate::console::components::{table, time, value};
+use crate::console::components::table::{Caption, DataTable};
+use crate::console::components::{time, value};
 use crate::console::fields::{Fields, query};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
@@ -21,10 +24,12 @@ use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::console::words;
+use crate::ledger::HeldWhy;
 use crate::sender::Reason;
 
 texts! {
-    RESPONSE = "status {}", "状态码 {}";
+    RESPONSE = "Status {}", "状态码 {}";
+    NO_ATTEMPT = "No attempt recorded", "没有尝试记录";
     INTRODUCTION = "Rejected, held and dead-lettered callbacks by cause, newest first. Those that were resolved manually are left out.",
         "被拒绝、被隔离和成为死信的回调，按原因分组，最新在前。已人工处理的不再列出。";
     KIND = "Kind", "类型";
@@ -56,6 +61,9 @@ texts! {
 /// Samples on the page of an issue.
 const SAMPLES_MAX: usize = 20;
 
+/// Path segment of the releases of groups.
+const RELEASES: &str = "releases";
+
 /// Hours of the small chart.
 const HOURS: usize = 24;
 
@@ -63,6 +71,8 @@ pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
         [] => list(console, visit).await,
         ["one"] => one(console, visit).await,
+        [RELEASES, id] => release::page(console, visit, id).await,
+        [RELEASES, id, LIVE] => release::part(console, visit, id).await,
         _ => Err(PageError::Absent),
     }
 }
@@ -88,14 +98,25 @@ fn cause(lang: Lang, key: &Key) -> Markup {
         return html! { (RESPONSE.fill(lang, &[&status])) };
     }
     let known = match key.kind {
-        IssueKind::Rejected => Reason::from_name(&key.cause).map(words::reason),
-        IssueKind::Held => groups::why(&key.cause),
-        IssueKind::Dead => None,
+        IssueKind::Rejected => {
+            Some(Reason::from_name(&key.cause).map_or(words::UNKNOWN_PATH, words::reason))
+        }
+        IssueKind::Held => HeldWhy::from_name(&key.cause).map(words::held),
+        IssueKind::Dead if key.cause == groups::NO_ATTEMPT => Some(NO_ATTEMPT),
+        IssueKind::Dead => return attempt_error::shown(lang, &key.cause),
     };
     match known {
         Some(text) => html! { span title=(key.cause) { (text.of(lang)) } },
-        None if key.kind == IssueKind::Rejected => html! { (words::UNKNOWN_PATH.of(lang)) },
-        None => html! { span lang="en" { (value::short(&key.cause)) } },
+        None => value::short(&key.cause),
+    }
+}
+
+fn detail(lang: Lang, detail: Option<&Detail>) -> Markup {
+    match detail {
+        None => value::maybe(None),
+        Some(Detail::Text(text)) => value::short(text),
+        Some(Detail::Reason(reason)) => html! { (words::reason(*reason).of(lang)) },
+        Some(Detail::Error(error)) => attempt_error::shown(lang, error),
     }
 }
 
@@ -118,7 +139,7 @@ async fn list(console: &Console, visit: &Visit) -> PageResult {
     let middle = html! {
         p { (INTRODUCTION.of(lang)) }
         (search(console, visit))
-        (table::table(lang, CAPTION.of(lang), &columns, &rows, EMPTY))
+        (DataTable::new(Caption::Shown(CAPTION.of(lang)), &columns, EMPTY).show(lang, &rows))
         @if groups.is_partial { p.hint { (PARTLY.fill(lang, &[&value::count(groups::SCANNED_MAX as u64)])) } }
     };
     Ok(Reply::Page(Area::Issues.title().of(lang).to_owned(), middle))
@@ -198,7 +219,7 @@ async fn one(console: &Console, visit: &Visit) -> PageResult {
                 @if let Some(subject) = &subject { (resolved::badge(console, lang, subject)) }
             },
             value::maybe(sample.user.as_deref()),
-            html! { span lang="en" { (value::maybe(sample.detail.as_deref())) } },
+            detail(lang, sample.detail.as_ref()),
         ]
     });
     let rows: Vec<Vec<Markup>> = rows.collect();
@@ -207,7 +228,7 @@ async fn one(console: &Console, visit: &Visit) -> PageResult {
         (facts(lang, &all))
         (act::section(visit, group))
         h2 { (SAMPLES.of(lang)) }
-        (table::table(lang, CAPTION.of(lang), &columns, &rows, GONE))
+        (DataTable::new(Caption::Shown(CAPTION.of(lang)), &columns, GONE).show(lang, &rows))
         p { a href=(Area::Issues.path()) { (ALL.of(lang)) } }
     };
     Ok(Reply::Page(ONE.of(lang).to_owned(), middle))

@@ -8,6 +8,7 @@ use crate::console::components::notice::{Tone, notice};
 use crate::console::components::value;
 use crate::console::fields::Fields;
 use crate::console::lang::Lang;
+use crate::console::messages;
 use crate::console::page_error::PageError;
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
@@ -37,6 +38,8 @@ texts! {
     RULE = "Reward rule", "奖励规则";
     ADDRESS = "Callback address", "回调地址";
     PUSH = "Push configuration", "推送配置";
+    SOURCE = "Source", "来源";
+    DESTINATION = "Destination", "投递目标";
     TITLE = "{}: {}", "{}：{}";
     OPEN_DELETE = "Delete…", "删除…";
 }
@@ -183,7 +186,8 @@ impl FormErrors {
                         @for error in &self.0 {
                             li {
                                 @if !error.field.is_empty() { code { (value::short(&error.field)) } " " }
-                                span lang=[error.is_english.then_some("en")] { (value::whole(&error.message)) }
+                                @if error.is_english { (messages::shown(lang, &error.message)) }
+                                @else { (value::whole(&error.message)) }
                             }
                         }
                     }
@@ -208,7 +212,7 @@ pub(super) fn write_error(
         DocumentError::Taken(name) => FormErrors::one("name", TAKEN.fill(lang, &[&name])),
         DocumentError::Stale(_) => stale(lang),
         DocumentError::Used(sources) => {
-            FormErrors::one("", USED.fill(lang, &[&sources.join(", ")]))
+            FormErrors::one("", USED.fill(lang, &[&sources.join(lang.comma())]))
         }
         DocumentError::Wrong(issues) => FormErrors::of_check(issues),
     })
@@ -294,7 +298,13 @@ pub(super) fn foreign(lang: Lang, origin: Origin) -> Markup {
 
 /// A page title with the name of the object.
 pub(super) fn title(area: Area, lang: Lang, name: &str) -> String {
-    TITLE.fill(lang, &[&area.title().of(lang), &name])
+    let kind = match area {
+        Area::Sources => SOURCE,
+        Area::Destinations => DESTINATION,
+        Area::Rules => RULE,
+        _ => area.title(),
+    };
+    TITLE.fill(lang, &[&kind.of(lang), &name])
 }
 
 /// A deletion form, folded to prevent accidental use.

@@ -1,7 +1,7 @@
 //! The overview: callbacks by source, refreshed automatically.
 
 mod attention;
-mod backlog;
+pub(super) mod backlog;
 mod gateway;
 pub(super) mod latency;
 mod rejections;
@@ -188,7 +188,7 @@ fn traffic(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
         section aria-labelledby="traffic" {
             h2 #traffic { (TRAFFIC.of(lang)) }
             (choose(visit, scope))
-            (facts(lang, &all))
+            div.figures-of-hour { (facts(lang, &all)) }
             (callbacks(console, lang, scope, &histories))
             div.sides {
                 (chart(latency::Of::Callbacks, &histories))

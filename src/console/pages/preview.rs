@@ -129,7 +129,7 @@ fn about(event: &Logged) -> String {
     let at = time::second(event.received_ms);
     let Ok(body) = EventBody::decode(&event.body) else { return at };
     let Ok(read) = body.event() else { return at };
-    format!("{at} · {} · {}", read.transaction, read.user.as_deref().unwrap_or("–"))
+    format!("{at} UTC · {} · {}", read.transaction, read.user.as_deref().unwrap_or("–"))
 }
 
 /// The choice of an event.

@@ -97,24 +97,26 @@ pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
 
 /// The facts of a rejection.
 fn summary(lang: Lang, kept: &Rejection, source: Option<&Source>) -> Markup {
-    facts(
-        lang,
-        &[
-            (
-                WHEN,
-                html! { (time::exact(kept.at_ms)) ", " (time::ago(lang, kept.at_ms, now_ms())) },
-            ),
-            (SOURCE, of_source(kept, source)),
-            (REASON, badge::rejected(lang, kept.reason)),
-            (NEAREST, value::maybe(kept.nearest.as_deref())),
-            (PARAMETER, value::maybe(kept.parameter.as_deref())),
-            (TRANSACTION, value::maybe(kept.transaction.as_deref())),
-            (USER, value::maybe(kept.user.as_deref())),
-            (CLIENT, html! { code { (kept.client) } }),
-            (STATUS, value::maybe(kept.status.map(|status| status.to_string()).as_deref())),
-            (TOOK, html! { (time::took(kept.took)) }),
-        ],
-    )
+    let mut all = vec![
+        (
+            WHEN,
+            html! { (time::exact(kept.at_ms)) (lang.clause()) (time::ago(lang, kept.at_ms, now_ms())) },
+        ),
+        (SOURCE, of_source(kept, source)),
+        (REASON, badge::rejected(lang, kept.reason)),
+    ];
+    // Most rejections have neither.
+    for (name, text) in [(NEAREST, &kept.nearest), (PARAMETER, &kept.parameter)] {
+        all.extend(text.as_deref().map(|text| (name, value::short(text))));
+    }
+    all.extend([
+        (TRANSACTION, value::maybe(kept.transaction.as_deref())),
+        (USER, value::maybe(kept.user.as_deref())),
+        (CLIENT, html! { code { (kept.client) } }),
+        (STATUS, value::maybe(kept.status.map(|status| status.to_string()).as_deref())),
+        (TOOK, html! { (time::took(kept.took)) }),
+    ]);
+    facts(lang, &all)
 }
 
 /// The source that the callback came to; an unknown one has no page.

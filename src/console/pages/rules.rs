@@ -14,7 +14,8 @@ use crate::console::area::Area;
 use crate::console::components::facts::facts;
 use crate::console::components::form as forms;
 use crate::console::components::notice::{Tone, notice};
-use crate::console::components::{table, time, value};
+use crate::console::components::table::{Caption, DataTable};
+use crate::console::components::{time, value};
 use crate::console::fields::{Fields, query};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
@@ -23,8 +24,9 @@ use crate::console::pages::{destinations, sources};
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
+use crate::console::{attempt_error, ignored};
 use crate::operator::url_of;
-use crate::partners::reward_rules::document::{Rule, RuleStatus};
+use crate::partners::reward_rules::document::{REWARD_RULE, Rule, RuleStatus};
 use crate::partners::reward_rules::edit::{self as rules, RULES_MAX};
 use crate::partners::reward_rules::plan::rule_name;
 use crate::registry::{ChangeError, RunningConfig, StoredDocument};
@@ -47,7 +49,6 @@ texts! {
     REMARK = "Remark", "备注";
     KEY = "Key", "密钥";
     CHANGED = "Changed", "最后更改";
-    LEFT_OUT = "Not running: {}", "未运行：{}";
     PASTE = "URL for Taku's console", "粘贴到 Taku 后台的 URL";
     BEHIND = "This rule is the source {} and the destination of the same name.", "此规则对应来源 {} 和同名投递目标。";
     TO_SOURCE = "Source", "来源";
@@ -127,7 +128,7 @@ fn all(console: &Console, visit: &Visit) -> Reply {
         (managed::done(visit))
         p { (INTRODUCTION.of(lang)) }
         @if !served { (notice(Tone::Plain, UNSERVED.of(lang))) }
-        (table::table(lang, ALL.of(lang), &columns, &rows, NONE))
+        (DataTable::new(Caption::Hidden(ALL.of(lang)), &columns, NONE).show(lang, &rows))
         @if !visit.viewer.may_change() { (forms::change(visit, PATH, &html! {})) }
         @else if served { p { a.button href={ (PATH) (query(&[("new", "yes")])) } { (NEW.of(lang)) } } }
     };
@@ -189,7 +190,10 @@ async fn try_out(
     let failures = rules::try_out(&config, vec![url]).await;
     let failures = failures.map_err(|why| PageError::BadBecause(NO_PROBE.fill(lang, &[&why])))?;
     Ok(match failures.get(url).cloned().flatten() {
-        Some(why) => Err(FormErrors::one("reward_url", NO_PROBE.fill(lang, &[&why]))),
+        Some(why) => {
+            let why = attempt_error::words(lang, &why);
+            Err(FormErrors::one("reward_url", NO_PROBE.fill(lang, &[&why])))
+        }
         None => Ok(()),
     })
 }
@@ -225,7 +229,7 @@ fn one(
         (REMARK, value::whole(&rule.remark)),
         (PUBLISHER, value::whole(&rule.publisher)),
         (KEY, html! { code { (MASK) } }),
-        (CHANGED, html! { (time::time(stored.at_ms)) ", " (value::short(&stored.who)) }),
+        (CHANGED, html! { (time::time(stored.at_ms)) (lang.clause()) (value::short(&stored.who)) }),
     ];
     let version = stored.version.0;
     // A form of an older version is rejected; the current values are shown.
@@ -273,10 +277,7 @@ fn pause_section(visit: &Visit, id: u64, rule: &Rule) -> Markup {
 fn paste(console: &Console, lang: Lang, state: &RunningConfig, id: u64) -> Markup {
     let name = rule_name(id);
     let Some(source) = state.config.sources.get(&name) else {
-        let about = format!("the reward rule {id}:");
-        let problem = state.problems.iter().find(|problem| problem.starts_with(&about));
-        let problem = problem.map_or("?", String::as_str);
-        return notice(Tone::Bad, &LEFT_OUT.fill(lang, &[&problem]));
+        return ignored::shown(lang, state.ignored(REWARD_RULE, &id.to_string()));
     };
     html! {
         section aria-labelledby="paste" {
@@ -284,7 +285,7 @@ fn paste(console: &Console, lang: Lang, state: &RunningConfig, id: u64) -> Marku
             div { (value::block(&url_of(&state.config, console.tools.callbacks, source))) }
             p {
                 (BEHIND.fill(lang, &[&name])) " "
-                a href=(sources::path_of(&name)) { (TO_SOURCE.of(lang)) } ", "
+                a href=(sources::path_of(&name)) { (TO_SOURCE.of(lang)) } (lang.comma())
                 a href=(destinations::path_of(&name)) { (TO_DESTINATION.of(lang)) }
             }
         }

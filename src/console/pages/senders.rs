@@ -11,7 +11,8 @@ use crate::config::Config;
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::form::{self, Field};
-use crate::console::components::{notice, table, value};
+use crate::console::components::table::{Caption, DataTable};
+use crate::console::components::{notice, value};
 use crate::console::fields::segment;
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
@@ -112,7 +113,7 @@ fn list(config: &Config, visit: &Visit) -> Reply {
             button type="submit" { (GO.of(lang)) }
             a href=(Area::Senders.path()) { (CLEAR.of(lang)) }
         }))
-        (table::table(lang, &caption, &columns[..shown], &rows, NONE))
+        (DataTable::new(Caption::Shown(&caption), &columns[..shown], NONE).show(lang, &rows))
     };
     Reply::Page(Area::Senders.title().of(lang).to_owned(), middle)
 }
@@ -168,7 +169,7 @@ fn one(config: &Config, visit: &Visit, name: &str) -> PageResult {
         @if open > 0 {
             (notice::notice(notice::Tone::Plain, &UNCONFIRMED.fill(lang, &[&open])))
         }
-        p { (SOURCES.of(lang)) ": " (sources(config, lang, sender)) }
+        p { (SOURCES.of(lang)) (lang.colon()) (sources(config, lang, sender)) }
         (contract::parts(lang, sender))
         details {
             summary { (FILE.of(lang)) }

@@ -18,8 +18,8 @@ use crate::console::visit::Visit;
 use crate::operator::find_token;
 
 texts! {
-    INTRODUCTION = "Sign in with a token of the admin listener (admin.token in the configuration). A read token is read-only; an admin token can also make changes.",
-        "请使用管理监听的令牌登录（配置中的 admin.token）。read 令牌只读，admin 令牌还可更改。";
+    INTRODUCTION = "Sign in with a token of the admin listener (admin.token in the configuration). A read token is read-only, a support token can also replay and resolve, an admin token can change everything.",
+        "请使用管理监听的令牌登录（配置中的 admin.token）。read 令牌只读，support 令牌还可重新投递和标记处理，admin 令牌可更改全部内容。";
     LOCAL = "No token is configured. Access from this machine is read-only; the token for changes is in the file admin-token in the store's directory.",
         "未配置令牌。从本机访问为只读；用于更改的令牌在存储目录的 admin-token 文件中。";
     TOKEN = "Token", "令牌";
@@ -94,8 +94,8 @@ pub(crate) fn page(
     let oidc = config.admin.oidc.as_ref();
     let token = Field { kind: "password", error, ..Field::new("token", TOKEN) };
     html! {
-        p { (INTRODUCTION.of(visit.lang)) }
-        @if visit.viewer.entry == SignIn::Open { p { (LOCAL.of(visit.lang)) } }
+        @let is_open = visit.viewer.entry == SignIn::Open;
+        p { (if is_open { LOCAL } else { INTRODUCTION }.of(visit.lang)) }
         @if let Some(oidc) = oidc { (sign_in_with::link(visit, oidc, next)) }
         (form::to(visit, Area::SignIn.path(), &html! {
             @if let Some(next) = next { input type="hidden" name="next" value=(next); }

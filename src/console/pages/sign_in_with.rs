@@ -14,7 +14,7 @@ use crate::console::app::{Console, SessionReply};
 use crate::console::area::Area;
 use crate::console::components::notice::{Tone, notice};
 use crate::console::fields::{cookie, query};
-use crate::console::oidc::{Answer, CALLBACK, COOKIE, OidcError};
+use crate::console::oidc::{Answer, CALLBACK, COOKIE, OidcError, ProviderError};
 use crate::console::page_error::PageError;
 use crate::console::reply::Reply;
 use crate::console::session;
@@ -31,6 +31,8 @@ texts! {
     REFUSED = "The provider refused the sign-in: {}", "身份提供方拒绝了登录：{}";
     NO_ROLE = "Your account has no role in this console. Ask its operators for one of the roles in admin.oidc.",
         "您的账号没有本控制台的角色。请联系管理员，授予 admin.oidc 中的某个角色。";
+    NO_RESPONSE = "{} does not respond. Sign in with a token, or begin again in a few seconds.",
+        "{} 无响应。请使用令牌登录，或几秒后重新开始。";
     FAILED = "The sign-in failed. The reason is in the log of the gateway.", "登录失败，原因见网关日志。";
 }
 
@@ -38,12 +40,16 @@ texts! {
 pub(crate) fn link(visit: &Visit, oidc: &Oidc, next: Option<&str>) -> Markup {
     let pairs = next.map(|next| ("next", next));
     let to = format!("{}/oidc{}", Area::SignIn.path(), query(pairs.as_slice()));
-    let host = oidc.issuer.split("://").nth(1).unwrap_or_default();
-    let host = host.split('/').next().unwrap_or_default();
     html! {
-        p { a.button href=(to) { (WITH.fill(visit.lang, &[&host])) } }
+        p { a.button href=(to) { (WITH.fill(visit.lang, &[&host(oidc)])) } }
         p { (OR.of(visit.lang)) }
     }
+}
+
+/// The host of the provider: its name for people.
+fn host(oidc: &Oidc) -> &str {
+    let host = oidc.issuer.split("://").nth(1).unwrap_or_default();
+    host.split('/').next().unwrap_or_default()
 }
 
 /// Begins or finishes a sign-in from `from`.
@@ -109,19 +115,28 @@ fn arrived(visit: &Visit, session: &str, to: String, is_over_tls: bool) -> Sessi
 fn refused(console: &Console, visit: &Visit, from: IpAddr, error: &OidcError) -> SessionReply {
     tracing::warn!(target: "postern::console", client = %from, reason = %error, "sign-in rejected");
     let lang = visit.lang;
+    let config = console.config();
+    let provider = config.admin.oidc.as_ref().map(host).unwrap_or_default();
     let said = match error {
         OidcError::Unknown => UNKNOWN.of(lang).to_owned(),
         OidcError::Refused(why) => REFUSED.fill(lang, &[why]),
         OidcError::NoRole(_) => NO_ROLE.of(lang).to_owned(),
+        OidcError::Provider(ProviderError::Unreached { .. }) => {
+            NO_RESPONSE.fill(lang, &[&provider])
+        }
         OidcError::Provider(_) | OidcError::Token(_) | OidcError::NoRandom => {
             FAILED.of(lang).to_owned()
         }
     };
     let content = html! {
         (notice(Tone::Bad, &said))
-        (sign_in::page(console, visit, None, None))
+        (sign_in::page(console, visit, visit.query.text("next"), None))
     };
-    let reply = Reply::Invalid(Area::SignIn.title().of(lang).to_owned(), content);
+    let title = Area::SignIn.title().of(lang).to_owned();
+    let reply = match error {
+        OidcError::Provider(ProviderError::Unreached { .. }) => Reply::Unavailable(title, content),
+        _ => Reply::Invalid(title, content),
+    };
     SessionReply::WithCookies(reply, vec![no_binding_cookie()])
 }
 

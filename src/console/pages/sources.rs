@@ -15,7 +15,8 @@ use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::form as forms;
 use crate::console::components::form::Field;
-use crate::console::components::{table, value};
+use crate::console::components::table::{Caption, DataTable};
+use crate::console::components::value;
 use crate::console::fields::{Fields, segment};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
@@ -122,7 +123,7 @@ fn all(console: &Console, visit: &Visit) -> Reply {
     let middle = html! {
         (managed::done(visit))
         p { (INTRODUCTION.of(lang)) }
-        (table::table(lang, ALL.of(lang), &columns, &rows, NONE))
+        (DataTable::new(Caption::Hidden(ALL.of(lang)), &columns, NONE).show(lang, &rows))
         h2 { (NEW.of(lang)) }
         @if visit.viewer.may_change() { (sender_choice(console, lang)) }
         @else { (forms::change(visit, PATH, &html! {})) }

@@ -7,7 +7,8 @@ use super::compare::{self, Accepted, Claims};
 use crate::clock::UnixMillis;
 use crate::config::Source;
 use crate::console::app::Console;
-use crate::console::components::{table, value};
+use crate::console::components::table::{Caption, DataTable};
+use crate::console::components::value;
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::text::texts;
@@ -105,7 +106,7 @@ fn changed(lang: Lang, changes: &Changes) -> String {
     let pairs = changes.values.iter().map(|value| format!("{} = {}", value.name, value.accepted));
     let pairs: Vec<String> = pairs.collect();
     let text = if pairs.len() == 1 { CHANGED } else { CHANGED_ALL };
-    text.fill(lang, &[&pairs.join(", ")])
+    text.fill(lang, &[&pairs.join(lang.comma())])
 }
 
 // === Signatures ===
@@ -119,7 +120,7 @@ fn beside(visit: &Visit, evidence: &Evidence) -> Markup {
             h2 #beside { (BESIDE.of(lang)) }
             @if may {
                 p.hint { (BESIDE_NOTE.of(lang)) }
-                (table::table(lang, BESIDE.of(lang), &[CAME, EXPECTED, SECRET], &rows, NONE_CAME))
+                (DataTable::new(Caption::Shown(BESIDE.of(lang)), &[CAME, EXPECTED, SECRET], NONE_CAME).show(lang, &rows))
             } @else {
                 p.may-not { (MAY_NOT.of(lang)) }
             }

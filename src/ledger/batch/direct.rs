@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use super::queue::own_queue;
 use super::recorded::Recorded;
 use super::{Observer, Shared};
-use crate::clock::instant;
+use crate::clock::{UnixMillis, instant};
 use crate::ledger::embedded::commit_queue::{CommitListener, CommitQueues, Progress, Ticket};
-use crate::ledger::{Accepted, Embedded, LedgerError, NewEvent};
+use crate::ledger::{Embedded, EventId, LedgerError, NewEvent};
 
 /// The listener of the queues of a [`super::BatchedLedger`].
 pub(super) struct Listener {
@@ -39,12 +39,22 @@ impl CommitListener for Listener {
     }
 }
 
-/// A caller's place in a queue; it is left when this is dropped.
-struct Caller<'q> {
-    shared: &'q Arc<Shared>,
-    queues: &'q Arc<CommitQueues>,
+/// The way of events to an embedded engine.
+pub(super) struct Direct<'s> {
+    pub(super) shared: &'s Arc<Shared>,
+    pub(super) embedded: &'s Embedded,
+    pub(super) queues: &'s Arc<CommitQueues>,
+}
+
+/// An event in a queue, and the place of its caller, which is left when this is dropped.
+pub(super) struct QueuedEvent {
+    shared: Arc<Shared>,
+    queues: Arc<CommitQueues>,
     at: usize,
     ticket: Option<Ticket>,
+    id: EventId,
+    received_ms: UnixMillis,
+    body_bytes: usize,
 }
 
 /// The duty to say that the driver of a queue has ended.
@@ -54,11 +64,12 @@ struct DriverGuard {
     has_ended: bool,
 }
 
-impl Drop for Caller<'_> {
+impl Drop for QueuedEvent {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             self.queues.leave(self.at, ticket);
         }
+        self.shared.queues.leave(self.body_bytes);
     }
 }
 
@@ -70,38 +81,42 @@ impl Drop for DriverGuard {
     }
 }
 
-/// Queues `event` and waits for its result.
-pub(super) async fn record(
-    shared: &Arc<Shared>,
-    embedded: &Embedded,
-    queues: &Arc<CommitQueues>,
-    event: NewEvent,
-    patience: Duration,
-) -> Result<Recorded, LedgerError> {
-    embedded.check()?;
-    let _place = shared.queues.enter(event.body.len())?;
-    let (id, received_ms) = (event.id, event.received_ms);
-    let (at, deadline) = (own_queue(), instant() + patience);
-    let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-    let added = queues.add(at, event, deadline, waker);
-    let mut caller = Caller { shared, queues, at, ticket: Some(added.ticket) };
-    if added.hands_over {
-        embedded.hand_over(queues.hand_over(at));
+impl Direct<'_> {
+    /// Queues `event`, for a caller that waits until `deadline`.
+    pub(super) fn submit(
+        self,
+        event: NewEvent,
+        deadline: Instant,
+    ) -> Result<QueuedEvent, LedgerError> {
+        let Self { shared, embedded, queues } = self;
+        embedded.check()?;
+        let (id, received_ms, body_bytes) = (event.id, event.received_ms, event.body.len());
+        shared.queues.enter(body_bytes)?;
+        let at = own_queue();
+        let added = queues.add(at, event, deadline);
+        let (shared, queues) = (Arc::clone(shared), Arc::clone(queues));
+        let ticket = Some(added.ticket);
+        let queued = QueuedEvent { shared, queues, at, ticket, id, received_ms, body_bytes };
+        if added.hands_over {
+            embedded.hand_over(queued.queues.hand_over(at));
+        }
+        if added.starts_driver {
+            queued.start_driver();
+        }
+        Ok(queued)
     }
-    if added.starts_driver {
-        caller.start_driver();
-    }
-    let accepted = poll_fn(|cx| caller.poll(cx)).await?;
-    Ok(Recorded::new(id, received_ms, &accepted))
 }
 
-impl Caller<'_> {
-    fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<Accepted, LedgerError>> {
+impl QueuedEvent {
+    /// The result, if it is there; otherwise the caller is woken.
+    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<Recorded, LedgerError>> {
         let Some(ticket) = self.ticket else { return Poll::Ready(Err(LedgerError::Unknown)) };
         match self.queues.progress(self.at, ticket, cx.waker()) {
             Progress::Answered(answer) => {
                 self.ticket = None;
-                return Poll::Ready(answer);
+                let recorded =
+                    answer.map(|accepted| Recorded::new(self.id, self.received_ms, &accepted));
+                return Poll::Ready(recorded);
             }
             Progress::Waiting => {}
             Progress::Undriven => self.start_driver(),
@@ -110,9 +125,9 @@ impl Caller<'_> {
     }
 
     fn start_driver(&self) {
-        let (queues, at) = (Arc::clone(self.queues), self.at);
+        let (queues, at) = (Arc::clone(&self.queues), self.at);
         let guard = DriverGuard { queues, at, has_ended: false };
-        tokio::spawn(drive(Arc::downgrade(self.shared), guard));
+        tokio::spawn(drive(Arc::downgrade(&self.shared), guard));
     }
 }
 

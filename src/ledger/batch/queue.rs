@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
@@ -86,25 +86,34 @@ impl BatchQueues {
         &self.queues[at]
     }
 
-    /// A place in the queue, until it is dropped. A caller that is alone always gets one.
-    pub(super) fn enter(&self, bytes: usize) -> Result<Slot<'_>, LedgerError> {
-        let slot = Slot { queues: self, bytes };
+    /// Takes a place for an event of `bytes`, which [`Self::leave`] gives back. A caller that is
+    /// alone always gets one.
+    pub(super) fn enter(&self, bytes: usize) -> Result<(), LedgerError> {
         let events = self.events.fetch_add(1, Ordering::Relaxed);
         let others = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let full = events >= self.events_max || (others > 0 && others + bytes > self.bytes_max);
-        if full { Err(LedgerError::Overloaded) } else { Ok(slot) }
+        if events >= self.events_max || (others > 0 && others + bytes > self.bytes_max) {
+            self.leave(bytes);
+            return Err(LedgerError::Overloaded);
+        }
+        Ok(())
+    }
+
+    /// Gives the place of an event of `bytes` back.
+    pub(super) fn leave(&self, bytes: usize) {
+        self.events.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
-pub(super) struct Slot<'a> {
+/// The place of an event, until it is dropped.
+struct Place<'a> {
     queues: &'a BatchQueues,
     bytes: usize,
 }
 
-impl Drop for Slot<'_> {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.queues.events.fetch_sub(1, Ordering::Relaxed);
-        self.queues.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.queues.leave(self.bytes);
     }
 }
 
@@ -117,18 +126,20 @@ pub(super) fn own_queue() -> usize {
     OWN.with(|own| *own)
 }
 
-/// Queues `event` and waits for its result.
+/// Queues `event` and waits for its result, until `deadline`.
 pub(super) async fn record(
-    shared: &Arc<Shared>,
+    shared: Arc<Shared>,
     event: NewEvent,
-    patience: Duration,
+    deadline: Instant,
 ) -> Result<Recorded, LedgerError> {
-    let _place = shared.queues.enter(event.body.len())?;
+    let bytes = event.body.len();
+    shared.queues.enter(bytes)?;
+    let _place = Place { queues: &shared.queues, bytes };
     let (answer, answered) = oneshot::channel();
-    let ticket = Ticket { event, waiter: Waiter { deadline: instant() + patience, answer } };
+    let ticket = Ticket { event, waiter: Waiter { deadline, answer } };
     let at = own_queue();
     if shared.queues.get(at).push(ticket, shared.engine.writers()) {
-        tokio::spawn(Writer::new(Arc::clone(shared), at).run());
+        tokio::spawn(Writer::new(Arc::clone(&shared), at).run());
     }
     // A writer that vanished with its runtime leaves its batch undecided.
     answered.await.unwrap_or(Err(LedgerError::Unknown))

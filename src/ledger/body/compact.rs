@@ -13,11 +13,15 @@
 //!
 //! Nothing here refers to a sender's file: the JSON of a body is the same for ever.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 
 use super::facts::{Facts, Texts};
-use super::{COMPACT, EventBody, LENGTH_BYTES, RawRequest, put_method, put_reply, take_method};
+use super::{
+    COMPACT, EventBody, EventClaims, LENGTH_BYTES, RawRequest, put_method, put_reply, take_method,
+};
 use crate::ledger::codec::{DecodeError, Put, Take, share};
 use crate::ledger::{EventId, Incoming, Release};
 use crate::sender::{
@@ -384,6 +388,15 @@ pub(super) fn json_of(bytes: &Bytes) -> Result<Bytes, DecodeError> {
     take_facts(&mut from, &head)?.json().map(Bytes::from)
 }
 
+pub(super) fn claims_of(bytes: &Bytes) -> Result<EventClaims<'_>, DecodeError> {
+    let mut from = Take(bytes);
+    let head = take_head(&mut from)?;
+    let roles = take_facts(&mut from, &head)?.roles;
+    let role = |role: Role| roles[role as usize].map(Cow::Borrowed);
+    let transaction = role(Role::Transaction).unwrap_or_default();
+    Ok(EventClaims { transaction, user: role(Role::User) })
+}
+
 /// Where source, transaction and user stand in a body; 0 where there is none.
 pub(super) fn positions(body: &[u8]) -> Result<[usize; 3], DecodeError> {
     let mut from = Take(body);
@@ -457,6 +470,7 @@ mod tests {
         let answer = Answer {
             status: http::StatusCode::OK,
             content_type: None,
+            headers: Box::default(),
             body: Bytes::from_static(b"ok"),
         };
         let (bytes, id) = stored(Release::None, Some(&answer));
@@ -474,6 +488,8 @@ mod tests {
     #[test]
     fn its_texts_are_found_in_it() {
         let (bytes, _) = stored(Release::None, None);
+        let claims = claims_of(&bytes).unwrap();
+        assert_eq!((&*claims.transaction, claims.user.as_deref()), ("t-1", Some("u1")));
         let at = positions(&bytes).unwrap();
         for (at, text) in at.into_iter().zip(["level-end", "t-1", "u1"]) {
             assert!(bytes[at..].starts_with(text.as_bytes()), "{text}");

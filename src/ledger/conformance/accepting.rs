@@ -187,7 +187,16 @@ pub(super) async fn a_mark_takes_no_place_and_adds_nothing<L: Ledger>(
     let mut recut = marked(4, 401, 21, late.fingerprint);
     recut.keys.lookups[0].key = key(31);
     assert_eq!(accept(ledger, &recut).await?, ambiguous_with(&late));
-    assert_unknown(ledger, &[201, 202, 301, 302, 401, 402, 31]).await
+    // Another reading of a marked event's signature is held, also once the unmarked one of that
+    // reading is an event.
+    let first = marked(5, 501, 51, Fingerprint(51));
+    assert_eq!(accept(ledger, &first).await?, Accepted::Fresh);
+    let mut recut = marked(6, 601, 61, Fingerprint(61));
+    recut.keys.signature = first.keys.signature;
+    assert_eq!(accept(ledger, &recut).await?, ambiguous_with(&first));
+    assert_eq!(accept(ledger, &signed(61, 62)).await?, Accepted::Fresh);
+    assert_eq!(accept(ledger, &recut).await?, ambiguous_with(&first));
+    assert_unknown(ledger, &[201, 202, 301, 302, 401, 402, 31, 601, 602]).await
 }
 
 pub(super) async fn added_keys_are_judged_in_the_order_of_a_batch<L: Ledger>(

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::{Checked, START_MS, accept, duplicate_of, event, key, lease, repeat, settle};
 use crate::ledger::{
-    Accepted, DocumentChange, Expect, GatewayReport, GatewaySlot, Kind, Ledger, LedgerError,
-    LogQuery, NewEvent, NodeId, Retention, Revision, SourceId, StoreClock, Verdict,
+    Accepted, DocumentChange, DocumentQuery, Expect, GatewayReport, GatewaySlot, Kind, Ledger,
+    LedgerError, LogQuery, NewEvent, NodeId, Retention, Revision, SourceId, StoreClock, Verdict,
 };
 
 const RULE: Kind = Kind::new("rule");
@@ -106,6 +106,44 @@ pub(super) async fn kinds_are_kept_apart<L: Ledger>(ledger: &L, _: &StoreClock) 
     assert_eq!(ids, ["a", "b"]);
     assert_eq!(ledger.documents(ADDRESS).await?.documents.len(), 1);
     assert_eq!(ledger.documents(Kind::new("rul")).await?.documents, []);
+    Ok(())
+}
+
+pub(super) async fn the_latest_documents_are_listed_first<L: Ledger>(
+    ledger: &L,
+    _: &StoreClock,
+) -> Checked {
+    assert_eq!(ledger.latest_documents(&DocumentQuery::of(RULE), 5).await?, []);
+    ledger.change(&put(ADDRESS, "9", Expect::Absent, "of another kind")).await?;
+    let ids = ["01", "02", "03", "04", "10"];
+    for (id, at_ms) in ids.into_iter().zip(START_MS..) {
+        let change = DocumentChange { at_ms, ..put(RULE, id, Expect::Absent, "text") };
+        ledger.change(&change).await?;
+    }
+    let all = DocumentQuery::of(RULE);
+    let before = |id: &str| DocumentQuery { before: Some(id.to_owned()), ..all.clone() };
+    let since = |ms| DocumentQuery { since_ms: Some(START_MS + ms), ..all.clone() };
+    let until = |ms| DocumentQuery { until_ms: Some(START_MS + ms), ..all.clone() };
+    let window = DocumentQuery { until_ms: Some(START_MS + 4), ..since(1) };
+    let cases: [(DocumentQuery, usize, &[&str]); 9] = [
+        (all.clone(), 100, &["10", "04", "03", "02", "01"]),
+        (all.clone(), 2, &["10", "04"]),
+        (all.clone(), 0, &["10"]),
+        (before("04"), 2, &["03", "02"]),
+        (before("01"), 2, &[]),
+        (since(3), 5, &["10", "04"]),
+        (until(2), 5, &["02", "01"]),
+        (window.clone(), 2, &["04", "03"]),
+        (DocumentQuery { before: Some("04".into()), ..window }, 5, &["03", "02"]),
+    ];
+    for (query, limit, expected) in cases {
+        let found = ledger.latest_documents(&query, limit).await?;
+        let ids: Vec<&str> = found.iter().map(|document| document.id.as_str()).collect();
+        assert_eq!(ids, expected, "{query:?}");
+        for document in &found {
+            assert_eq!(ledger.document(RULE, &document.id).await?.as_ref(), Some(document));
+        }
+    }
     Ok(())
 }
 

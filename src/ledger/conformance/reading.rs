@@ -1,11 +1,12 @@
 //! Reading: the log, single events, lists, statistics.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Checked, START_MS, accept, event, lease, settle};
 use crate::ledger::{
-    Cursor, DeliveryQuery, DeliveryState, EventState, Ledger, LedgerError, LogQuery, Logged,
-    ReplayId, ReplayOrder, ReplayWhat, SourceId, StoreClock, TargetId, Verdict,
+    Cursor, DeliveryCounts, DeliveryQuery, DeliveryState, EventId, EventState, Ledger, LedgerError,
+    LogQuery, Logged, ReplayId, ReplayOrder, ReplayWhat, SourceId, StoreClock, TargetId, Verdict,
 };
 
 /// Every page of a query, of `limit` each, through the text form of its cursors.
@@ -143,7 +144,7 @@ pub(super) async fn deliveries_are_listed_by_state<L: Ledger>(
         [(DeliveryState::Done, 6), (DeliveryState::Dead, 6), (DeliveryState::Pending, 7)];
     for (state, expected) in expected {
         for limit in [1, 2, 5, 100] {
-            let query = DeliveryQuery { state, target: None };
+            let query = DeliveryQuery::of(state);
             let (mut found, mut cursor) = (Vec::new(), None);
             loop {
                 let page = ledger.deliveries(&query, cursor.as_ref(), limit).await?;
@@ -162,8 +163,93 @@ pub(super) async fn deliveries_are_listed_by_state<L: Ledger>(
             assert!(found.is_sorted_by_key(order));
         }
     }
-    let query = DeliveryQuery { state: DeliveryState::Dead, target: Some(TargetId::from("a")) };
+    let of_a = Some(TargetId::from("a"));
+    let query = DeliveryQuery { target: of_a, ..DeliveryQuery::of(DeliveryState::Dead) };
     assert_eq!(ledger.deliveries(&query, None, 10).await?.deliveries, []);
+    let own: Arc<[SourceId]> = [events[0].source.clone()].into();
+    let other: Arc<[SourceId]> = [SourceId::from("another")].into();
+    for (state, expected) in expected {
+        for (among, expected) in [(&own, expected), (&other, 0)] {
+            let query =
+                DeliveryQuery { among: Some(Arc::clone(among)), ..DeliveryQuery::of(state) };
+            let (mut found, mut cursor) = (0, None);
+            loop {
+                let page = ledger.deliveries(&query, cursor.as_ref(), 2).await?;
+                found += page.deliveries.len();
+                cursor = page.next;
+                if cursor.is_none() {
+                    break;
+                }
+                assert!(found < 100);
+            }
+            assert_eq!(found, expected, "{state:?} of {among:?}");
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn deliveries_are_counted_by_state<L: Ledger>(
+    ledger: &L,
+    _: &StoreClock,
+) -> Checked {
+    let events: Vec<_> = (0..6).map(|n| event(n, &["a", "b"])).collect();
+    ledger.accept(&events).await?;
+    for lease in lease(ledger, 100).await? {
+        let is_first = lease.event == events[0].id;
+        match lease.target.as_str() {
+            "a" => settle(ledger, &lease, Verdict::Done).await?,
+            _ if is_first => continue,
+            _ => settle(ledger, &lease, Verdict::Dead).await?,
+        };
+    }
+    let ids: Vec<_> = events.iter().map(|event| event.id).collect();
+    let (a, b, missing) = ([TargetId::from("a")], [TargetId::from("b")], EventId::new(7));
+    let none = DeliveryCounts::default();
+    assert_eq!(ledger.count_deliveries(&[], None).await?, none);
+    let all = DeliveryCounts { done: 6, dead: 5, pending: 1, gone: 0 };
+    assert_eq!(ledger.count_deliveries(&ids, None).await?, all);
+    assert_eq!(ledger.count_deliveries(&ids, Some(&a)).await?, DeliveryCounts { done: 6, ..none });
+    assert_eq!(
+        ledger.count_deliveries(&ids, Some(&b)).await?,
+        DeliveryCounts { dead: 5, pending: 1, ..none }
+    );
+    let some = [ids[0], missing, ids[1]];
+    let expected = DeliveryCounts { dead: 1, pending: 1, gone: 1, ..none };
+    assert_eq!(ledger.count_deliveries(&some, Some(&b)).await?, expected);
+    assert_eq!(ledger.count_deliveries(&some, None).await?, DeliveryCounts { done: 2, ..expected });
+    // What a replay makes is pending again, also to another destination.
+    let order = ReplayOrder {
+        id: ReplayId::new(1),
+        what: ReplayWhat::Events(vec![ids[5]]),
+        targets: Some(vec![TargetId::from("b"), TargetId::from("c")]),
+    };
+    ledger.replay(&order, None, 10).await?;
+    let again = DeliveryCounts { done: 6, dead: 4, pending: 3, gone: 0 };
+    assert_eq!(ledger.count_deliveries(&ids, None).await?, again);
+    assert_eq!(ledger.count_deliveries(&ids[5..], order.targets.as_deref()).await?.pending, 2);
+    Ok(())
+}
+
+pub(super) async fn events_are_read_together<L: Ledger>(ledger: &L, _: &StoreClock) -> Checked {
+    let events: Vec<_> = (0..4).map(|n| event(n, &["a", "b"])).collect();
+    ledger.accept(&events).await?;
+    let leases = lease(ledger, 3).await?;
+    let retry = Verdict::Retry { after: Duration::from_secs(60) };
+    for (lease, verdict) in leases.iter().zip([Verdict::Dead, Verdict::Done, retry]) {
+        settle(ledger, lease, verdict).await?;
+    }
+    // In any order, twice, and one that is missing.
+    let mut ids: Vec<_> = events.iter().rev().map(|event| event.id).collect();
+    ids.extend([events[1].id, EventId::new(1)]);
+    let all = ledger.events(&ids).await?;
+    assert_eq!(all.len(), ids.len());
+    assert!(all[..5].iter().all(Option::is_some) && all[5].is_none());
+    for (id, found) in ids.iter().zip(&all) {
+        assert_eq!(*found, ledger.event(*id).await?);
+    }
+    let attempts = all[..4].iter().flatten().flat_map(|one| &one.deliveries);
+    assert_eq!(attempts.map(|delivery| delivery.attempts.len()).sum::<usize>(), 3);
+    assert_eq!(ledger.events(&[]).await?, []);
     Ok(())
 }
 
@@ -173,7 +259,7 @@ pub(super) async fn foreign_cursors_are_refused<L: Ledger>(ledger: &L, _: &Store
     };
     let query = LogQuery::default();
     assert_eq!(ledger.query(&query, Some(&cursor), 1).await, Err(LedgerError::BadCursor));
-    let query = DeliveryQuery { state: DeliveryState::Done, target: None };
+    let query = DeliveryQuery::of(DeliveryState::Done);
     assert_eq!(ledger.deliveries(&query, Some(&cursor), 1).await, Err(LedgerError::BadCursor));
     Ok(())
 }

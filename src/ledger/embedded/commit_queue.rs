@@ -183,17 +183,11 @@ impl CommitQueues {
     }
 
     /// Adds an event to queue `at`, for a caller that waits until `deadline`.
-    pub(in crate::ledger) fn add(
-        &self,
-        at: usize,
-        event: NewEvent,
-        deadline: Instant,
-        caller: Waker,
-    ) -> Added {
+    pub(in crate::ledger) fn add(&self, at: usize, event: NewEvent, deadline: Instant) -> Added {
         let queue = &self.queues[at];
         let mut state = queue.state();
         let State { input, gaps, slots, .. } = &mut *state;
-        let ticket = slots.enter(caller, deadline);
+        let ticket = slots.enter(deadline);
         input.add(event, ticket, gaps);
         let waiting = state.input.events.len();
         queue.waiting.store(waiting, Ordering::SeqCst);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::record::DocumentRecord;
 use crate::clock::UnixMillis;
-use crate::ledger::{Document, DocumentChange, Documents, Kind, Revision};
+use crate::ledger::{Document, DocumentChange, DocumentQuery, Documents, Kind, Revision};
 
 /// The documents by kind and id.
 #[derive(Default)]
@@ -73,6 +73,17 @@ impl DocumentTable {
             documents: documents.map(|(_, document)| document.clone()).collect(),
             revision: self.revision,
         }
+    }
+
+    /// The documents that `query` finds, the greatest id first.
+    pub(super) fn latest(&self, query: &DocumentQuery, limit: usize) -> Vec<Document> {
+        let from = (query.kind.as_str().to_owned(), String::new());
+        let of_kind = self.documents.range(from..);
+        let of_kind = of_kind.take_while(|((of, _), _)| of == query.kind.as_str());
+        let mut found: Vec<&Document> =
+            of_kind.map(|(_, document)| document).filter(|one| query.finds(one)).collect();
+        found.reverse();
+        found.into_iter().take(limit.max(1)).cloned().collect()
     }
 
     /// Whether the record is needed to rebuild the documents: the newest version of a document, or

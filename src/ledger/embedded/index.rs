@@ -465,12 +465,35 @@ impl IndexedRun {
 
     /// A row by its number; `read` keeps the last block.
     pub(super) fn row(&self, at: usize, read: &mut Option<Rows>) -> Result<EventRow, LedgerError> {
-        let number = at / BLOCK;
-        let rows = match read {
-            Some(block) if block.number == number => &block.rows,
-            _ => &read.insert(Rows { number, rows: self.rows(number)? }).rows,
-        };
-        rows.get(at % BLOCK).copied().ok_or_else(|| broken("has a short block"))
+        let row = self.block(at / BLOCK, read)?.get(at % BLOCK);
+        row.copied().ok_or_else(|| broken("has a short block"))
+    }
+
+    /// The event with that id. `read` is the block that was read last.
+    pub(super) fn find(
+        &self,
+        id: EventId,
+        read: &mut Option<Rows>,
+    ) -> Result<Option<EventRow>, LedgerError> {
+        if id < self.oldest() || id > self.newest() {
+            return Ok(None);
+        }
+        let blocks = self.meta.ids.partition_point(|first| *first <= id);
+        let Some(number) = blocks.checked_sub(1) else { return Ok(None) };
+        let rows = self.block(number, read)?;
+        let at = rows.binary_search_by_key(&id, |row| row.id).ok();
+        Ok(at.and_then(|at| rows.get(at)).copied())
+    }
+
+    fn block<'r>(
+        &self,
+        number: usize,
+        read: &'r mut Option<Rows>,
+    ) -> Result<&'r [EventRow], LedgerError> {
+        if read.as_ref().is_none_or(|block| block.number != number) {
+            *read = Some(Rows { number, rows: self.rows(number)? });
+        }
+        Ok(read.as_ref().map_or(&[], |block| &block.rows))
     }
 
     fn rows(&self, block: usize) -> Result<Vec<EventRow>, LedgerError> {

@@ -5,11 +5,13 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread::{self, Scope};
 
 use super::core::{Core, Gathered, Memory, index_dir, journal_dir};
 use super::damage::with_remedy;
 use super::files::Files;
-use super::index::Index;
+use super::index::{Index, IndexedRun};
 use super::journal::{Journal, Spare, new_header, parse_name};
 use super::lock::Lock;
 use super::manifest::{self, Content, Manifest};
@@ -21,6 +23,18 @@ use super::{EmbeddedOptions, OpenProgress, OpenStep};
 use crate::clock::UnixMillis;
 use crate::ledger::{Keyring, LedgerError};
 use crate::private;
+
+/// Threads that load closed segments at a start: more of them would wait for the one that fills the
+/// map of keys.
+const LOADERS_MAX: usize = 4;
+
+/// The tables of a closed segment.
+enum Loaded {
+    /// From the index.
+    Indexed(Tables, IndexedRun),
+    /// From its file, because the index has none, or cannot be read.
+    Read(Tables, Scan, Option<LedgerError>),
+}
 
 /// An opened ledger.
 pub(super) struct Opened {
@@ -217,16 +231,23 @@ impl Reader {
         let Some((last, newest)) = segments.pop_last() else {
             return Err(LedgerError::Corrupt("there is no segment".into()));
         };
-        let mut next: Option<(u32, u64)> = None;
-        let count = segments.len() + 1;
+        let closed: Vec<Arc<Segment>> = segments
+            .into_values()
+            .map(|segment| Arc::new(Segment::at_rest(&self.open_files, &segment)))
+            .collect();
+        let count = closed.len() + 1;
         let progress = self.progress.clone();
         let said = |at| (progress.0)(OpenStep { segment: at + 1, segments: count });
-        for (at, (number, segment)) in segments.into_iter().enumerate() {
-            said(at);
-            check_order(&segment, next)?;
-            let next_seq = self.closed(number, &segment)?;
-            next = Some((number + 1, next_seq));
-        }
+        let index = Arc::clone(&self.index);
+        let next = thread::scope(|scope| {
+            let mut next: Option<(u32, u64)> = None;
+            for (at, (segment, loaded)) in load_all(scope, &index, &closed).enumerate() {
+                said(at);
+                check_order(segment, next)?;
+                next = Some((segment.header.number + 1, self.closed(segment, loaded?)?));
+            }
+            Ok(next)
+        })?;
         said(count - 1);
         check_order(&newest, next)?;
         if !self.unindexed.is_empty() {
@@ -237,33 +258,32 @@ impl Reader {
         self.last(last, newest)
     }
 
-    /// A closed segment: from the index if it has it, otherwise from its file. Returns the sequence
-    /// of the next one.
-    fn closed(&mut self, number: u32, segment: &Segment) -> Result<u64, LedgerError> {
-        let segment = Arc::new(Segment::at_rest(&self.open_files, segment));
-        match self.index.load(&segment) {
-            Ok(Some((tables, run))) => {
+    /// Adds a closed segment. Returns the sequence of the next one.
+    fn closed(&mut self, segment: &Arc<Segment>, loaded: Loaded) -> Result<u64, LedgerError> {
+        let number = segment.header.number;
+        match loaded {
+            Loaded::Indexed(tables, run) => {
                 let scan = run.scan();
                 if segment.size < u64::from(scan.end) {
                     let (from, what) = (segment.size as u32, "the file is too short");
                     self.gathered.damage.add(segment.place(from, scan.end, what));
                 }
-                self.gathered.absorb(&segment, &tables, self.now)?;
+                self.gathered.absorb(segment, &tables, self.now)?;
                 self.gathered.runs.insert(number, Run::Indexed(Arc::new(run)));
-                return Ok(scan.next_seq);
+                Ok(scan.next_seq)
             }
-            Ok(None) => {}
-            Err(error) => self.gathered.notices.push(format!("segment {number}: {error}")),
+            Loaded::Read(tables, scan, why) => {
+                let why = why.map(|error| format!("segment {number}: {error}"));
+                self.gathered.notices.extend(why);
+                self.gathered.absorb(segment, &tables, self.now)?;
+                let run = OpenRun::new(Arc::clone(segment));
+                run.extend(tables.events.into_iter(), tables.notes.into_iter());
+                run.publish(scan.end);
+                self.gathered.runs.insert(number, Run::Open(Arc::new(run)));
+                self.unindexed.push(number);
+                Ok(scan.next_seq)
+            }
         }
-        let (tables, scan) = Tables::read(&segment)?;
-        segment.check_complete(scan).map_err(with_remedy)?;
-        self.gathered.absorb(&segment, &tables, self.now)?;
-        let run = OpenRun::new(segment);
-        run.extend(tables.events.into_iter(), tables.notes.into_iter());
-        run.publish(scan.end);
-        self.gathered.runs.insert(number, Run::Open(Arc::new(run)));
-        self.unindexed.push(number);
-        Ok(scan.next_seq)
     }
 
     /// The segment that is continued: the only one whose last frame may be torn.
@@ -305,6 +325,56 @@ impl Reader {
         self.gathered.runs.insert(number, Run::Open(Arc::clone(&run)));
         Ok((run, scan))
     }
+}
+
+/// Each segment in order, with its tables. Several threads load them ahead, up to two segments
+/// each.
+fn load_all<'scope, 'env>(
+    scope: &'scope Scope<'scope, 'env>,
+    index: &'env Index,
+    segments: &'env [Arc<Segment>],
+) -> impl Iterator<Item = (&'env Arc<Segment>, Result<Loaded, LedgerError>)> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let loaders = cores.min(LOADERS_MAX).min(segments.len());
+    let ahead: Vec<Receiver<Result<Loaded, LedgerError>>> = (0..loaders)
+        .map(|first| {
+            let (to, from) = mpsc::sync_channel(1);
+            let own = segments.iter().skip(first).step_by(loaders);
+            scope.spawn(move || load_some(index, own, &to));
+            from
+        })
+        .collect();
+    segments.iter().enumerate().map(move |(at, segment)| {
+        let loaded = ahead[at % loaders].recv();
+        // Its loader has panicked: the scope reports that.
+        let none = || Err(LedgerError::Corrupt("a segment could not be loaded".to_owned()));
+        (segment, loaded.unwrap_or_else(|_| none()))
+    })
+}
+
+fn load_some<'s>(
+    index: &Index,
+    segments: impl Iterator<Item = &'s Arc<Segment>>,
+    to: &SyncSender<Result<Loaded, LedgerError>>,
+) {
+    for segment in segments {
+        // The start has failed: another segment is damaged.
+        if to.send(load(index, segment)).is_err() {
+            return;
+        }
+    }
+}
+
+/// The tables of a closed segment: from the index if it has them, otherwise from its file.
+fn load(index: &Index, segment: &Arc<Segment>) -> Result<Loaded, LedgerError> {
+    let why = match index.load(segment) {
+        Ok(Some((tables, run))) => return Ok(Loaded::Indexed(tables, run)),
+        Ok(None) => None,
+        Err(error) => Some(error),
+    };
+    let (tables, scan) = Tables::read(segment)?;
+    segment.check_complete(scan).map_err(with_remedy)?;
+    Ok(Loaded::Read(tables, scan, why))
 }
 
 /// Whether there is an index for the store in `path`.

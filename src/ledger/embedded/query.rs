@@ -8,17 +8,19 @@ use bytes::Bytes;
 
 use super::core::Core;
 use super::record::{EventRecord, Record};
-use super::run::Walk;
+use super::run::{Finder, Walk};
 use super::segment::Segment;
 use super::tables::{By, EventRow, hash, tag};
 use crate::ledger::{
-    Attempt, Cursor, Delivery, DeliveryPage, DeliveryQuery, DeliveryState, EventDetail, EventId,
-    EventState, LedgerError, LogPage, LogQuery, Logged, ReplayId, ReplayOrder, ReplayPage,
-    ReplayWhat, SourceId, TargetId,
+    Attempt, Cursor, Delivery, DeliveryCounts, DeliveryPage, DeliveryQuery, DeliveryState,
+    EventDetail, EventId, EventState, LedgerError, LogPage, LogQuery, Logged, ReplayId,
+    ReplayOrder, ReplayPage, ReplayWhat, SourceId, TargetId,
 };
 
 /// Rows that one call reads: a query that finds nothing among them returns a cursor.
 const ROWS_MAX: usize = 200_000;
+/// Events with an unfinished delivery that one call looks up, if it is for some sources.
+const LOOKUPS_MAX: usize = 5_000;
 /// The maximum difference between an id's time and the time of receipt.
 const SKEW_MS: i64 = 60_000;
 const FIRST: EventId = EventId::from_bytes([0; 16]);
@@ -40,12 +42,11 @@ struct Notes {
 
 impl Core {
     fn find(&self, id: EventId) -> Result<Option<Place>, LedgerError> {
-        for run in self.all_runs().iter().rev() {
-            if let Some(row) = run.find(id)? {
-                return Ok(Some((row, Arc::clone(run.segment()))));
-            }
-        }
-        Ok(None)
+        self.finder().find(id)
+    }
+
+    fn finder(&self) -> Finder {
+        Finder::new(self.all_runs())
     }
 
     /// The body of an event, for its deliveries.
@@ -76,7 +77,21 @@ impl Core {
 
     /// An event with all its deliveries and attempts.
     pub(super) fn detail(&self, id: EventId) -> Result<Option<EventDetail>, LedgerError> {
-        let Some((row, segment)) = self.find(id)? else { return Ok(None) };
+        self.detail_by(&mut self.finder(), id)
+    }
+
+    /// [`Self::detail`] of each of `ids`.
+    pub(super) fn details(&self, ids: &[EventId]) -> Result<Vec<Option<EventDetail>>, LedgerError> {
+        let mut finder = self.finder();
+        ids.iter().map(|id| self.detail_by(&mut finder, *id)).collect()
+    }
+
+    fn detail_by(
+        &self,
+        finder: &mut Finder,
+        id: EventId,
+    ) -> Result<Option<EventDetail>, LedgerError> {
+        let Some((row, segment)) = finder.find(id)? else { return Ok(None) };
         let payload = segment.read(row.offset)?;
         let event = read_event(&payload, &segment, row)?;
         let mut notes = self.notes(id, &segment)?;
@@ -89,6 +104,31 @@ impl Core {
         let found = with_attempts.collect();
         let event = logged(&payload, &event, deliveries.state(id));
         Ok(Some(EventDetail { event, deliveries: found }))
+    }
+
+    /// Counts the deliveries of events to `targets`, or to all their destinations.
+    pub(super) fn count_deliveries(
+        &self,
+        events: &[EventId],
+        targets: Option<&[TargetId]>,
+    ) -> Result<DeliveryCounts, LedgerError> {
+        let mut counts = DeliveryCounts::default();
+        let mut finder = self.finder();
+        for event in events {
+            let Some(place) = finder.find(*event)? else {
+                counts.gone += 1;
+                continue;
+            };
+            let all = match targets {
+                Some(_) => BTreeSet::new(),
+                None => self.targets_of(&place)?,
+            };
+            let deliveries = self.deliveries();
+            for target in targets.into_iter().flatten().chain(&all) {
+                counts.count(deliveries.delivery(*event, target).state);
+            }
+        }
+        Ok(counts)
     }
 
     /// Every destination that an event has or had.
@@ -157,18 +197,21 @@ enum Candidates {
     /// Found by a hash, oldest first, to be taken from the end.
     Found(Vec<Place>),
     /// Events with unfinished deliveries, newest first.
-    Live(std::vec::IntoIter<EventId>),
+    Live(std::vec::IntoIter<EventId>, Finder),
+    /// The same, of which only the deliveries are wanted: they are in memory.
+    Open(std::vec::IntoIter<EventId>),
 }
 
 impl Candidates {
-    fn next(&mut self, core: &Core) -> Result<Option<(EventId, Option<Place>)>, LedgerError> {
+    fn next(&mut self) -> Result<Option<(EventId, Option<Place>)>, LedgerError> {
         Ok(match self {
             Self::Walk(walk) => walk.next()?.map(|place| (place.0.id, Some(place))),
             Self::Found(places) => places.pop().map(|place| (place.0.id, Some(place))),
-            Self::Live(ids) => match ids.next() {
-                Some(id) => Some((id, core.find(id)?)),
+            Self::Live(ids, finder) => match ids.next() {
+                Some(id) => Some((id, finder.find(id)?)),
                 None => None,
             },
+            Self::Open(ids) => ids.next().map(|id| (id, None)),
         })
     }
 }
@@ -189,7 +232,7 @@ impl Core {
         let mut page = LogPage::default();
         let mut last = None;
         for _ in 0..ROWS_MAX {
-            let Some((id, place)) = candidates.next(self)? else { return Ok(page) };
+            let Some((id, place)) = candidates.next()? else { return Ok(page) };
             last = Some(id);
             if let Some(place) = place
                 && let Some(event) = self.matching(query, tags.as_deref(), &place)?
@@ -219,7 +262,7 @@ impl Core {
         if let Some(wanted) = live {
             let admit = |_: &TargetId, state: DeliveryState| state == wanted;
             let ids = self.deliveries().live_events(before, ROWS_MAX, &admit);
-            return Ok(Candidates::Live(ids.into_iter()));
+            return Ok(Candidates::Live(ids.into_iter(), self.finder()));
         }
         let since = query.since_ms.map(|ms| EventId::floor(ms.saturating_sub(SKEW_MS)));
         let until = query.until_ms.map(|ms| EventId::floor(ms.saturating_add(SKEW_MS)));
@@ -277,19 +320,29 @@ impl Core {
         let after = cursor.map(Cursor::delivery).transpose()?;
         // The event of the last page may have more deliveries.
         let before = after.as_ref().map_or(LAST, |(event, _)| successor(*event));
-        // Each dead event has at least one dead delivery, except the one of the last page.
-        let rows = match query.state {
-            DeliveryState::Dead => limit.max(1).saturating_add(2).min(ROWS_MAX),
-            DeliveryState::Pending | DeliveryState::Done => ROWS_MAX,
+        // Each such event has at least one such delivery, except the one of the last page.
+        let rows = match (query.state, &query.among) {
+            (DeliveryState::Done, _) => ROWS_MAX,
+            (DeliveryState::Dead | DeliveryState::Pending, Some(_)) => LOOKUPS_MAX,
+            (DeliveryState::Dead | DeliveryState::Pending, None) => {
+                limit.max(1).saturating_add(2).min(ROWS_MAX)
+            }
         };
         let mut candidates = self.listed(query, before, rows)?;
+        let mut finder = self.finder();
         let mut page = DeliveryPage::default();
         let mut last = None;
         for _ in 0..rows {
-            let Some((id, place)) = candidates.next(self)? else { return Ok(page) };
+            let Some((id, place)) = candidates.next()? else { return Ok(page) };
             last = Some(id);
-            let Some(place) = place else { continue };
-            for target in self.targets_of(&place)? {
+            if let Some(among) = &query.among {
+                let found = if place.is_none() { finder.find(id)? } else { None };
+                let place = place.as_ref().or(found.as_ref());
+                if !place.map_or(Ok(false), |place| is_of(place, among))? {
+                    continue;
+                }
+            }
+            for target in self.listed_targets(id, place.as_ref())? {
                 let shown =
                     after.as_ref().is_some_and(|(event, name)| *event == id && target <= *name);
                 let wanted = query.target.as_ref().is_none_or(|only| *only == target);
@@ -328,7 +381,19 @@ impl Core {
                 })
             }
         };
-        Ok(Candidates::Live(ids.into_iter()))
+        Ok(Candidates::Open(ids.into_iter()))
+    }
+
+    /// The destinations of an event of a list: those that are in memory, or all at its place.
+    fn listed_targets(
+        &self,
+        id: EventId,
+        place: Option<&Place>,
+    ) -> Result<BTreeSet<TargetId>, LedgerError> {
+        match place {
+            Some(place) => self.targets_of(place),
+            None => Ok(self.deliveries().live_targets(id).into_iter().collect()),
+        }
     }
 
     fn targets_of(&self, (row, segment): &Place) -> Result<BTreeSet<TargetId>, LedgerError> {
@@ -337,6 +402,16 @@ impl Core {
         let notes = self.notes(row.id, segment)?;
         Ok(self.targets(&event, &notes))
     }
+}
+
+/// Whether an event is of one of `among`. The row is checked first, which has a short hash.
+fn is_of((row, segment): &Place, among: &[SourceId]) -> Result<bool, LedgerError> {
+    if !among.iter().any(|source| tag(source, false) >> 1 == row.tag >> 1) {
+        return Ok(false);
+    }
+    let payload = segment.read(row.offset)?;
+    let event = read_event(&payload, segment, *row)?;
+    Ok(among.iter().any(|source| source.as_str() == event.head.source))
 }
 
 /// The smallest id above `id`.

@@ -99,6 +99,22 @@ impl OpenRun {
         full.chain([sorted(tail)]).collect()
     }
 
+    /// The event with that id.
+    fn find(&self, id: EventId) -> Option<EventRow> {
+        let chunks = {
+            let rows = self.rows();
+            if let Some(full) = rows.tail.iter().rev().find(|full| full.row.id == id) {
+                return Some(full.row);
+            }
+            rows.chunks.clone()
+        };
+        chunks.iter().rev().find_map(|chunk| {
+            let rows = chunk.by_id();
+            let at = rows.binary_search_by_key(&id, |full| full.row.id).ok()?;
+            rows.get(at).map(|full| full.row)
+        })
+    }
+
     fn notes(&self, half: u64) -> Vec<u32> {
         let rows = self.rows();
         rows.notes.iter().filter(|note| note.event == half).map(|note| note.offset).collect()
@@ -158,21 +174,6 @@ impl Run {
         Ok(offsets)
     }
 
-    /// The event with that id.
-    pub(super) fn find(&self, id: EventId) -> Result<Option<EventRow>, LedgerError> {
-        for view in self.views() {
-            let mut cursor = Cursor::new(view, Arc::clone(self.segment()));
-            let end = cursor.view.lower(id)?;
-            if end < cursor.view.len() {
-                let row = cursor.row(end)?;
-                if row.id == id {
-                    return Ok(Some(row));
-                }
-            }
-        }
-        Ok(None)
-    }
-
     /// Events that may have that hash, in no order.
     pub(super) fn find_by(&self, by: By, hash: u32) -> Result<Vec<EventRow>, LedgerError> {
         match self {
@@ -184,6 +185,36 @@ impl Run {
             }
             Self::Indexed(run) => run.find_by(by, hash),
         }
+    }
+}
+
+/// Looks up events by their ids. What is read for one serves the next, so the ids of a list are
+/// best looked up in order.
+pub(super) struct Finder {
+    /// The newest last, each with the block that was read last.
+    runs: Vec<(Run, Option<IndexedRows>)>,
+}
+
+impl Finder {
+    pub(super) fn new(runs: Vec<Run>) -> Self {
+        Self { runs: runs.into_iter().map(|run| (run, None)).collect() }
+    }
+
+    /// The event with that id, and its segment.
+    pub(super) fn find(
+        &mut self,
+        id: EventId,
+    ) -> Result<Option<(EventRow, Arc<Segment>)>, LedgerError> {
+        for (run, read) in self.runs.iter_mut().rev() {
+            let row = match run {
+                Run::Open(run) => run.find(id),
+                Run::Indexed(run) => run.find(id, read)?,
+            };
+            if let Some(row) = row {
+                return Ok(Some((row, Arc::clone(run.segment()))));
+            }
+        }
+        Ok(None)
     }
 }
 

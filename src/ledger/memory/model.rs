@@ -9,12 +9,12 @@ use crate::ledger::accept::{First, Judged};
 use crate::ledger::holdings::Holdings;
 use crate::ledger::upkeep::millis;
 use crate::ledger::{
-    Accepted, Attempt, Cursor, DedupeKey, Delivery, DeliveryPage, DeliveryQuery, DeliveryState,
-    Document, DocumentChange, Documents, EarlyExpiry, Erased, Erasure, EventDetail, EventId,
-    EventState, HeldId, Kind, Lease, LeaseAsk, LeaseBatch, LedgerError, LogPage, LogQuery, Logged,
-    NewEvent, NewHeld, NodeId, Nonce, NonceUse, PastEvent, ReplayId, ReplayOrder, ReplayPage,
-    ReplayWhat, Retention, Revision, Settled, Settlement, Stats, StoreClock, Swept, TargetId,
-    TargetStats, Verdict,
+    Accepted, Attempt, Cursor, DedupeKey, Delivery, DeliveryCounts, DeliveryPage, DeliveryQuery,
+    DeliveryState, Document, DocumentChange, Documents, EarlyExpiry, Erased, Erasure, EventDetail,
+    EventId, EventState, HeldId, Kind, Lease, LeaseAsk, LeaseBatch, LedgerError, LogPage, LogQuery,
+    Logged, NewEvent, NewHeld, NodeId, Nonce, NonceUse, PastEvent, ReplayId, ReplayOrder,
+    ReplayPage, ReplayWhat, Retention, Revision, Settled, Settlement, SourceId, Stats, StoreClock,
+    Swept, TargetId, TargetStats, Verdict,
 };
 
 mod gateway;
@@ -376,6 +376,26 @@ impl Model {
         Some(EventDetail { event: self.logged(stored), deliveries: deliveries.collect() })
     }
 
+    pub(super) fn count_deliveries(
+        &self,
+        events: &[EventId],
+        targets: Option<&[TargetId]>,
+    ) -> DeliveryCounts {
+        let mut counts = DeliveryCounts::default();
+        for event in events {
+            let Some(stored) = self.events.get(event) else {
+                counts.gone += 1;
+                continue;
+            };
+            let count = |target| counts.count(self.delivery(*event, target).state);
+            match targets {
+                Some(targets) => targets.iter().for_each(count),
+                None => stored.attempts.keys().for_each(count),
+            }
+        }
+        counts
+    }
+
     fn delivery(&self, event: EventId, target: &TargetId) -> Delivery {
         let row = self.rows.get(&(event, target.clone()));
         Delivery {
@@ -386,6 +406,13 @@ impl Model {
             due_ms: row.filter(|row| !row.dead).map(|row| row.due_ms),
             attempts: Vec::new(),
         }
+    }
+
+    /// Whether an event is of one of these sources.
+    fn is_of(&self, id: EventId, among: Option<&[SourceId]>) -> bool {
+        among.is_none_or(|among| {
+            self.events.get(&id).is_some_and(|stored| among.contains(&stored.event.source))
+        })
     }
 
     pub(super) fn deliveries(
@@ -406,6 +433,7 @@ impl Model {
                 })
             })
             .filter(|(_, target)| query.target.as_ref().is_none_or(|only| only == *target))
+            .filter(|(id, _)| self.is_of(*id, query.among.as_deref()))
             .map(|(id, target)| self.delivery(id, target))
             .filter(|delivery| delivery.state == query.state);
         let page: Vec<Delivery> = found.by_ref().take(limit.max(1)).collect();

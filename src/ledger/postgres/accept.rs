@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::durability::Required;
+use super::durability::{Required, WAITED};
 use super::link::Session;
 use super::log::put_event;
 use super::query_error::{Cause, QueryError};
@@ -56,15 +56,16 @@ impl Core {
             // Of several keys one may be known: such an event must not leave its other keys.
             let (several, single): (Vec<_>, Vec<_>) =
                 wave.into_iter().partition(|at| batch[*at].keys.all().nth(1).is_some());
-            let unknown = round.look_up(session, several).await?;
-            add_keys(session, std::mem::take(&mut round.added), self.pulse.required()).await?;
+            let required = self.pulse.required();
+            let unknown = round.look_up(session, several, required).await?;
+            add_keys(session, std::mem::take(&mut round.added), required).await?;
             let offered: Vec<usize> = unknown.into_iter().chain(single).collect();
             let fresh = self.record(session, batch, &offered).await?;
             *doubt |= !fresh.is_empty();
             let (new, old): (Vec<_>, Vec<_>) =
                 offered.into_iter().partition(|at| fresh.contains(&batch[*at].id));
             new.into_iter().for_each(|at| round.recorded(at));
-            round.look_up(session, old).await?;
+            round.look_up(session, old, required).await?;
         }
         Err(QueryError::Again(Cause::new(FaultCode::Undone, "a sweep took away what was found")))
     }
@@ -203,12 +204,18 @@ impl<'b> Round<'b> {
         &mut self,
         session: &Session,
         events: Vec<usize>,
+        required: Required,
     ) -> Result<Vec<usize>, QueryError> {
         let keys = events.iter().flat_map(|at| self.batch[*at].keys.all());
         let keys: Vec<Uuid> = keys.map(key_uuid).collect();
         if !keys.is_empty() {
-            let sql = "select k, id, seen_ms, fingerprint from dedupe where k = any($1)";
-            for row in session.rows(sql, &[&keys]).await? {
+            // Nothing is waited for if no row is found.
+            let sql = format!(
+                "with {WAITED} select k, id, seen_ms, fingerprint, (select count(*) from waited)
+                 from dedupe where k = any($1) and {durable}",
+                durable = required.condition()
+            );
+            for row in session.rows(&sql, &[&keys]).await? {
                 let first = First {
                     id: id_of(row.get(1)),
                     received_ms: row.get(2),

@@ -8,13 +8,13 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::Core;
-use super::durability::Required;
+use super::durability::{AS_DURABLE, Required};
 use super::link::{HeldSession, Session};
 use super::log::{EVENT_PIECE, response_piece};
 use super::query_error::QueryError;
 use super::queue::{Found, Mark};
 use super::row_cipher::{Place, under};
-use super::sql::{CLOCK, FOR_EVER_MS, NOW, NUMBERED, id_of, uuid_of};
+use super::sql::{CLOCK, FOR_EVER_MS, NOW, NUMBERED, event_of, id_of, uuid_of};
 use crate::ledger::upkeep::millis;
 use crate::ledger::{
     Attempt, EventId, Lease, LeaseAsk, LeaseBatch, NodeId, Settled, Settlement, TargetId, Verdict,
@@ -185,7 +185,8 @@ impl Core {
     }
 }
 
-/// One destination that is slow must not hide the others: each gives its earliest.
+/// One destination that is slow must not hide the others: each gives its earliest. Sessions that lease
+/// do not wait for their commits: a lost lease delivers the same event again. See [`AS_DURABLE`].
 ///
 /// The locked rows are found again by their place: by key, a plan that takes the table for empty
 /// walks over all dead rows once for each.
@@ -206,9 +207,10 @@ fn lease_sql() -> String {
             returning d.event_id, d.target, d.attempt, d.token, f.due_ms as was_due
         )
         select pg_current_xact_id()::text::bigint, {NOW},
-            h.event_id, h.target, h.attempt, h.token, {EVENT_PIECE}
-        from held h join event e on e.id = h.event_id
-        order by h.was_due, h.event_id, h.target"
+            h.event_id, h.target, h.attempt, h.token, {EVENT_PIECE}, {AS_DURABLE}
+        from held h {event}
+        order by h.was_due, h.event_id, h.target",
+        event = event_of("h.event_id")
     )
 }
 

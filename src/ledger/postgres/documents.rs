@@ -9,7 +9,9 @@ use super::link::{HeldSession, Session};
 use super::query_error::QueryError;
 use super::row_cipher::{Place, RowSealer, malformed, under};
 use crate::ledger::codec::{Put as _, Take};
-use crate::ledger::{Document, DocumentChange, Documents, Kind, LedgerError, Revision};
+use crate::ledger::{
+    Document, DocumentChange, DocumentQuery, Documents, Kind, LedgerError, Revision,
+};
 
 const COLUMNS: &str = "kind, id, version, at_ms, who, body";
 
@@ -49,6 +51,26 @@ impl Core {
         let there = rows.iter().filter(|row| row.get::<_, Option<&str>>(1).is_some());
         let documents = there.map(|row| self.document_of(row, 1)).collect::<Result<_, _>>()?;
         Ok(Documents { documents, revision: Revision(revision.cast_unsigned()) })
+    }
+
+    /// Ids are ASCII where their order matters, so bytes sort as the texts do.
+    pub(super) async fn latest_documents_on(
+        &self,
+        session: &Session,
+        query: &DocumentQuery,
+        limit: usize,
+    ) -> Result<Vec<Document>, QueryError> {
+        let sql = format!(
+            "select {COLUMNS} from document where kind = $1
+                and ($2::bytea is null or id < $2)
+                and ($3::bigint is null or at_ms >= $3) and ($4::bigint is null or at_ms < $4)
+             order by id desc limit $5"
+        );
+        let before = query.before.as_ref().map(String::as_bytes);
+        let most = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
+        let (kind, since, until) = (query.kind.as_str(), query.since_ms, query.until_ms);
+        let rows = session.rows(&sql, &[&kind, &before, &since, &until, &most]).await?;
+        rows.iter().map(|row| self.document_of(row, 0)).collect()
     }
 
     /// A change holds the revision until its end, so changes are serialized.

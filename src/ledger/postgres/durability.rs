@@ -20,6 +20,23 @@ pub(super) const WAIT: &str = "select set_config('synchronous_commit', \
 /// Makes a session's commits not wait.
 pub(super) const DO_NOT_WAIT: &str = "set synchronous_commit = off";
 
+/// A column of a statement that hands out rows which others wrote: if it returns any, its commit
+/// waits for the standbys, where the server has some, and so for those rows.
+///
+/// A commit that waits for standbys is not visible. But a backend that loses its postmaster gives up
+/// the wait, and for some milliseconds the others see what no standby has. An event that
+/// is delivered then can be recorded again, under another id, by the standby that takes over.
+pub(super) const AS_DURABLE: &str = "set_config('synchronous_commit', \
+    case btrim(current_setting('synchronous_standby_names')) \
+    when '' then current_setting('synchronous_commit') else 'on' end, true)";
+
+/// A query `waited` for a statement that acknowledges rows which others wrote, and writes none itself:
+/// the server runs it when its result is read, and then the commit waits for the standbys, where the
+/// server has some, by a record of some bytes in the log. See [`AS_DURABLE`].
+pub(super) const WAITED: &str = "waited as materialized (\
+    select pg_logical_emit_message(true, 'postern', '') \
+    where btrim(current_setting('synchronous_standby_names')) <> '')";
+
 /// The durability that a commit needs before it is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Required {

@@ -3,7 +3,9 @@
 //! Pages use keys. A filter without an index reads a window of events at a time: one query never
 //! reads a whole table. A page may then be short and have a next one.
 
-use std::collections::BTreeMap;
+mod deliveries;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tokio_postgres::Row;
@@ -14,20 +16,32 @@ use super::Core;
 use super::link::Session;
 use super::query_error::QueryError;
 use super::row_cipher::{Place, RowSealer, malformed};
-use super::sql::{hash8, id_of, uuid_of};
+use super::sql::{event_of, hash8, id_of, uuid_of};
 use crate::clock::UnixMillis;
 use crate::ledger::codec::{Put as _, Take};
 use crate::ledger::{
-    Attempt, Cursor, Delivery, DeliveryPage, DeliveryQuery, DeliveryState, EventDetail, EventId,
-    EventState, LogPage, LogQuery, Logged, SourceId, TargetId,
+    Attempt, Cursor, Delivery, DeliveryState, EventDetail, EventId, EventState, LogPage, LogQuery,
+    Logged, SourceId, TargetId,
 };
 
-/// Events that one statement reads.
+/// Most events that one statement reads.
 const WINDOW: usize = 10_000;
+/// Events that the first statement of a call reads, if they have to be examined; each further one reads four times as many.
+const FIRST_WINDOW: usize = 400;
 /// Windows that one call reads before it returns an empty page.
 const WINDOWS_MAX: usize = 20;
 /// An id is created when its event is received; another clock may have set the time of receipt.
 const SKEW_MS: i64 = 60_000;
+
+/// Events that one statement of a query reads.
+struct Window {
+    /// Events below this one.
+    before: Option<EventId>,
+    /// Most events to be examined.
+    width: usize,
+    /// Most events to be found.
+    limit: usize,
+}
 
 /// Parameters of a statement under construction.
 #[derive(Default)]
@@ -152,9 +166,11 @@ impl Core {
     }
 }
 
+/// An event and its state. Without the offset the server reads all of `dead` if it has to ask for some
+/// hundred events.
 const SHOWN: &str = "e.id, e.received_ms, e.test,
-    exists (select 1 from delivery d where d.event_id = e.id),
-    exists (select 1 from dead d where d.event_id = e.id)";
+    exists (select 1 from delivery d where d.event_id = e.id offset 0),
+    exists (select 1 from dead d where d.event_id = e.id offset 0)";
 /// Columns of [`SHOWN`] and [`EVENT_PIECE`].
 const SHOWN_COLUMNS: usize = 9;
 
@@ -189,14 +205,20 @@ impl Core {
     ) -> Result<LogPage, QueryError> {
         let limit = limit.max(1);
         let mut before = cursor.map(Cursor::event).transpose()?;
+        let mut events = Vec::new();
+        let mut width = FIRST_WINDOW;
         for _ in 0..WINDOWS_MAX {
-            let (events, last) = self.window(session, query, before, limit).await?;
-            if !events.is_empty() || last.is_none() {
-                return Ok(LogPage { events, next: last.map(Cursor::after) });
-            }
+            let window = Window { before, width, limit: limit - events.len() };
+            let (found, last) = self.window(session, query, &window).await?;
+            events.extend(found);
             before = last;
+            let is_widest = width >= WINDOW && !events.is_empty();
+            if last.is_none() || events.len() >= limit || is_widest {
+                break;
+            }
+            width = (width * 4).min(WINDOW);
         }
-        Ok(LogPage { events: Vec::new(), next: before.map(Cursor::after) })
+        Ok(LogPage { events, next: before.map(Cursor::after) })
     }
 
     pub(super) async fn event_on(
@@ -204,69 +226,68 @@ impl Core {
         session: &Session,
         id: EventId,
     ) -> Result<Option<EventDetail>, QueryError> {
-        let key = uuid_of(id);
-        let sql = format!("select {SHOWN}, {EVENT_PIECE}, e.targets from event e where e.id = $1");
-        let mut found = session.rows(&sql, &[&key]).await?;
-        let Some(row) = found.pop() else { return Ok(None) };
-        let Some(event) = self.logged(&row, &LogQuery::default())? else { return Ok(None) };
-        let names: Vec<String> = row.get(SHOWN_COLUMNS);
-        let sql = "select target, attempt, due_ms from delivery where event_id = $1
-            union all select target, attempt, null from dead where event_id = $1";
-        let open = session.rows(sql, &[&key]).await?;
-        let sql = format!(
-            "select target, {ATTEMPT} from attempt where event_id = $1 order by target, token"
-        );
-        let mut attempts: BTreeMap<String, Vec<Attempt>> = BTreeMap::new();
-        for row in session.rows(&sql, &[&key]).await? {
-            let target: String = row.get(0);
-            let attempt = self.attempt(id, &target, &row, 1)?;
-            attempts.entry(target).or_default().push(attempt);
-        }
-        let mut deliveries = BTreeMap::new();
-        for name in names {
-            let attempts = attempts.remove(&name).unwrap_or_default();
-            let done = Delivery { attempts, ..done(id, TargetId::from(name.as_str())) };
-            deliveries.insert(name, done);
-        }
-        for row in &open {
-            let Some(delivery) = deliveries.get_mut(row.get::<_, &str>(0)) else { continue };
-            open_as(delivery, row.get(1), row.get(2));
-        }
-        let deliveries = deliveries.into_values().collect();
-        Ok(Some(EventDetail { event, deliveries }))
+        let mut found = self.events_on(session, &[id]).await?;
+        Ok(found.pop().flatten())
     }
 
-    pub(super) async fn deliveries_on(
+    pub(super) async fn events_on(
         &self,
         session: &Session,
-        query: &DeliveryQuery,
-        cursor: Option<&Cursor>,
-        limit: usize,
-    ) -> Result<DeliveryPage, QueryError> {
-        let limit = limit.max(1);
-        let mut after = cursor.map(Cursor::delivery).transpose()?;
-        if query.state != DeliveryState::Done {
-            return open_page(session, query, after, limit).await;
+        ids: &[EventId],
+    ) -> Result<Vec<Option<EventDetail>>, QueryError> {
+        let unique: BTreeSet<EventId> = ids.iter().copied().collect();
+        let keys: Vec<Uuid> = unique.into_iter().map(uuid_of).collect();
+        // One by one: an id is looked up in its day alone, a list in every day.
+        let sql = format!(
+            "select {SHOWN}, {EVENT_PIECE}, e.targets from unnest($1::uuid[]) as w(id) {event}",
+            event = event_of("w.id")
+        );
+        let mut found: BTreeMap<EventId, EventDetail> = BTreeMap::new();
+        for row in session.rows(&sql, &[&keys]).await? {
+            let Some(event) = self.logged(&row, &LogQuery::default())? else { continue };
+            let names: Vec<String> = row.get(SHOWN_COLUMNS);
+            let targets: BTreeSet<TargetId> =
+                names.iter().map(|name| TargetId::from(name.as_str())).collect();
+            let deliveries = targets.into_iter().map(|target| done(event.id, target)).collect();
+            found.insert(event.id, EventDetail { event, deliveries });
         }
-        for _ in 0..WINDOWS_MAX {
-            let (page, last) = done_page(session, query, after.as_ref(), limit).await?;
-            if !page.deliveries.is_empty() || last.is_none() {
-                return Ok(page);
+        if found.is_empty() {
+            return Ok(ids.iter().map(|_| None).collect());
+        }
+        let sql = "select event_id, target, attempt, due_ms from delivery where event_id = any($1)
+            union all select event_id, target, attempt, null from dead where event_id = any($1)";
+        for row in &session.rows(sql, &[&keys]).await? {
+            let delivery = delivery_in(&mut found, row);
+            delivery.into_iter().for_each(|one| open_as(one, row.get(2), row.get(3)));
+        }
+        let sql = format!(
+            "select a.event_id, a.target, {ATTEMPT} from unnest($1::uuid[]) as w(id)
+                cross join lateral (select * from attempt where event_id = w.id offset 0) a
+             order by a.event_id, a.target, a.token"
+        );
+        for row in &session.rows(&sql, &[&keys]).await? {
+            let attempt = self.attempt(id_of(row.get(0)), row.get(1), row, 2)?;
+            if let Some(delivery) = delivery_in(&mut found, row) {
+                delivery.attempts.push(attempt);
             }
-            // After every destination of that event.
-            after = last.map(|id| (id, TargetId::from(LAST_NAME)));
         }
-        let next = after.map(|(event, target)| Cursor::behind(&done(event, target)));
-        Ok(DeliveryPage { deliveries: Vec::new(), next })
+        Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
     }
 }
-
-/// Sorts after every name of a destination.
-const LAST_NAME: &str = "\u{10ffff}";
 
 fn done(event: EventId, target: TargetId) -> Delivery {
     let state = DeliveryState::Done;
     Delivery { event, target, state, attempt: 0, due_ms: None, attempts: Vec::new() }
+}
+
+/// The delivery that a row is about: its event and its destination are the first columns.
+fn delivery_in<'f>(
+    found: &'f mut BTreeMap<EventId, EventDetail>,
+    row: &Row,
+) -> Option<&'f mut Delivery> {
+    let detail = found.get_mut(&id_of(row.get(0)))?;
+    let name: &str = row.get(1);
+    detail.deliveries.iter_mut().find(|delivery| delivery.target.as_str() == name)
 }
 
 fn open_as(delivery: &mut Delivery, attempt: i32, due_ms: Option<UnixMillis>) {
@@ -303,43 +324,43 @@ impl Core {
         &self,
         session: &Session,
         query: &LogQuery,
-        before: Option<EventId>,
-        limit: usize,
+        window: &Window,
     ) -> Result<(Vec<Logged>, Option<EventId>), QueryError> {
+        let Window { before, width, limit } = *window;
         let mut with = With::default();
         let before = before.map(|id| with.put(uuid_of(id)));
         let indexed = indexed(query, &mut with);
+        let among = query.among.as_ref().map(|among| with.put(names(among)));
         let filters = filters(query, &mut with);
         // Without a filter that needs reading, every event is shown.
-        let width = if filters.is_empty() { limit + 1 } else { WINDOW.max(limit + 1) };
+        let width = if filters.is_empty() { limit + 1 } else { width.max(limit + 1) };
         let below = |column: &str| match &before {
             Some(place) => format!("{column} < {place}"),
             None => String::from("true"),
         };
-        let all = [&indexed[..], &filters[..]].concat();
+        let of_among = among.iter().map(|among| format!("e.source = any({among})"));
+        let all: Vec<String> = indexed.iter().chain(&filters).cloned().chain(of_among).collect();
         // Waiting events are few and old ones are many: they are found by their deliveries.
         let ids = match query.state {
             Some(EventState::Pending) => ids_of("delivery", &below("event_id")),
             Some(EventState::Dead) => ids_of("dead", &below("event_id")),
             _ => {
-                let wanted = [&[below("e.id")], &indexed[..]].concat();
-                format!(
-                    "select e.id from event e where {} order by e.id desc",
-                    wanted.join(" and ")
-                )
+                let of_each = [&[below("e.id")], &indexed[..]].concat().join(" and ");
+                newest(query, &of_each, among.as_deref(), width, &mut with)
             }
         };
         let narrow = if all.is_empty() { String::from("true") } else { all.join(" and ") };
         let most = limit + 1;
         let sql = format!(
             "with ids as materialized ({ids} limit {width}), found as (
-                select e.* from ids i join event e on e.id = i.id where {narrow}
+                select e.* from ids i {event} where {narrow}
                 order by e.id desc limit {most}
             )
             select {SHOWN}, {EVENT_PIECE}, s.n, s.last
             from (select count(*) as n, (select id from ids order by id limit 1) as last from ids) s
                 left join found e on true
-            order by e.id desc"
+            order by e.id desc",
+            event = event_of("i.id")
         );
         let rows = session.rows(&sql, &with.all()).await?;
         let found = rows.iter().filter(|row| row.get::<_, Option<Uuid>>(0).is_some());
@@ -356,8 +377,45 @@ impl Core {
     }
 }
 
+/// The statement that finds the ids of events by the indexed conditions `of_each`, the newest first.
+/// `among` is the parameter with the sources that the query is about, `width` how many are read.
+fn newest(
+    query: &LogQuery,
+    of_each: &str,
+    among: Option<&str>,
+    width: usize,
+    with: &mut With,
+) -> String {
+    match (&query.transaction, among) {
+        // Few events have it. Without the offset a server that has not yet analysed the table may
+        // walk all of it from the newest event.
+        (Some(text), _) => format!(
+            "select e.id from (select * from event where tx = {} offset 0) e
+                where {of_each} order by e.id desc",
+            with.put(hash8(text.as_bytes()))
+        ),
+        (None, None) => format!("select e.id from event e where {of_each} order by e.id desc"),
+        // An index has the events of each source in order, but not those of several.
+        (None, Some(among)) if query.source.is_none() && query.user.is_none() => format!(
+            "select n.id from unnest({among}::text[]) as w(source) cross join lateral (
+                select e.id from event e where e.source = w.source and {of_each}
+                order by e.id desc limit {width}
+            ) n order by n.id desc"
+        ),
+        (None, Some(among)) => format!(
+            "select e.id from (
+                select e.id, e.source from event e where {of_each} order by e.id desc offset 0
+            ) e where e.source = any({among}) order by e.id desc"
+        ),
+    }
+}
+
 fn ids_of(table: &str, below: &str) -> String {
     format!("select distinct event_id as id from {table} where {below} order by event_id desc")
+}
+
+fn names(sources: &[SourceId]) -> Vec<String> {
+    sources.iter().map(|one| one.as_str().to_owned()).collect()
 }
 
 /// Conditions that an index serves.
@@ -373,10 +431,6 @@ fn indexed(query: &LogQuery, with: &mut With) -> Vec<String> {
     }
     if let Some(source) = &query.source {
         wanted.push(format!("e.source = {}", with.put(source.as_str().to_owned())));
-    }
-    if let Some(among) = &query.among {
-        let names: Vec<String> = among.iter().map(|one| one.as_str().to_owned()).collect();
-        wanted.push(format!("e.source = any({})", with.put(names)));
     }
     if let Some(text) = &query.transaction {
         wanted.push(format!("e.tx = {}", with.put(hash8(text.as_bytes()))));
@@ -407,102 +461,4 @@ fn filters(query: &LogQuery, with: &mut With) -> Vec<String> {
         EventState::Done => format!("not {DEAD} and not {PENDING}"),
     }));
     wanted
-}
-
-/// Pending or dead deliveries: each has a row.
-async fn open_page(
-    session: &Session,
-    query: &DeliveryQuery,
-    after: Option<(EventId, TargetId)>,
-    limit: usize,
-) -> Result<DeliveryPage, QueryError> {
-    let mut with = With::default();
-    let mut wanted = vec![String::from("true")];
-    if let Some((id, name)) = &after {
-        wanted.push(behind("event_id", "target", &mut with, *id, name));
-    }
-    if let Some(target) = &query.target {
-        wanted.push(format!("target = {}", with.put(target.as_str().to_owned())));
-    }
-    let (table, due) = match query.state {
-        DeliveryState::Pending => ("delivery", "due_ms"),
-        DeliveryState::Dead | DeliveryState::Done => ("dead", "null::bigint"),
-    };
-    let sql = format!(
-        "select event_id, target, attempt, {due} from {table} where {}
-         order by event_id desc, target limit {}",
-        wanted.join(" and "),
-        limit + 1
-    );
-    let rows = session.rows(&sql, &with.all()).await?;
-    let deliveries = rows.iter().map(|row| {
-        let mut delivery = done(id_of(row.get(0)), TargetId::from(row.get::<_, &str>(1)));
-        open_as(&mut delivery, row.get(2), row.get(3));
-        delivery
-    });
-    Ok(paged(deliveries.collect(), limit))
-}
-
-/// Finished deliveries in a window of events: destinations of an event without a row. Also returns
-/// the last event of the window, if it was full.
-async fn done_page(
-    session: &Session,
-    query: &DeliveryQuery,
-    after: Option<&(EventId, TargetId)>,
-    limit: usize,
-) -> Result<(DeliveryPage, Option<EventId>), QueryError> {
-    let mut with = With::default();
-    let (mut events, mut wanted) = (String::from("true"), vec![String::from("true")]);
-    if let Some((id, name)) = after {
-        events = format!("id <= {}", with.put(uuid_of(*id)));
-        wanted.push(behind("w.id", "t.target", &mut with, *id, name));
-    }
-    if let Some(target) = &query.target {
-        wanted.push(format!("t.target = {}", with.put(target.as_str().to_owned())));
-    }
-    let sql = format!(
-        "with w as materialized (
-            select id, targets from event where {events} order by id desc limit {WINDOW}
-        ), found as (
-            select w.id, t.target
-            from w cross join lateral unnest(w.targets) as t(target)
-            where {} and not exists
-                (select 1 from delivery d where d.event_id = w.id and d.target = t.target)
-            and not exists (select 1 from dead d where d.event_id = w.id and d.target = t.target)
-            order by w.id desc, t.target collate \"C\" limit {}
-        )
-        select f.id, f.target, s.n, s.last
-        from (select count(*) as n, (select id from w order by id limit 1) as last from w) s
-            left join found f on true
-        order by f.id desc, f.target collate \"C\"",
-        wanted.join(" and "),
-        limit + 1
-    );
-    let rows = session.rows(&sql, &with.all()).await?;
-    let found = rows.iter().filter_map(|row| {
-        let id: Option<Uuid> = row.get(0);
-        id.map(|id| done(id_of(id), TargetId::from(row.get::<_, &str>(1))))
-    });
-    let mut page = paged(found.collect(), limit);
-    let Some(row) = rows.first() else { return Ok((page, None)) };
-    let full = usize::try_from(row.get::<_, i64>(2)).is_ok_and(|n| n >= WINDOW);
-    let last = row.get::<_, Option<Uuid>>(3).filter(|_| full).map(id_of);
-    if page.next.is_none() {
-        let end = last.map(|id| done(id, TargetId::from(LAST_NAME)));
-        page.next = end.as_ref().map(Cursor::behind);
-    }
-    Ok((page, last))
-}
-
-/// After a delivery: later names of its event, then smaller ids.
-fn behind(id: &str, name: &str, with: &mut With, event: EventId, target: &TargetId) -> String {
-    let (event, target) = (with.put(uuid_of(event)), with.put(target.as_str().to_owned()));
-    format!("{id} <= {event} and ({id} < {event} or {name} > {target} collate \"C\")")
-}
-
-fn paged(mut deliveries: Vec<Delivery>, limit: usize) -> DeliveryPage {
-    let more = deliveries.len() > limit;
-    deliveries.truncate(limit);
-    let next = deliveries.last().filter(|_| more).map(Cursor::behind);
-    DeliveryPage { deliveries, next }
 }

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::{
-    Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
-    EarlyExpiry, Erased, Erasure, EventDetail, EventId, EventWindow, ExportPage, GatewayRecord,
-    GatewayReport, Health, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding,
-    Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent,
-    NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision, ServerHealth, Settled,
-    Settlement, SourceId, Stats, Swept,
+    Accepted, Cursor, Decided, DeliveryCounts, DeliveryPage, DeliveryQuery, Document,
+    DocumentChange, DocumentQuery, Documents, EarlyExpiry, Erased, Erasure, EventDetail, EventId,
+    EventWindow, ExportPage, GatewayRecord, GatewayReport, Health, HeldId, HeldOne, HeldOrder,
+    HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
+    LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage,
+    Retention, Revision, ServerHealth, Settled, Settlement, SourceId, Stats, Swept, TargetId,
 };
 use super::accept::{BODIES_MAX, uses};
+use super::counts::count_deliveries_on;
 use super::query_error::QueryError;
 use super::{
     AGAIN, AGAIN_MAX, CHANGE_PATIENCE, CHANGE_TIME, Core, FORGET_TIME, ORDER_PATIENCE, Postgres,
@@ -212,6 +213,20 @@ impl Ledger for Postgres {
         ask!(core, held => core.event_on(&held, id))
     }
 
+    async fn events(&self, ids: &[EventId]) -> Result<Vec<Option<EventDetail>>, LedgerError> {
+        let core = &self.core;
+        ask!(core, held => core.events_on(&held, ids))
+    }
+
+    async fn count_deliveries(
+        &self,
+        events: &[EventId],
+        targets: Option<&[TargetId]>,
+    ) -> Result<DeliveryCounts, LedgerError> {
+        let core = &self.core;
+        ask!(core, held => count_deliveries_on(&held, events, targets))
+    }
+
     async fn deliveries(
         &self,
         query: &DeliveryQuery,
@@ -301,6 +316,15 @@ impl Ledger for Postgres {
     async fn documents(&self, kind: Kind) -> Result<Documents, LedgerError> {
         let core = &self.core;
         ask!(core, held => core.documents_on(&held, kind))
+    }
+
+    async fn latest_documents(
+        &self,
+        query: &DocumentQuery,
+        limit: usize,
+    ) -> Result<Vec<Document>, LedgerError> {
+        let core = &self.core;
+        ask!(core, held => core.latest_documents_on(&held, query, limit))
     }
 
     async fn change_all(&self, changes: &[DocumentChange]) -> Result<Revision, LedgerError> {

@@ -14,7 +14,7 @@ use super::link::{HeldSession, Pool, Session};
 use super::log::{ATTEMPT, EVENT_PIECE, response_piece};
 use super::query_error::QueryError;
 use super::row_cipher::{Place, Used, change_key, forget_others, under};
-use super::sql::{id_of, uuid_of};
+use super::sql::{event_of, id_of, uuid_of};
 use super::{CHANGE_PATIENCE, Core, Postgres, PostgresError, PostgresOptions};
 use crate::clock::instant;
 use crate::ledger::seal::MasterKey;
@@ -138,8 +138,9 @@ impl Core {
             ), few as (
                 select id, sum(size) over (order by id) - size as before from old
             )
-            select e.id, {EVENT_PIECE} from few s join event e on e.id = s.id
+            select e.id, {EVENT_PIECE} from few s {event}
             where s.before <= {BYTES} order by e.id",
+            event = event_of("s.id"),
             len = prefix.len()
         );
         let rows = session.rows(&sql, &[&after, &prefix]).await?;

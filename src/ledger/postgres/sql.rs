@@ -18,6 +18,13 @@ pub(super) const CLOCK: &str =
 /// A condition that always holds, after which the transaction has its number.
 pub(super) const NUMBERED: &str = "pg_current_xact_id() is not null";
 
+/// The event `e` of each row whose id is in the column `id`. A server without fresh statistics (a day
+/// that has just begun, a store that was just filled) would rather read all events than
+/// look a few of them up; the offset leaves it no choice.
+pub(super) fn event_of(id: &str) -> String {
+    format!("cross join lateral (select * from event where id = {id} offset 0) e")
+}
+
 /// The tolerated age of a key at its commit: its gateway's clock may be slow.
 const SEEN_SLACK_MS: i64 = 60_000;
 

@@ -17,7 +17,7 @@ use super::held;
 use super::link::Session;
 use super::log::{ATTEMPT, EVENT_PIECE, EventPiece};
 use super::query_error::QueryError;
-use super::sql::{NOW, id_of, key_of, uuid_of};
+use super::sql::{NOW, event_of, id_of, key_of, uuid_of};
 use crate::ledger::codec::{Put as _, Take};
 use crate::ledger::{
     Attempt, Cursor, DedupeKey, Delivery, DeliveryState, EventId, EventKeys, ExportPage,
@@ -236,7 +236,8 @@ impl Core {
             select id, sum(size) over (order by id) - size as before from w
         )
         select e.id, e.keys, e.fingerprint, e.received_ms, e.test, e.targets, {EVENT_PIECE}
-        from shown s join event e on e.id = s.id where s.before <= $2 order by e.id"
+        from shown s {} where s.before <= $2 order by e.id",
+            event_of("s.id")
         );
         let most = i64::try_from(bytes).unwrap_or(i64::MAX);
         let rows = session.rows(&sql, &[&after, &most]).await?;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{Admin, query};
 use crate::manage::http::{Answered, ApiError, Query, json};
 use crate::operator::View;
-use crate::registry::{Entry, audit_log_where};
+use crate::registry::{AuditQuery, Entry, audit_log};
 
 pub(super) const PARAMETERS: [&str; 2] = ["limit", "cursor"];
 
@@ -22,7 +22,8 @@ impl Admin {
         let limit = query.limit()?;
         let before = query
             .read_as("cursor", "the next_cursor of a page", |text| text.parse::<u64>().ok())?;
-        let page = audit_log_where(&self.book, before, limit, |entry| view.sees_entry(entry)).await;
+        let query = AuditQuery { before, ..AuditQuery::default() };
+        let page = audit_log(&self.book, query, limit, |entry| view.sees_entry(entry)).await;
         let (audit, next) = page.map_err(|error| ApiError::ledger(&error))?;
         Ok(json(&Page { audit, next_cursor: next.map(|number| number.to_string()) }))
     }

@@ -42,10 +42,10 @@ impl Admin {
         let cursor = query
             .read_as("cursor", "the next_cursor of a page", |text| text.parse::<Cursor>().ok())?;
         let state = query.read_as("state", "pending, dead or done", DeliveryState::from_name)?;
-        let wanted = DeliveryQuery {
-            state: state.ok_or_else(|| ApiError::bad("state is missing: pending, dead or done"))?,
-            target: query.text("destination").map(TargetId::from),
-        };
+        let state =
+            state.ok_or_else(|| ApiError::bad("state is missing: pending, dead or done"))?;
+        let target = query.text("destination").map(TargetId::from);
+        let wanted = DeliveryQuery { target, ..DeliveryQuery::of(state) };
         let page = view.ledger(&self.book).deliveries(&wanted, cursor.as_ref(), limit).await;
         let page = page.map_err(|error| ApiError::ledger(&error))?;
         Ok(json(&Page {

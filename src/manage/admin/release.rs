@@ -7,14 +7,19 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::Admin;
+use super::replay::{ShownOutcome, elsewhere};
 use crate::clock::{now_ms, rfc3339};
-use crate::intake::{ReleaseFilter, ReleaseMode, ReleaseProgress};
+use crate::intake::{FoundRelease, ReleaseFilter, ReleaseMode};
 use crate::ledger::{HeldId, ReleaseId, ReleaseIdError, SourceId};
 use crate::manage::http::{Answered, ApiError, json, time};
 use crate::operator::{ReleaseError, View, cancel_release, release_all};
 use crate::orders::OrderState;
 use crate::registry::Actor;
 use crate::sender::Reason;
+
+/// The error of an order that was interrupted.
+const INTERRUPTED: &str = "the gateway that ran this release stopped before the end, or cannot reach the store; \
+    order it again, callbacks that became events have left the quarantine";
 
 /// Maximum wait for an order: the reply to one for a few callbacks then has its result.
 const WAIT: Duration = Duration::from_secs(1);
@@ -50,6 +55,7 @@ struct Shown<'a> {
     disputed: u64,
     refused: u64,
     error: Option<&'a str>,
+    outcome: Option<ShownOutcome>,
 }
 
 impl Admin {
@@ -63,27 +69,30 @@ impl Admin {
             ReleaseError::Ledger(error) => ApiError::ledger(&error),
             ReleaseError::Busy(why) => ApiError::new(StatusCode::CONFLICT, why.to_string()),
         })?;
-        let progress = self.releases.ended(id, WAIT).await.ok_or_else(unknown)?;
-        let mut answer = shown(&progress);
+        self.releases.ended(id, WAIT).await.ok_or_else(unknown)?;
+        let mut answer = self.release_progress(view, &id.to_string()).await?;
         *answer.status_mut() = StatusCode::ACCEPTED;
         Ok(answer)
     }
 
-    pub(super) fn release_progress(&self, view: &View, id: &str) -> Answered {
-        Ok(shown(&self.seen_release(view, release_id(id)?)?))
+    pub(super) async fn release_progress(&self, view: &View, id: &str) -> Answered {
+        Ok(shown(&self.seen_release(view, release_id(id)?).await?))
     }
 
-    fn seen_release(&self, view: &View, id: ReleaseId) -> Result<ReleaseProgress, ApiError> {
-        let progress = self.releases.progress(id);
-        progress.filter(|progress| view.sees_release(progress)).ok_or_else(unknown)
+    async fn seen_release(&self, view: &View, id: ReleaseId) -> Result<FoundRelease, ApiError> {
+        let found = self.releases.find(id).await.map_err(|error| ApiError::ledger(&error))?;
+        found.filter(|found| view.sees_release(&found.progress)).ok_or_else(unknown)
     }
 
     pub(super) async fn cancel_release(&self, view: &View, id: &str, who: &Actor) -> Answered {
         let id = release_id(id)?;
-        self.seen_release(view, id)?;
+        let found = self.seen_release(view, id).await?;
         let cancelled = cancel_release(&self.registry, &self.releases, who, id).await;
-        let progress = cancelled.map_err(|error| ApiError::ledger(&error))?.ok_or_else(unknown)?;
-        Ok(shown(&progress))
+        match cancelled.map_err(|error| ApiError::ledger(&error))? {
+            Some(_) => Ok(shown(&self.seen_release(view, id).await?)),
+            None if found.progress.state == OrderState::Running => Err(elsewhere()),
+            None => Ok(shown(&found)),
+        }
     }
 }
 
@@ -124,9 +133,11 @@ fn unknown() -> ApiError {
     ApiError::absent("there is no release of that id (any more); given again it repeats nothing")
 }
 
-fn shown(progress: &ReleaseProgress) -> crate::wire::Response {
+fn shown(found: &FoundRelease) -> crate::wire::Response {
+    let FoundRelease { progress, outcome } = found;
     let error = match &progress.state {
         OrderState::Failed(error) => Some(error.to_string()),
+        OrderState::Interrupted => Some(INTERRUPTED.to_owned()),
         OrderState::Running | OrderState::Done | OrderState::Cancelled => None,
     };
     json(&Shown {
@@ -141,5 +152,6 @@ fn shown(progress: &ReleaseProgress) -> crate::wire::Response {
         disputed: progress.disputed,
         refused: progress.refused,
         error: error.as_deref(),
+        outcome: outcome.map(ShownOutcome::from),
     })
 }

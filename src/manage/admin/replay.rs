@@ -8,12 +8,16 @@ use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use crate::clock::{now_ms, rfc3339};
-use crate::delivery::{ReplayFilter, ReplayMode, ReplayProgress};
+use crate::delivery::{FoundReplay, ReplayFilter, ReplayMode};
 use crate::ledger::{DeliveryState, EventId, LogQuery, ReplayId, SourceId, TargetId};
 use crate::manage::http::{Answered, ApiError, json, time};
 use crate::operator::{ReplayError, View, cancel_replay, replay_all};
-use crate::orders::OrderState;
+use crate::orders::{OrderState, Outcome};
 use crate::registry::Actor;
+
+/// The error of an order that was interrupted.
+const INTERRUPTED: &str = "the gateway that ran this replay stopped before the end, or cannot reach the store; \
+    give it again with its id, it delivers nothing twice";
 
 /// Maximum wait for an order: the reply to one for a few events then has its result.
 const WAIT: Duration = Duration::from_secs(1);
@@ -51,6 +55,30 @@ struct Shown<'a> {
     deliveries: u64,
     dry_run: bool,
     error: Option<&'a str>,
+    outcome: Option<ShownOutcome>,
+}
+
+/// The deliveries of an order by their present state.
+#[derive(Serialize)]
+pub(super) struct ShownOutcome {
+    delivered: u64,
+    dead: u64,
+    pending: u64,
+    expired_events: u64,
+    further_events: u64,
+}
+
+impl From<Outcome> for ShownOutcome {
+    fn from(outcome: Outcome) -> Self {
+        let Outcome { counts, further } = outcome;
+        Self {
+            delivered: counts.done,
+            dead: counts.dead,
+            pending: counts.pending,
+            expired_events: counts.gone,
+            further_events: further,
+        }
+    }
 }
 
 impl Admin {
@@ -67,27 +95,30 @@ impl Admin {
             ReplayError::Ledger(error) => ApiError::ledger(&error),
             ReplayError::Refused(why) => ApiError::new(StatusCode::CONFLICT, why.to_string()),
         })?;
-        let progress = self.replays.ended(id, WAIT).await.ok_or_else(unknown)?;
-        let mut answer = shown(&progress);
+        self.replays.ended(id, WAIT).await.ok_or_else(unknown)?;
+        let mut answer = shown(&self.seen_replay(view, id).await?);
         *answer.status_mut() = StatusCode::ACCEPTED;
         Ok(answer)
     }
 
-    pub(super) fn replay_progress(&self, view: &View, id: &str) -> Answered {
-        Ok(shown(&self.seen_replay(view, replay_id(id)?)?))
+    pub(super) async fn replay_progress(&self, view: &View, id: &str) -> Answered {
+        Ok(shown(&self.seen_replay(view, replay_id(id)?).await?))
     }
 
-    fn seen_replay(&self, view: &View, id: ReplayId) -> Result<ReplayProgress, ApiError> {
-        let progress = self.replays.progress(id);
-        progress.filter(|progress| view.sees_replay(progress)).ok_or_else(unknown)
+    async fn seen_replay(&self, view: &View, id: ReplayId) -> Result<FoundReplay, ApiError> {
+        let found = self.replays.find(id).await.map_err(|error| ApiError::ledger(&error))?;
+        found.filter(|found| view.sees_replay(&found.progress)).ok_or_else(unknown)
     }
 
     pub(super) async fn cancel_replay(&self, view: &View, id: &str, who: &Actor) -> Answered {
         let id = replay_id(id)?;
-        self.seen_replay(view, id)?;
+        let found = self.seen_replay(view, id).await?;
         let cancelled = cancel_replay(&self.registry, &self.replays, who, id).await;
-        let progress = cancelled.map_err(|error| ApiError::ledger(&error))?.ok_or_else(unknown)?;
-        Ok(shown(&progress))
+        match cancelled.map_err(|error| ApiError::ledger(&error))? {
+            Some(_) => Ok(shown(&self.seen_replay(view, id).await?)),
+            None if found.progress.state == OrderState::Running => Err(elsewhere()),
+            None => Ok(shown(&found)),
+        }
     }
 }
 
@@ -135,9 +166,18 @@ fn unknown() -> ApiError {
     ApiError::absent("there is no replay of that id (any more); given again it repeats nothing")
 }
 
-fn shown(progress: &ReplayProgress) -> crate::wire::Response {
+/// An order that runs is known by its account alone.
+pub(super) fn elsewhere() -> ApiError {
+    let detail =
+        "this order does not run on this gateway; cancel it on the one that it was given to";
+    ApiError::new(StatusCode::CONFLICT, detail)
+}
+
+fn shown(found: &FoundReplay) -> crate::wire::Response {
+    let FoundReplay { progress, outcome, .. } = found;
     let error = match &progress.state {
         OrderState::Failed(error) => Some(error.to_string()),
+        OrderState::Interrupted => Some(INTERRUPTED.to_owned()),
         OrderState::Running | OrderState::Done | OrderState::Cancelled => None,
     };
     json(&Shown {
@@ -150,5 +190,6 @@ fn shown(progress: &ReplayProgress) -> crate::wire::Response {
         deliveries: progress.deliveries,
         dry_run: progress.mode == ReplayMode::DryRun,
         error: error.as_deref(),
+        outcome: outcome.map(ShownOutcome::from),
     })
 }

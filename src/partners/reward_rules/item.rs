@@ -143,7 +143,9 @@ impl Fields {
         const FIELD: &str = "reward_number";
         match number(there(FIELD, self.reward_number.as_ref())?) {
             Some(number) if (1..=NUMBER_MAX).contains(&number) => Ok(number),
-            Some(_) => Err(FieldErrorCode::Range.because(FIELD, "1 to 100000000")),
+            Some(_) => {
+                Err(FieldErrorCode::Range.because(FIELD, "a whole number from 1 to 100000000"))
+            }
             None => Err(FieldErrorCode::Type.because(FIELD, "a whole number from 1 to 100000000")),
         }
     }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::SENDER;
-use super::document::{Rule, RuleStatus};
+use super::document::{REWARD_RULE, Rule, RuleStatus};
 use crate::config::{
     Destination, Format, Keep, Origin, Reach, Shown, Source, Superseded, of_destination,
 };
-use crate::registry::StoredDocument;
 use crate::registry::merge::{Compiled, Merged, known, plain};
+use crate::registry::{IgnoredWhy, StoredDocument};
 use crate::sender::{LiveSecret, Recipe, Secret, Terms};
 
 /// The name of a rule's source and destination.
@@ -40,7 +40,9 @@ pub(crate) fn add(
                 merged.config.sources.insert(name.clone(), source);
                 merged.config.destinations.insert(name, Arc::new(destination));
             }
-            Err(why) => merged.problems.push(format!("the reward rule {id}: {why}")),
+            Err(why) => {
+                merged.ignore(REWARD_RULE, &id.to_string(), IgnoredWhy::Other(why));
+            }
         }
     }
 }

@@ -146,8 +146,10 @@ fn example(sender: &Sender) -> String {
         format!("sender  = \"{name}\""),
     ];
     match (&sender.secret, sender.may_be_unsigned()) {
-        (Some(_), _) => lines.push(format!("secrets = \"env:{upper}_SECRET\"")),
-        (None, false) => {}
+        (Some(_), _) if sender.certificate_hosts().is_none() => {
+            lines.push(format!("secrets = \"env:{upper}_SECRET\""));
+        }
+        (Some(_), _) | (None, false) => {}
         (None, true) => {
             lines.push(String::from("unsigned = true"));
             lines.push(String::from("allow   = [\"203.0.113.0/24\"]"));
@@ -233,6 +235,14 @@ impl Reader<'_> {
 
     /// The URL of the public keys.
     fn key_set(&self) -> Option<Vec<Cell>> {
+        if let Some(hosts) = self.sender.certificate_hosts() {
+            let about = format!(
+                "URL of a mirror, in place of {}: the path of a certificate follows it; without \
+                 `secrets`, certificates are fetched when a callback names one, and kept for 24h",
+                hosts.join(" and ")
+            );
+            return Some(vec![Cell::code(Terms::KEY_SET_URL), Cell::words(about)]);
+        }
         let (url, _) = self.sender.key_set()?;
         let keep = table(self.file, "key_set").get("keep").map(plain).unwrap_or_default();
         let about = format!("URL of the public keys, in place of {url}; cached for {keep} at most");

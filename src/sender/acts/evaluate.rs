@@ -160,6 +160,20 @@ impl Callback<'_> {
         Ok(())
     }
 
+    /// Whether the parameters alone show that `text` cannot be made, because one of them is missing,
+    /// and not because another cannot be read.
+    pub(in crate::sender) fn lacks_parameter(&self, text: &Text<Bound>) -> bool {
+        let Some(plain) = self.plain_query() else { return false };
+        let is_missing = |piece: &Piece<Bound>| match piece {
+            Piece::Value(spot) => spot.plain_slot().is_some_and(|slot| !plain.parameters.has(slot)),
+            Piece::Literal(_) | Piece::Optional(_) => false,
+        };
+        let is_readable = |spot: &Bound| {
+            spot.plain_slot().is_some() || matches!(spot.input, Input::Gateway(Gateway::Secret))
+        };
+        text.pieces.iter().any(is_missing) && text.spots().all(is_readable)
+    }
+
     /// The parameters that texts read, where they stand in a query without escapes: the commonest
     /// by far.
     #[inline]

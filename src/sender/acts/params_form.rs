@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 use super::json_object::{JsonObject, put_json_text};
 use crate::sender::request::encoding::{self, Plus};
 use crate::sender::request::json;
+use crate::sender::request::marks;
 
 /// Shown in place of a masked value.
 pub(in crate::sender) const MASK: &str = "***";
@@ -169,13 +170,16 @@ struct Shown<'o, 'e> {
 
 impl Shown<'_, '_> {
     fn put_pairs(&mut self, pairs: &[u8], plus: Plus) -> Result<(), ParamsFormError> {
-        for pair in pairs.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
-            let equals = memchr::memchr(b'=', pair).unwrap_or(pair.len());
-            let value = pair.get(equals + 1..).unwrap_or_default();
-            let name = encoding::unpercented(&pair[..equals], Plus::Space);
-            self.put(&name, |out| put_json_text(out, &encoding::unpercented(value, plus)))?;
+        let end = u32::try_from(pairs.len()).or(Err(ParamsFormError))?;
+        if memchr::memchr2(b'%', b'+', pairs).is_none() {
+            return marks::for_each_pair(pairs, end, |name, value| {
+                self.put(name, |out| put_json_text(out, value))
+            });
         }
-        Ok(())
+        marks::for_each_pair(pairs, end, |name, value| {
+            let name = encoding::unpercented(name, Plus::Space);
+            self.put(&name, |out| put_json_text(out, &encoding::unpercented(value, plus)))
+        })
     }
 
     fn put(

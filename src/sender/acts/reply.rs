@@ -3,14 +3,17 @@
 //! The tree of a JSON, form or XML reply is fixed when the file is loaded and its leaves are
 //! escaped by the writer, so that no value can break or extend it.
 
+mod headers;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 
+use self::headers::ReplyHeaders;
 use super::outcome::{Outcome, Reason};
 use crate::sender::language::definition::status;
 use crate::sender::language::definition_error::DefinitionError;
@@ -35,6 +38,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// The content type; none where there is no body.
     pub content_type: Option<HeaderValue>,
+    /// Further headers, of replies to address checks and tests alone: those are never stored.
+    pub headers: Box<[(HeaderName, HeaderValue)]>,
     /// The body.
     pub body: Bytes,
 }
@@ -65,6 +70,7 @@ pub(in crate::sender) enum Spec<K = Spot> {
 pub(in crate::sender) struct Made<K = Spot> {
     status: StatusCode,
     content_type: Option<HeaderValue>,
+    headers: ReplyHeaders<K>,
     body: Body<K>,
     pub(in crate::sender) sealed: Sealed,
 }
@@ -173,7 +179,13 @@ impl Rows {
                     "see the list of both",
                 ));
             }
+            let is_stored = !["challenge", "test"].contains(&name.as_str());
             match Spec::parse(value) {
+                Ok(Spec::Made(made)) if is_stored && !made.headers.is_empty() => {
+                    let remedy = "only the replies to address checks and tests have some";
+                    let fault = DefinitionError::new("headers", "does not belong here", remedy);
+                    faults.push(fault.under(name));
+                }
                 Ok(spec) => {
                     rows.insert(name.clone(), spec);
                 }
@@ -188,7 +200,7 @@ impl Rows {
         let mut texts = Vec::new();
         for spec in self.0.values() {
             if let Spec::Made(made) = spec {
-                made.body.collect(&mut texts);
+                made.collect(&mut texts);
             }
         }
         texts
@@ -225,7 +237,7 @@ impl<K> Rows<K> {
     pub(in crate::sender) fn texts_of(&self, name: &str) -> Vec<&Text<K>> {
         let mut texts = Vec::new();
         if let Some(Spec::Made(made)) = self.get(name) {
-            made.body.collect(&mut texts);
+            made.collect(&mut texts);
         }
         texts
     }
@@ -242,6 +254,7 @@ impl Spec {
             toml::Value::Integer(number) => Ok(Self::Fixed(Answer {
                 status: status(*number).ok_or_else(no_status)?,
                 content_type: None,
+                headers: Box::default(),
                 body: Bytes::new(),
             })),
             toml::Value::String(word) if word == "silence" => Ok(Self::Silence),
@@ -263,6 +276,7 @@ impl Made {
     fn parse(table: &toml::Table) -> Result<Self, DefinitionError> {
         let mut made = None;
         let mut answer = (StatusCode::OK, None, Sealed::Never);
+        let mut headers = ReplyHeaders::default();
         for (key, value) in table {
             let body = match (key.as_str(), value) {
                 ("status", toml::Value::Integer(number)) => {
@@ -274,6 +288,10 @@ impl Made {
                         DefinitionError::new("type", "is not a content type", "write text/plain")
                     })?;
                     answer.1 = Some(value);
+                    continue;
+                }
+                ("headers", toml::Value::Table(table)) => {
+                    headers = ReplyHeaders::parse(table)?;
                     continue;
                 }
                 ("sealed", toml::Value::Boolean(true)) => {
@@ -298,7 +316,7 @@ impl Made {
                     return Err(DefinitionError::new(
                         key,
                         "is not part of a reply, or not of this type",
-                        "use body, json, form, xml or alike, with status, type, sealed",
+                        "use body, json, form, xml or alike, with status, type, headers, sealed",
                     ));
                 }
             };
@@ -308,14 +326,15 @@ impl Made {
         }
         let (status, content_type, sealed) = answer;
         let body = made.unwrap_or(Body::Plain(Text::default()));
-        Ok(Self { status, content_type, body, sealed })
+        Ok(Self { status, content_type, headers, body, sealed })
     }
 
     /// Made once and for all, where nothing in it depends on the callback.
     fn settled(self) -> Spec {
         let mut texts = Vec::new();
-        self.body.collect(&mut texts);
-        let fixed = texts.iter().all(|text| text.is_literal())
+        self.collect(&mut texts);
+        let fixed = self.headers.is_empty()
+            && texts.iter().all(|text| text.is_literal())
             && self.sealed == Sealed::Never
             && !matches!(self.body, Body::Alike(_));
         if fixed { Spec::Fixed(self.answer(&Plainly)) } else { Spec::Made(self) }
@@ -335,6 +354,7 @@ impl Made {
         Ok(Made {
             status: self.status,
             content_type: self.content_type.clone(),
+            headers: self.headers.bind(bind)?,
             body,
             sealed: self.sealed.clone(),
         })
@@ -521,6 +541,11 @@ const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8")
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 
 impl<K> Made<K> {
+    fn collect<'t>(&'t self, texts: &mut Vec<&'t Text<K>>) {
+        texts.extend(self.headers.texts());
+        self.body.collect(texts);
+    }
+
     /// The reply, rendered by `voice`.
     pub(in crate::sender) fn answer(&self, voice: &impl RenderText<K>) -> Answer {
         let (body, usual) = match &self.body {
@@ -537,6 +562,7 @@ impl<K> Made<K> {
         Answer {
             status: self.status,
             content_type: self.content_type.clone().or(content_type),
+            headers: self.headers.values(voice),
             body: Bytes::from(body),
         }
     }

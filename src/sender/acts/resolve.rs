@@ -208,7 +208,10 @@ impl<'a> Callback<'a> {
     ) -> Result<(), CallbackError> {
         let rejects = self.recipe.protection == Protection::Signed
             && self.recipe.identity.uncovered == Uncovered::Rejected;
-        match self.uncovered_spot(facts.coverage, identity).filter(|_| rejects) {
+        if !rejects {
+            return Ok(());
+        }
+        match self.uncovered_spot(facts.coverage, identity) {
             Some(spot) => Err(CallbackError::of(Reason::UnsignedParameter, &spot.name)),
             None => Ok(()),
         }
@@ -262,7 +265,7 @@ impl<'a> Callback<'a> {
             Gate::Always | Gate::Never => &[],
         });
         let by = recipe.events.iter().flat_map(|events| &events.by);
-        conditions.filter_map(Condition::spot).chain(by)
+        conditions.flat_map(Condition::spots).chain(by)
     }
 
     /// Whether kind and test flag are covered, where the sender has them.

@@ -260,7 +260,7 @@ impl SignatureVariant {
         let conditions = match &self.when {
             Gate::Any(list) => list
                 .iter()
-                .filter_map(|condition| condition.spot())
+                .flat_map(super::super::language::condition::Condition::spots)
                 .any(|spot| matches!(spot.input, Input::Parameter { .. })),
             _ => false,
         };

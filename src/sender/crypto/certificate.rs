@@ -1,5 +1,7 @@
 //! Certificates: the key of a leaf that leads to a root which the sender file pins.
 
+use std::ops::RangeInclusive;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -12,13 +14,15 @@ use webpki::ring::{
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::der::{Der, SEQUENCE};
+use super::fetched_certificate::validity;
+use super::key_set::identity;
 use super::public_key::PublicKey;
 
 /// Certificates of a chain: those of app stores have three.
 pub(in crate::sender) const CHAIN_MAX: usize = 8;
 
 /// Algorithms that may sign a certificate: nothing with SHA-1, no RSA key under 2048 bits.
-const SIGNED_WITH: &[&dyn SignatureVerificationAlgorithm] = &[
+pub(super) const SIGNED_WITH: &[&dyn SignatureVerificationAlgorithm] = &[
     ECDSA_P256_SHA256,
     ECDSA_P256_SHA384,
     ECDSA_P384_SHA256,
@@ -30,7 +34,7 @@ const SIGNED_WITH: &[&dyn SignatureVerificationAlgorithm] = &[
 
 /// `id-kp-codeSigning`: a leaf that limits its purposes has to allow signing. Those of app stores
 /// have no such limit.
-const SIGNING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x03];
+pub(super) const SIGNING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x03];
 
 /// How a chain of certificates has to look.
 #[derive(Clone, Debug)]
@@ -43,16 +47,36 @@ pub(in crate::sender) struct ChainRule {
     pub(in crate::sender) leaf: Option<Box<[u8]>>,
     /// An extension that each certificate between leaf and root has to have.
     pub(in crate::sender) intermediate: Option<Box<[u8]>>,
+    /// Chains that led to a root.
+    pub(in crate::sender) verified: VerifiedChains,
 }
 
 impl ChainRule {
     /// The key of the first of `certificates` (base64 of DER), if they lead to a pinned root at
     /// `now_ms`. The last one stands for the root, and is not read: the pinned one counts.
+    ///
+    /// A chain that did so before is looked up, while all of its certificates are valid.
     pub(in crate::sender) fn key(&self, certificates: &[String], now_ms: i64) -> Option<PublicKey> {
         if certificates.len() != self.length {
             return None;
         }
         let (_, certificates) = certificates.split_last()?;
+        let digest = identity(certificates.iter().map(String::as_bytes));
+        if let Some(key) = self.verified.get(&digest, now_ms) {
+            return Some(key);
+        }
+        let (key, valid) = self.verified_key(certificates, now_ms)?;
+        self.verified.insert(VerifiedChain { digest, valid, key: key.clone() });
+        Some(key)
+    }
+
+    /// The key of the first of `certificates`, which are without the root, and when all of them are
+    /// valid.
+    fn verified_key(
+        &self,
+        certificates: &[String],
+        now_ms: i64,
+    ) -> Option<(PublicKey, RangeInclusive<i64>)> {
         let read = |text: &String| STANDARD.decode(text).ok().map(CertificateDer::from);
         let certificates: Vec<CertificateDer<'static>> =
             certificates.iter().map(read).collect::<Option<_>>()?;
@@ -70,7 +94,51 @@ impl ChainRule {
         };
         let marked = has(leaf, &self.leaf)
             && between.iter().all(|certificate| has(certificate, &self.intermediate));
-        marked.then(|| PublicKey::read(&certificate.subject_public_key_info()))?
+        let key = PublicKey::read(&certificate.subject_public_key_info()).filter(|_| marked)?;
+        let dates: Vec<_> = certificates.iter().map(|one| validity(one)).collect::<Option<_>>()?;
+        let from = dates.iter().map(|valid| *valid.start()).max()?;
+        let until = dates.iter().map(|valid| *valid.end()).min()?;
+        Some((key, from..=until))
+    }
+}
+
+/// Chains that are remembered: a provider signs with a few at a time. Only verified ones are, so no
+/// caller can push them out with certificates of its own.
+const CHAINS_MAX: usize = 64;
+
+/// Chains that led to a pinned root, the latest last. Another rule remembers its own.
+#[derive(Debug, Default)]
+pub(in crate::sender) struct VerifiedChains(RwLock<Vec<VerifiedChain>>);
+
+#[derive(Debug)]
+struct VerifiedChain {
+    digest: [u8; 32],
+    /// When all of its certificates are valid, Unix milliseconds.
+    valid: RangeInclusive<i64>,
+    key: PublicKey,
+}
+
+impl Clone for VerifiedChains {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl VerifiedChains {
+    fn get(&self, digest: &[u8; 32], now_ms: i64) -> Option<PublicKey> {
+        // No holder of the lock can panic in between.
+        let chains = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let known = chains.iter().rev().find(|chain| chain.digest == *digest)?;
+        known.valid.contains(&now_ms).then(|| known.key.clone())
+    }
+
+    fn insert(&self, chain: VerifiedChain) {
+        let mut chains = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        chains.retain(|known| known.digest != chain.digest);
+        if chains.len() >= CHAINS_MAX {
+            chains.remove(0);
+        }
+        chains.push(chain);
     }
 }
 
@@ -148,6 +216,7 @@ mod tests {
             length: 3,
             leaf: object_identifier("1.2.840.113635.100.6.11.1"),
             intermediate: object_identifier("1.2.840.113635.100.6.2.1"),
+            verified: VerifiedChains::default(),
         }
     }
 
@@ -170,6 +239,35 @@ mod tests {
         assert!(none.key(&sent, NOW).is_none());
         let other = ChainRule { roots: vec![read_root(BETWEEN).unwrap()], length: 2, ..rule() };
         assert!(other.key(&sent[..2], NOW).is_some(), "an intermediate that is pinned is a root");
+    }
+
+    #[test]
+    fn a_verified_chain_is_remembered_while_it_is_valid() {
+        let sent = chain([LEAF, BETWEEN, ROOT]);
+        let rule = rule();
+        let known = || rule.verified.0.read().unwrap().len();
+        let key = rule.key(&sent, NOW).unwrap();
+        assert_eq!((rule.key(&sent, NOW).unwrap(), known()), (key, 1));
+        // The dates count each time, and nothing else is taken for the same.
+        assert!(rule.key(&sent, 1_672_000_000_000).is_none());
+        assert!(rule.key(&sent, 1_988_200_000_000).is_none());
+        assert!(rule.key(&chain([LEAF, LEAF, ROOT]), NOW).is_none());
+        assert!(rule.key(&chain([&LEAF.replace('E', "F"), BETWEEN, ROOT]), NOW).is_none());
+        assert_eq!(known(), 1, "only what verified is remembered");
+        let other = ChainRule { roots: Vec::new(), ..rule.clone() };
+        assert!(other.key(&sent, NOW).is_none(), "another rule remembers nothing of this one");
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let chains = VerifiedChains::default();
+        let key = rule().key(&chain([LEAF, BETWEEN, ROOT]), NOW).unwrap();
+        for n in 0..200_u8 {
+            chains.insert(VerifiedChain { digest: [n; 32], valid: 0..=1, key: key.clone() });
+        }
+        assert_eq!(chains.0.read().unwrap().len(), CHAINS_MAX);
+        assert!(chains.get(&[199; 32], 1).is_some() && chains.get(&[0; 32], 1).is_none());
+        assert!(chains.get(&[199; 32], 2).is_none());
     }
 
     #[test]

@@ -7,10 +7,12 @@ use std::fmt;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use rustls_pki_types::TrustAnchor;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use smallvec::SmallVec;
 
+use super::fetched_certificate::{CertificateError, CertificateRule, FetchedCertificate};
 use super::public_key::PublicKey;
 use crate::sender::acts::evaluate::{Context, ReplyValues};
 use crate::sender::language::bound::{Bound, Gateway, Input};
@@ -105,6 +107,22 @@ impl KeySet {
         self.keys.values()
     }
 
+    /// The set with the key of a certificate under its URL.
+    #[must_use]
+    pub fn with_certificate(&self, id: &[u8], certificate: &FetchedCertificate) -> Self {
+        let mut set = self.clone();
+        set.keys.insert(id.into(), certificate.key.clone());
+        set
+    }
+
+    /// The set without the key of that id.
+    #[must_use]
+    pub fn without(&self, id: &[u8]) -> Self {
+        let mut set = self.clone();
+        set.keys.remove(id);
+        set
+    }
+
     /// Reads a JSON Web Key Set of any provider: its keys for signatures.
     ///
     /// # Errors
@@ -140,7 +158,8 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The list of one source's sender, and how it is read.
 pub struct KeyList {
-    pub(in crate::sender) url: Uri,
+    /// The URL of the list; of certificates, a mirror of the hosts that publish them.
+    pub(in crate::sender) url: Option<Uri>,
     pub(in crate::sender) origin: UrlOrigin,
     pub(in crate::sender) headers: Vec<(HeaderName, Text<Bound>)>,
     pub(in crate::sender) form: KeyListForm,
@@ -151,13 +170,15 @@ pub struct KeyList {
 }
 
 /// How a list is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(in crate::sender) enum KeyListForm {
     /// A list of objects: the member of the answer that is the list, and those of an entry that are
     /// its id and its key.
     Members { entries: String, id: String, key: String },
     /// A JSON Web Key Set (RFC 7517), and the algorithms that its keys may be for.
     Jwks { algorithms: Vec<&'static str> },
+    /// Certificates, each at the URL that callbacks name as its id.
+    Certificates(Box<CertificateRule>),
 }
 
 /// Who wrote the URL of a list.
@@ -208,7 +229,44 @@ impl KeyList {
     /// Host and port that it is fetched from; the rest of a URL may hold a secret.
     #[must_use]
     pub fn host(&self) -> &str {
-        self.url.authority().map_or("", |authority| authority.as_str())
+        match (&self.url, &self.form) {
+            (Some(url), _) => url.authority().map_or("", |authority| authority.as_str()),
+            (None, KeyListForm::Certificates(rule)) => rule.pins.host(),
+            (None, _) => "",
+        }
+    }
+
+    /// Whether its keys are those of certificates, fetched when a callback names one.
+    #[must_use]
+    pub fn is_of_certificates(&self) -> bool {
+        matches!(self.form, KeyListForm::Certificates(_))
+    }
+
+    /// Whether a callback may name a key of that id.
+    pub(in crate::sender) fn allows(&self, id: &[u8]) -> bool {
+        match &self.form {
+            KeyListForm::Certificates(rule) => id.len() <= KEY_ID_MAX && rule.pins.allow(id),
+            KeyListForm::Members { .. } | KeyListForm::Jwks { .. } => true,
+        }
+    }
+
+    /// Reads the response to [`Recipe::certificate_request`]; `web` are the authorities that TLS
+    /// trusts.
+    ///
+    /// # Errors
+    /// Why the certificate does not count.
+    pub fn read_certificate(
+        &self,
+        response: &[u8],
+        now_ms: i64,
+        web: &[TrustAnchor<'_>],
+    ) -> Result<FetchedCertificate, CertificateError> {
+        let KeyListForm::Certificates(rule) = &self.form else {
+            return Err(CertificateError::NotPem);
+        };
+        let found = rule.read(response, now_ms, web)?;
+        let fits = self.kinds.contains(&found.key.kind());
+        if fits { Ok(found) } else { Err(CertificateError::Key) }
     }
 
     /// Who wrote its URL.
@@ -228,6 +286,7 @@ impl KeyList {
         let entries = match &self.form {
             KeyListForm::Members { entries, .. } => entries,
             KeyListForm::Jwks { .. } => "keys",
+            KeyListForm::Certificates(_) => return Err(KeySetError::NoList),
         };
         let list = answer.get(entries).and_then(Value::as_array);
         let list = list.ok_or(KeySetError::NoList)?;
@@ -268,6 +327,7 @@ impl KeyList {
                 let key = PublicKey::of_jwk(entry).filter(|_| is_for)?;
                 (entry.get("kid")?.as_str()?.to_owned(), key)
             }
+            KeyListForm::Certificates(_) => return None,
         };
         let sound = !id.is_empty() && id.len() <= KEY_ID_MAX && self.kinds.contains(&key.kind());
         sound.then_some((id, key))
@@ -301,16 +361,36 @@ impl Recipe {
     #[must_use]
     pub fn key_requests(&self, now_ms: i64) -> Vec<KeyRequest> {
         let Some(list) = &self.key_list else { return Vec::new() };
+        let Some(url) = list.url.as_ref().filter(|_| !list.is_of_certificates()) else {
+            return Vec::new();
+        };
         let live = self.live_secrets(now_ms);
         let mut requests: Vec<KeyRequest> = Vec::new();
         for secret in live.map(Some).chain(self.secrets.is_empty().then_some(None)) {
             let headers = self.key_headers(list, secret, now_ms);
-            let request = headers.map(|headers| KeyRequest { url: list.url.clone(), headers });
+            let request = headers.map(|headers| KeyRequest { url: url.clone(), headers });
             if let Some(request) = request.filter(|request| !requests.contains(request)) {
                 requests.push(request);
             }
         }
         requests
+    }
+
+    /// The request for the certificate whose URL a callback names; `None` if no callback may name
+    /// it. From a mirror, it is the path of the URL below that of the mirror.
+    #[must_use]
+    pub fn certificate_request(&self, id: &[u8]) -> Option<KeyRequest> {
+        let list = self.key_list.as_ref().filter(|list| list.is_of_certificates())?;
+        let named = std::str::from_utf8(id).ok().filter(|_| list.allows(id))?;
+        let named: Uri = named.parse().ok()?;
+        let url = match &list.url {
+            None => named,
+            Some(mirror) => {
+                let base = mirror.to_string();
+                format!("{}{}", base.trim_end_matches('/'), named.path()).parse().ok()?
+            }
+        };
+        Some(KeyRequest { url, headers: HeaderMap::new() })
     }
 
     /// The places of the secrets that have not ended.

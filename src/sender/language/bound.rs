@@ -1,5 +1,7 @@
 //! Placeholders bound to one source: names become slots, settings become values.
 
+mod spots;
+
 use std::collections::BTreeMap;
 
 use http::HeaderName;
@@ -15,6 +17,8 @@ use super::text::{Spot, Text};
 use crate::sender::acts::resolved::Role;
 use crate::sender::crypto::secret::Secret;
 use crate::sender::request::names::{Names, Slot};
+
+pub(in crate::sender) use spots::file_names;
 
 /// A placeholder that can be evaluated.
 #[derive(Clone, Debug)]
@@ -296,10 +300,22 @@ impl<'s> Binder<'s> {
         }
         let mut open = Vec::new();
         for condition in conditions {
-            match self.setting_of(condition) {
-                Some(is_set) if is_set != condition.negated => return Ok(Gate::Always),
-                Some(_) => {}
-                None => open.push(condition.bind(&mut |spot| self.spot(spot, Use::Fact))?),
+            let mut parts = Vec::new();
+            let mut possible = true;
+            for part in condition.parts() {
+                match self.setting_of(part) {
+                    Some(is_set) => possible &= is_set != part.negated,
+                    None => parts.push(part.bind(&mut |spot| self.spot(spot, Use::Fact))?),
+                }
+            }
+            match (possible, parts.pop()) {
+                (false, _) => {}
+                (true, None) => return Ok(Gate::Always),
+                (true, Some(only)) if parts.is_empty() => open.push(only),
+                (true, Some(last)) => {
+                    parts.push(last);
+                    open.push(Condition::all(parts));
+                }
             }
         }
         Ok(if open.is_empty() { Gate::Never } else { Gate::Any(open) })
@@ -510,80 +526,4 @@ fn gateway(key: &str) -> Option<Gateway> {
         "received_at" => Gateway::ReceivedAt,
         _ => return None,
     })
-}
-
-/// Every parameter name that the file reads, signs or pastes.
-pub(in crate::sender) fn file_names(sender: &Sender) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    let mut add = |name: &str| {
-        if !name.is_empty() && name != "outer" && !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
-        }
-    };
-    for spot in sender.spots().filter(|spot| spot.came()) {
-        let (first, mut rest) = spot.steps();
-        match first {
-            "outer" => add(rest.next().unwrap_or_default()),
-            list if sender.lists.iter().any(|known| known.name == list) => {}
-            name => add(name),
-        }
-    }
-    for variant in &sender.variants {
-        if let Some(super::definition::ListedParameters::Names(list)) =
-            variant.pairs.as_ref().map(|pairs| &pairs.which)
-        {
-            list.iter().for_each(|name| add(name));
-        }
-    }
-    sender.paste.iter().for_each(|pasted| add(&pasted.name));
-    names
-}
-
-impl Sender {
-    /// Every placeholder of the file.
-    pub(in crate::sender) fn spots(&self) -> impl Iterator<Item = &Spot> {
-        let roles = std::iter::once(&self.roles)
-            .chain(self.kinds.iter().map(|kind| &kind.roles))
-            .chain(self.variants.iter().map(|variant| &variant.roles));
-        let rows = || self.events.iter().flat_map(|events| &events.rows);
-        let roles = roles.chain(rows().map(|row| &row.roles));
-        let identity = &self.identity;
-        let keys = identity.by.iter().chain(&identity.formerly.transaction);
-        let keys = keys.chain(&identity.formerly.replay).chain(rows().flat_map(|row| &row.id));
-        let keys = keys.chain(self.kinds.iter().flat_map(|kind| &kind.formerly.transaction));
-        let effects = roles.clone().flat_map(|roles| &roles.effects);
-        let effects: Vec<&Condition> = effects.flat_map(|rule| &rule.when).collect();
-        let role_texts = roles.flat_map(|roles| roles.texts.values().flatten()).chain(keys);
-        let mut texts: Vec<&Text> = role_texts.clone().map(|text| &text.of).collect();
-        let mut conditions: Vec<&Condition> = role_texts.flat_map(|text| &text.when).collect();
-        conditions.extend(effects);
-        let also = self.kinds.iter().filter_map(|kind| kind.also.as_ref());
-        let mut spots: Vec<&Spot> = Vec::new();
-        for variant in self.variants.iter().chain(also) {
-            texts.push(&variant.of);
-            texts.extend(&variant.sorted);
-            spots.push(&variant.r#in);
-            conditions.extend(&variant.when);
-        }
-        spots.extend(self.key_set.iter().map(|set| &set.pick));
-        spots.extend(self.events.iter().flat_map(|events| &events.by));
-        spots.extend(&self.masked);
-        conditions.extend(self.identity.repeats.iter().flat_map(|repeats| &repeats.when));
-        texts.extend(self.ours.iter().map(|(_, text)| text));
-        texts.extend(self.time.iter().map(|time| &time.r#in));
-        texts.extend(self.known.iter().map(|(_, text)| text));
-        texts.extend(self.open.iter().flat_map(|open| &open.of));
-        texts.extend(self.lists.iter().map(|list| &list.of));
-        texts.extend(self.replies.texts());
-        texts.extend(&self.challenge.open);
-        let asked = self.challenge.when.iter().chain(&self.test.when).chain(&self.test.flag);
-        conditions.extend(asked);
-        for kind in &self.kinds {
-            conditions.extend(&kind.when);
-            texts.extend(kind.replies.texts());
-        }
-        spots.extend(texts.into_iter().flat_map(Text::spots));
-        spots.extend(conditions.into_iter().filter_map(Condition::spot));
-        spots.into_iter()
-    }
 }

@@ -1,7 +1,11 @@
-//! Conditions of a sender file: `{x}`, `{x} is word`, `not {x}`, `unreplaced`, `recut`.
+//! Conditions of a sender file: `{x}`, `{x} is word`, `not {x}`, `unreplaced`, `recut`, and several
+//! that all have to hold.
 
 use super::definition_error::DefinitionError;
 use super::text::{Piece, Spot, Strictness, Text};
+
+/// Conditions of one `all`: more are several kinds.
+const ALL_MAX: usize = 8;
 
 /// A condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub(in crate::sender) enum Subject<K = Spot> {
     Unreplaced,
     /// A value could have been re-cut under the same signature.
     Recut,
+    /// Every one of these conditions holds; none of them is such a list.
+    All(Box<[Condition<K>]>),
 }
 
 impl Condition {
@@ -45,15 +51,46 @@ impl Condition {
         };
         Ok(Self { negated, subject })
     }
+
+    /// Reads conditions that all have to hold.
+    ///
+    /// # Errors
+    /// A [`DefinitionError`] without the key.
+    pub(in crate::sender) fn parse_all(texts: &[String]) -> Result<Self, DefinitionError> {
+        if !(2..=ALL_MAX).contains(&texts.len()) {
+            let what = format!("has {} conditions in `all`", texts.len());
+            return Err(DefinitionError::new("", what, "write from 2 to 8"));
+        }
+        let parts: Result<Vec<Self>, _> = texts.iter().map(|text| Self::parse(text)).collect();
+        Ok(Self::all(parts?))
+    }
 }
 
 impl<K> Condition<K> {
-    /// Its placeholder, if it has one.
+    /// The condition that all of `parts` hold.
+    pub(in crate::sender) fn all(parts: Vec<Self>) -> Self {
+        Self { negated: false, subject: Subject::All(parts.into()) }
+    }
+
+    /// The conditions that all have to hold: itself, if it is one.
+    pub(in crate::sender) fn parts(&self) -> &[Self] {
+        match &self.subject {
+            Subject::All(parts) => parts,
+            _ => std::slice::from_ref(self),
+        }
+    }
+
+    /// Its placeholder, if it has one and is not a list.
     pub(in crate::sender) fn spot(&self) -> Option<&K> {
         match &self.subject {
             Subject::There(spot) | Subject::Is(spot, _) => Some(spot),
-            Subject::Unreplaced | Subject::Recut => None,
+            Subject::Unreplaced | Subject::Recut | Subject::All(_) => None,
         }
+    }
+
+    /// The placeholders of its parts.
+    pub(in crate::sender) fn spots(&self) -> impl Iterator<Item = &K> {
+        self.parts().iter().filter_map(Self::spot)
     }
 
     /// The same condition under other keys.
@@ -69,6 +106,10 @@ impl<K> Condition<K> {
             Subject::Is(spot, word) => Subject::Is(bind(spot)?, word.clone()),
             Subject::Unreplaced => Subject::Unreplaced,
             Subject::Recut => Subject::Recut,
+            Subject::All(parts) => {
+                let parts: Result<Vec<_>, E> = parts.iter().map(|one| one.bind(bind)).collect();
+                Subject::All(parts?.into())
+            }
         };
         Ok(Condition { negated: self.negated, subject })
     }
@@ -98,6 +139,20 @@ mod tests {
         assert!(negated.negated && negated.spot().unwrap().key == "aes_key");
         assert_eq!(Condition::parse("unreplaced").unwrap().subject, Subject::Unreplaced);
         assert_eq!(Condition::parse("not recut").unwrap().subject, Subject::Recut);
+    }
+
+    #[test]
+    fn several_have_to_hold_together() {
+        let texts =
+            |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let all = Condition::parse_all(&texts(&["{a} is x", "not {b}"])).unwrap();
+        assert_eq!(all.spots().map(|spot| spot.key.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert!(all.spot().is_none() && all.parts()[1].negated);
+        let one = Condition::parse("{a}").unwrap();
+        assert_eq!(one.parts(), std::slice::from_ref(&one));
+        for wrong in [&[][..], &["{a}"], &["{a}", "b"], &["{a}"; 9]] {
+            assert!(Condition::parse_all(&texts(wrong)).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -202,7 +202,7 @@ impl Signed {
                     .values
                     .iter()
                     .zip(&other.values)
-                    .all(|(one, other)| one.input == other.input)
+                    .all(|(one, other)| one.input == other.input && one.loss == other.loss)
         };
         let same = || self.layout.without_options() == other.layout.without_options();
         // Lists and texts that are read back for each callback agree only if they are the same.
@@ -225,6 +225,16 @@ impl Signed {
     /// Whether two values of that number can be signed as one.
     pub(in crate::sender) fn is_lossy(&self, value: usize) -> bool {
         self.values.get(value).is_some_and(|value| value.loss == Loss::Lossy)
+    }
+
+    /// Whether the value of that number can be another one where the text has `written`.
+    pub(in crate::sender) fn merges(&self, value: usize, written: &[u8]) -> bool {
+        let spot = self.spots.get(value).and_then(Option::as_ref);
+        let merges = |spot: &Bound| match &*spot.modifiers {
+            [modifier] => modifier.merges(written),
+            _ => true,
+        };
+        self.is_lossy(value) && spot.is_none_or(merges)
     }
 
     /// The names of open values in the segment of the open value `value`, by confirmed facts.

@@ -1,6 +1,8 @@
 //! A sender file, checked: every text read, every name known, nothing bound to a source yet.
 
+mod certificate;
 mod cipher;
+mod confirm;
 mod effects;
 mod event_list;
 mod public;
@@ -31,6 +33,7 @@ use crate::sender::request::encoding::Plus;
 use self::reader::Reader;
 
 pub(in crate::sender) use cipher::{AesKey, Cipher, Iv, Open};
+pub(in crate::sender) use confirm::Confirm;
 pub use effects::SenderEffects;
 pub(in crate::sender) use event_list::EventList;
 pub(in crate::sender) use public::{KeySet, Public, Signs};
@@ -81,6 +84,7 @@ pub struct Sender {
     pub(in crate::sender) open: Option<Open>,
     pub(in crate::sender) token: Option<TokenRule>,
     pub(in crate::sender) key_set: Option<KeySet>,
+    pub(in crate::sender) confirm: Option<Confirm>,
     pub(in crate::sender) countersign: Option<Countersign>,
     pub(in crate::sender) retries: SenderRetries,
     pub(in crate::sender) routing: SenderRouting,

@@ -65,7 +65,7 @@ impl EventCondition {
     pub fn word(&self) -> Option<&str> {
         match &self.condition.subject {
             Subject::Is(_, word) => std::str::from_utf8(word).ok(),
-            Subject::There(_) | Subject::Unreplaced | Subject::Recut => None,
+            Subject::There(_) | Subject::Unreplaced | Subject::Recut | Subject::All(_) => None,
         }
     }
 
@@ -78,8 +78,8 @@ impl EventCondition {
         let holds = match &self.condition.subject {
             Subject::There(spot) => of(spot).is_some_and(|value| !value.is_empty()),
             Subject::Is(spot, word) => of(spot).is_some_and(|value| value.as_bytes() == &**word),
-            // Neither is read by `parse`.
-            Subject::Unreplaced | Subject::Recut => false,
+            // `parse` reads none of these.
+            Subject::Unreplaced | Subject::Recut | Subject::All(_) => false,
         };
         holds != self.condition.negated
     }

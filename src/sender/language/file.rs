@@ -33,6 +33,21 @@ impl<T: Clone> Many<T> {
     }
 }
 
+/// A condition, or several that all have to hold.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(in crate::sender) enum ConditionText {
+    One(String),
+    All(AllOf),
+}
+
+/// `{ all = ["{a} is x", "{b} is y"] }`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::sender) struct AllOf {
+    pub(in crate::sender) all: Vec<String>,
+}
+
 /// The whole file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -90,6 +105,8 @@ pub(in crate::sender) struct File {
     pub(in crate::sender) open: Option<Open>,
     pub(in crate::sender) jws: Option<Jws>,
     pub(in crate::sender) key_set: Option<KeySet>,
+    pub(in crate::sender) certificate: Option<Certificate>,
+    pub(in crate::sender) confirm: Option<Confirm>,
     pub(in crate::sender) countersign: Option<Countersign>,
     #[serde(default)]
     pub(in crate::sender) patience: RetriesTable,
@@ -125,7 +142,7 @@ pub(in crate::sender) enum RoleText {
     When {
         of: String,
         #[serde(default)]
-        when: Many<String>,
+        when: Many<ConditionText>,
     },
 }
 
@@ -161,7 +178,7 @@ pub(in crate::sender) enum Repeats {
     When {
         why: String,
         #[serde(default)]
-        when: Many<String>,
+        when: Many<ConditionText>,
     },
 }
 
@@ -201,7 +218,7 @@ pub(in crate::sender) struct Time {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::sender) struct Challenge {
-    pub(in crate::sender) when: Many<String>,
+    pub(in crate::sender) when: Many<ConditionText>,
     pub(in crate::sender) open: Option<String>,
     pub(in crate::sender) signed: Option<bool>,
 }
@@ -211,10 +228,10 @@ pub(in crate::sender) struct Challenge {
 #[serde(deny_unknown_fields)]
 pub(in crate::sender) struct Test {
     #[serde(default)]
-    pub(in crate::sender) when: Many<String>,
+    pub(in crate::sender) when: Many<ConditionText>,
     pub(in crate::sender) signed: Option<bool>,
     #[serde(default)]
-    pub(in crate::sender) flag: Many<String>,
+    pub(in crate::sender) flag: Many<ConditionText>,
     pub(in crate::sender) unsigned: Option<String>,
 }
 
@@ -224,7 +241,7 @@ pub(in crate::sender) struct Test {
 pub(in crate::sender) struct Kind {
     pub(in crate::sender) name: String,
     #[serde(default)]
-    pub(in crate::sender) when: Many<String>,
+    pub(in crate::sender) when: Many<ConditionText>,
     pub(in crate::sender) unsigned: Option<String>,
     pub(in crate::sender) effect: Option<String>,
     #[serde(default)]
@@ -259,7 +276,7 @@ pub(in crate::sender) struct Open {
     pub(in crate::sender) pad: Option<u8>,
     pub(in crate::sender) frame: Option<String>,
     #[serde(default)]
-    pub(in crate::sender) when: Many<String>,
+    pub(in crate::sender) when: Many<ConditionText>,
     #[serde(default)]
     pub(in crate::sender) reads: Many<String>,
 }
@@ -297,6 +314,30 @@ pub(in crate::sender) struct KeySet {
     pub(in crate::sender) key: Option<String>,
     pub(in crate::sender) keep: Option<String>,
     pub(in crate::sender) pick: Option<String>,
+}
+
+/// `[certificate]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::sender) struct Certificate {
+    pub(in crate::sender) url: String,
+    pub(in crate::sender) hosts: Many<String>,
+    pub(in crate::sender) path: String,
+    pub(in crate::sender) subject: Option<String>,
+    pub(in crate::sender) chain: String,
+    #[serde(default)]
+    pub(in crate::sender) roots: Many<String>,
+    pub(in crate::sender) keep: Option<String>,
+}
+
+/// `[confirm]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::sender) struct Confirm {
+    pub(in crate::sender) when: Many<ConditionText>,
+    pub(in crate::sender) url: String,
+    pub(in crate::sender) hosts: Many<String>,
+    pub(in crate::sender) path: String,
 }
 
 /// `[countersign]`.
@@ -356,7 +397,7 @@ pub(in crate::sender) struct Signature {
     pub(in crate::sender) r#as: Option<String>,
     pub(in crate::sender) cut: Option<usize>,
     #[serde(default)]
-    pub(in crate::sender) when: Many<String>,
+    pub(in crate::sender) when: Many<ConditionText>,
     pub(in crate::sender) plus: Option<String>,
     #[serde(default)]
     pub(in crate::sender) roles: BTreeMap<String, Many<RoleText>>,

@@ -57,6 +57,11 @@ pub(in crate::sender) enum Modifier {
 }
 
 impl Modifier {
+    /// Whether nothing leads from its result back to the value.
+    pub(in crate::sender) fn is_one_way(&self) -> bool {
+        matches!(self, Self::Digest(_) | Self::Crc32)
+    }
+
     /// Reads one.
     ///
     /// # Errors
@@ -100,6 +105,17 @@ impl Modifier {
             self,
             Self::Lower | Self::Upper | Self::Int | Self::Map(_) | Self::First(_) | Self::Crc32
         )
+    }
+
+    /// Whether another value can come out as `written` too.
+    pub(in crate::sender) fn merges(&self, written: &[u8]) -> bool {
+        let lower = || written.iter().any(u8::is_ascii_lowercase);
+        let upper = || written.iter().any(u8::is_ascii_uppercase);
+        match self {
+            Self::Lower => lower() && !upper(),
+            Self::Upper => upper() && !lower(),
+            _ => self.is_lossy(),
+        }
     }
 
     /// Whether the value can be read back, whatever it is.
@@ -325,6 +341,23 @@ mod tests {
             .unwrap()
             .apply(Cow::Borrowed(value.as_bytes()))
             .map(|bytes| String::from_utf8(bytes.into_owned()).unwrap())
+    }
+
+    #[test]
+    fn letters_in_the_case_of_the_rule_can_have_come_in_the_other() {
+        for (modifier, written, merges) in [
+            ("lower", "ord1", true),
+            ("lower", "123", false),
+            ("lower", "ORD1", false),
+            ("lower", "Ord1", false),
+            ("upper", "ORD1", true),
+            ("upper", "ord1", false),
+            ("int", "12", true),
+            ("hex", "ab", false),
+        ] {
+            let modifier = Modifier::parse(modifier).unwrap();
+            assert_eq!(modifier.merges(written.as_bytes()), merges, "{modifier:?} {written}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Recipes: a sender bound to one source, compiled once.
 
 mod compile;
+mod confirm;
 mod cover;
 mod keys;
 mod likeness;
@@ -33,10 +34,11 @@ use crate::sender::request::names::{Names, Slot};
 use crate::sender::request::parameters::Place;
 use crate::sender::request::unreplaced::Macros;
 use compile::Compiler;
+use confirm::Confirmation;
 use keys::Ours;
 
 pub use keys::UnusableValue;
-pub use terms::{LiveSecret, MaxAge, Replay, Terms, Weak};
+pub use terms::{Confirming, LiveSecret, MaxAge, Replay, Terms, Weak};
 
 /// The largest difference between two clocks: of the sender and of gateways.
 const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
@@ -83,6 +85,8 @@ pub struct Recipe {
     pub(in crate::sender) own_replies: Rows<Bound>,
     pub(in crate::sender) replies: Rows<Bound>,
     pub(in crate::sender) countersign: Option<Countersign>,
+    /// The confirmations that its source makes by itself.
+    pub(in crate::sender) confirmation: Option<Confirmation>,
     pub(in crate::sender) macros: Macros,
     pub(in crate::sender) rewards: BTreeMap<String, String>,
     /// Values that must belong to the source, and the allowed ones.

@@ -242,8 +242,21 @@ impl ValueShape {
                 let bytes = ByteSet::of_text(b"-0123456789");
                 Self { form: Form::Integer, bytes, width: None, ..own }
             }
+            [Modifier::Lower] if self.form == Form::Run => {
+                self.mapped(|byte| byte.to_ascii_lowercase())
+            }
+            [Modifier::Upper] if self.form == Form::Run => {
+                self.mapped(|byte| byte.to_ascii_uppercase())
+            }
             _ => own,
         }
+    }
+
+    /// The shape with each byte of a value replaced by another one.
+    fn mapped(&self, to: impl Fn(u8) -> u8) -> Self {
+        let mut bytes = ByteSet::default();
+        (0..=u8::MAX).filter(|byte| self.bytes.contains(*byte)).for_each(|b| bytes.insert(to(b)));
+        Self { bytes, ..self.clone() }
     }
 
     /// The shape within a signed text with these first and last bytes of separators.
@@ -476,6 +489,15 @@ mod tests {
         for text in ["", "digit", "digits:0", "digits:x", "uuid:3", "is:", "is:a,,b", "token, x"] {
             assert!(ValueShape::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_shape_in_one_case_has_no_letters_of_the_other() {
+        let word = ValueShape::parse("word?").unwrap();
+        let (lower, upper) = (word.modified(&[Modifier::Lower]), word.modified(&[Modifier::Upper]));
+        assert!(lower.fits(b"ord1") && !lower.fits(b"ORD1") && !lower.fits(b"ord-1"));
+        assert!(upper.fits(b"ORD1") && !upper.fits(b"ord1"));
+        assert_eq!(lower.presence, Presence::Optional);
     }
 
     #[test]

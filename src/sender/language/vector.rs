@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::definition_error::DefinitionError;
 use super::file;
-use super::recipe::{LiveSecret, MaxAge, Replay, Terms, Weak};
+use super::recipe::{Confirming, LiveSecret, MaxAge, Replay, Terms, Weak};
 use super::time;
 use crate::sender::crypto::secret::Secret;
 use crate::sender::request::Request;
@@ -148,6 +148,7 @@ impl Vector {
                 }
                 ("replayable", toml::Value::Boolean(true)) => terms.replayable = Replay::Accepted,
                 ("weak", toml::Value::Boolean(true)) => terms.weak = Weak::Accepted,
+                ("confirm", toml::Value::Boolean(true)) => terms.confirm = Confirming::ByGateway,
                 ("reply", toml::Value::Table(reply)) => terms.reply = reply.clone(),
                 ("unsigned", toml::Value::Boolean(true)) => terms.unsigned = true,
                 ("template", toml::Value::String(text)) => terms.template = Some(text.clone()),

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
+use http::Method;
 use smallvec::SmallVec;
 
 use super::body;
@@ -25,7 +26,7 @@ use crate::sender::acts::outcome::Reason;
 use crate::sender::acts::resolved::Resolved;
 use crate::sender::acts::signature::SignatureVariant;
 use crate::sender::crypto::digest::Output;
-use crate::sender::crypto::key_set::KeySet;
+use crate::sender::crypto::key_set::{KeyList, KeySet};
 use crate::sender::language::bound::{Bound, Scope};
 use crate::sender::language::coverage::Coverage;
 use crate::sender::language::definition::{Probes, Reads, Root};
@@ -118,7 +119,7 @@ pub enum Judgement<'c, 'a> {
     /// One of the sender's unsigned probes: reply with
     /// [`Outcome::Test`](crate::sender::Outcome::Test), store nothing.
     Probe,
-    /// The sender's public keys were never fetched. Reply
+    /// The sender's public keys, or its certificate, could not be fetched. Reply
     /// with⏎[`Outcome::Unavailable`](crate::sender::Outcome::Unavailable).
     Undecided,
     /// An unsigned address check: reply with
@@ -282,12 +283,20 @@ impl<'a> Callback<'a> {
         Ok(resolved)
     }
 
+    /// Whether an unknown key may be one of its sender: no list was fetched yet, or it is that of a
+    /// certificate, which could not be fetched.
+    fn may_be_published(&self) -> bool {
+        let of_certificate = self.recipe.key_list.as_ref().is_some_and(KeyList::is_of_certificates);
+        self.keys.is_none() || of_certificate
+    }
+
     fn not_verified(&self, rejection: CallbackError) -> Judgement<'_, 'a> {
-        if rejection.reason == Reason::UnknownKey && self.keys.is_none() {
+        if rejection.reason == Reason::UnknownKey && self.may_be_published() {
             return Judgement::Undecided;
         }
         let probes = self.recipe.sender.test.probes == Probes::Unsigned;
-        if probes && self.unreadable.is_none() && self.holds(&self.recipe.test) {
+        let is_readable = self.unreadable.is_none() || self.is_bare();
+        if probes && is_readable && self.holds(&self.recipe.test) {
             return Judgement::Probe;
         }
         let about_values = matches!(
@@ -311,6 +320,12 @@ impl<'a> Callback<'a> {
             Some(if rest.is_empty() { wire.clone() } else { format!("{wire}.{rest}") })
         });
         CallbackError { parameter: renamed.or(error.parameter), ..error }
+    }
+
+    /// Whether it is a HEAD or an OPTIONS: without a body, at most a probe, and never an event.
+    #[inline]
+    fn is_bare(&self) -> bool {
+        matches!(*self.request.method, Method::HEAD | Method::OPTIONS)
     }
 
     fn judge(&mut self) -> Result<(), CallbackError> {
@@ -344,8 +359,7 @@ impl<'a> Callback<'a> {
         if !self.recipe.sender.methods.contains(self.request.method) {
             return Err(CallbackError::new(Reason::WrongMethod));
         }
-        // A HEAD can be a probe, and never an event.
-        if self.request.method == http::Method::HEAD {
+        if self.is_bare() {
             return Err(CallbackError::new(Reason::WrongMethod));
         }
         if !self.recipe.require.is_empty() {

@@ -24,7 +24,7 @@ pub(in crate::sender) fn blocks(buffer: &[u8], end: u32) -> impl Iterator<Item =
 
 impl Block {
     /// The block that starts at `start`. The last one is padded with the bytes before it.
-    #[inline]
+    #[inline(always)]
     fn at(buffer: &[u8], start: u32) -> Self {
         let mut short = [b' '; BLOCK];
         let from = (start as usize).min(buffer.len().saturating_sub(BLOCK));
@@ -51,6 +51,34 @@ impl Block {
             Some(self.start + at)
         })
     }
+}
+
+/// Gives name and value of each pair of `buffer`, whose end is known to be `end`, to `take`. Of a
+/// pair without `=` the value is empty.
+///
+/// # Errors
+/// The first one of `take`.
+#[inline]
+pub(in crate::sender) fn for_each_pair<E>(
+    buffer: &[u8],
+    end: u32,
+    mut take: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let (mut start, mut equals) = (0, None);
+    let marks = blocks(buffer, end).flat_map(Block::separators).chain([end]);
+    marks.map(|mark| mark as usize).try_for_each(|mark| {
+        if buffer.get(mark) == Some(&b'=') {
+            equals.get_or_insert(mark);
+            return Ok(());
+        }
+        let (pair, middle) = (start..mark, equals.take().unwrap_or(mark));
+        start = mark + 1;
+        if pair.is_empty() {
+            return Ok(());
+        }
+        let value = buffer.get(middle + 1..mark).unwrap_or_default();
+        take(&buffer[pair.start..middle], value)
+    })
 }
 
 /// One bit for each byte, which is 0 or 1. Eight of them are brought together by a product that
@@ -88,6 +116,26 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn pairs_are_those_of_a_plain_split(buffer in "[ab&=]{0,150}") {
+            let buffer = buffer.as_bytes();
+            let mut found = Vec::new();
+            let end = u32::try_from(buffer.len()).unwrap();
+            let _ = for_each_pair(buffer, end, |name, value| {
+                found.push((name.to_vec(), value.to_vec()));
+                Ok::<(), ()>(())
+            });
+            let pairs = buffer.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
+            let expected: Vec<_> = pairs
+                .map(|pair| {
+                    let middle = memchr::memchr(b'=', pair).unwrap_or(pair.len());
+                    let value = pair.get(middle + 1..).unwrap_or_default();
+                    (pair[..middle].to_vec(), value.to_vec())
+                })
+                .collect();
+            proptest::prop_assert_eq!(found, expected);
+        }
+
         #[test]
         fn a_plain_search_finds_the_same(buffer in "[a&=%+\0]{0,200}") {
             let buffer = buffer.as_bytes();

@@ -6,6 +6,7 @@
 
 mod bytes;
 mod call;
+mod dice;
 mod facts;
 mod faults;
 mod found;

@@ -34,6 +34,10 @@ pub(super) struct Filter {
 const NAMES: [&str; 9] =
     ["q", "source", "outcome", "reason", "state", "destination", "span", "since", "until"];
 
+/// Fields beside the text that is searched for.
+pub(super) const CHOICES: [&str; 7] =
+    ["source", "outcome", "reason", "state", "destination", "since", "until"];
+
 impl Filter {
     pub(super) fn read(fields: &Fields) -> Result<Self, PageError> {
         let given = NAMES.iter().filter_map(|name| Some((*name, fields.text(name)?.to_owned())));

@@ -2,6 +2,7 @@
 //! gateway. Each source of lines uses an index or is short, and is read only as far as needed.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::filter::{Filter, outcome_of};
@@ -12,7 +13,7 @@ use crate::console::page_error::PageError;
 use crate::intake::Passed;
 use crate::ledger::{
     Cursor, DeliveryQuery, DeliveryState, EventBody, EventId, EventState, HeldId, LedgerError,
-    LogQuery, Logged, Rejected, Rejection, TargetId,
+    LogQuery, Logged, Rejected, Rejection, SourceId, TargetId,
 };
 use crate::registry::Subject;
 use crate::sender::{Effect, Outcome};
@@ -22,7 +23,7 @@ const ASKED_MAX: usize = 3;
 
 /// Events per read, and reads per page, of a search for a beginning, which no index has.
 const SCAN: usize = 500;
-const SCANS_MAX: usize = 10;
+const SCANS_MAX: usize = 4;
 
 /// One callback.
 #[derive(Debug)]
@@ -202,9 +203,13 @@ async fn delivered(
         Some(EventState::Dead) => DeliveryState::Dead,
         Some(EventState::Pending | EventState::Done) | None => DeliveryState::Pending,
     };
-    let wanted = DeliveryQuery { state, target: Some(destination.clone()) };
-    let config = console.config();
-    let query = filter.of_ledger(&config).unwrap_or_default();
+    let query = filter.of_ledger(&console.config()).unwrap_or_default();
+    let among = query.source.iter().cloned().collect::<Arc<[SourceId]>>();
+    let wanted = DeliveryQuery {
+        target: Some(destination.clone()),
+        among: Some(among).filter(|all| !all.is_empty()),
+        ..DeliveryQuery::of(state)
+    };
     let mut list = List { from: from.clone(), lines: VecDeque::new(), to: from.clone() };
     let cursor = match from {
         Reach::Begin => None,
@@ -212,12 +217,12 @@ async fn delivered(
         Reach::End => return Ok(List::ended()),
     };
     let page = console.ledger().deliveries(&wanted, cursor.as_ref(), limit).await?;
-    for delivery in &page.deliveries {
-        let Some(detail) = console.ledger().event(delivery.event).await? else { continue };
+    let ids: Vec<EventId> = page.deliveries.iter().map(|delivery| delivery.event).collect();
+    let details = console.ledger().events(&ids).await?;
+    for (delivery, detail) in page.deliveries.iter().zip(details) {
+        let Some(detail) = detail else { continue };
         let line = Line::of_event(&detail.event)?;
-        let is_wanted = query.source.as_ref().is_none_or(|source| *source == detail.event.source)
-            && query.in_time(detail.event.received_ms)
-            && filter.is_about_line(&line);
+        let is_wanted = query.in_time(detail.event.received_ms) && filter.is_about_line(&line);
         if is_wanted {
             list.lines.push_back((Cursor::behind(delivery), line));
         }
@@ -249,10 +254,10 @@ async fn recorded(
         let page = console.ledger().query(query, cursor.as_ref(), asked).await?;
         list.to = page.next.map_or(Reach::End, Reach::To);
         for event in &page.events {
-            let line = Line::of_event(event)?;
-            if !filter.begins([line.transaction.as_deref(), line.user.as_deref()]) {
+            if is_scan && !begins(filter, event)? {
                 continue;
             }
+            let line = Line::of_event(event)?;
             if list.lines.len() >= limit {
                 // The rest of what was read belongs to the next page.
                 list.to = list.lines.back().map_or(list.to, |(place, _)| Reach::To(place.clone()));
@@ -262,6 +267,13 @@ async fn recorded(
         }
     }
     Ok(list)
+}
+
+/// Whether an event begins as wanted. Most of those that a scan examines do not.
+fn begins(filter: &Filter, event: &Logged) -> Result<bool, PageError> {
+    let corrupt = |_| LedgerError::Corrupt(event.id.to_string());
+    let claims = EventBody::claims_of(&event.body).map_err(corrupt)?;
+    Ok(filter.begins([Some(&claims.transaction), claims.user.as_deref()]))
 }
 
 fn passed(console: &Console, filter: &Filter, from: &Reach<u64>, limit: usize) -> List<u64> {

@@ -1,12 +1,14 @@
 //! The filter of dead letters.
 
+use std::sync::Arc;
+
 use super::WHAT_TIME;
 use crate::clock::{UnixMillis, now_ms};
 use crate::config::Config;
 use crate::console::components::span::{self, Preset};
 use crate::console::fields::{self, Fields};
 use crate::console::page_error::PageError;
-use crate::ledger::{LogQuery, SourceId, TargetId};
+use crate::ledger::{DeliveryQuery, DeliveryState, LogQuery, SourceId, TargetId};
 
 /// A filter of dead letters; an empty field matches all.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +61,14 @@ impl Filter {
         let name = Some(self.given("source")).filter(|name| !name.is_empty())?;
         let id = config.sources.get(name).map_or(name, |source| source.id.as_str());
         Some(SourceId::from(id))
+    }
+
+    /// The filter of deliveries, with the source of `log`.
+    pub(super) fn deliveries(&self, log: &LogQuery) -> DeliveryQuery {
+        let among = log.source.iter().cloned().collect::<Arc<[SourceId]>>();
+        let among = Some(among).filter(|all| !all.is_empty());
+        let target = self.target();
+        DeliveryQuery { target, among, ..DeliveryQuery::of(DeliveryState::Dead) }
     }
 
     /// The filter of events, without the destination.

@@ -6,21 +6,21 @@ use crate::clock::UnixMillis;
 use crate::console::app::Console;
 use crate::console::page_error::PageError;
 use crate::ledger::{
-    Attempt, Cursor, Delivery, DeliveryQuery, DeliveryState, EventBody, EventDetail, EventId,
-    LedgerError, TargetId,
+    Attempt, Cursor, Delivery, DeliveryState, EventBody, EventDetail, EventId, LedgerError,
+    TargetId,
 };
 
 /// Events per page.
 pub(super) const PAGE: usize = 50;
 
-/// Most events read for one page. With a rare source, the next page continues the search.
-const READ_MAX: usize = 500;
+/// Reads of the list for one page. With a rare source, the next page continues the search.
+const READS_MAX: usize = 5;
 
-/// Deliveries per read.
-const LISTED: usize = 100;
+/// Deliveries that are listed beyond the wanted events: some events have several.
+const LISTED_MORE: usize = 14;
 
-/// Events that are read at once.
-const AT_ONCE: usize = 50;
+/// Events that are read together, with their bodies.
+const TOGETHER: usize = 100;
 
 /// An event with dead deliveries.
 #[derive(Debug)]
@@ -51,62 +51,51 @@ pub(super) struct Found {
     pub next: Option<Cursor>,
 }
 
-/// Finds the dead letters that match `filter`, from `cursor` on.
+/// Finds at most `most` events with dead letters that match `filter`, from `cursor` on.
 pub(super) async fn find(
     console: &Console,
     filter: &Filter,
     cursor: Option<Cursor>,
+    most: usize,
 ) -> Result<Found, PageError> {
-    let config = console.config();
-    let wanted = DeliveryQuery { state: DeliveryState::Dead, target: filter.target() };
-    let log = filter.log(&config);
+    let log = filter.log(&console.config());
+    let wanted = filter.deliveries(&log);
     let mut next = cursor.or_else(|| filter.until_ms.map(Cursor::deliveries_before));
     let mut letters = Vec::new();
-    let mut read = 0;
-    loop {
-        let page = console.ledger().deliveries(&wanted, next.as_ref(), LISTED).await?;
-        let groups = whole_events(&page.deliveries, page.next.is_some());
+    for _ in 0..READS_MAX {
+        let listed = most - letters.len() + LISTED_MORE;
+        let page = console.ledger().deliveries(&wanted, next.as_ref(), listed).await?;
+        let is_full = page.deliveries.len() >= listed;
+        let groups = whole_events(&page.deliveries, is_full && page.next.is_some());
         let ends: Vec<&Delivery> = groups.filter_map(<[Delivery]>::last).collect();
-        for together in ends.chunks(AT_ONCE) {
-            let details = details(console, together.iter().map(|last| last.event)).await?;
+        let mut rest = ends.as_slice();
+        while !rest.is_empty() && letters.len() < most {
+            let count = rest.len().min(TOGETHER).min(most - letters.len());
+            let (together, later) = rest.split_at(count);
+            rest = later;
+            let ids: Vec<EventId> = together.iter().map(|last| last.event).collect();
+            let details = console.ledger().events(&ids).await?;
             for (last, detail) in together.iter().zip(details) {
                 if log.since_ms.is_some_and(|since| last.event.ms() < since) {
                     return Ok(Found { letters, next: None });
                 }
-                read += 1;
                 next = Some(Cursor::behind(last));
-                let is_wanted = |detail: &EventDetail| {
-                    log.source.as_ref().is_none_or(|source| *source == detail.event.source)
-                        && log.in_time(last.event.ms())
-                };
-                if let Some(detail) = detail.filter(is_wanted) {
+                if let Some(detail) = detail.filter(|_| log.in_time(last.event.ms())) {
                     letters.extend(letter(detail, wanted.target.as_ref())?);
-                }
-                if letters.len() >= PAGE || read >= READ_MAX {
-                    return Ok(Found { letters, next });
                 }
             }
         }
-        if page.next.is_none() {
+        if page.next.is_none() && rest.is_empty() {
             return Ok(Found { letters, next: None });
         }
-        if page.deliveries.is_empty() {
-            next = page.next;
-            read = READ_MAX.min(read + LISTED);
-        }
-        if read >= READ_MAX {
+        if letters.len() >= most {
             return Ok(Found { letters, next });
         }
+        if !is_full {
+            next = page.next;
+        }
     }
-}
-
-/// Reads events concurrently, in their order: each read waits for a thread, or for the database.
-async fn details(
-    console: &Console,
-    ids: impl Iterator<Item = EventId>,
-) -> Result<Vec<Option<EventDetail>>, LedgerError> {
-    let reads = ids.map(|id| console.ledger().event(id));
-    futures_util::future::join_all(reads).await.into_iter().collect()
+    Ok(Found { letters, next })
 }
 
 /// The number of events with matching dead letters.
@@ -123,13 +112,12 @@ const COUNTED: usize = 1_000;
 /// Most reads of a count.
 const COUNTS_MAX: usize = 20;
 
-/// Counts the events that `filter` matches. A filter by source reads each event, and stops after
-/// [`READ_MAX`].
+/// Counts the events that `filter` matches.
 pub(super) async fn count(console: &Console, filter: &Filter) -> Result<Counted, PageError> {
     let log = filter.log(&console.config());
-    let wanted = DeliveryQuery { state: DeliveryState::Dead, target: filter.target() };
+    let wanted = filter.deliveries(&log);
     let mut next = filter.until_ms.map(Cursor::deliveries_before);
-    let (mut events, mut read, mut last) = (0, 0, None);
+    let (mut events, mut last) = (0, None);
     for _ in 0..COUNTS_MAX {
         let page = console.ledger().deliveries(&wanted, next.as_ref(), COUNTED).await?;
         for delivery in &page.deliveries {
@@ -140,16 +128,6 @@ pub(super) async fn count(console: &Console, filter: &Filter) -> Result<Counted,
                 continue;
             }
             last = Some(delivery.event);
-            if let Some(source) = &log.source {
-                if read >= READ_MAX {
-                    return Ok(Counted { events, more: true });
-                }
-                read += 1;
-                let detail = console.ledger().event(delivery.event).await?;
-                if detail.is_none_or(|detail| detail.event.source != *source) {
-                    continue;
-                }
-            }
             events += 1;
         }
         if page.next.is_none() {

@@ -6,10 +6,12 @@ use crate::clock::{UnixMillis, now_ms};
 use crate::config::Source;
 use crate::console::app::Console;
 use crate::console::area::Area;
+use crate::console::attempt_error;
 use crate::console::components::facts::facts;
 use crate::console::components::notice::{Tone, notice};
 use crate::console::components::{badge, time, value};
 use crate::console::lang::Lang;
+use crate::console::messages;
 use crate::console::page_error::PageError;
 use crate::console::text::{Text, texts};
 use crate::ledger::{EventBody, EventId, HeldId, HeldQuery, LogQuery, Rejected, SourceId};
@@ -85,7 +87,7 @@ impl Sent {
                 @match &self.answer {
                     Ok(_) => {}
                     Err(CallError::Closed) => (notice(Tone::Plain, CLOSED.of(lang))),
-                    Err(why) => (notice(Tone::Bad, &UNREACHED.fill(lang, &[why]))),
+                    Err(why) => (notice(Tone::Bad, &UNREACHED.fill(lang, &[&attempt_error::words(lang, &messages::text(lang, &why.to_string()))]))),
                 }
                 (facts(lang, &all))
                 @if let Ok(called) = &self.answer {

@@ -13,6 +13,8 @@ use crate::console::pages::managed::{FormErrors, NAME_LABEL};
 use crate::console::pages::preview::{Choice, Suggested};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
+use crate::console::words;
+use crate::sender::Outcome;
 
 texts! {
     NAME_HINT = "The name cannot be changed later, because deliveries are queued under it.", "名称之后不能更改，投递以此名称排队。";
@@ -152,9 +154,9 @@ pub(super) fn fields(lang: Lang, errors: &FormErrors, typed: &Typed<'_>) -> Mark
     let unset = LATE_UNSET.of(lang);
     let lates = [
         ("", unset),
-        ("unavailable", "unavailable"),
-        ("accepted", "accepted"),
-        ("rejected", "rejected"),
+        ("unavailable", words::outcome(Outcome::Unavailable).of(lang)),
+        ("accepted", words::outcome(Outcome::Accepted).of(lang)),
+        ("rejected", words::outcome(Outcome::Rejected).of(lang)),
     ];
     let headers = typed.headers();
     let has_secret = matches!(typed, Typed::Table(table) if table.contains_key("secret"));

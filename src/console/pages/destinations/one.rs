@@ -8,12 +8,15 @@ use crate::clock::{instant, now_ms};
 use crate::config::{Config, Destination, Origin, Table};
 use crate::console::app::Console;
 use crate::console::area::Area;
+use crate::console::attempt_error;
 use crate::console::components::facts::facts;
 use crate::console::components::form as forms;
 use crate::console::components::form::Field;
 use crate::console::components::notice::{Tone, notice};
-use crate::console::components::{table, time, value};
+use crate::console::components::table::{Caption, DataTable};
+use crate::console::components::{time, value};
 use crate::console::fields::{Fields, query};
+use crate::console::ignored;
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{self, FormErrors, deletion, foreign};
@@ -26,7 +29,7 @@ use crate::console::visit::Visit;
 use crate::delivery::{Condition, PauseReason};
 use crate::ledger::TargetId;
 use crate::operator::Tried;
-use crate::registry::{Managed, RunningConfig};
+use crate::registry::{DESTINATION as DESTINATION_KIND, Managed};
 use crate::sender::Outcome;
 use crate::telemetry::{HealthView, Span};
 
@@ -85,7 +88,6 @@ texts! {
     PREVIEW = "Preview a delivery", "预览投递";
     PREVIEW_HINT = "Shows the request that this destination would get for a recorded event. Nothing is sent.", "显示该目标会收到的请求，不会发送。";
     NO_PREVIEW = "There is no preview:", "无法预览：";
-    LEFT_OUT = "Not running: {}", "未运行：{}";
 }
 
 /// The input of the page besides the destination.
@@ -131,7 +133,7 @@ pub(super) async fn page(console: &Console, visit: &Visit, view: &View<'_>) -> P
         (errors.show_under(lang, NO_PREVIEW))
         @if let Some(tried) = &view.tried { (outcome(lang, tried)) }
         @if let Some(preview) = view.preview.as_ref().or(preview.as_ref()) { (preview) }
-        @if found.is_none() { (left_out(lang, &state, name)) }
+        @if found.is_none() { (ignored::shown(lang, state.ignored(DESTINATION_KIND, name))) }
         @if !is_ours { (foreign(lang, origin)) }
         (facts(lang, &facts_of))
         (latency::chart(lang, latency::Of::Attempts, &history, Span::Days, instant()))
@@ -181,13 +183,6 @@ fn preview_section(visit: &Visit, name: &str, choice: Choice<'_>) -> Markup {
     }
 }
 
-fn left_out(lang: Lang, state: &RunningConfig, name: &str) -> Markup {
-    let about = format!("the destination {name}");
-    let problem = state.problems.iter().find(|problem| problem.starts_with(&about));
-    let problem = problem.map_or("?", String::as_str);
-    notice(Tone::Bad, &LEFT_OUT.fill(lang, &[&problem]))
-}
-
 // === State ===
 
 fn health(
@@ -203,7 +198,7 @@ fn health(
             PauseReason::Operator => BY_OPERATOR.fill(lang, &[&pause.who]),
             PauseReason::Gone => GONE.of(lang).to_owned(),
         };
-        all.push((PAUSED_SINCE, html! { (time::time(pause.at_ms)) ", " (why) }));
+        all.push((PAUSED_SINCE, html! { (time::time(pause.at_ms)) (lang.clause()) (why) }));
         if let Some(note) = &pause.note {
             all.push((NOTE, value::whole(note)));
         }
@@ -236,11 +231,14 @@ fn last(lang: Lang, health: &HealthView) -> Vec<(Text, Markup)> {
     let success = health.delivered_ms.map(|ms| time::ago(lang, ms, now_ms()));
     all.push((LAST_SUCCESS, success.unwrap_or_else(|| value::maybe(None))));
     if let Some(failed_ms) = health.failed_ms {
-        let status =
-            health.status.map_or_else(|| NO_ANSWER.of(lang).to_owned(), |of| of.to_string());
         let shown = html! {
-            (time::ago(lang, failed_ms, now_ms())) ": " (status)
-            @if let Some(error) = &health.error { " " span lang="en" { (value::short(error)) } }
+            (time::ago(lang, failed_ms, now_ms())) (lang.colon())
+            @if let Some(status) = health.status { (STATUS.of(lang)) " " (status) " " }
+            @match (&health.error, health.status) {
+                (Some(error), _) => (attempt_error::shown(lang, error)),
+                (None, None) => (NO_ANSWER.of(lang)),
+                (None, Some(_)) => {}
+            }
         };
         all.push((LAST_FAILURE, shown));
     }
@@ -280,7 +278,10 @@ fn about(
         (ORIGIN, html! { (managed::origin(found.origin).of(lang)) }),
     ];
     if let Some((at, who)) = changed {
-        all.push((CHANGED, html! { (time::stored(at)) ", " (CHANGED_BY.fill(lang, &[&who])) }));
+        all.push((
+            CHANGED,
+            html! { (time::stored(at)) (lang.clause()) (CHANGED_BY.fill(lang, &[&who])) },
+        ));
     }
     let written = Table::clone(&found.shown);
     let rows: Vec<_> = written
@@ -293,7 +294,7 @@ fn about(
         .collect();
     html! {
         (facts(lang, &all))
-        @if !rows.is_empty() { (table::table(lang, WRITTEN.of(lang), &[KEY, VALUE], &rows, NOTHING)) }
+        @if !rows.is_empty() { (DataTable::new(Caption::Shown(WRITTEN.of(lang)), &[KEY, VALUE], NOTHING).show(lang, &rows)) }
     }
 }
 
@@ -347,7 +348,7 @@ fn outcome(lang: Lang, tried: &Tried) -> Markup {
         (EVENT_ID, html! { code { (tried.event) } }),
     ];
     if let Some(error) = &attempt.error {
-        all.push((ERROR, value::whole(error)));
+        all.push((ERROR, attempt_error::shown(lang, error)));
     }
     html! {
         section.tried aria-labelledby="tried" {

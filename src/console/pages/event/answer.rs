@@ -80,7 +80,7 @@ pub(crate) fn rejected(visit: &Visit, source: &Source, kept: &Rejection) -> Mark
 }
 
 fn shown(visit: &Visit, answer: &Answer) -> Markup {
-    let Answer { status, content_type, body } = answer;
+    let Answer { status, content_type, body, .. } = answer;
     let content_type = content_type.as_ref().map(|value| String::from_utf8_lossy(value.as_bytes()));
     html! {
         (facts(visit.lang, &[

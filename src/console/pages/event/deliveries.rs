@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use crate::clock::now_ms;
 use crate::config::{Config, EventNature, Source, UrlFacts, Withheld};
 use crate::console::area::Area;
+use crate::console::attempt_error;
 use crate::console::components::{badge, form, json, time, value};
 use crate::console::fields::query;
 use crate::console::pages::{destinations, preview};
@@ -29,6 +30,7 @@ texts! {
         "它不发放奖励，而 URL 里没有 {effect} 或 {kind}：后端会当作发放。";
     PREVIEW = "Preview the request as it would be sent now", "预览现在会发送的请求";
     DUE = "Next attempt", "下次尝试";
+    DUE_SINCE = "Next attempt: was due", "下次尝试本应在";
     NO_ATTEMPT = "No attempt has finished yet.", "尚无已完成的尝试。";
     ATTEMPT = "Attempt {}", "第 {} 次尝试";
     STATUS = "Status {}", "状态码 {}";
@@ -141,7 +143,9 @@ fn one(visit: &Visit, id: EventId, delivery: &Delivery) -> Markup {
                 @for (at, attempt) in delivery.attempts.iter().enumerate() { (tried(visit, at + 1, attempt)) }
                 @if let Some(due) = delivery.due_ms {
                     li.next {
-                        p { (DUE.of(lang)) " " b { (time::from_now(lang, due, now_ms())) } " · " (time::time(due)) }
+                        @let now = now_ms();
+                        @let words = if due < now { DUE_SINCE } else { DUE };
+                        p { (words.of(lang)) " " b { (time::from_now(lang, due, now)) } " · " (time::time(due)) }
                     }
                 }
             }
@@ -165,7 +169,7 @@ fn tried(visit: &Visit, number: usize, attempt: &Attempt) -> Markup {
                 }
                 " · " (IN.fill(lang, &[&time::millis(attempt.latency_ms)]))
             }
-            @if let Some(error) = &attempt.error { p lang="en" { (value::whole(error)) } }
+            @if let Some(error) = &attempt.error { p { (attempt_error::shown(lang, error)) } }
             @if !head.is_empty() { (value::block(json::pretty(&head).as_deref().unwrap_or(&head))) }
         }
     }

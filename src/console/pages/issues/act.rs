@@ -1,9 +1,11 @@
 //! Acts on all callbacks of an issue, with their number first and an account afterwards.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 
 use super::groups::{Group, Groups, IssueKind, Key, Thing};
-use super::path_of;
+use super::{path_of, release};
 use crate::clock::now_ms;
 use crate::console::app::Console;
 use crate::console::area::Area;
@@ -16,8 +18,10 @@ use crate::console::page_error::PageError;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
-use crate::ledger::{Decision, HeldId, ReplayId};
+use crate::intake::ReleaseProgress;
+use crate::ledger::{Decision, EventId, HeldId, ReplayId};
 use crate::operator::{DecideError, decide_held};
+use crate::orders::Account;
 use crate::registry::ChangeError;
 
 /// Callbacks of one act: each decision costs a sync.
@@ -41,7 +45,11 @@ texts! {
     ALREADY = "Decided before", "此前已决定";
     NEEDS_REASON = "Not released: never verified, so a reason is needed", "未放行：从未通过验签，须填写原因";
     FAILED = "Not done", "未完成";
-    LEFT = "Left: at most {} at once", "剩余：每次最多 {} 个";
+    LEFT = "Left for another time", "剩余，可再次执行";
+    RELEASED = "Released", "已放行";
+    DUPLICATES = "Transaction already known", "交易已存在";
+    DISPUTED = "Held as a dispute", "因有争议而隔离";
+    REFUSED = "Refused again, still held", "再次被拒绝，仍被隔离";
     BACK = "Back to the issue", "返回该问题";
     EMPTY_NOTE = "Nothing was done: describe what was done.", "未执行：请填写处理说明。";
 }
@@ -139,14 +147,55 @@ fn decide(visit: &Visit, group: &Group, most: &str, decision: Decision) -> Marku
     }
 }
 
-/// The result of an act, by callback.
-#[derive(Default)]
-struct Account {
+/// The results of an act, by callback.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Decisions {
     done: u64,
     already: u64,
     needs_reason: u64,
     failed: u64,
     left: u64,
+}
+
+impl Decisions {
+    const fn named(&self) -> [(&'static str, Text, u64); 5] {
+        [
+            (ReleaseProgress::RELEASED, DONE, self.done),
+            ("already", ALREADY, self.already),
+            ("needs_reason", NEEDS_REASON, self.needs_reason),
+            ("failed", FAILED, self.failed),
+            ("left", LEFT, self.left),
+        ]
+    }
+
+    /// The numbers of the account of a release.
+    pub(super) fn numbers(&self) -> BTreeMap<String, u64> {
+        let seen = self.done + self.already + self.needs_reason + self.failed;
+        let seen = (ReleaseProgress::SEEN, seen);
+        let named = self.named().map(|(name, _, count)| (name, count));
+        let all = named.into_iter().chain([seen]);
+        all.map(|(name, count)| (name.to_owned(), count)).collect()
+    }
+
+    fn facts(&self) -> Vec<(Text, Markup)> {
+        occurred(self.named().map(|(_, name, count)| (name, count)))
+    }
+}
+
+/// The results of a release by its account, for a list of facts. It was ordered here or by the API.
+pub(super) fn results(account: &Account) -> Vec<(Text, Markup)> {
+    let of_api = ReleaseProgress::OTHER_NUMBERS.into_iter().zip([DUPLICATES, DISPUTED, REFUSED]);
+    let of_console = Decisions::default().named().map(|(name, text, _)| {
+        (name, if name == ReleaseProgress::RELEASED { RELEASED } else { text })
+    });
+    let all = of_console.into_iter().chain(of_api);
+    occurred(all.map(|(name, text)| (text, account.number(name))))
+}
+
+/// The results that occurred, the first one in any case.
+fn occurred(all: impl IntoIterator<Item = (Text, u64)>) -> Vec<(Text, Markup)> {
+    let some = all.into_iter().enumerate().filter(|(at, (_, count))| *at == 0 || *count > 0);
+    some.map(|(_, (name, count))| (name, html! { b { (value::count(count)) } })).collect()
 }
 
 /// Acts on the callbacks of the issue `wanted`, up to [`ACT_MAX`], and counts the results.
@@ -164,8 +213,6 @@ pub(super) async fn all(
     let group = groups.all.iter().find(|group| group.key == *wanted);
     let group = group.ok_or(PageError::Bad(super::GONE))?;
     let verb = visit.rest.first().map(String::as_str);
-    let left = group.samples.len().saturating_sub(ACT_MAX) as u64;
-    let mut account = Account { left, ..Account::default() };
     if verb == Some("resolve") && form.text("note").is_none() {
         let middle = html! {
             (notice(Tone::Bad, EMPTY_NOTE.of(lang)))
@@ -173,63 +220,65 @@ pub(super) async fn all(
         };
         return Ok(Reply::Invalid(OUTCOME.of(lang).to_owned(), middle));
     }
+    let left = group.samples.len().saturating_sub(ACT_MAX) as u64;
+    let mut decisions = Decisions { left, ..Decisions::default() };
+    let mut events = Vec::new();
     for sample in group.samples.iter().take(ACT_MAX) {
         match (&sample.thing, verb) {
             (Thing::Held(id), Some("release")) => {
-                decided(console, visit, (*id, Decision::Release), form, &mut account).await?;
+                let order = (*id, Decision::Release);
+                events.extend(decided(console, visit, order, form, &mut decisions).await?);
             }
             (Thing::Held(id), Some("drop")) => {
-                decided(console, visit, (*id, Decision::Drop), form, &mut account).await?;
+                decided(console, visit, (*id, Decision::Drop), form, &mut decisions).await?;
             }
             (Thing::Event(_) | Thing::Rejection(..), Some("resolve")) => {
                 let Some(subject) = sample.subject() else { continue };
                 let (registry, who) = (&console.tools.registry, &visit.viewer.who);
                 let note = form.text("note").unwrap_or_default();
                 match registry.resolve(who, &subject, &wanted.source, note).await {
-                    Ok(()) => account.done += 1,
-                    Err(ChangeError::Refused(_)) => account.failed += 1,
+                    Ok(()) => decisions.done += 1,
+                    Err(ChangeError::Refused(_)) => decisions.failed += 1,
                     Err(ChangeError::Ledger(error)) => return Err(error.into()),
                 }
             }
             _ => return Err(PageError::Method),
         }
     }
-    Ok(Reply::Page(OUTCOME.of(lang).to_owned(), shown(visit, wanted, &account)))
+    if verb == Some("release") {
+        let path = release::keep(console, &wanted.source, &events, &decisions).await?;
+        return Ok(Reply::Redirect(path));
+    }
+    Ok(Reply::Page(OUTCOME.of(lang).to_owned(), shown(visit, wanted, &decisions)))
 }
 
+/// Decides about a callback; returns the event that it is now.
 async fn decided(
     console: &Console,
     visit: &Visit,
     order: (HeldId, Decision),
     form: &Fields,
-    account: &mut Account,
-) -> Result<(), PageError> {
+    decisions: &mut Decisions,
+) -> Result<Option<EventId>, PageError> {
     let registry = &console.tools.registry;
     let tools = (registry, &console.tools.gate);
     match decide_held(tools, &visit.viewer.who, order, form.text("reason")).await {
-        Ok(_) => account.done += 1,
+        Ok(mark) => {
+            decisions.done += 1;
+            return Ok(mark.event);
+        }
         Err(DecideError::Ledger(error)) => return Err(error.into()),
-        Err(DecideError::Already(_) | DecideError::Unknown) => account.already += 1,
-        Err(DecideError::NoReason) => account.needs_reason += 1,
-        Err(DecideError::Unreadable(_) | DecideError::Full) => account.failed += 1,
+        Err(DecideError::Already(_) | DecideError::Unknown) => decisions.already += 1,
+        Err(DecideError::NoReason) => decisions.needs_reason += 1,
+        Err(DecideError::Unreadable(_) | DecideError::Full) => decisions.failed += 1,
     }
-    Ok(())
+    Ok(None)
 }
 
-fn shown(visit: &Visit, key: &Key, account: &Account) -> Markup {
+fn shown(visit: &Visit, key: &Key, decisions: &Decisions) -> Markup {
     let lang = visit.lang;
-    let counts: [(Text, u64); 4] = [
-        (DONE, account.done),
-        (ALREADY, account.already),
-        (NEEDS_REASON, account.needs_reason),
-        (FAILED, account.failed),
-    ];
-    let some = counts.into_iter().filter(|(name, count)| *count > 0 || *name == DONE);
-    let all: Vec<(Text, Markup)> =
-        some.map(|(name, count)| (name, html! { b { (value::count(count)) } })).collect();
     html! {
-        (facts(lang, &all))
-        @if account.left > 0 { p { (LEFT.fill(lang, &[&ACT_MAX])) ": " (value::count(account.left)) } }
+        (facts(lang, &decisions.facts()))
         p { a href=(path_of(key)) { (BACK.of(lang)) } " · " a href=(Area::Issues.path()) { (super::ALL.of(lang)) } }
     }
 }

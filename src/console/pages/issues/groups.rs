@@ -8,20 +8,21 @@ use crate::console::area::Area;
 use crate::console::fields::Fields;
 use crate::console::page_error::PageError;
 use crate::console::pages::dead_letters;
-use crate::console::text::Text;
-use crate::console::words;
-use crate::ledger::{EventId, HeldId, HeldQuery, HeldWhy, Rejected, SourceId};
+use crate::ledger::{EventId, HeldId, HeldQuery, Rejected, SourceId};
 use crate::registry::Subject;
-use crate::sender::Outcome;
+use crate::sender::Reason;
 
 /// Callbacks of each kind that are grouped.
-pub(super) const SCANNED_MAX: usize = 1_000;
+pub(super) const SCANNED_MAX: usize = 500;
 
 /// Callbacks per read.
-const PAGE: usize = 200;
+const PAGE: usize = 250;
 
 /// Prefix of a cause that is the status of a response.
 pub(super) const STATUS: &str = "status ";
+
+/// The cause of a dead letter without an attempt.
+pub(super) const NO_ATTEMPT: &str = "no attempt";
 
 /// Characters of an error that tell causes apart.
 const CAUSE_CHARACTERS_MAX: usize = 120;
@@ -99,7 +100,18 @@ pub(super) struct Sample {
     pub thing: Thing,
     pub transaction: Option<String>,
     pub user: Option<String>,
-    pub detail: Option<String>,
+    pub detail: Option<Detail>,
+}
+
+/// The detail of a sample besides its cause.
+#[derive(Clone, Debug)]
+pub(super) enum Detail {
+    /// A parameter, a name, or the beginning of a response.
+    Text(String),
+    /// The reason of a rejection.
+    Reason(Reason),
+    /// The error of an attempt.
+    Error(String),
 }
 
 impl Sample {
@@ -219,7 +231,7 @@ async fn rejected(
                 thing: Thing::Rejection(one.id, subject),
                 transaction: one.transaction,
                 user: one.user,
-                detail: one.parameter.or(one.nearest),
+                detail: one.parameter.or(one.nearest).map(Detail::Text),
             };
             found.add(key, sample);
         }
@@ -248,7 +260,7 @@ async fn held(console: &Console, query: &HeldQuery, found: &mut Found) -> Result
                 thing: Thing::Held(one.id),
                 transaction: Some(one.event.transaction),
                 user: one.event.user,
-                detail: one.reason.map(|reason| reason.as_str().to_owned()),
+                detail: one.reason.map(Detail::Reason),
             };
             found.add(key, sample);
         }
@@ -274,7 +286,7 @@ async fn dead(console: &Console, query: &Fields, found: &mut Found) -> Result<()
             let error = last.and_then(|last| last.error.clone());
             let status =
                 last.and_then(|last| last.status).map(|status| format!("{STATUS}{status}"));
-            let cause = status.or(error.clone()).unwrap_or_else(|| String::from("no attempt"));
+            let cause = status.or(error.clone()).unwrap_or_else(|| NO_ATTEMPT.to_owned());
             let key = Key {
                 kind: IssueKind::Dead,
                 source: letter.source.clone(),
@@ -282,24 +294,16 @@ async fn dead(console: &Console, query: &Fields, found: &mut Found) -> Result<()
                 cause: cause.trim().chars().take(CAUSE_CHARACTERS_MAX).collect(),
             };
             let head = last.map(|last| String::from_utf8_lossy(&last.head).into_owned());
+            let head = head.filter(|text| !text.is_empty()).map(Detail::Text);
             let sample = Sample {
                 at_ms: letter.at_ms,
                 thing: Thing::Event(letter.event),
                 transaction: Some(letter.transaction.clone()),
                 user: letter.user.clone(),
-                detail: error.or(head).filter(|text| !text.is_empty()),
+                detail: error.map(Detail::Error).or(head),
             };
             found.add(key, sample);
         }
     }
     Ok(())
-}
-
-/// Why a callback is held, in words.
-pub(super) fn why(cause: &str) -> Option<Text> {
-    Some(match HeldWhy::from_name(cause)? {
-        HeldWhy::Quarantine | HeldWhy::Rejected => Text::new("Quarantine", "隔离"),
-        HeldWhy::Ambiguous => words::outcome(Outcome::Ambiguous),
-        HeldWhy::Conflict => words::outcome(Outcome::Conflict),
-    })
 }

@@ -9,12 +9,14 @@ use crate::clock::{UnixMillis, now_ms};
 use crate::config::{Config, Origin};
 use crate::console::app::Console;
 use crate::console::area::Area;
+use crate::console::attempt_error;
 use crate::console::components::{notice, time, value};
 use crate::console::fields::{self, query};
 use crate::console::lang::Lang;
 use crate::console::pages::{destinations, sources};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
+use crate::console::{ignored, messages};
 use crate::delivery::{BreakerState, Condition};
 use crate::ledger::{LedgerError, SourceId, Stats, TargetId, TargetStats};
 use crate::lifecycle::Phase;
@@ -53,14 +55,14 @@ texts! {
     DISK = "The disk of the store is short of space: {} MiB may still be written", "存储磁盘空间不足：仅可再写入 {} MiB";
     DAMAGE = "The store found damage in {} places", "存储发现 {} 处损坏";
     CLOCK = "The clocks of gateway and database server differ by {}", "网关与数据库服务器的时钟相差 {}";
-    IGNORED = "Not running: {}", "未运行：{}";
     DOWN = "{} does not respond: circuit breaker open", "{} 无响应：已熔断";
     FAILING = "{} fails: failed attempts in a row: {}", "{} 投递失败：连续失败 {} 次";
     HALF_OPEN = "{} is being probed after failures", "{} 失败后正在试探";
     PAUSED = "{} is paused", "{} 已暂停";
     LATE_TEXT = "{} is behind: the oldest delivery is overdue for {}", "{} 投递滞后：最久的已逾期 {}";
     DEAD = "Dead letters of {}: {}", "{} 的死信：{} 个";
-    WAITING = "{} waiting, the oldest overdue for {}", "{} 个等待，最久已逾期 {}";
+    WAITING = "{} waiting for the next attempt", "{} 个等待下次尝试";
+    OVERDUE = "{} waiting, the oldest overdue for {}", "{} 个等待，最久已逾期 {}";
     LAST_ERROR = "last error: {}", "最近错误：{}";
     STATUS = "status {}", "状态码 {}";
     NO_ANSWER = "no response", "无响应";
@@ -199,9 +201,10 @@ async fn gateway(
         (phase, _) => Some(phase.as_str().to_owned()),
     };
     let bad = |text: String| Finding::new(Level::Bad, text);
-    needs.extend(unready.map(|why| bad(NOT_READY.fill(lang, &[&why]))));
+    needs.extend(unready.map(|why| bad(NOT_READY.fill(lang, &[&messages::text(lang, &why)]))));
     if let Err(error) = stats {
-        needs.push(bad(NO_STORE.fill(lang, &[error])));
+        let why = messages::text(lang, &error.to_string());
+        needs.push(bad(NO_STORE.fill(lang, &[&why])));
     }
     if let Ok(health) = &health {
         if let Some(room) = health.room.as_ref().filter(|room| room.short) {
@@ -217,7 +220,7 @@ async fn gateway(
         }
     }
     let state = console.tools.registry.in_force();
-    needs.extend(state.problems.iter().map(|problem| bad(IGNORED.fill(lang, &[problem]))));
+    needs.extend(state.ignored.iter().map(|ignored| bad(ignored::sentence(lang, ignored))));
     needs
 }
 
@@ -264,16 +267,20 @@ fn destination(
         }
     };
     let waiting = counts.filter(|counts| counts.pending > 0).map(|counts| {
-        let age = time::length(lang, overdue.unwrap_or_default());
-        WAITING.fill(lang, &[&value::count(counts.pending), &age])
+        let pending = value::count(counts.pending);
+        match overdue {
+            Some(overdue) => OVERDUE.fill(lang, &[&pending, &time::length(lang, overdue)]),
+            None => WAITING.fill(lang, &[&pending]),
+        }
     });
     let error = (failures > 0).then(|| {
         let health = &condition.health;
+        let error = health.error.as_deref().map(|error| attempt_error::words(lang, error));
         let status = match health.status {
             Some(status) => STATUS.fill(lang, &[&status]),
             None => NO_ANSWER.of(lang).to_owned(),
         };
-        LAST_ERROR.fill(lang, &[&health.error.clone().unwrap_or(status)])
+        LAST_ERROR.fill(lang, &[&error.unwrap_or(status)])
     });
     let note = condition.paused.as_ref().and_then(|pause| pause.note.clone());
     let help = if condition.paused.is_some() { RESUME } else { PAUSE };

@@ -6,12 +6,13 @@ use super::Figures;
 use crate::clock::instant;
 use crate::console::app::Console;
 use crate::console::area::Area;
-use crate::console::components::{table, time, value};
+use crate::console::components::table::{Caption, DataTable};
+use crate::console::components::{time, value};
 use crate::console::fields::query;
 use crate::console::pages::destinations;
 use crate::console::text::texts;
 use crate::console::visit::Visit;
-use crate::ledger::{LedgerError, Stats, TargetId, TargetStats};
+use crate::ledger::{LedgerError, Stats, TargetId};
 use crate::sender::Outcome;
 
 /// Most destinations shown; with more, only those with a backlog.
@@ -58,8 +59,8 @@ pub(super) async fn section(
         rows.push(vec![
             html! { a href=(destinations::path_of(name)) { (value::short(name)) } },
             destinations::state(lang, condition.as_ref()),
-            waiting(name, target),
-            dead(name, target),
+            waiting(name, target.map_or(0, |target| target.pending)),
+            dead(name, target.map_or(0, |target| target.dead)),
             html! { @match due { Some(due) => (time::length(lang, due)), None => (value::maybe(None)) } },
             figures.share(),
             figures.latency_in_ms(),
@@ -68,14 +69,14 @@ pub(super) async fn section(
     html! {
         section aria-labelledby="backlog" {
             h2 #backlog { (TITLE.of(lang)) }
-            (table::table(lang, CAPTION.of(lang), &[NAME, STATE, PENDING, DEAD, OLDEST, RATE, LATENCY], &rows, EMPTY))
+            (DataTable::new(Caption::Shown(CAPTION.of(lang)), &[NAME, STATE, PENDING, DEAD, OLDEST, RATE, LATENCY], EMPTY).show(lang, &rows))
         }
     }
 }
 
 /// The pending deliveries, with a link to their events.
-fn waiting(name: &str, target: Option<&TargetStats>) -> Markup {
-    match target.map_or(0, |target| target.pending) {
+pub(crate) fn waiting(name: &str, pending: u64) -> Markup {
+    match pending {
         0 => value::number(0),
         pending => {
             let asked = query(&[("state", "pending"), ("destination", name)]);
@@ -84,8 +85,9 @@ fn waiting(name: &str, target: Option<&TargetStats>) -> Markup {
     }
 }
 
-fn dead(name: &str, target: Option<&TargetStats>) -> Markup {
-    match target.map_or(0, |target| target.dead) {
+/// The dead deliveries, with a link to them.
+pub(crate) fn dead(name: &str, dead: u64) -> Markup {
+    match dead {
         0 => value::number(0),
         dead => html! {
             a href={ (Area::DeadLetters.path()) (query(&[("destination", name)])) } { (value::number(dead)) }

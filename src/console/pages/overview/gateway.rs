@@ -9,6 +9,7 @@ use crate::console::area::Area;
 use crate::console::components::facts::facts;
 use crate::console::components::{notice, time, value};
 use crate::console::lang::Lang;
+use crate::console::messages;
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::console::words;
@@ -72,7 +73,7 @@ pub(super) async fn section(
         section aria-labelledby="gateway" {
             h2 #gateway { (TITLE.of(lang)) }
             @if let Err(error) = stats {
-                (notice::notice(notice::Tone::Bad, &CANNOT.fill(lang, &[error])))
+                (notice::notice(notice::Tone::Bad, &CANNOT.fill(lang, &[&messages::text(lang, &error.to_string())])))
             }
             (facts(lang, &all))
         }
@@ -87,7 +88,9 @@ fn state(console: &Console, lang: Lang, health: &Result<Health, LedgerError>) ->
     };
     match why {
         None => html! { span.badge.ready { (READY.of(lang)) } },
-        Some(why) => html! { span.badge.rejected { (NOT_READY.fill(lang, &[&why])) } },
+        Some(why) => {
+            html! { span.badge.rejected { (NOT_READY.fill(lang, &[&messages::text(lang, &why)])) } }
+        }
     }
 }
 

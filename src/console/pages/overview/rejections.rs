@@ -5,7 +5,8 @@ use maud::{Markup, html};
 use super::Scope;
 use crate::console::app::Console;
 use crate::console::area::Area;
-use crate::console::components::{badge, table, time, value};
+use crate::console::components::table::{Caption, DataTable};
+use crate::console::components::{badge, time, value};
 use crate::console::fields::query;
 use crate::console::lang::Lang;
 use crate::console::text::texts;
@@ -39,9 +40,9 @@ pub(super) fn section(console: &Console, lang: Lang, scope: &Scope<'_>) -> Marku
     };
     let rows: Vec<_> = all.iter().map(row).collect();
     html! {
-        section aria-labelledby="rejections" {
+        section.narrow aria-labelledby="rejections" {
             h2 #rejections { (TITLE.of(lang)) }
-            (table::table(lang, &caption, &[REASON, COUNT], &rows, EMPTY))
+            (DataTable::new(Caption::Shown(&caption), &[REASON, COUNT], EMPTY).show(lang, &rows))
         }
     }
 }

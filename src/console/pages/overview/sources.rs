@@ -7,6 +7,7 @@ use crate::clock::now_ms;
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::chart::{self, Series};
+use crate::console::components::table::{Caption, DataTable};
 use crate::console::components::{badge, table, time, value};
 use crate::console::fields::query;
 use crate::console::pages::sources;
@@ -50,7 +51,7 @@ pub(super) async fn section(console: &Console, visit: &Visit, scope: &Scope<'_>)
     html! {
         section aria-labelledby="sources" {
             h2 #sources { (TITLE.of(lang)) }
-            (table::table(lang, &caption, &columns, &rows, EMPTY))
+            (DataTable::new(Caption::Shown(&caption), &columns, EMPTY).show(lang, &rows))
             (table::pages(visit, next))
         }
     }
@@ -107,7 +108,7 @@ fn counts(visit: &Visit, series: &[Series]) -> Markup {
         series.iter().zip(Outcome::ALL).map(|(one, of)| (one.values.iter().sum::<u64>(), *of));
     let some: Vec<_> = sums.filter(|(sum, _)| *sum > 0).collect();
     html! {
-        @for (sum, outcome) in &some { (value::count(*sum)) " " (badge::outcome(visit.lang, *outcome)) " " }
+        @for (sum, outcome) in &some { (badge::outcomes(visit.lang, *outcome, *sum)) " " }
         @if some.is_empty() { span.absent { (NONE.of(visit.lang)) } }
     }
 }

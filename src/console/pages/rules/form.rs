@@ -118,7 +118,11 @@ pub(super) fn read(form: &Fields) -> Result<Wanted, FormErrors> {
         remark: text("remark"),
         ..item::Fields::default()
     };
-    fields.new_rule().map_err(|error| FormErrors::of_field(error.field, &error.msg))
+    fields.new_rule().map_err(|error| {
+        // Its place says which field it is about.
+        let what = error.msg.strip_prefix(error.field).unwrap_or(&error.msg);
+        FormErrors::of_field(error.field, what.trim_start())
+    })
 }
 
 /// Reads a new rule.
@@ -149,4 +153,39 @@ pub(super) fn read_new(lang: Lang, config: &Config, form: &Fields) -> Result<Rul
 pub(super) fn changed(old: &Rule, wanted: &Wanted) -> Rule {
     let Wanted { rule_name, reward_name, reward_number, reward_url, remark } = wanted.clone();
     Rule { rule_name, reward_name, reward_number, reward_url, remark, ..old.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::console::messages;
+
+    #[test]
+    fn errors_do_not_repeat_the_field_and_are_translated() {
+        let long = "x".repeat(2000);
+        let good = [
+            ("rule_name", "r"),
+            ("reward_name", "coin"),
+            ("reward_number", "1"),
+            ("reward_url", "https://a.example/"),
+            ("remark", ""),
+        ];
+        let bad = [
+            ("rule_name", "", "为空"),
+            ("reward_name", long.as_str(), "过长：最多 30 个字符"),
+            ("reward_number", "none", "类型不符：应为 1 到 100000000 的整数"),
+            ("reward_number", "0", "超出范围：应为 1 到 100000000 的整数"),
+            ("reward_url", "ftp://a.example/", "无法调用：不是 http 或 https 的 URL"),
+            ("remark", long.as_str(), "过长：最多 1000 个字符"),
+        ];
+        for (name, value, wanted) in bad {
+            let given = good.map(|(key, usual)| (key, if key == name { value } else { usual }));
+            let query = crate::console::fields::query(&given);
+            let form = Fields::read(query.trim_start_matches('?').as_bytes());
+            let errors = read(&form).unwrap_err();
+            let error = errors.of(name).unwrap();
+            assert!(!error.contains(name), "{error}");
+            assert_eq!(messages::text(Lang::Zh, error), wanted);
+        }
+    }
 }

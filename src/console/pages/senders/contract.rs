@@ -87,10 +87,10 @@ pub(in crate::console) fn cell(lang: Lang, one: &Cell) -> Markup {
 /// Translates the fixed phrases of contracts and the texts of the catalog's files.
 fn words(lang: Lang, text: &str) -> Markup {
     match (phrase(text), lang) {
-        (Some(known), _) => html! { (known.of(lang)) },
-        (None, Lang::En) => value::whole(text),
+        (Some(known), _) => value::sentence(known.of(lang)),
+        (None, Lang::En) => value::sentence(text),
         (None, Lang::Zh) => match phrases::made(text) {
-            Some(known) => html! { (known) },
+            Some(known) => value::sentence(&known),
             None => sender_texts::shown(lang, text),
         },
     }

@@ -168,7 +168,7 @@ pub(super) fn new(
         }
         (forms::change(visit, PATH, &html! {
             input type="hidden" name="sender" value=(sender.name());
-            p { (SENDER.of(lang)) ": " b { (sender.name()) } }
+            p { (SENDER.of(lang)) (lang.colon()) code { (sender.name()) } }
             (Field { value: &name, hint: Some(NAME_HINT), error: errors.of("name"), ..Field::new("name", NAME_LABEL) }.show(lang))
             @if let Some(about) = sender.secret() {
                 (Field {
@@ -219,7 +219,7 @@ pub(super) fn fields(
     let (unsigned, further) = (typed.text("unsigned"), typed.further(sender));
     html! {
         @for (name, about) in sender.settings() { (setting(lang, name, about, entered)) }
-        @if sender.key_set().is_some() { (setting(lang, Terms::KEY_SET_URL, "", entered)) }
+        @if sender.publishes_keys() { (setting(lang, Terms::KEY_SET_URL, "", entered)) }
         @if !known.is_empty() { (forms::boxes(lang, "destinations", DESTINATIONS, &known, &chosen)) }
         (line("template", TEMPLATE, TEMPLATE_HINT))
         (line("allow", ALLOW, ALLOW_HINT))
@@ -291,7 +291,7 @@ pub(super) fn read_all(
     set(&mut table, "destinations", (!destinations.is_empty()).then(|| json!(destinations)));
     set(&mut table, "unsigned", form.text("unsigned").map(|_| json!(true)));
     let settings = sender.settings().iter().map(|(name, _)| name.as_str());
-    for name in settings.chain(sender.key_set().map(|_| Terms::KEY_SET_URL)) {
+    for name in settings.chain(sender.publishes_keys().then_some(Terms::KEY_SET_URL)) {
         match (form.text(name), form.text(&forget(name))) {
             (Some(_), Some(_)) => errors.extend(FormErrors::one(name, BOTH.of(lang))),
             (Some(text), None) => set(&mut table, name, Some(json!(text))),

@@ -13,9 +13,10 @@ use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::facts::facts;
 use crate::console::components::form as forms;
-use crate::console::components::notice::{Tone, notice};
-use crate::console::components::{table, time, value};
+use crate::console::components::table::{Caption, DataTable};
+use crate::console::components::{time, value};
 use crate::console::fields::{Fields, query, segment};
+use crate::console::ignored;
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{self, FormErrors, deletion, foreign};
@@ -29,7 +30,7 @@ use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::ledger::SourceId;
 use crate::operator::url_of;
-use crate::registry::{Managed, RunningConfig};
+use crate::registry::{Managed, SOURCE as SOURCE_KIND};
 use crate::sender::{Contract, Outcome, Sender};
 use crate::telemetry::Span;
 
@@ -76,7 +77,6 @@ texts! {
     SAVE = "Save changes", "保存更改";
     DELETE = "Delete source", "删除来源";
     DELETE_HINT = "Its URL then returns 404. Events and known transactions are kept.", "删除后其 URL 返回 404。事件和已知的交易会保留。";
-    LEFT_OUT = "Not running: {}", "未运行：{}";
 }
 
 /// The input of the page besides the source.
@@ -115,7 +115,7 @@ pub(super) async fn page(console: &Console, visit: &Visit, view: &View<'_>) -> P
         (managed::done(visit))
         (errors.show(lang))
         @if let Some(preview) = preview { (preview) }
-        @if source.is_none() { (left_out(lang, &state, name)) }
+        @if source.is_none() { (ignored::shown(lang, state.ignored(SOURCE_KIND, name))) }
         @if !is_ours { (foreign(lang, origin)) }
         @if let Some(source) = source {
             (facts(lang, &traffic(console, visit, source).await))
@@ -174,13 +174,6 @@ fn latencies(console: &Console, lang: Lang, source: &Source) -> Markup {
     latency::chart(lang, latency::Of::Callbacks, &history, Span::Days, instant())
 }
 
-fn left_out(lang: Lang, state: &RunningConfig, name: &str) -> Markup {
-    let about = format!("the source {name}");
-    let problem = state.problems.iter().find(|problem| problem.starts_with(&about));
-    let problem = problem.map_or("?", String::as_str);
-    notice(Tone::Bad, &LEFT_OUT.fill(lang, &[&problem]))
-}
-
 fn about(visit: &Visit, shown: &Value, source: Option<&Arc<Source>>, origin: Origin) -> Markup {
     let lang = visit.lang;
     let mut all: Vec<(Text, Markup)> =
@@ -194,7 +187,10 @@ fn about(visit: &Visit, shown: &Value, source: Option<&Arc<Source>>, origin: Ori
     }
     all.push((ORIGIN, html! { (managed::origin(origin).of(lang)) }));
     if let (Some(at), Some(who)) = (shown["changed_at"].as_str(), shown["changed_by"].as_str()) {
-        all.push((CHANGED, html! { (time::stored(at)) ", " (CHANGED_BY.fill(lang, &[&who])) }));
+        all.push((
+            CHANGED,
+            html! { (time::stored(at)) (lang.clause()) (CHANGED_BY.fill(lang, &[&who])) },
+        ));
     }
     let written = source.map(|source| Table::clone(&source.shown)).unwrap_or_default();
     let rows: Vec<_> = written
@@ -209,7 +205,7 @@ fn about(visit: &Visit, shown: &Value, source: Option<&Arc<Source>>, origin: Ori
         .collect();
     html! {
         (facts(lang, &all))
-        @if !rows.is_empty() { (table::table(lang, WRITTEN.of(lang), &[KEY, VALUE], &rows, NOTHING)) }
+        @if !rows.is_empty() { (DataTable::new(Caption::Shown(WRITTEN.of(lang)), &[KEY, VALUE], NOTHING).show(lang, &rows)) }
         p.actions {
             a href={ (Area::Callbacks.path()) (query(&[("source", shown["name"].as_str().unwrap_or_default())])) } { (CALLBACKS.of(lang)) }
             @if source.is_some() {
@@ -277,7 +273,7 @@ fn contract(lang: Lang, sender: &Arc<Sender>) -> Markup {
     html! {
         section aria-labelledby="covers" {
             h2 #covers { (COVERS.of(lang)) }
-            (table::table(lang, COVERS.of(lang), &[ROLE, WHERE, COVERED], &roles, NOTHING))
+            (DataTable::new(Caption::Hidden(COVERS.of(lang)), &[ROLE, WHERE, COVERED], NOTHING).show(lang, &roles))
             @if !cares.is_empty() {
                 h3 { (CARE.of(lang)) }
                 ul { @for care in cares.iter().flatten() { li { (care) } } }

@@ -10,7 +10,8 @@ use crate::config::{MASK, Source, Table};
 use crate::console::app::Console;
 use crate::console::components::form as forms;
 use crate::console::components::form::Field;
-use crate::console::components::{table, time, value};
+use crate::console::components::table::{Caption, DataTable};
+use crate::console::components::{time, value};
 use crate::console::fields::{self, Fields};
 use crate::console::lang::Lang;
 use crate::console::pages::managed::{self, Done, Edit, FormErrors};
@@ -84,7 +85,7 @@ pub(super) fn section(
         section aria-labelledby="secrets" {
             h2 #secrets { (SECRETS.of(lang)) }
             p.hint { (HINT.of(lang)) }
-            (table::table(lang, SECRETS.of(lang), &columns, &rows, NONE))
+            (DataTable::new(Caption::Hidden(SECRETS.of(lang)), &columns, NONE).show(lang, &rows))
             @if let Some(version) = version.filter(|_| source.recipe.sender().secret().is_some()) {
                 (rotation(visit, source, version, errors))
             }

@@ -50,8 +50,9 @@ impl Stage {
 }
 
 impl AnswerSlots {
-    /// A slot for another caller.
-    pub(super) fn enter(&mut self, caller: Waker, deadline: Instant) -> Ticket {
+    /// A slot for another caller, which nothing wakes before it has polled.
+    pub(super) fn enter(&mut self, deadline: Instant) -> Ticket {
+        let caller = Waker::noop().clone();
         let state = SlotState::Waiting { caller, deadline, stage: Stage::Queued };
         self.waiting += 1;
         if let Some(at) = self.free.pop()
@@ -250,7 +251,7 @@ mod tests {
             let time = |second: u64| start + Duration::from_secs(second);
             match *step {
                 Step::Enter(deadline) => {
-                    let ticket = self.slots.enter(Waker::noop().clone(), time(deadline));
+                    let ticket = self.slots.enter(time(deadline));
                     let stage = Stage::Queued;
                     self.callers.push((ticket, Expected::Waiting { deadline, stage }));
                 }

@@ -110,7 +110,8 @@ impl Committer {
             let limits = *queue.queues().limits();
             self.arrivals.taken.push(queue);
             self.arrivals.is_judging = true;
-            for event in input.events.drain(..) {
+            let Input { events, bytes, .. } = &mut input;
+            for event in events {
                 let arrivals = &self.arrivals;
                 let is_full = arrivals.answers.len() >= limits.events
                     || arrivals.bodies + event.body_bytes > limits.bytes;
@@ -118,7 +119,7 @@ impl Committer {
                     self.commit();
                 }
                 self.arrivals.bodies += event.body_bytes;
-                let record = input.bytes.get(event.record.clone()).unwrap_or_default();
+                let record = bytes.get(event.record.clone()).unwrap_or_default();
                 let ticket = event.ticket;
                 let answer = self.record_arrival(event, record);
                 // Making room may have answered the queues before this one.
@@ -133,7 +134,7 @@ impl Committer {
 
     /// Judges an event, and adds its record, or keys that it brings. After an error nothing of it
     /// was added.
-    fn record_arrival(&mut self, event: EncodedEvent, record: &[u8]) -> Answer {
+    fn record_arrival(&mut self, event: &mut EncodedEvent, record: &[u8]) -> Answer {
         let max = payload_max(self.core.options.segment_bytes);
         let keys_size = KEYS_BYTES + 16 * event.keys.len() + event.source.as_str().len();
         let size = record.len().max(keys_size);
@@ -142,6 +143,7 @@ impl Committer {
         }
         self.make_room(size, 1)?;
         let EncodedEvent { id, source, keys, fingerprint, row, deliveries, .. } = event;
+        let (id, fingerprint) = (*id, *fingerprint);
         let judged = keys.judge(id, fingerprint, |key| self.find(key))?;
         let accepted = judged.accepted();
         self.arrivals.has_deliveries |= accepted == Accepted::Fresh && deliveries.is_some();
@@ -149,12 +151,12 @@ impl Committer {
             Judged::New => {
                 let at = self.journal.frame.append(|to| to.extend_from_slice(record));
                 keys.written().for_each(|key| self.keys.insert(&key, at));
-                self.staged.rows.push(row_at(row, at));
-                let fresh = deliveries.map(|(targets, body)| (id, targets, body));
+                self.staged.rows.push(row_at(*row, at));
+                let fresh = deliveries.take().map(|(targets, body)| (id, targets, body));
                 self.staged.fresh.extend(fresh);
             }
             Judged::Duplicate { first, missing } if !missing.is_empty() => {
-                let received_ms = first.received_ms;
+                let (source, received_ms) = (source.clone(), first.received_ms);
                 let past =
                     PastEvent { id: first.id, source, keys: missing, fingerprint, received_ms };
                 self.add_keys(&past);

@@ -106,6 +106,7 @@ fn compact_body(event: &NewEvent, n: u64) -> Bytes {
     let answer = Answer {
         status: StatusCode::OK,
         content_type: Some(HeaderValue::from_static("text/plain")),
+        headers: Box::default(),
         body: Bytes::from(format!("ok {n}")),
     };
     let incoming = Incoming {

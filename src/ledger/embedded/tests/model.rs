@@ -389,7 +389,7 @@ impl Pair {
             assert_eq!(embedded.query(query, None, 10_000).await.unwrap().events, expected);
         }
         for state in [DeliveryState::Pending, DeliveryState::Dead, DeliveryState::Done] {
-            let query = DeliveryQuery { state, target: None };
+            let query = DeliveryQuery::of(state);
             let expected = model.deliveries(&query, None, 10_000).await.unwrap().deliveries;
             let found = embedded.deliveries(&query, None, 10_000).await.unwrap().deliveries;
             assert_eq!(found, expected);

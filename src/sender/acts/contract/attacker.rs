@@ -149,7 +149,7 @@ fn has_borders(recipe: &Recipe) -> bool {
 fn is_open_gate(gate: &Gate, recipe: &Recipe) -> bool {
     let Gate::Any(conditions) = gate else { return false };
     let open = |condition: &Condition<_>| {
-        condition.spot().is_some_and(|spot| {
+        condition.spots().any(|spot| {
             !recipe.variants.iter().all(|variant| variant.signed.may_cover(spot, recipe))
         })
     };

@@ -56,7 +56,8 @@ impl Coverage {
         };
         let signed = |sample: &Sample| sample.recipe.protection == Protection::Signed;
         let kinds = sender.kinds.iter().filter_map(|kind| kind.unsigned.as_deref());
-        let kinds: Vec<&str> = kinds.collect();
+        let mut kinds: Vec<&str> = kinds.collect();
+        kinds.dedup();
         let kinds = (!kinds.is_empty()).then(|| kinds.join("; "));
         let flag = sender.test.unsigned.as_deref().map(str::to_owned);
         Self {

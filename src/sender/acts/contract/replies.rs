@@ -28,6 +28,9 @@ fn answer(value: &Value) -> Cell {
     let status = reply.get("status").map_or_else(|| String::from("200"), plain);
     let sealed = reply.get("sealed").is_some_and(|sealed| sealed.as_bool() != Some(false));
     let mut said = format!("{status} {}", body(reply)).trim_end().to_owned();
+    for (name, value) in table(reply, "headers") {
+        said.push_str(&format!(", {name}: {}", plain(&value)));
+    }
     if sealed {
         said.push_str(" (encrypted like the callback)");
     }

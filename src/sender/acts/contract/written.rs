@@ -102,6 +102,8 @@ pub(super) fn role_texts(value: &Value) -> Vec<String> {
 pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
+        // Conditions that all have to hold.
+        Value::Table(table) if table.contains_key("all") => strings(table.get("all")).join(" and "),
         other => other.to_string(),
     }
 }

@@ -29,8 +29,15 @@ impl Callback<'_> {
                 self.matched.is_none() && !self.has_signature() && self.first_unreplaced().is_some()
             }
             Subject::Recut => !self.coverage.recut.is_empty(),
+            Subject::All(parts) => self.holds_all(parts),
         };
         holds != condition.negated
+    }
+
+    // Few files have such a list.
+    #[inline(never)]
+    fn holds_all(&self, parts: &[Condition<Bound>]) -> bool {
+        parts.iter().all(|one| self.holds_one(one))
     }
 
     /// Whether the value of `spot` came, can be read, and is as `wanted`.

@@ -8,6 +8,14 @@ type AmountText = SmallVec<[u8; 32]>;
 /// An amount without redundant zeros: equal amounts become equal texts. A text that is not a
 /// decimal stays as it is.
 pub(in crate::sender) fn plain_amount(amount: &str) -> AmountText {
+    // A whole number without a sign or a zero in front, as nearly all are.
+    if let [b'1'..=b'9', rest @ ..] = amount.as_bytes()
+        && rest.iter().all(u8::is_ascii_digit)
+    {
+        let mut text = AmountText::from_slice(amount.as_bytes());
+        text.push(b'.');
+        return text;
+    }
     let Some((negative, whole, fraction)) = decimal(amount) else {
         return AmountText::from_slice(amount.as_bytes());
     };
@@ -50,6 +58,8 @@ mod tests {
     fn equal_amounts_become_equal_texts() {
         let plain = |amount| String::from_utf8(plain_amount(amount).to_vec()).unwrap();
         assert_eq!(plain("010"), "10.");
+        assert_eq!(plain("10"), "10.");
+        assert_eq!(plain("1x"), "1x");
         assert_eq!(plain("-0.50"), "-.5");
         assert_eq!(plain("-0.0"), ".");
         assert_eq!(plain("1e1"), "1e1");

@@ -69,6 +69,9 @@ impl<'a> Callback<'a> {
         let target = str::from_utf8(self.request.target).unwrap_or_default();
         for role in Role::ALL {
             let (texts, layer) = self.role_layer(role);
+            if texts.is_empty() {
+                continue;
+            }
             let Some((value, text)) = self.first_made(texts)? else { continue };
             let position = self.position(&value);
             let part = position.and_then(|at| target.get(at..)?.get(..value.len()));

@@ -10,6 +10,7 @@ use crate::sender::acts::signature::{Redundancy, SignatureVariant};
 use crate::sender::language::bound::{Bound, Gate, Gateway, Input, Scope};
 use crate::sender::language::definition::{Reads, RoleText};
 use crate::sender::language::definition_error::DefinitionError;
+use crate::sender::language::modifier::Modifier;
 use crate::sender::language::recipe::Recipe;
 use crate::sender::language::text::{Piece, Text};
 use crate::sender::language::vector::OwnedRequest;
@@ -190,10 +191,15 @@ impl Recipe {
         self.sender.spots().any(|spot| spot.came() && spot.key == name)
     }
 
-    /// The texts of the role called `name`, where the file has it.
+    /// The texts of the role called `name`, where the file has it: those of each callback, then
+    /// those of its kinds.
     fn role_texts_of(&self, name: &str) -> Option<Vec<&Text<Bound>>> {
-        let texts = self.roles.texts.get(Role::from_name(name)?)?;
-        Some(texts.iter().map(|text| &text.of).collect())
+        let role = Role::from_name(name)?;
+        let of_kinds = self.kinds.iter().map(|kind| &kind.roles);
+        let texts = std::iter::once(&self.roles).chain(of_kinds);
+        let texts = texts.filter_map(|roles| roles.texts.get(role)).flatten();
+        let texts: Vec<_> = texts.map(|text| &text.of).collect();
+        (!texts.is_empty()).then_some(texts)
     }
 
     /// Gives a role: one value, or one for each part of it.
@@ -433,8 +439,10 @@ impl Given {
     }
 }
 
+/// Whether a value of `spot` says what to write: no digest does.
 fn can_be_given(spot: &Bound) -> bool {
-    matches!(spot.input, Input::Parameter { .. } | Input::Header(_))
+    let came = matches!(spot.input, Input::Parameter { .. } | Input::Header(_));
+    came && !spot.modifiers.iter().any(Modifier::is_one_way)
 }
 
 fn pair(text: &str) -> Option<(String, String)> {
@@ -461,7 +469,7 @@ fn taken_apart<'t>(text: &'t Text<Bound>, value: &str) -> Option<Vec<(&'t Bound,
                 rest = rest.strip_prefix(std::str::from_utf8(bytes).ok()?)?;
             }
             Piece::Value(spot) => {
-                if !matches!(spot.input, Input::Parameter { .. } | Input::Header(_)) {
+                if !can_be_given(spot) {
                     return None;
                 }
                 let end = match pieces.peek() {

@@ -53,6 +53,10 @@ pub(in crate::sender) fn compile(
         (Some(_), Some(TokenRule { key: TokenKey::Certificates(rule), .. })) => {
             Public::of_certificates(public, rule, binder.terms)
         }
+        // A source that pins certificates, in place of those that callbacks name.
+        _ if key_set::is_from_list(&key) && binder.sender.certificate_hosts().is_some() => {
+            Public::of_pinned(public, &binder.terms.secrets)
+        }
         _ => Public::new(public, &key, &binder.terms.secrets),
     });
     let lacking = matches!(variant.with.first, First::Keyed(_))
@@ -359,6 +363,17 @@ impl Public {
             chain.roots = terms.keys.values().filter_map(|key| read_root(key)).collect();
         }
         Self { scheme: rule.scheme, signs: rule.signs, keys: Keys::Certificates(chain) }
+    }
+
+    /// The keys of the certificates that are a source's secrets; of none, those that callbacks name.
+    fn of_pinned(rule: definition::Public, secrets: &[LiveSecret]) -> Self {
+        let definition::Public { scheme, signs } = rule;
+        let read = |secret: &LiveSecret| PublicKey::read_for(scheme, secret.value.expose());
+        let keys = match secrets {
+            [] => Keys::List,
+            _ => Keys::Secrets(secrets.iter().map(read).collect()),
+        };
+        Self { scheme, signs, keys }
     }
 
     fn new(rule: definition::Public, key: &Text<Bound>, secrets: &[LiveSecret]) -> Self {

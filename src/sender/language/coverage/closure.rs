@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use self::pairs::proven_pairs;
-use super::{Always, SignedInput};
+use super::{Always, Loss, SignedInput};
 use crate::sender::acts::evaluate::Context;
 use crate::sender::acts::outcome::Reason;
 use crate::sender::acts::signature::{Escapes, SignatureVariant};
@@ -314,13 +314,25 @@ impl Callback<'_> {
             for (proof, is_assumed) in
                 [(theirs.confirmed(), Facts::Proven), (&theirs.assumed, Facts::All)]
             {
-                let Readback::Closed(closed) = proof.read_back(&received) else { continue };
+                let closed = match proof.read_back(&received) {
+                    Readback::Closed(closed) => Some(closed),
+                    // Its shapes are as wrong as those of this variant: what it loses is lost.
+                    Readback::Empty if !again.misfits.is_empty() => None,
+                    Readback::Empty => continue,
+                };
                 for (number, value) in (0..).zip(&variant.signed.values) {
                     let there = theirs.values.iter().position(|other| other.input == value.input);
-                    let agrees = there
-                        .and_then(|there| u8::try_from(there).ok())
-                        .is_some_and(|there| closed.contains(there));
-                    if !agrees {
+                    let agrees = closed.is_none_or(|closed| {
+                        there
+                            .and_then(|there| u8::try_from(there).ok())
+                            .is_some_and(|there| closed.contains(there))
+                    });
+                    // A value that the sibling signs in one case can have come in the other.
+                    let merges = there.is_some_and(|there| {
+                        let written = values[there].as_deref().unwrap_or_default();
+                        value.loss == Loss::None && theirs.merges(there, written)
+                    });
+                    if !agrees || merges {
                         again.proof.open_value(number, is_assumed);
                     }
                 }

@@ -16,17 +16,18 @@ use crate::sender::language::time;
 /// Where a sender publishes its public keys.
 #[derive(Debug)]
 pub(in crate::sender) struct KeySet {
-    pub(in crate::sender) url: Uri,
+    /// `None`: each callback names the URL of a certificate.
+    pub(in crate::sender) url: Option<Uri>,
     pub(in crate::sender) headers: Vec<(HeaderName, Text)>,
     pub(in crate::sender) form: KeyListForm,
     /// The longest time that it is kept.
     pub(in crate::sender) keep: Duration,
-    /// The id that a callback names.
+    /// The id that a callback names; the URL is that of a certificate.
     pub(in crate::sender) pick: Spot,
 }
 
 /// The default time for which a list of keys is kept.
-const KEEP: &str = "24h";
+pub(super) const KEEP: &str = "24h";
 
 /// A signature that a private key makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +100,7 @@ impl Reader {
                 return None;
             }
         };
-        Some(KeySet { url: url?, headers, form, keep: keep?, pick: pick? })
+        Some(KeySet { url: Some(url?), headers, form, keep: keep?, pick: pick? })
     }
 
     /// A chain that may end in a signature. Where that is over the text itself, the chain says how

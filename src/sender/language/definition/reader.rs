@@ -89,8 +89,9 @@ impl Reader {
             events: file.events.and_then(|events| self.events(&events, file.event, &kinds)),
             kinds,
             open: file.open.and_then(|open| self.open(&open)).or(opening),
-            key_set: file.key_set.and_then(|set| self.key_set(set, token.as_ref())),
+            key_set: self.key_list(file.key_set, file.certificate, token.as_ref()),
             token,
+            confirm: file.confirm.and_then(|one| self.confirm(&one)),
             countersign: file.countersign.and_then(|sign| self.countersign(sign)),
             retries: self.retries(file.patience),
             routing: self.routing(file.routing),
@@ -108,11 +109,15 @@ impl Reader {
         if !sender.roles.texts.has(Role::Transaction) {
             self.fault("roles.transaction", "is missing", "name what identifies a transaction");
         }
-        let unsigned = sender.test.probes == Probes::Unsigned;
-        if sender.methods.contains(&Method::HEAD) && !unsigned {
-            let remedy =
-                "a HEAD is only a probe: [test] when = \"[method] is HEAD\", signed = false";
-            self.fault("method", "takes HEAD as a callback", remedy);
+        let asks = [&sender.test.probes, &sender.challenge.probes];
+        let is_probed = asks.contains(&&Probes::Unsigned);
+        for method in [Method::HEAD, Method::OPTIONS] {
+            if sender.methods.contains(&method) && !is_probed {
+                let remedy = format!(
+                    "{method} is only a probe: [test] when = \"[method] is {method}\", signed = false"
+                );
+                self.fault("method", &format!("takes {method} as a callback"), &remedy);
+            }
         }
         for row in ["accepted", "rejected", "unavailable"] {
             if !sender.replies.has(row) {
@@ -124,7 +129,9 @@ impl Reader {
         }
         let listed = sender.variants.iter().any(|variant| variant.reads("public_key"));
         match &sender.key_set {
-            None if listed => self.fault("key_set", "is missing", "name the place of [public_key]"),
+            None if listed => {
+                self.fault("key_set", "is missing", "name the place of [public_key]");
+            }
             Some(_) if !listed => {
                 self.fault("key_set", "is read by no signature", "write key = \"[public_key]\"");
             }
@@ -186,10 +193,18 @@ impl Reader {
         }
     }
 
-    fn conditions(&mut self, key: &str, texts: Many<String>) -> Vec<Condition> {
+    pub(super) fn conditions(
+        &mut self,
+        key: &str,
+        texts: Many<file::ConditionText>,
+    ) -> Vec<Condition> {
         let mut conditions = Vec::new();
         for text in texts.into_vec() {
-            match Condition::parse(&text) {
+            let read = match &text {
+                file::ConditionText::One(text) => Condition::parse(text),
+                file::ConditionText::All(several) => Condition::parse_all(&several.all),
+            };
+            match read {
                 Ok(condition) => conditions.push(condition),
                 Err(fault) => self.faults.push(fault.under(key)),
             }
@@ -218,8 +233,10 @@ impl Reader {
                 "PATCH" => known.push(Method::PATCH),
                 "DELETE" => known.push(Method::DELETE),
                 "HEAD" => known.push(Method::HEAD),
+                "OPTIONS" => known.push(Method::OPTIONS),
                 _ => {
-                    let remedy = "use GET, POST, PUT, PATCH, DELETE, or HEAD for a probe";
+                    let remedy =
+                        "use GET, POST, PUT, PATCH, DELETE, or for a probe HEAD or OPTIONS";
                     self.fault("method", &format!("`{method}`"), remedy);
                 }
             }

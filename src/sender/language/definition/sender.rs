@@ -7,6 +7,7 @@ use http::{Method, Uri};
 use super::reader::Reader;
 use super::{Basis, Sender, SenderRetries, SenderRouting};
 use crate::sender::acts::resolved::Role;
+use crate::sender::crypto::key_set::KeyListForm;
 use crate::sender::language::definition_error::DefinitionError;
 use crate::sender::language::file::File;
 use crate::sender::language::nearest::nearest;
@@ -101,10 +102,25 @@ impl Sender {
         self.paste.iter().filter_map(|pasted| name_of(pasted.value.as_bytes()))
     }
 
-    /// Where it publishes its public keys, and the longest time that they are kept.
+    /// Where it publishes its list of public keys, and the longest time that they are kept.
     #[must_use]
     pub fn key_set(&self) -> Option<(&Uri, Duration)> {
-        self.key_set.as_ref().map(|set| (&set.url, set.keep))
+        self.key_set.as_ref().and_then(|set| Some((set.url.as_ref()?, set.keep)))
+    }
+
+    /// Whether it publishes its public keys: a list of them, or certificates.
+    #[must_use]
+    pub fn publishes_keys(&self) -> bool {
+        self.key_set.is_some()
+    }
+
+    /// The hosts that publish its certificates, if its callbacks name them by URL.
+    #[must_use]
+    pub fn certificate_hosts(&self) -> Option<Vec<&str>> {
+        match &self.key_set.as_ref()?.form {
+            KeyListForm::Certificates(rule) => Some(rule.pins.hosts().collect()),
+            KeyListForm::Members { .. } | KeyListForm::Jwks { .. } => None,
+        }
     }
 
     /// Further keys that a source of this sender may have: name and what it is.

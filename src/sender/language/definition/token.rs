@@ -9,7 +9,7 @@ use super::reader::Reader;
 use super::{
     Chain, Cipher, First, Open, Plus, Public, Reads, Roles, SignatureVariant, Signs, Writing,
 };
-use crate::sender::crypto::certificate::{self, CHAIN_MAX, ChainRule};
+use crate::sender::crypto::certificate::{self, CHAIN_MAX, ChainRule, VerifiedChains};
 use crate::sender::crypto::digest::Algorithm;
 use crate::sender::crypto::jws::{JwsAlgorithm, TokenPart};
 use crate::sender::language::file;
@@ -236,7 +236,8 @@ impl Reader {
         if jws.oids.keys().any(|name| name != "leaf" && name != "intermediate") {
             self.fault("jws.oids", "names another certificate", "use leaf and intermediate");
         }
-        Some(ChainRule { roots, length: length?, leaf, intermediate })
+        let verified = VerifiedChains::default();
+        Some(ChainRule { roots, length: length?, leaf, intermediate, verified })
     }
 
     fn identifier(&mut self, oids: &BTreeMap<String, String>, name: &str) -> Option<Box<[u8]>> {

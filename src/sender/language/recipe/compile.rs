@@ -99,6 +99,7 @@ impl Compiler {
             own_replies,
             replies,
             countersign: self.countersign(sender, binder),
+            confirmation: self.confirmation(sender, binder),
             macros: Macros::new(sender, binder),
             rewards: binder.terms.rewards.clone(),
             ours: self.ours(sender, binder),
@@ -156,7 +157,9 @@ impl Compiler {
             self.fault("secrets", "contains an empty value", "write the value");
         }
         let signed = !sender.variants.is_empty() && sender.secret.is_some();
-        if signed && terms.secrets.is_empty() && !terms.unsigned && terms.keys.is_empty() {
+        // Certificates are fetched unless a source pins them.
+        let is_needed = signed && sender.certificate_hosts().is_none();
+        if is_needed && terms.secrets.is_empty() && !terms.unsigned && terms.keys.is_empty() {
             let about = sender.secret.as_deref().unwrap_or_default();
             let remedy = format!("set it to the {about}");
             self.fault("secrets", "is missing", &remedy);

@@ -73,7 +73,8 @@ impl Compiler {
 impl Recipe {
     /// Whether every variant may cover the subject of `condition`.
     fn may_cover_condition(&self, condition: &Condition<Bound>) -> bool {
-        condition.spot().is_some_and(|spot| self.may_cover_spot(spot))
+        let may_cover = |spot| self.may_cover_spot(spot);
+        condition.parts().iter().all(|one| one.spot().is_some_and(may_cover))
     }
 
     /// Whether `variant` applies to address checks alone.

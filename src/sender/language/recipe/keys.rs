@@ -3,7 +3,7 @@
 
 use super::compile::Compiler;
 use super::{Recipe, Terms};
-use crate::sender::crypto::key_set::{self, KeyList, KeySet, UrlOrigin};
+use crate::sender::crypto::key_set::{self, KeyList, KeyListForm, KeySet, UrlOrigin};
 use crate::sender::crypto::secret::Secret;
 use crate::sender::language::bound::{Binder, Bound, Input, Use};
 use crate::sender::language::definition::{KeySet as KeySetRule, Sender};
@@ -85,6 +85,10 @@ impl Compiler {
         set: &KeySetRule,
         binder: &mut Binder<'_>,
     ) -> Option<KeyList> {
+        let is_pinned = !binder.terms.secrets.is_empty();
+        if is_pinned && matches!(set.form, KeyListForm::Certificates(_)) {
+            return None; // nothing is fetched: the certificates are the source's secrets
+        }
         let pick = self.take(binder.spot(&set.pick, Use::Fact), "key_set.pick")?;
         let mut headers = Vec::new();
         for (name, text) in &set.headers {
@@ -96,7 +100,7 @@ impl Compiler {
         let (url, origin) = match own {
             None => (set.url.clone(), UrlOrigin::Sender),
             Some(own) => match http::Uri::try_from(own.expose()).ok().filter(is_web) {
-                Some(url) => (url, UrlOrigin::Source),
+                Some(url) => (Some(url), UrlOrigin::Source),
                 None => {
                     let remedy = "write https://host/path";
                     self.fault(Terms::KEY_SET_URL, "is not an http or https URL", remedy);

@@ -34,6 +34,8 @@ pub struct Terms {
     pub replayable: Replay,
     /// The source says `weak = true`.
     pub weak: Weak,
+    /// The source says `confirm = true`.
+    pub confirm: Confirming,
     /// Names of the file whose unconfirmed shape the source confirms.
     pub confirmed: Vec<String>,
 }
@@ -43,7 +45,8 @@ impl Terms {
     /// callback.
     pub const SECRETS_MAX: usize = 4;
 
-    /// The setting of every sender that publishes public keys: the URL to fetch them from.
+    /// The setting of every sender that publishes public keys: the URL to fetch them from. Of
+    /// certificates and confirmations, a mirror of the sender's hosts.
     pub const KEY_SET_URL: &str = "key_set_url";
 }
 
@@ -66,6 +69,16 @@ pub enum Weak {
     Rejected,
     /// Accepted: its sender has nothing better.
     Accepted,
+}
+
+/// Whether the gateway confirms subscriptions by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Confirming {
+    /// An operator does: the event of the request has the URL.
+    #[default]
+    ByOperator,
+    /// The gateway does, once the request verified.
+    ByGateway,
 }
 
 /// A secret with its id in metrics and its end.

@@ -13,9 +13,11 @@ impl Callback<'_> {
     /// wrong signature is rejected like any other, and so is an open one where they come sealed.
     pub(super) fn is_unsigned_challenge(&mut self, rejection: &CallbackError) -> bool {
         let unsigned = self.recipe.sender.challenge.probes == Probes::Unsigned;
+        let lacks_signature =
+            self.unreadable.is_none() && rejection.reason == Reason::MissingParameter;
+        let bears_nothing = lacks_signature || self.is_bare();
         unsigned
-            && self.unreadable.is_none()
-            && rejection.reason == Reason::MissingParameter
+            && bears_nothing
             && self.asks_for_address().is_ok_and(|errand| errand == CallbackKind::Challenge)
             && (self.recipe.challenge_open.is_none() || self.opened.is_some())
     }

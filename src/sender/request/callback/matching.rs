@@ -86,6 +86,10 @@ impl Callback<'_> {
             }
             decided = Some(variant.supplied_group);
             self.reject_strays(variant)?;
+            // Once another variant was tried, it does not matter what this one lacks.
+            if tried && self.lacks_parameter(&variant.of) {
+                continue;
+            }
             if self.is_macro_for(variant, &supplied) {
                 tried = true;
                 continue;

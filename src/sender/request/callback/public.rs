@@ -82,6 +82,9 @@ impl<'a> Callback<'a> {
         };
         let id = self.key_id().filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| wrong(Reason::MissingParameter))?;
+        if !self.recipe.key_list.as_ref().is_some_and(|list| list.allows(&id)) {
+            return Err(wrong(Reason::NotOurs));
+        }
         let key = self.keys.and_then(|keys| keys.get(&id));
         key.ok_or_else(|| wrong(Reason::UnknownKey))
     }

@@ -7,6 +7,7 @@ use super::model::Variant;
 use super::world::{Dice, Facts, Scene, name_of};
 use crate::sender::language::bound::{Bound, Gateway, Input};
 use crate::sender::language::definition::Reads;
+use crate::sender::language::modifier::Modifier;
 use crate::sender::language::text::Piece;
 use crate::sender::language::vector::OwnedRequest;
 
@@ -65,6 +66,11 @@ pub(super) fn variants(
         }
         try_one(request, &mut all);
     }
+    for moved in recased(scene, &call) {
+        if let Some(request) = moved.request(Style::default(), dice) {
+            try_one(request, &mut all);
+        }
+    }
     all
 }
 
@@ -79,6 +85,7 @@ const RECUTS_MANY: usize = 600;
 pub(super) fn recuts(scene: &Scene, original: &OwnedRequest, dice: &mut Dice) -> Vec<Variant> {
     let call = Call::of(original);
     let mut calls = lists::near(scene, &call);
+    calls.extend(recased(scene, &call));
     for _ in 0..RECUTS_MANY {
         calls.extend(recut(scene, &call, dice));
         calls.extend(lists::recut(scene, &call, dice));
@@ -96,6 +103,36 @@ pub(super) fn recuts(scene: &Scene, original: &OwnedRequest, dice: &mut Dice) ->
         new.extend(Variant::of(scene, request));
     }
     new
+}
+
+/// The call with a value in another case, where a text reads it in one case only.
+fn recased(scene: &Scene, call: &Call) -> Vec<Call> {
+    let spots = scene.recipe.variants.iter().flat_map(|variant| variant.of.spots());
+    let is_of_case = |spot: &&Bound| {
+        spot.modifiers.iter().any(|m| matches!(m, Modifier::Lower | Modifier::Upper))
+    };
+    let names = spots.filter(is_of_case).filter_map(|spot| name_of(&scene.recipe, spot));
+    let fields = names.filter_map(|name| call.position(&name));
+    let other = |at: usize, value: Vec<u8>| {
+        let mut moved = call.clone();
+        moved.fields[at].value = value;
+        moved
+    };
+    fields
+        .flat_map(|at| {
+            let value = &call.fields[at].value;
+            let first = value.iter().position(u8::is_ascii_alphabetic).unwrap_or_default();
+            let mut one = value.clone();
+            one.iter_mut().skip(first).take(1).for_each(|byte| *byte = flipped(*byte));
+            let all = [value.to_ascii_lowercase(), value.to_ascii_uppercase(), one];
+            all.into_iter().filter(move |other| other != value).map(move |value| other(at, value))
+        })
+        .collect()
+}
+
+/// A letter in the other case.
+fn flipped(byte: u8) -> u8 {
+    if byte.is_ascii_lowercase() { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() }
 }
 
 /// Cuts the whole text of a variant elsewhere: each literal at any of its places, in order.

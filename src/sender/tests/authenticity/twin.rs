@@ -12,7 +12,7 @@ pub(super) fn with_digests(text: &str) -> String {
     let mut left_out = false;
     for line in text.lines() {
         if line.starts_with('[') {
-            left_out = line.starts_with("[key_set]");
+            left_out = ["[key_set]", "[certificate]"].iter().any(|table| line.starts_with(table));
         }
         let is_about_keys = line.contains("\"[public_key]\"") || line.starts_with("weak ");
         if !left_out && !is_about_keys {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::super::{Came, now, run};
 use super::call::{Call, Field, In, Style};
+pub(super) use super::dice::Dice;
 use super::shapes::{Shape, form_of};
 use super::twin::with_digests;
 use crate::sender::acts::signature::{Plan, SignatureVariant};
@@ -24,41 +25,6 @@ struct Sample<'s> {
     about: &'s str,
     request: &'s OwnedRequest,
     now_ms: i64,
-}
-
-/// Numbers that are the same in every run.
-#[derive(Clone, Debug)]
-pub(super) struct Dice(u64);
-
-impl Dice {
-    pub(super) fn new(start: u64) -> Self {
-        Self(start.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    /// Dice of its own for each source.
-    pub(super) fn of(scene: &Scene) -> Self {
-        let name = scene.name.bytes().chain(scene.about.bytes());
-        Self::new(name.fold(7, |sum, byte| sum * 31 % 1_000_003 + u64::from(byte)))
-    }
-
-    pub(super) fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap() % end.max(1)
-    }
-
-    pub(super) fn one_in(&mut self, many: usize) -> bool {
-        self.below(many) == 0
-    }
-
-    pub(super) fn pick<'t, T>(&mut self, of: &'t [T]) -> &'t T {
-        &of[self.below(of.len())]
-    }
-
-    pub(super) fn text(&mut self, alphabet: &[u8], len: usize) -> Vec<u8> {
-        (0..len).map(|_| *self.pick(alphabet)).collect()
-    }
 }
 
 /// Which shapes count.
@@ -560,7 +526,11 @@ fn spots_of(recipe: &Recipe) -> Vec<&Bound> {
     for variant in &recipe.variants {
         spots.extend(variant.of.spots());
     }
-    spots.extend(conditions_of(recipe).into_iter().filter_map(|condition| condition.spot()));
+    spots.extend(
+        conditions_of(recipe)
+            .into_iter()
+            .flat_map(crate::sender::language::condition::Condition::spots),
+    );
     spots
 }
 
@@ -586,7 +556,10 @@ pub(super) fn name_of(recipe: &Recipe, spot: &Bound) -> Option<Vec<u8>> {
 
 fn words_of(recipe: &Recipe) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut words = Vec::new();
-    for condition in conditions_of(recipe) {
+    for condition in conditions_of(recipe)
+        .into_iter()
+        .flat_map(crate::sender::language::condition::Condition::parts)
+    {
         if let Subject::Is(spot, word) = &condition.subject
             && let Some(name) = name_of(recipe, spot)
         {

@@ -33,7 +33,7 @@ pub fn run(data: &[u8]) {
     let Ok(cursor) = text.parse::<Cursor>() else { return };
     assert_eq!(cursor.to_string().parse(), Ok(cursor.clone()));
     let at = Some(&cursor);
-    let pending = DeliveryQuery { state: DeliveryState::Pending, target: None };
+    let pending = DeliveryQuery::of(DeliveryState::Pending);
     fn count<T>(found: Result<T, LedgerError>, rows: fn(&T) -> usize) {
         match found {
             Ok(page) => assert!(rows(&page) as u64 <= 2 * EVENTS),

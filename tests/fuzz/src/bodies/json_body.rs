@@ -2,9 +2,8 @@
 
 use std::sync::LazyLock;
 
-use super::support::{Parts, check_open, open_recipe};
+use super::support::{Members, Parts, check_open, open_recipe};
 use postern::sender::{Recipe, Role};
-use serde_json::Value;
 
 static JSON: LazyLock<Recipe> = LazyLock::new(|| open_recipe("json", None));
 
@@ -12,8 +11,9 @@ static JSON: LazyLock<Recipe> = LazyLock::new(|| open_recipe("json", None));
 pub fn run(data: &[u8]) {
     let parts = Parts::made(b"", Some("application/json"), data);
     let Some(event) = check_open(&JSON, &parts) else { return };
-    let theirs: Value = serde_json::from_slice(parts.body()).expect("taken, and no JSON");
-    if let Some(Value::String(id)) = theirs.get("id") {
+    let text = parts.body().strip_prefix(b"\xef\xbb\xbf").unwrap_or(parts.body());
+    let theirs: Members = serde_json::from_slice(text).expect("taken, and no JSON");
+    if let Some(Ok(id)) = theirs.get("id").map(|id| serde_json::from_str::<String>(id.get())) {
         assert_eq!(event.role(Role::Transaction), Some(id.as_str()));
     }
 }

@@ -45,8 +45,10 @@ pub fn run(data: &[u8]) {
     if let Some(id) = id {
         assert_eq!(values(data, b"id"), [id], "read otherwise, or repeated");
     }
-    if data.iter().any(|byte| byte.is_ascii_whitespace() || *byte == b'#') {
-        return; // cannot stand in a target
+    // Control characters cannot stand in a target. A body may begin with a mark of its encoding, a query has none.
+    let stands_in_target = |byte: &u8| *byte != b'#' && !byte.is_ascii_control() && *byte != b' ';
+    if !data.iter().all(stands_in_target) || data.first().is_some_and(|byte| !byte.is_ascii()) {
+        return;
     }
     let query = check_open(&QUERY, &Parts::made(data, None, b""));
     assert_eq!(query.as_ref().and_then(|event| event.role(Role::Transaction)), id);

@@ -155,6 +155,11 @@ fn cut(url: &str, modifier: &str) -> Vec<u8> {
     format!("{path}?{}", kept.join("&")).into_bytes()
 }
 
+/// A name that is quoted because it holds a dot.
+fn unquoted(name: &str) -> &str {
+    name.strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or(name)
+}
+
 struct Reader {
     request: Wire,
     params: Vec<(String, String)>,
@@ -201,13 +206,22 @@ impl Reader {
     }
 
     fn optional(&mut self, inner: &str, signature: &toml::Table) -> Option<()> {
-        let open = inner.find('{').filter(|_| !inner.contains(['"', '[']))?;
-        let close = inner.find('}').unwrap();
-        let name = self.wire(inner[open + 1..close].split('|').next().unwrap());
-        let found = self.request.values.iter().find(|value| value.1 == name);
-        match found.map(|value| value.3.is_empty()) {
-            Some(false) => self.text(inner, signature),
-            _ => Some(()),
+        let open = inner.find(['{', '['])?;
+        let close = inner.find(['}', ']']).unwrap();
+        let key = inner[open + 1..close].split('|').next().unwrap();
+        let value = match key.strip_prefix("header.") {
+            Some(header) if inner[open..].starts_with('[') => {
+                self.request.header(header).map(String::into_bytes)
+            }
+            _ => {
+                let name = self.wire(unquoted(key));
+                let found = self.request.values.iter().find(|value| value.1 == name);
+                found.map(|value| value.3.clone())
+            }
+        };
+        match value.is_some_and(|value| !value.is_empty()) {
+            true => self.text(inner, signature),
+            false => Some(()),
         }
     }
 
@@ -266,9 +280,11 @@ impl Reader {
             }
             (_, key) => {
                 let (name, modifier) = key.split_once('|').unwrap_or((key, ""));
+                let name = unquoted(name);
                 let (raw, decoded) = self.value(name)?;
                 let text = match modifier {
                     "raw" => raw.clone(),
+                    "lower" => decoded.to_ascii_lowercase(),
                     "int" => decoded.split(|byte| *byte == b'.').next().unwrap().to_vec(),
                     _ => decoded.clone(),
                 };
@@ -301,10 +317,8 @@ impl Reader {
         let literal = std::mem::take(&mut self.pending);
         let start = literal.find(|c: char| c.is_alphanumeric()).unwrap_or(literal.len());
         let (between, rest) = literal.split_at(start);
-        let (label, within) = match rest.strip_suffix('=') {
-            Some(label) => (label, "="),
-            None => (rest, ""),
-        };
+        let end = rest.strip_suffix(['=', ':']).map_or(rest.len(), str::len);
+        let (label, within) = rest.split_at(end);
         self.own.parts.push(Part {
             between: between.into(),
             label: label.into(),

@@ -230,6 +230,7 @@ impl Callback<'_> {
             Subject::There(spot) | Subject::Is(spot, _) => self.covers(coverage, spot),
             // Any value can look like a macro, and what can be re-cut is not covered.
             Subject::Unreplaced | Subject::Recut => false,
+            Subject::All(parts) => parts.iter().all(|one| self.covers_condition(coverage, one)),
         }
     }
 

@@ -18,7 +18,10 @@ pub(super) fn echoed(own: &Rows<Bound>, of_file: &Rows<Bound>) -> Vec<Bound> {
     let rows = if own.has("challenge") { own } else { of_file };
     let spots = rows.texts_of("challenge").into_iter().flat_map(Text::spots);
     let comes = |spot: &&Bound| {
-        matches!(spot.input, Input::Parameter { .. } | Input::Gateway(Gateway::Message))
+        matches!(
+            spot.input,
+            Input::Parameter { .. } | Input::Header(_) | Input::Gateway(Gateway::Message)
+        )
     };
     spots.filter(comes).cloned().collect()
 }
