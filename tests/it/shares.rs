@@ -2,6 +2,8 @@
 //!
 //! Nothing here waits for a timeout: those that would end an attacker's connections are an hour.
 
+use std::time::Duration;
+
 use super::bounds::with_form;
 use super::gateway::{Gateway, PLAIN, await_lines, eventually, logged, series, taku};
 use super::wire::{Answer, Wire, get, get_bytes, post_bytes};
@@ -90,7 +92,11 @@ fn silent_connections_make_room_too() {
     let mut silent: Vec<Wire> =
         (0..20).map(|_| Wire::open_from(LOUD, gateway.at.callbacks)).collect();
     assert_eq!(ask_from(HONEST, &gateway, get_bytes("/nowhere")).status, 404);
-    assert!(silent[0].is_closed());
+    // Which of them depends on the order in which the gateway's threads accept them.
+    eventually("half of them are closed", || {
+        let closed = silent.iter_mut().filter(|wire| !wire.stays_silent(Duration::from_millis(1)));
+        closed.count() == 10
+    });
 }
 
 #[test]
