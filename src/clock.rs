@@ -5,6 +5,7 @@
 
 mod occasional;
 
+use std::cell::Cell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use occasional::Occasional;
@@ -93,9 +94,22 @@ impl Stamp {
     }
 }
 
-/// Makes the stamps of one log: the part down to the second is kept for the next one.
+thread_local! {
+    static STAMPS: Cell<Stamps> = const { Cell::new(Stamps::new()) };
+}
+
+/// The stamp of the time `ms`, for a line of a log: a thread writes one in nearly every millisecond.
+#[must_use]
+pub fn stamp(ms: UnixMillis) -> Stamp {
+    let mut stamps = STAMPS.try_with(Cell::get).unwrap_or_default();
+    let stamp = stamps.of(ms);
+    let _ = STAMPS.try_with(|kept| kept.set(stamps));
+    stamp
+}
+
+/// Makes stamps: the part down to the second is kept for the next one.
 #[derive(Clone, Copy, Debug)]
-pub struct Stamps {
+struct Stamps {
     second: i64,
     /// The stamp of its first millisecond.
     first: Stamp,
@@ -104,14 +118,14 @@ pub struct Stamps {
 impl Stamps {
     /// No second is known yet.
     #[must_use]
-    pub const fn new() -> Self {
+    const fn new() -> Self {
         // No time in milliseconds is in this second.
         Self { second: i64::MAX, first: Stamp([b' '; STAMP_BYTES]) }
     }
 
     /// The stamp of the time `ms`.
     #[must_use]
-    pub fn of(&mut self, ms: UnixMillis) -> Stamp {
+    fn of(&mut self, ms: UnixMillis) -> Stamp {
         let second = ms.div_euclid(1000);
         if second != self.second {
             *self = Self { second, first: Stamp::of(second.saturating_mul(1000)) };

@@ -24,7 +24,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, StatusCode};
-use hyper::body::Incoming;
 
 use crate::clock::{UnixMillis, now_ms};
 use crate::config::Config;
@@ -34,7 +33,8 @@ use crate::manage::http::ApiError;
 use crate::partners::settings::Manage;
 use crate::registry::Registry;
 use crate::wire::{
-    BodyBounds, BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response,
+    BodyBounds, BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, RequestBody,
+    Response,
 };
 
 use crate::manage::failed_auth::FailedAuthLimiter;
@@ -179,7 +179,7 @@ impl Partners {
         Resource::find(path).is_some()
     }
 
-    async fn answer(&self, peer: Peer, request: Request<Incoming>) -> Response {
+    async fn answer(&self, peer: Peer, request: Request<RequestBody>) -> Response {
         let (head, body) = request.into_parts();
         let is_as_sent = RawTarget::is_path_as_sent(&head);
         let found = Resource::find(head.uri.path()).filter(|_| is_as_sent);
@@ -222,7 +222,7 @@ impl Partners {
     }
 
     /// The whole body. It is read when the future is polled.
-    fn body(&self, body: Incoming, client: IpAddr) -> Came<'_> {
+    fn body(&self, body: RequestBody, client: IpAddr) -> Came<'_> {
         Box::pin(async move {
             match self.bodies.read(body, BODY_BOUNDS, client).await {
                 Ok((bytes, _)) => Ok(bytes),
@@ -249,7 +249,7 @@ impl Handler for Partners {
     async fn handle(
         &self,
         peer: Peer,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Result<Response, CloseWithoutReply> {
         Ok(self.answer(peer, request).await)
     }
@@ -259,7 +259,7 @@ impl Handler for Arc<Partners> {
     async fn handle(
         &self,
         peer: Peer,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Result<Response, CloseWithoutReply> {
         Partners::handle(self, peer, request).await
     }

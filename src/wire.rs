@@ -12,10 +12,16 @@ mod body;
 mod client_certificate;
 mod connection;
 mod head;
+mod http1;
 mod idle_reclaim;
 mod places;
 mod proxy_protocol;
+mod reply;
+mod request;
+mod request_body;
+mod requests;
 mod share;
+mod simple;
 mod stream;
 mod target;
 mod tls;
@@ -25,8 +31,11 @@ pub use bind::{Inherited, bind, bind_shared};
 pub use body::{BodyBounds, BodyError, BytePool, ReservedBytes};
 pub use client_certificate::{ClientCertificates, PeerCertificates};
 pub use connection::{
-    Bounds, CloseWithoutReply, Handler, ListenerService, Peer, Response, Transport,
+    Bounds, CloseWithoutReply, Handler, ListenerService, Peer, Response, Transport, WireHandler,
 };
+pub use request::{Target, WireRequest};
+pub use request_body::RequestBody;
 pub use share::{CapacityError, CapacityPart, SharedCapacity};
+pub use simple::simple_request;
 pub use target::{RawTarget, rewrite_head};
 pub use tls::{Certificate, TlsError};

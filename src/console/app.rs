@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{Method, Request, StatusCode, header};
-use hyper::body::Incoming;
 use maud::Markup;
 
 use super::area::Area;
@@ -35,7 +34,9 @@ use crate::operator::{AccessError, LocalToken, check_name, check_site, conceal};
 use crate::rate_limiter::AddressRateLimiter;
 use crate::registry::{Actor, Registry};
 use crate::telemetry::Metrics;
-use crate::wire::{BodyBounds, BodyError, BytePool, CloseWithoutReply, Handler, Peer, Response};
+use crate::wire::{
+    BodyBounds, BodyError, BytePool, CloseWithoutReply, Handler, Peer, RequestBody, Response,
+};
 
 /// Largest form, in bytes: a captured request with its body, escaped.
 const FORM_BYTES_MAX: usize = 1024 * 1024;
@@ -135,7 +136,7 @@ impl ConsoleHandler {
         !self.0.sign_in_attempts.take(from, instant())
     }
 
-    async fn answer(&self, peer: Peer, request: Request<Incoming>) -> Response {
+    async fn answer(&self, peer: Peer, request: Request<RequestBody>) -> Response {
         let (head, body) = request.into_parts();
         if head.uri.path() == "/" {
             return reply::redirect(Area::Overview.path());
@@ -215,7 +216,7 @@ impl ConsoleHandler {
         visit: &Visit,
         peer: Peer,
         head: &Parts,
-        body: Incoming,
+        body: RequestBody,
     ) -> Result<SessionReply, PageError> {
         check_name(self.0.address, head).map_err(PageError::Forbidden)?;
         if !is_navigation(head) {
@@ -329,7 +330,7 @@ async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
 
 async fn read(
     pool: &Arc<BytePool>,
-    body: Incoming,
+    body: RequestBody,
     max_bytes: usize,
     from: IpAddr,
 ) -> Result<bytes::Bytes, PageError> {
@@ -461,7 +462,7 @@ impl Handler for ConsoleHandler {
     async fn handle(
         &self,
         peer: Peer,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Result<Response, CloseWithoutReply> {
         Ok(self.answer(peer, request).await)
     }

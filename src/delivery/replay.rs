@@ -200,11 +200,7 @@ impl Replays {
     /// # Errors
     /// The ledger fails.
     pub async fn find(&self, id: ReplayId) -> Result<Option<FoundReplay>, LedgerError> {
-        let account = Account::find(&self.ledger, id).await?;
-        let outcome = match &account {
-            Some(account) => Some(account.outcome(&self.ledger).await?),
-            None => None,
-        };
+        let (account, outcome) = Account::with_outcome(&self.ledger, id).await?.unzip();
         let there = account.as_ref().map(|account| ReplayProgress::of(id, account));
         let Some(here) = self.orders.progress(id) else {
             let known = KnownBy::Account;

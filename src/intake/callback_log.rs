@@ -9,7 +9,7 @@ use http::StatusCode;
 
 use super::callback_trace::{CallbackTrace, Ending};
 use super::line_sampler::LineSampler;
-use super::received::{Head, Received};
+use super::received::Received;
 use super::recent::{Passed, Recent};
 use super::rejections::{Rejections, SAMPLE_BODY_BYTES};
 use super::route::{Route, View};
@@ -19,6 +19,7 @@ use crate::ledger::{EventId, HeldId, HeldWhy, NewRejection, Rejection, Rejection
 use crate::rate_limiter::{AddressRateLimiter, RateLimiter};
 use crate::sender::{Callback, CallbackError, Outcome, Reason, Request, Resolved, Role};
 use crate::telemetry::{CallbackLevel, CallbackLine, LineOutput, Metrics};
+use crate::wire::WireRequest;
 
 /// Rejected callbacks of one address that are logged and kept.
 const FAILURES_BY_ADDRESS: Rate = Rate { count: 20, per: Duration::from_secs(10) };
@@ -79,13 +80,13 @@ impl CallbackLog {
     }
 
     /// A request that belongs to no source: perhaps a typing error in a sender's console.
-    pub(super) fn stranger(&self, peer: IpAddr, head: &Head, view: &View) {
+    pub(super) fn stranger(&self, peer: IpAddr, request: &WireRequest, view: &View) {
         self.metrics.unknown_paths().inc();
         let now = clock::instant();
         if !self.by_address.take(peer, now) {
             return;
         }
-        let target = head.target();
+        let target = request.target.bytes();
         let end = memchr::memchr(b'?', target).unwrap_or(target.len()).min(PATH_BYTES_MAX);
         let path = String::from_utf8_lossy(&target[..end]);
         let nearest = view.nearest(&path);
@@ -100,8 +101,13 @@ impl CallbackLog {
         if !self.samples.take_as(unknown, peer, now) || !self.unknown_paths.take(now) {
             return;
         }
-        let request =
-            Request { method: &head.method, target, base: "", headers: &head.headers, body: b"" };
+        let request = Request {
+            method: &request.method,
+            target,
+            base: "",
+            headers: &request.headers,
+            body: b"",
+        };
         // Its claims are the values that the nearest source would read.
         let callback = nearest.map(|route| route.source.recipe.read(request, clock::now_ms()));
         let says = |role, most| callback.as_ref().and_then(|callback| says(callback, role, most));

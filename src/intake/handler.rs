@@ -9,16 +9,15 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::Full;
-use hyper::body::Incoming;
 
 use super::callback_log::{CallbackLog, CallbackRecord};
 use super::callback_trace::CallbackTrace;
 use super::client::{self, Caller};
 use super::held_requests::HeldRequests;
 use super::judging::{EarlyReply, Slot, Taken, stopped};
-use super::received::{Head, Received};
+use super::received::Received;
 use super::recent::Recent;
 use super::rejections::Rejections;
 use super::reply::{Reply, Unacknowledged};
@@ -33,7 +32,8 @@ use crate::sender::{Answer, Callback, Reason};
 use crate::telemetry::Metrics;
 use crate::verdict::Verdicts;
 use crate::wire::{
-    BodyBounds, BodyError, BytePool, CloseWithoutReply, Handler, Peer, ReservedBytes, Response,
+    BodyBounds, BodyError, BytePool, CloseWithoutReply, Peer, RequestBody, ReservedBytes, Response,
+    WireHandler, WireRequest,
 };
 
 /// From one question whether the store has keys of earlier versions to the next: an import brings
@@ -177,18 +177,17 @@ impl CallbackHandler {
     }
 }
 
-impl Handler for CallbackHandler {
-    fn handle(
+impl WireHandler for CallbackHandler {
+    fn answer_wire(
         &self,
         peer: Peer,
-        request: Request<Incoming>,
+        request: Box<WireRequest>,
     ) -> impl Future<Output = Result<Response, CloseWithoutReply>> + Send {
         // Outside of the future, which would otherwise have room for every step of this.
-        let (parts, body) = request.into_parts();
-        let begun = self.0.begin(peer, Head::new(parts));
+        let begun = self.0.begin(peer, request);
         async move {
             match begun {
-                Begun::Callback(exchange) => self.0.answer(exchange, body).await,
+                Begun::Callback(exchange) => self.0.answer(exchange).await,
                 Begun::Health(method) => Ok(Box::pin(self.0.health(&method)).await),
                 Begun::Elsewhere(response) => Ok(*response),
             }
@@ -202,20 +201,20 @@ impl Handler for CallbackHandler {
 
 impl Shared {
     /// Finds the source that a request is for, and begins its record.
-    fn begin(&self, peer: Peer, head: Head) -> Begun {
+    fn begin(&self, peer: Peer, request: Box<WireRequest>) -> Begun {
         let began = clock::instant();
         let elsewhere = |response| Begun::Elsewhere(Box::new(response));
-        let (route, client) = match self.find(&head, peer) {
+        let (route, client) = match self.find(&request, peer) {
             Ok(found) => found,
-            Err(Elsewhere::Health) => return Begun::Health(head.method),
+            Err(Elsewhere::Health) => return Begun::Health(request.method),
             Err(Elsewhere::Nothing(status)) => return elsewhere(bare(status)),
         };
-        if let Some(answer) = question(&route, &head.method) {
+        if let Some(answer) = question(&route, &request.method) {
             return elsewhere(answer);
         }
         let at_ms = clock::now_ms();
         let record = CallbackRecord::new(Arc::clone(&route), client.address(), began, at_ms);
-        let received = Received::new(route, client, head, at_ms);
+        let received = Received::new(route, client, request, at_ms);
         let mut exchange = Box::new(Exchange { began, received, slot: Some(record) });
         let Exchange { received, slot, .. } = &mut *exchange;
         received.set_purpose(self.test_calls.purpose(peer.0));
@@ -226,12 +225,9 @@ impl Shared {
     }
 
     /// The answer to a callback.
-    async fn answer(
-        &self,
-        mut exchange: Box<Exchange>,
-        body: Incoming,
-    ) -> Result<Response, CloseWithoutReply> {
+    async fn answer(&self, mut exchange: Box<Exchange>) -> Result<Response, CloseWithoutReply> {
         let Exchange { began, received, slot } = &mut *exchange;
+        let body = received.take_body();
         let reply = self.pass(slot, received, body).await;
         // The callback is counted and logged before it is answered.
         drop(slot.take());
@@ -246,8 +242,8 @@ impl Shared {
     }
 
     /// The source that a request is for, and who sent it.
-    fn find(&self, head: &Head, peer: Peer) -> Result<(Arc<Route>, Caller), Elsewhere> {
-        let target = head.target();
+    fn find(&self, request: &WireRequest, peer: Peer) -> Result<(Arc<Route>, Caller), Elsewhere> {
+        let target = request.target.bytes();
         if target.is_empty() {
             return Err(Elsewhere::Nothing(StatusCode::METHOD_NOT_ALLOWED));
         }
@@ -261,15 +257,15 @@ impl Shared {
             if name.is_some() && self.is_starting() {
                 return Err(Elsewhere::Nothing(StatusCode::SERVICE_UNAVAILABLE));
             }
-            self.desk.stranger(peer.0.ip(), head, &view);
+            self.desk.stranger(peer.0.ip(), request, &view);
             return Err(Elsewhere::Nothing(StatusCode::NOT_FOUND));
         };
-        let client = client::caller(peer.0.ip(), &head.headers, &view.trusted);
+        let client = client::caller(peer.0.ip(), &request.headers, &view.trusted);
         Ok((Arc::clone(route), client))
     }
 
     /// All phases of one callback. Whatever happens, its entry says so when it is dropped.
-    async fn pass(&self, slot: &mut Slot, received: &mut Received, body: Incoming) -> Reply {
+    async fn pass(&self, slot: &mut Slot, received: &mut Received, body: RequestBody) -> Reply {
         let taken = match self.check_head(received) {
             Ok(ReadsBody::No) => {
                 drop(body);
@@ -363,7 +359,7 @@ impl Shared {
     async fn receive(
         &self,
         received: &mut Received,
-        body: Incoming,
+        body: RequestBody,
     ) -> Result<Box<ReservedBytes<'_>>, EarlyReply> {
         let route = received.route();
         let bounds = BodyBounds { bytes: route.source.body_bytes, time: route.body_time };

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Uri;
+use http::Version;
 
 use super::client::Caller;
 use super::handler::{CallbackHandler, Shared};
 use super::judging::{Decision, EarlyReply, judge, public_keys};
-use super::received::{Head, Received};
+use super::received::Received;
 use super::record::VerifiedCallback;
 use super::several::{Part, Readings};
 use crate::clock::{self, now_ms};
@@ -24,7 +24,7 @@ use crate::ledger::{
     NewEvent, NewHeld, Rejection, Release,
 };
 use crate::sender::{Callback, CallbackError, Reason, Resolved, Role};
-use crate::wire::RawTarget;
+use crate::wire::{RawTarget, RequestBody, Target, WireRequest};
 
 /// Whether anything is recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -145,15 +145,16 @@ impl Shared {
         let route = view.of_id(&rejection.source_id)?;
         let request = rejection.request;
         let headers = request.header_map();
-        let head = Head {
+        let as_it_came = Box::new(WireRequest {
             method: request.method,
-            uri: Uri::default(),
-            raw: Some(RawTarget(request.target)),
+            target: Target::Sent(RawTarget(request.target)),
+            version: Version::HTTP_11,
             headers,
             certificates: None,
-        };
+            body: RequestBody::Empty,
+        });
         let caller = Caller::Known(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let mut received = Received::new(Arc::clone(route), caller, head, rejection.at_ms);
+        let mut received = Received::new(Arc::clone(route), caller, as_it_came, rejection.at_ms);
         received.set_body(request.body);
         Some(received)
     }

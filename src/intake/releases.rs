@@ -157,11 +157,7 @@ impl Releases {
     /// # Errors
     /// The ledger fails.
     pub async fn find(&self, id: ReleaseId) -> Result<Option<FoundRelease>, LedgerError> {
-        let account = Account::find(&self.book, id).await?;
-        let outcome = match &account {
-            Some(account) => Some(account.outcome(&self.book).await?),
-            None => None,
-        };
+        let (account, outcome) = Account::with_outcome(&self.book, id).await?.unzip();
         let there = account.as_ref().and_then(|account| ReleaseProgress::of(id, account));
         let progress = match self.orders.progress(id) {
             Some(here) => Some(here.or_account(there)),

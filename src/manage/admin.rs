@@ -29,7 +29,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, StatusCode, header};
-use hyper::body::Incoming;
 
 pub(crate) use export::{KEY as EXPORT_KEY, NEXT as EXPORT_NEXT};
 
@@ -53,7 +52,8 @@ use crate::rate_limiter::AddressRateLimiter;
 use crate::registry::{Actor, Managed, Registry};
 use crate::telemetry::Metrics;
 use crate::wire::{
-    BodyBounds, BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response,
+    BodyBounds, BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, RequestBody,
+    Response,
 };
 
 /// Bytes of a request's body: a captured callback in JSON, escaped.
@@ -105,7 +105,7 @@ struct Caller {
 
 /// A body that is not read yet, and whose it is.
 struct Unread {
-    body: Incoming,
+    body: RequestBody,
     from: IpAddr,
 }
 
@@ -188,7 +188,7 @@ impl Admin {
         caller(peer.0.ip(), &head.headers, trusted).address()
     }
 
-    async fn answer(&self, peer: Peer, request: Request<Incoming>) -> Answered {
+    async fn answer(&self, peer: Peer, request: Request<RequestBody>) -> Answered {
         let (head, body) = request.into_parts();
         check_site(&head)?;
         check_name(self.address, &head)?;
@@ -295,7 +295,7 @@ impl Handler for Admin {
     async fn handle(
         &self,
         peer: Peer,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Result<Response, CloseWithoutReply> {
         Ok(self.answer(peer, request).await.unwrap_or_else(ApiError::response))
     }
@@ -305,7 +305,7 @@ impl Handler for Arc<Admin> {
     async fn handle(
         &self,
         peer: Peer,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Result<Response, CloseWithoutReply> {
         Admin::handle(self, peer, request).await
     }

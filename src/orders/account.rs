@@ -154,10 +154,7 @@ impl Account {
     }
 
     /// Counts the deliveries by their present state.
-    ///
-    /// # Errors
-    /// The ledger fails.
-    pub async fn outcome(&self, ledger: &BatchedLedger) -> Result<Outcome, LedgerError> {
+    async fn outcome(&self, ledger: &BatchedLedger) -> Result<Outcome, LedgerError> {
         let mut counts = DeliveryCounts::default();
         for (targets, events) in &self.made {
             let events: Vec<EventId> = events.iter().copied().collect();
@@ -166,11 +163,21 @@ impl Account {
         Ok(Outcome { counts, further: self.further })
     }
 
-    /// The account of an order, if it is kept.
+    /// The account of an order, if it is kept, with the outcome of its deliveries so far.
     ///
     /// # Errors
     /// The ledger fails.
-    pub async fn find<I: AccountId>(
+    pub async fn with_outcome<I: AccountId>(
+        ledger: &BatchedLedger,
+        id: I,
+    ) -> Result<Option<(Self, Outcome)>, LedgerError> {
+        let Some(account) = Self::find(ledger, id).await? else { return Ok(None) };
+        let outcome = account.outcome(ledger).await?;
+        Ok(Some((account, outcome)))
+    }
+
+    /// The account of an order, if it is kept.
+    async fn find<I: AccountId>(
         ledger: &BatchedLedger,
         id: I,
     ) -> Result<Option<Self>, LedgerError> {

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use http::Request;
-use hyper::body::Incoming;
 
 use crate::console::ConsoleHandler;
 use crate::manage::Admin;
 use crate::partners::Partners;
-use crate::wire::{CloseWithoutReply, Handler, Peer, Response};
+use crate::wire::{CloseWithoutReply, Handler, Peer, RequestBody, Response};
 
 /// The handler of the admin listener.
 #[derive(Debug)]
@@ -23,7 +22,7 @@ impl Handler for AdminRouter {
     async fn handle(
         &self,
         peer: Peer,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Result<Response, CloseWithoutReply> {
         let path = request.uri().path();
         match &self.partners {

@@ -3,11 +3,10 @@
 use std::sync::{Arc, OnceLock};
 
 use http::Request;
-use hyper::body::Incoming;
 
 use crate::console::{self, ConsoleHandler};
 use crate::manage::Starting;
-use crate::wire::{CloseWithoutReply, Handler, Peer, Response};
+use crate::wire::{CloseWithoutReply, Handler, Peer, RequestBody, Response};
 
 /// Answers with [`Starting`] until there is a handler. Clones share it.
 #[derive(Debug)]
@@ -41,7 +40,7 @@ impl<H: Handler> Handler for Late<H> {
     async fn handle(
         &self,
         peer: Peer,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Result<Response, CloseWithoutReply> {
         match self.0.handler.get() {
             Some(handler) => handler.handle(peer, request).await,

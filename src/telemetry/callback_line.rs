@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use tracing_subscriber::fmt::MakeWriter as _;
 
 use super::Lines;
-use crate::clock::{Stamps, UnixMillis};
+use crate::clock::{self, UnixMillis};
 use crate::sender::put_json_text;
 
 /// The log of this process, if it is JSON.
@@ -32,7 +32,6 @@ const KEPT_BYTES_MAX: usize = 16 * 1024;
 thread_local! {
     /// The line that this thread wrote last: its capacity is used again.
     static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    static STAMPS: Cell<Stamps> = const { Cell::new(Stamps::new()) };
 }
 
 /// The level of a line, with the members that all lines of callbacks begin with.
@@ -100,9 +99,7 @@ impl CallbackLine {
         let mut line = LINE.try_with(Cell::take).unwrap_or_default();
         line.reserve(LINE_BYTES);
         line.extend_from_slice(b"{\"at\":\"");
-        let mut stamps = STAMPS.try_with(Cell::get).unwrap_or_default();
-        line.extend_from_slice(stamps.of(at_ms).as_bytes());
-        let _ = STAMPS.try_with(|kept| kept.set(stamps));
+        line.extend_from_slice(clock::stamp(at_ms).as_bytes());
         line.extend_from_slice(level.head().as_bytes());
         put_json_text(&mut line, source.as_bytes());
         Self(line)

@@ -13,7 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use super::{Lines, LinesGuard, callback_line};
-use crate::clock::{self, Occasional, Stamp};
+use crate::clock::{self, Occasional};
 use crate::sender::JsonObject;
 
 /// The filter without `RUST_LOG`.
@@ -167,14 +167,17 @@ where
 fn put_json(line: &mut Vec<u8>, event: &Event<'_>) {
     let meta = event.metadata();
     let mut object = JsonObject::begin(line);
-    object.text("at", Stamp::of(clock::now_ms()).as_str());
-    object.text("level", meta.level().as_str());
-    object.text("target", meta.target());
+    object.plain("at", clock::stamp(clock::now_ms()).as_bytes());
+    object.plain("level", meta.level().as_str().as_bytes());
+    object.plain("target", meta.target().as_bytes());
     let mut fields = JsonFields(object);
     event.record(&mut fields);
     fields.0.end();
     line.push(b'\n');
 }
+
+/// Room for a usual value that is formatted.
+const DEBUG_BYTES: usize = 64;
 
 /// Initial capacity for a callback's line.
 const LINE_BYTES: usize = 384;
@@ -183,7 +186,7 @@ impl<W> LineLayer<W> {
     fn put_text(&self, line: &mut Vec<u8>, event: &Event<'_>) {
         let level = self.level(*event.metadata().level());
         let mut fields = TextFields(Utf8(line));
-        let _ = write!(fields.0, "{} {level} ", Stamp::of(clock::now_ms()).as_str());
+        let _ = write!(fields.0, "{} {level} ", clock::stamp(clock::now_ms()).as_str());
         event.record(&mut fields);
         line.push(b'\n');
     }
@@ -225,8 +228,8 @@ impl Visit for JsonFields<'_> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let mut text = String::new();
-        let _ = write!(text, "{value:?}");
+        let mut text = Vec::with_capacity(DEBUG_BYTES);
+        let _ = write!(Utf8(&mut text), "{value:?}");
         self.0.text(field.name(), &text);
     }
 }

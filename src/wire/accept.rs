@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::activity::ConnectionActivity;
-use super::connection::{Handler, ListenerService};
+use super::connection::{ListenerService, WireHandler};
 use super::places::PeerKind;
 
 /// The first and the longest pause after an accept that failed for lack of descriptors or memory.
@@ -30,7 +30,7 @@ type Accepted = (TcpStream, SocketAddr);
 /// Accepts on `listener` until the gateway drains, and serves every connection to its end.
 ///
 /// Dropping the future closes no accepted connection; that is the runtime's job.
-pub async fn accept<H: Handler>(listener: TcpListener, service: Arc<ListenerService<H>>) {
+pub async fn accept<H: WireHandler>(listener: TcpListener, service: Arc<ListenerService<H>>) {
     // Every connection holds a clone of `open`; when all are gone, so are the connections.
     let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
     let mut pause = PAUSE_FIRST;
@@ -70,7 +70,7 @@ pub async fn accept<H: Handler>(listener: TcpListener, service: Arc<ListenerServ
 /// A permit for one more connection; `None` if the gateway drains first. At the limit one
 /// connection waits here and the others in the kernel's queue. Connections that owe a head or idle
 /// make room: a sender that is rejected may never retry.
-async fn permit<H: Handler>(service: &ListenerService<H>) -> Option<OwnedSemaphorePermit> {
+async fn permit<H: WireHandler>(service: &ListenerService<H>) -> Option<OwnedSemaphorePermit> {
     if let Ok(permit) = Arc::clone(&service.connections).try_acquire_owned() {
         return Some(permit);
     }
@@ -89,7 +89,7 @@ async fn permit<H: Handler>(service: &ListenerService<H>) -> Option<OwnedSemapho
     }
 }
 
-fn spawn<H: Handler>(
+fn spawn<H: WireHandler>(
     service: &Arc<ListenerService<H>>,
     (socket, peer): Accepted,
     permit: OwnedSemaphorePermit,
@@ -135,7 +135,7 @@ impl Worker {
     ///
     /// # Errors
     /// If the system provides no thread, or no event queue for its runtime.
-    pub fn start<H: Handler>(
+    pub fn start<H: WireHandler>(
         name: String,
         listener: std::net::TcpListener,
         service: Arc<ListenerService<H>>,

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
+use super::request_body::RequestBody;
 use super::share::{CapacityError, CapacityPart, SharedCapacity};
 
 /// The room for all unverified bodies together: bytes, and connections. One client address never
@@ -73,7 +74,7 @@ impl BytePool {
     /// The reason; then nothing of the body is kept.
     pub async fn read(
         &self,
-        body: Incoming,
+        body: RequestBody,
         bounds: BodyBounds,
         client: IpAddr,
     ) -> Result<(Bytes, ReservedBytes<'_>), BodyError> {
@@ -90,7 +91,7 @@ impl BytePool {
 
     async fn gather(
         &self,
-        mut body: Incoming,
+        mut body: RequestBody,
         limit: usize,
         client: IpAddr,
     ) -> Result<(Bytes, ReservedBytes<'_>), BodyError> {

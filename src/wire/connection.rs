@@ -9,11 +9,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, header};
+use http::{HeaderValue, Request};
 use http_body_util::Full;
-use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use ipnet::IpNet;
 use tokio::net::TcpStream;
@@ -24,10 +22,14 @@ use tokio::time::{Instant, Sleep};
 use super::activity::{ConnectionActivity, IdleAction};
 use super::client_certificate::PeerCertificates;
 use super::head;
+use super::http1::Http1;
 use super::idle_reclaim::ReclaimWaiter;
 use super::places::Places;
 use super::proxy_protocol;
-use super::stream::{HeadSlot, Socket, Stream, Version};
+use super::request::WireRequest;
+use super::request_body::RequestBody;
+use super::requests::{HyperService, Requests};
+use super::stream::{Socket, Stream, Version};
 use super::tls::{Certificate, Settings};
 use crate::lifecycle::{Lifecycle, Phase};
 
@@ -48,7 +50,7 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_WAIT: Duration = Duration::from_secs(20);
 
 /// Ends an HTTP/1 connection with the current reply.
-const CLOSE: HeaderValue = HeaderValue::from_static("close");
+pub(super) const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// A reply.
 pub type Response = http::Response<Full<Bytes>>;
@@ -92,18 +94,41 @@ impl fmt::Display for CloseWithoutReply {
 
 impl std::error::Error for CloseWithoutReply {}
 
-/// Answers requests.
-pub trait Handler: Send + Sync + 'static {
-    /// Answers one request. The future is dropped if its sender goes away.
-    fn handle(
+/// Answers requests as they came.
+pub trait WireHandler: Send + Sync + 'static {
+    /// Answers one request. The future is dropped if its connection fails.
+    fn answer_wire(
         &self,
         peer: Peer,
-        request: Request<Incoming>,
+        request: Box<WireRequest>,
     ) -> impl Future<Output = Result<Response, CloseWithoutReply>> + Send;
 
     /// Whether `peer` is a proxy of ours, which speaks for many callers.
     fn is_proxy(&self, _peer: IpAddr) -> bool {
         false
+    }
+}
+
+/// Answers requests in the types of `http`.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request. The future is dropped if its connection fails.
+    fn handle(
+        &self,
+        peer: Peer,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Result<Response, CloseWithoutReply>> + Send;
+}
+
+impl<H: Handler> WireHandler for H {
+    async fn answer_wire(
+        &self,
+        peer: Peer,
+        request: Box<WireRequest>,
+    ) -> Result<Response, CloseWithoutReply> {
+        match request.into_http() {
+            Some(request) => self.handle(peer, request).await,
+            None => Ok(head::bad_request()),
+        }
     }
 }
 
@@ -126,7 +151,7 @@ impl<H> fmt::Debug for ListenerService<H> {
     }
 }
 
-impl<H: Handler> ListenerService<H> {
+impl<H: WireHandler> ListenerService<H> {
     /// A listener that answers requests with `handler` until `life` drains.
     pub fn new(
         handler: H,
@@ -175,6 +200,14 @@ impl<H: Handler> ListenerService<H> {
         &self.life
     }
 
+    pub(super) fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    pub(super) fn http1(&self) -> &http1::Builder {
+        &self.http1
+    }
+
     /// Serves one connection to its end.
     pub(super) async fn serve(
         self: Arc<Self>,
@@ -188,25 +221,20 @@ impl<H: Handler> ListenerService<H> {
         let open = Box::pin(self.open(socket, peer));
         let opened = tokio::time::timeout(self.bounds.head_time, open).await;
         let Ok(Some(Opened { socket, peer, version, first, settings })) = opened else { return };
-        let slot = Arc::new(HeadSlot::default());
-        let requests = Requests {
+        let requests = Arc::new(Requests {
             service: Arc::clone(&self),
             peer: Peer(peer),
             certificates: certificates(&socket),
             activity: Arc::clone(&activity),
-            slot: Arc::clone(&slot),
-        };
-        let requests = Arc::new(requests);
-        let service = service_fn(move |request| Arc::clone(&requests).answer(request));
+        });
         match version {
             Version::Http1 => {
-                let stream = Stream::http1(socket, first, Arc::clone(&activity), slot);
-                let connection = self.http1.serve_connection(TokioIo::new(stream), service);
-                let end = http1::Connection::graceful_shutdown;
-                self.drive(Box::pin(connection), version, end, &activity, settings).await;
+                let connection = Box::pin(Http1::new(requests, socket, first));
+                self.drive(connection, version, Http1::shut_down, &activity, settings).await;
             }
             Version::Http2 => {
                 let stream = Stream::http2(socket, first, Arc::clone(&activity));
+                let service = HyperService::new(requests, Arc::default());
                 let connection = self.http2.serve_connection(TokioIo::new(stream), service);
                 let end = http2::Connection::graceful_shutdown;
                 self.drive(Box::pin(connection), version, end, &activity, settings).await;
@@ -253,7 +281,7 @@ impl<H: Handler> ListenerService<H> {
         activity: &ConnectionActivity,
         settings: Option<Arc<Settings>>,
     ) where
-        C: Future<Output = hyper::Result<()>>,
+        C: Future,
     {
         let Bounds { head_time, idle_time, .. } = self.bounds;
         let phase = match version {
@@ -297,7 +325,7 @@ impl<H: Handler> ListenerService<H> {
                 cx.waker().wake_by_ref();
             }
             shut_down(connection.as_mut());
-            connection.as_mut().poll(cx).map(|_| ())
+            connection.as_mut().poll(cx).map(drop)
         })
         .await;
     }
@@ -399,48 +427,6 @@ fn certificates(socket: &Socket) -> Option<Arc<PeerCertificates>> {
     Some(Arc::new(PeerCertificates::new(chain)))
 }
 
-/// The requests of one connection.
-struct Requests<H> {
-    service: Arc<ListenerService<H>>,
-    peer: Peer,
-    certificates: Option<Arc<PeerCertificates>>,
-    activity: Arc<ConnectionActivity>,
-    slot: Arc<HeadSlot>,
-}
-
-impl<H: Handler> Requests<H> {
-    fn answer(
-        self: Arc<Self>,
-        mut request: Request<Incoming>,
-    ) -> impl Future<Output = Result<Response, CloseWithoutReply>> + Send {
-        let version = request.version();
-        // Not an `async fn`, which has room for its arguments twice.
-        async move {
-            let _busy = self.activity.begin();
-            if !request.body().is_end_stream() {
-                self.activity.saw_body();
-            }
-            let note = self.slot.take();
-            if head::check(&request, note.framing).is_err() {
-                return Ok(head::bad_request());
-            }
-            if let Some(target) = note.raw {
-                request.extensions_mut().insert(target);
-            }
-            if let Some(certificates) = &self.certificates {
-                request.extensions_mut().insert(Arc::clone(certificates));
-            }
-            let mut response = self.service.handler.handle(self.peer, request).await?;
-            // While it drains, hyper closes a connection as soon as its task has seen that: maybe later.
-            let is_ending = matches!(self.service.life.phase(), Phase::LameDuck | Phase::Draining);
-            if is_ending && version < http::Version::HTTP_2 {
-                response.headers_mut().insert(header::CONNECTION, CLOSE);
-            }
-            Ok(response)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -455,7 +441,7 @@ mod tests {
         async fn handle(
             &self,
             _: Peer,
-            _: Request<Incoming>,
+            _: Request<RequestBody>,
         ) -> Result<Response, CloseWithoutReply> {
             Ok(Response::new(Full::new(Bytes::from(vec![b'a'; 16 << 20]))))
         }

@@ -3,10 +3,11 @@
 
 use bytes::Bytes;
 use http::uri::Authority;
-use http::{HeaderValue, Request, StatusCode, Version, header};
+use http::{HeaderValue, StatusCode, Uri, Version, header};
 use http_body_util::Full;
 
 use super::connection::Response;
+use super::request::WireRequest;
 use super::target::Framing;
 
 /// Why a head is rejected with 400.
@@ -25,16 +26,16 @@ pub(super) enum HeadError {
 }
 
 /// Checks a request's head.
-pub(super) fn check<B>(request: &Request<B>, framing: Framing) -> Result<(), HeadError> {
+pub(super) fn check(request: &WireRequest, framing: Framing) -> Result<(), HeadError> {
     if framing == Framing::Conflicting {
         return Err(HeadError::TwoLengths);
     }
     // To compare the few names of a head is faster than to hash one.
-    let mut hosts = request.headers().iter().filter(|(name, _)| *name == header::HOST);
+    let mut hosts = request.headers.iter().filter(|(name, _)| *name == header::HOST);
     let mut next = || hosts.next().map(|(_, host)| host);
     match (next(), next()) {
         (_, Some(_)) => Err(HeadError::SeveralHosts),
-        (None, None) if request.version() == Version::HTTP_11 => Err(HeadError::NoHost),
+        (None, None) if request.version == Version::HTTP_11 => Err(HeadError::NoHost),
         (None, None) => Ok(()),
         (Some(host), None) => check_host(request, host),
     }
@@ -42,7 +43,7 @@ pub(super) fn check<B>(request: &Request<B>, framing: Framing) -> Result<(), Hea
 
 /// Checks the one Host. In HTTP/1.1 the authority of an absolute target takes precedence over it; in
 /// HTTP/2 the two must not differ (RFC 9113, section 8.3.1).
-fn check_host<B>(request: &Request<B>, host: &HeaderValue) -> Result<(), HeadError> {
+fn check_host(request: &WireRequest, host: &HeaderValue) -> Result<(), HeadError> {
     let bytes = host.as_bytes();
     let is_host = bytes.is_empty()
         || is_plain_host(bytes)
@@ -50,8 +51,11 @@ fn check_host<B>(request: &Request<B>, host: &HeaderValue) -> Result<(), HeadErr
     if !is_host {
         return Err(HeadError::NotAHost);
     }
-    let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
-    match authority.filter(|_| request.version() == Version::HTTP_2) {
+    if request.version != Version::HTTP_2 {
+        return Ok(());
+    }
+    let authority = request.target.parsed().and_then(Uri::authority);
+    match authority.map(|authority| authority.as_str().as_bytes()) {
         Some(authority) if !authority.eq_ignore_ascii_case(bytes) => Err(HeadError::AnotherHost),
         _ => Ok(()),
     }
@@ -84,19 +88,27 @@ pub(super) fn bad_request() -> Response {
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, Method};
+
     use super::*;
+    use crate::wire::{RequestBody, Target};
 
     /// A version, a target, the Host headers, and the result.
     type Row<'r> = (Version, &'r str, &'r [&'r [u8]], Result<(), HeadError>);
 
-    fn request(version: Version, target: &str, hosts: &[&[u8]]) -> Request<()> {
-        let mut request = Request::new(());
-        *request.version_mut() = version;
-        *request.uri_mut() = target.parse().unwrap();
+    fn request(version: Version, target: &str, hosts: &[&[u8]]) -> WireRequest {
+        let mut headers = HeaderMap::new();
         for host in hosts {
-            request.headers_mut().append(header::HOST, HeaderValue::from_bytes(host).unwrap());
+            headers.append(header::HOST, HeaderValue::from_bytes(host).unwrap());
         }
-        request
+        WireRequest {
+            method: Method::GET,
+            target: Target::Parsed(target.parse().unwrap()),
+            version,
+            headers,
+            certificates: None,
+            body: RequestBody::Empty,
+        }
     }
 
     proptest::proptest! {

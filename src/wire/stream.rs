@@ -18,7 +18,7 @@ use super::target::{Framing, RawTarget, Scan};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Bytes of the first read: a usual head, copied once.
-const FIRST_READ_BYTES: usize = 4096;
+pub(super) const FIRST_READ_BYTES: usize = 4096;
 
 /// The HTTP version of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

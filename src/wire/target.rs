@@ -51,6 +51,9 @@ impl RawTarget {
     /// if it has none, or if its authority contains an invalid byte.
     #[must_use]
     pub fn origin_form(&self) -> &[u8] {
+        if self.0.starts_with(b"/") {
+            return &self.0;
+        }
         let Some(rest) = without_scheme(&self.0) else { return &self.0 };
         let end = rest.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
@@ -298,8 +301,8 @@ fn is_plain_head(bytes: &[u8]) -> bool {
 /// Bytes that are looked at together.
 const BLOCK: usize = 32;
 
-/// The same as a search for odd bytes, in vectors.
-fn has_odd_byte(bytes: &[u8]) -> bool {
+/// Whether hyper rejects a byte of a target, searched in vectors.
+pub(super) fn has_odd_byte(bytes: &[u8]) -> bool {
     let mut any = [0; BLOCK];
     let mut look = |block: &[u8; BLOCK]| {
         for (any, byte) in any.iter_mut().zip(block) {

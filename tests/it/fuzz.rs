@@ -107,7 +107,7 @@ macro_rules! targets {
 
 targets! {
     admin_body, cursor, export_file, form_fields, head, journal_record, json_body, key_list, query_and_form,
-    sender_file, template, verify, xml_body,
+    sender_file, simple_request, template, verify, xml_body,
 }
 
 /// The first inputs get past the first check of their body.

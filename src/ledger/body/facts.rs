@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::clock::{Stamp, UnixMillis};
+use crate::clock::{self, UnixMillis};
 use crate::ledger::EventId;
 use crate::ledger::codec::DecodeError;
 use crate::ledger::sound::mend;
@@ -54,7 +54,8 @@ impl Facts<'_> {
         put_text(to, "\",\"source\":", self.source);
         put_text(to, ",\"sender\":", self.sender);
         put_text(to, ",\"transaction\":", self.role(Role::Transaction).unwrap_or_default());
-        put(to, ",\"received_at\":\"", Stamp::of(self.received_ms).as_str());
+        to.extend_from_slice(b",\"received_at\":\"");
+        to.extend_from_slice(clock::stamp(self.received_ms).as_bytes());
         put_or_null(to, "\",\"user\":", self.role(Role::User));
         put_or_null(to, ",\"item\":", self.role(Role::Item));
         put_or_null(to, ",\"amount\":", self.role(Role::Amount));

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, header};
-use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use super::{Resource, drain, health};
@@ -15,7 +14,7 @@ use crate::lifecycle::Lifecycle;
 use crate::manage::http::{Answered, ApiError};
 use crate::operator::{Admitted, Asked, LocalToken, check_name, check_site, check_token};
 use crate::telemetry::Metrics;
-use crate::wire::{CloseWithoutReply, Handler, Peer, Response};
+use crate::wire::{CloseWithoutReply, Handler, Peer, RequestBody, Response};
 
 /// When to ask again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
@@ -97,7 +96,7 @@ impl Handler for Starting {
     async fn handle(
         &self,
         _: Peer,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Result<Response, CloseWithoutReply> {
         let (head, _) = request.into_parts();
         Ok(self.answer(&head).unwrap_or_else(ApiError::response))

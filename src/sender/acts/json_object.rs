@@ -17,10 +17,17 @@ impl<'o> JsonObject<'o> {
         Self { out, first: true }
     }
 
-    /// A member whose name is a plain word and whose value is a text.
+    /// A member whose name is a plain word and whose value is a text; what is not UTF-8 in it is
+    /// replaced.
     #[inline]
-    pub fn text(&mut self, name: &'static str, value: &str) {
-        put_json_text(self.word(name), value.as_bytes());
+    pub fn text(&mut self, name: &'static str, value: impl AsRef<[u8]>) {
+        put_json_text(self.word(name), value.as_ref());
+    }
+
+    /// The same with a value in which JSON escapes nothing.
+    #[inline]
+    pub fn plain(&mut self, name: &'static str, value: &[u8]) {
+        put_quoted(self.word(name), value);
     }
 
     /// The same with a value that is JSON already.
@@ -86,14 +93,18 @@ const DIGITS_MAX: usize = 20;
 /// `text` as a JSON string, quotes included; what is not UTF-8 in it is replaced.
 #[inline]
 pub fn put_json_text(out: &mut Vec<u8>, text: &[u8]) {
-    if is_plain(text) {
-        out.reserve(text.len() + 2);
-        out.push(b'"');
-        out.extend_from_slice(text);
-        out.push(b'"');
-    } else {
-        put_escaped(out, text);
+    match is_plain(text) {
+        true => put_quoted(out, text),
+        false => put_escaped(out, text),
     }
+}
+
+#[inline]
+fn put_quoted(out: &mut Vec<u8>, text: &[u8]) {
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    out.extend_from_slice(text);
+    out.push(b'"');
 }
 
 #[inline(never)]
@@ -105,17 +116,29 @@ fn put_escaped(out: &mut Vec<u8>, text: &[u8]) {
 /// Whether `text` is ASCII without anything that JSON escapes.
 #[inline]
 pub(in crate::sender) fn is_plain(text: &[u8]) -> bool {
-    let (words, rest) = text.as_chunks::<WORD>();
-    let odd = words.iter().fold(0, |odd, word| odd | odd_bytes(*word));
-    let last = match text.last_chunk::<WORD>() {
-        Some(last) => *last,
-        None => {
-            let mut short = [b' '; WORD];
-            short[..rest.len()].copy_from_slice(rest);
-            short
+    let odd = match (text.first_chunk::<WORD>(), text.last_chunk::<WORD>()) {
+        (Some(first), Some(last)) => {
+            let (words, _) = text[WORD..].as_chunks::<WORD>();
+            let within = words.iter().fold(0, |odd, word| odd | odd_bytes(*word));
+            odd_bytes(*first) | within | odd_bytes(*last)
         }
+        _ => odd_bytes(short_word(text)),
     };
-    odd | odd_bytes(last) == 0
+    odd == 0
+}
+
+/// The bytes of a text that is shorter than a word, some of them twice.
+#[inline]
+fn short_word(text: &[u8]) -> [u8; WORD] {
+    if let (Some([a, b, c, d]), Some([e, f, g, h])) = (text.first_chunk(), text.last_chunk()) {
+        return [*a, *b, *c, *d, *e, *f, *g, *h];
+    }
+    match *text {
+        [a, b, c] => [a, b, c, a, b, c, a, b],
+        [a, b] => [a, b, a, b, a, b, a, b],
+        [a] => [a; WORD],
+        _ => [b' '; WORD],
+    }
 }
 
 const WORD: usize = 8;

@@ -46,11 +46,11 @@ pub struct Answer {
 
 /// The replies of a file, a kind or a source, by the name of the outcome or reason.
 #[derive(Clone, Debug)]
-pub(in crate::sender) struct Rows<K = Spot>(BTreeMap<String, Spec<K>>);
+pub(in crate::sender) struct Rows<K = Spot>(Vec<(String, Spec<K>)>);
 
 impl<K> Default for Rows<K> {
     fn default() -> Self {
-        Self(BTreeMap::new())
+        Self(Vec::new())
     }
 }
 
@@ -192,13 +192,13 @@ impl Rows {
                 Err(fault) => faults.push(fault.under(name)),
             }
         }
-        if faults.is_empty() { Ok(Self(rows)) } else { Err(faults) }
+        if faults.is_empty() { Ok(Self(rows.into_iter().collect())) } else { Err(faults) }
     }
 
     /// Every text of the table, for the names it reads.
     pub(in crate::sender) fn texts(&self) -> Vec<&Text> {
         let mut texts = Vec::new();
-        for spec in self.0.values() {
+        for (_, spec) in &self.0 {
             if let Spec::Made(made) = spec {
                 made.collect(&mut texts);
             }
@@ -214,14 +214,14 @@ impl Rows {
         &self,
         bind: &mut impl FnMut(&Spot) -> Result<L, DefinitionError>,
     ) -> Result<Rows<L>, DefinitionError> {
-        let mut rows = BTreeMap::new();
+        let mut rows = Vec::with_capacity(self.0.len());
         for (name, spec) in &self.0 {
             let spec = match spec {
                 Spec::Silence => Spec::Silence,
                 Spec::Fixed(answer) => Spec::Fixed(answer.clone()),
                 Spec::Made(made) => Spec::Made(made.bind(bind).map_err(|fault| fault.under(name))?),
             };
-            rows.insert(name.clone(), spec);
+            rows.push((name.clone(), spec));
         }
         Ok(Rows(rows))
     }
@@ -230,7 +230,7 @@ impl Rows {
 impl<K> Rows<K> {
     /// Whether the table has a row `name`.
     pub(in crate::sender) fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.get(name).is_some()
     }
 
     /// The texts of the reply called `name`.
@@ -244,7 +244,8 @@ impl<K> Rows<K> {
 
     /// The reply called `name`.
     pub(in crate::sender) fn get(&self, name: &str) -> Option<&Spec<K>> {
-        self.0.get(name)
+        // They are few: to compare lengths is faster than to search a map.
+        self.0.iter().find(|(known, _)| known == name).map(|(_, spec)| spec)
     }
 }
 

@@ -236,8 +236,11 @@ pub(in crate::sender) struct Keys {
     starts: SmallVec<[(usize, KeyPlace); 3]>,
 }
 
-/// Bytes of keys: a usual transaction and a digest stay off the heap.
-type KeyBytes = SmallVec<[u8; 128]>;
+/// Bytes of keys.
+type KeyBytes = Vec<u8>;
+
+/// Room for the keys of a usual callback: those of its transaction and its signature.
+const KEYS_BYTES: usize = 128;
 
 /// A key that is looked up and never written.
 #[derive(Clone, Copy, Debug)]
@@ -316,6 +319,9 @@ impl Keys {
     }
 
     fn begin(&mut self, place: KeyPlace) -> &mut KeyBytes {
+        if self.starts.is_empty() {
+            self.bytes.reserve(KEYS_BYTES);
+        }
         self.starts.push((self.bytes.len(), place));
         &mut self.bytes
     }

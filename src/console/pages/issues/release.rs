@@ -52,10 +52,9 @@ pub(super) async fn keep(
 async fn find(console: &Console, id: &str) -> Result<(ReleaseId, Account, Outcome), PageError> {
     let id: ReleaseId = id.parse().map_err(|_| PageError::Absent)?;
     let ledger = console.tools.registry.book();
-    let account = Account::find(ledger, id).await?;
-    let account = account.filter(|account| console.view().sees_account(account));
-    let account = account.ok_or(PageError::Bad(GONE))?;
-    let outcome = account.outcome(ledger).await?;
+    let found = Account::with_outcome(ledger, id).await?;
+    let found = found.filter(|(account, _)| console.view().sees_account(account));
+    let (account, outcome) = found.ok_or(PageError::Bad(GONE))?;
     Ok((id, account, outcome))
 }
 

@@ -10,6 +10,7 @@ pub mod json_body;
 pub mod key_list;
 pub mod query_and_form;
 pub mod sender_file;
+pub mod simple_request;
 pub mod support;
 pub mod template;
 pub mod verify;
@@ -19,7 +20,7 @@ pub mod xml_body;
 pub type Body = fn(&[u8]);
 
 /// Every body, under the name of its target.
-pub const ALL: [(&str, Body); 13] = [
+pub const ALL: [(&str, Body); 14] = [
     ("admin_body", admin_body::run),
     ("cursor", cursor::run),
     ("export_file", export_file::run),
@@ -30,6 +31,7 @@ pub const ALL: [(&str, Body); 13] = [
     ("key_list", key_list::run),
     ("query_and_form", query_and_form::run),
     ("sender_file", sender_file::run),
+    ("simple_request", simple_request::run),
     ("template", template::run),
     ("verify", verify::run),
     ("xml_body", xml_body::run),
