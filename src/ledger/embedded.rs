@@ -34,6 +34,7 @@ mod damage;
 mod deliveries;
 mod documents;
 mod erase;
+mod event_hasher;
 mod export;
 pub(in crate::ledger) mod files;
 mod frame;

@@ -23,7 +23,7 @@ pub(super) struct ConnectionActivity {
     begun: AtomicU32,
     /// Whether a part of a head has arrived.
     head: AtomicBool,
-    /// Whether a request had a body: then the start of the next head is unknown.
+    /// Whether a request had a body that hyper read: then the start of the next head is unknown.
     had_body: AtomicBool,
     reclaim: IdleReclaim,
 }
@@ -76,12 +76,12 @@ impl ConnectionActivity {
         self.begun.load(Ordering::Relaxed)
     }
 
-    /// Whether a request so far had a body.
+    /// Whether a request so far had a body that hyper read.
     pub(super) fn had_body(&self) -> bool {
         self.had_body.load(Ordering::Relaxed)
     }
 
-    /// Records that a request had a body.
+    /// Records that a request has a body that hyper reads.
     pub(super) fn saw_body(&self) {
         self.had_body.store(true, Ordering::Relaxed);
     }

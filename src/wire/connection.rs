@@ -96,7 +96,8 @@ impl std::error::Error for CloseWithoutReply {}
 
 /// Answers requests as they came.
 pub trait WireHandler: Send + Sync + 'static {
-    /// Answers one request. The future is dropped if its connection fails.
+    /// Answers one request. The future is dropped when the connection ends; over HTTP/2, also
+    /// when the caller takes the request back.
     fn answer_wire(
         &self,
         peer: Peer,
@@ -111,7 +112,8 @@ pub trait WireHandler: Send + Sync + 'static {
 
 /// Answers requests in the types of `http`.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request. The future is dropped if its connection fails.
+    /// Answers one request. The future is dropped when the connection ends; over HTTP/2, also
+    /// when the caller takes the request back.
     fn handle(
         &self,
         peer: Peer,

@@ -1,9 +1,9 @@
 //! A connection of HTTP/1: its simple requests are answered here, and from the first other one on
 //! hyper serves it.
 //!
-//! hyper keeps two buffers for each connection, and gives each request a task's worth of turns
-//! through its state. A simple request needs neither: it is read on the stack, and between two
-//! requests the connection holds its socket and nothing else.
+//! hyper keeps two buffers for each connection, and turns through several states for each request.
+//! A simple request needs neither: it is read on the stack, and between two requests the connection
+//! holds its socket and a small empty map for headers.
 
 use std::future::Future;
 use std::io;
@@ -29,7 +29,7 @@ use super::target::Framing;
 pub(super) struct Http1<H: WireHandler> {
     requests: Arc<Requests<H>>,
     serves: Serves<H>,
-    /// What comes after the current request.
+    /// The step after the current request.
     then: Then,
 }
 
@@ -37,13 +37,13 @@ pub(super) struct Http1<H: WireHandler> {
 enum Serves<H: WireHandler> {
     Simple(Socket, Step),
     Hyper(Pin<Box<http1::Connection<TokioIo<Stream>, HyperService<H>>>>),
-    /// It has ended.
+    /// The connection has ended.
     Ended,
 }
 
 /// How far a simple request is.
 enum Step {
-    /// These bytes have come, at most those that told the version; and room for headers.
+    /// Waits for a request. Holds the bytes that told the version, and room for headers.
     Read(Bytes, HeaderMap),
     Answer(Answer),
     Write(Reply),
@@ -54,7 +54,7 @@ enum Step {
 /// Boxed: between two requests there is no room for it.
 type Answer = Pin<Box<dyn Future<Output = Result<Response, CloseWithoutReply>> + Send>>;
 
-/// What a step has found.
+/// The end of a step of simple requests.
 enum Found {
     /// The connection has ended.
     End,
@@ -137,6 +137,10 @@ impl Step {
                             Self::Answer(Box::pin(requests.answer(request, Framing::Clear)))
                         }
                         None if bytes.is_empty() => Self::ShutDown,
+                        None if bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n')) => {
+                            // RFC 9112, section 2.2: empty lines before a request mean nothing.
+                            Self::Read(Bytes::new(), std::mem::take(room))
+                        }
                         None => return Poll::Ready(Found::Other(bytes)),
                     }
                 }
@@ -255,7 +259,7 @@ mod tests {
         address
     }
 
-    /// What comes back for these requests on one connection, each sent when the one before is
+    /// All replies to these requests on one connection, each sent when the one before is
     /// answered, up to its end. Dates are left out.
     async fn answers(to: SocketAddr, requests: &[Vec<u8>]) -> String {
         let mut stream = TcpStream::connect(to).await.unwrap();
@@ -357,6 +361,19 @@ mod tests {
         );
         stream.write_all(b"GET /a HTT").await.unwrap();
         assert!(ask(&mut stream, "P/1.1\r\nHost: a\r\n\r\n").await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn empty_lines_between_requests_mean_nothing() {
+        let life = Arc::new(Lifecycle::new());
+        let mut stream = TcpStream::connect(ours(&life).await).await.unwrap();
+        ask(&mut stream, GET).await;
+        stream.write_all(b"\r\n").await.unwrap();
+        assert!(ask(&mut stream, GET).await.starts_with("HTTP/1.1 200"));
+        stream.write_all(b"\r\n").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        life.drain();
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "it is idle");
     }
 
     #[tokio::test]

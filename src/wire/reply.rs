@@ -1,4 +1,7 @@
 //! A reply to a simple request, as bytes: the same that hyper would send.
+//!
+//! Nothing here makes a reply of status 1xx, one with `Transfer-Encoding`, or a `Connection` with more
+//! than one word: hyper would change these.
 
 use std::cell::Cell;
 use std::io::IoSlice;
@@ -23,20 +26,20 @@ const HEAD_BYTES: usize = 192;
 /// Headers for which the map of a reply has room, if it is kept for the next request.
 const HEADERS_KEPT_MAX: usize = 32;
 
-/// What of a reply is still to be written.
+/// The part of a reply that is not written yet.
 #[derive(Debug)]
 pub(super) struct Reply {
     head: Vec<u8>,
     /// How much of `head` is written.
     written: usize,
     body: Bytes,
-    /// What comes after it.
+    /// The step after the reply.
     pub(super) then: Then,
     /// An empty map.
     room: HeaderMap,
 }
 
-/// What comes after a reply.
+/// The step after a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Then {
     /// The next request.
@@ -45,7 +48,7 @@ pub(super) enum Then {
     End,
 }
 
-/// What the headers of a response say already.
+/// The headers that a response has already.
 #[derive(Default)]
 struct Says {
     length: bool,
@@ -102,6 +105,7 @@ impl Reply {
             match *name {
                 header::CONTENT_LENGTH => says.length = true,
                 header::DATE => says.date = true,
+                header::TRANSFER_ENCODING => debug_assert!(false, "replies are whole"),
                 header::CONNECTION if value.as_bytes().eq_ignore_ascii_case(b"close") => {
                     self.then = Then::End;
                 }
@@ -198,12 +202,57 @@ fn date_of(second: i64) -> [u8; DATE_BYTES] {
     written.and_then(|text| text.as_bytes().try_into().ok()).unwrap_or(*EPOCH)
 }
 
-/// What is said for a year of five digits.
+/// Written for a year of five digits.
 const EPOCH: &[u8; DATE_BYTES] = b"Thu, 01 Jan 1970 00:00:00 GMT";
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
+    use http::HeaderValue;
+    use tokio::io::AsyncReadExt as _;
+
     use super::*;
+
+    /// The bytes of a reply that is written a few at a time.
+    async fn written(mut reply: Reply) -> String {
+        let (mut socket, mut reader) = tokio::io::duplex(7);
+        let writes = async move {
+            poll_fn(|cx| reply.poll_write(&mut socket, cx)).await.unwrap();
+        };
+        let mut all = String::new();
+        let (_, read) = tokio::join!(writes, reader.read_to_string(&mut all));
+        read.unwrap();
+        all
+    }
+
+    #[tokio::test]
+    async fn a_reply_is_written_whole_however_slowly() {
+        for len in [0, 1, COPIED_BYTES_MAX, COPIED_BYTES_MAX + 1, 5000] {
+            let mut response = Response::new(Full::new(Bytes::from("x".repeat(len))));
+            response.headers_mut().insert(header::DATE, HeaderValue::from_static("now"));
+            let all = written(Reply::new(response, Then::End)).await;
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ndate: now\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n"
+            );
+            assert_eq!(all, head + &"x".repeat(len));
+        }
+    }
+
+    #[test]
+    fn a_large_map_of_headers_is_not_kept() {
+        let room = |count: usize| {
+            let mut response = Response::new(Full::new(Bytes::new()));
+            for n in 0..count {
+                let name: header::HeaderName = format!("x-{n}").parse().unwrap();
+                response.headers_mut().insert(name, HeaderValue::from_static("a"));
+            }
+            Reply::new(response, Then::Next).take_room()
+        };
+        let (small, large) = (room(6), room(100));
+        assert!(small.is_empty() && small.capacity() >= 6);
+        assert_eq!((large.len(), large.capacity()), (0, 0));
+    }
 
     #[test]
     fn a_date_is_that_of_its_second() {

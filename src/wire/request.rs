@@ -1,4 +1,4 @@
-//! A request as it came, whoever read it from the connection.
+//! A request as it came, read by hyper or without it.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::target::RawTarget;
 pub struct WireRequest {
     /// GET, POST, …
     pub method: Method,
-    /// What it is for.
+    /// Its target.
     pub target: Target,
     /// The version of HTTP.
     pub version: Version,
@@ -26,7 +26,7 @@ pub struct WireRequest {
     pub body: RequestBody,
 }
 
-/// What a request is for.
+/// The target of a request.
 #[derive(Debug)]
 pub enum Target {
     /// As it was sent, not parsed.
@@ -71,7 +71,7 @@ impl Target {
 
 impl WireRequest {
     /// The same in the types of `http`, with what these have no place for as extensions:
-    /// [`RawTarget`], if the URI is another, and the certificates. `None` if the target is no URI.
+    /// [`RawTarget`], if the URI is another, and the certificates. `None` if the target is not a URI.
     #[must_use]
     pub fn into_http(self: Box<Self>) -> Option<http::Request<RequestBody>> {
         let (uri, sent) = match self.target {

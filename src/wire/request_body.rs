@@ -9,9 +9,9 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 /// The body of a request.
 #[derive(Debug)]
 pub enum RequestBody {
-    /// There is none.
+    /// None.
     Empty,
-    /// It came together with the head.
+    /// Bytes that came together with the head.
     Whole(Bytes),
     /// hyper reads it from the connection.
     Arriving(Incoming),

@@ -1,4 +1,4 @@
-//! The requests of one connection, whoever reads them.
+//! The requests of one connection, read by hyper or without it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -37,7 +37,7 @@ impl<H: WireHandler> Requests<H> {
         // Not an `async fn`, which has room for its arguments twice.
         async move {
             let _busy = self.activity.begin();
-            // After a body that hyper reads nobody else knows where the next head starts.
+            // Only hyper knows where the next head starts after a body that it reads.
             if let RequestBody::Arriving(body) = &request.body
                 && !body.is_end_stream()
             {

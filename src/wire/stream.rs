@@ -156,7 +156,8 @@ impl Heads {
         if note.raw.is_some() || note.framing == Framing::Conflicting {
             self.slot.put(note);
         }
-        if !self.scan.is_at_end() {
+        // While a request is in progress these are bytes of its body.
+        if !self.scan.is_at_end() && !activity.is_busy() {
             activity.head();
         }
     }

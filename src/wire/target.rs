@@ -6,8 +6,9 @@
 //! the socket to hyper, and replaces each byte that hyper rejects by a harmless one. Lengths stay
 //! the same, and delimiters between requests are not touched.
 //!
-//! The scan runs only where a head certainly starts: on the first request of a connection, and
-//! after requests without a body that were not pipelined. Elsewhere hyper's rejection stands.
+//! The scan runs only where a head certainly starts: on the first request that hyper reads from a
+//! connection, and after requests without a body that were not pipelined. Elsewhere hyper's
+//! rejection stands.
 //!
 //! The scan also notes a head with both Content-Length and Transfer-Encoding, of which hyper keeps
 //! only the second: proxies disagree about where such a request ends.

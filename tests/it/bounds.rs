@@ -69,6 +69,21 @@ fn a_connection_that_says_nothing_is_closed_and_one_that_idles_is_kept() {
 }
 
 #[test]
+fn a_connection_may_idle_after_a_body_that_came_in_pieces_too() {
+    let gateway = Gateway::start(&with_form(SHORT));
+    let mut wire = Wire::open(gateway.at.callbacks);
+    for _ in 0..2 {
+        let whole = post_bytes("/callback/level-end", "t=1&sign=0");
+        let (head, body) = whole.split_at(whole.len() - 4);
+        wire.send(head);
+        std::thread::sleep(Duration::from_millis(50));
+        wire.send(body);
+        assert_eq!(wire.answer().unwrap().status, 400);
+        assert!(wire.stays_silent(Duration::from_millis(900)), "it owes no head");
+    }
+}
+
+#[test]
 fn the_beginning_of_http2_that_trickles_in_is_cut_off() {
     let gateway = Gateway::start(&with_form(SHORT));
     let mut wire = Wire::open(gateway.at.callbacks);

@@ -58,13 +58,16 @@ fn what_senders_really_write_gets_through_untouched() {
 fn also_on_a_connection_that_is_kept_but_not_behind_a_body_or_a_pipeline() {
     let gateway = Gateway::start(&raw_sender());
     let mut wire = Wire::open(gateway.at.callbacks);
+    // A body that comes with its head says where the next one begins.
+    wire.send(post_bytes("/callback/level-end", "x=1"));
+    assert_eq!(wire.answer().unwrap().status, 400);
     for n in 0..3 {
         wire.send(request(&signed(format!("t=\"k{n}\"").as_bytes())));
         assert_eq!(wire.answer().unwrap().status, 200);
         wire.send(request(&signed(format!("t=k{n}").as_bytes())));
         assert_eq!(wire.answer().unwrap().status, 200);
     }
-    // After a body it is uncertain where the next head begins: hyper's rejection stands.
+    // After a body that hyper reads it is uncertain where the next head begins: its rejection stands.
     wire.send(post_bytes("/callback/level-end", "x=1"));
     assert_eq!(wire.answer().unwrap().status, 400);
     wire.send(request(&signed(b"t=plain2")));

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::event_hasher::HashesEvents;
 use super::record::Outcome;
 use crate::clock::UnixMillis;
 use crate::ledger::upkeep::millis;
@@ -30,8 +31,8 @@ pub(super) struct Deliveries {
     rows: BTreeMap<Key, Row>,
     queues: Vec<Queue>,
     numbers: HashMap<TargetId, TargetNo>,
-    leases: HashMap<Key, Lease>,
-    bodies: HashMap<EventId, Bytes>,
+    leases: HashMap<Key, Lease, HashesEvents>,
+    bodies: HashMap<EventId, Bytes, HashesEvents>,
     bodies_size: usize,
     last_token: u64,
 }

@@ -116,15 +116,14 @@ fn put_escaped(out: &mut Vec<u8>, text: &[u8]) {
 /// Whether `text` is ASCII without anything that JSON escapes.
 #[inline]
 pub(in crate::sender) fn is_plain(text: &[u8]) -> bool {
-    let odd = match (text.first_chunk::<WORD>(), text.last_chunk::<WORD>()) {
-        (Some(first), Some(last)) => {
-            let (words, _) = text[WORD..].as_chunks::<WORD>();
-            let within = words.iter().fold(0, |odd, word| odd | odd_bytes(*word));
-            odd_bytes(*first) | within | odd_bytes(*last)
+    let odd = match text.last_chunk::<WORD>() {
+        Some(last) => {
+            let (words, _) = text.as_chunks::<WORD>();
+            words.iter().fold(odd_bytes(*last), |odd, word| odd | odd_bytes(*word))
         }
-        _ => odd_bytes(short_word(text)),
+        None => odd_bytes(short_word(text)),
     };
-    odd == 0
+    odd & HIGHS == 0
 }
 
 /// The bytes of a text that is shorter than a word, some of them twice.
@@ -143,17 +142,21 @@ fn short_word(text: &[u8]) -> [u8; WORD] {
 
 const WORD: usize = 8;
 
-/// Not 0 if one of eight bytes is a control character, a quote, a backslash or no ASCII.
+/// The highest bit of each byte.
+const HIGHS: u64 = 0x8080_8080_8080_8080;
+
+/// A word of which [`HIGHS`] has a bit if one of eight bytes is a control character, a quote, a
+/// backslash or no ASCII.
 #[inline]
 fn odd_bytes(word: [u8; WORD]) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
     let word = u64::from_le_bytes(word);
-    // In each byte below 0x80 the highest bit becomes 1 where the byte is below the limit.
-    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
-    let quote = below(word ^ (ONES * 0x22), 1);
-    let backslash = below(word ^ (ONES * 0x5c), 1);
-    (below(word, 0x20) | quote | backslash | word) & HIGHS
+    // The first byte from below that is less than what is subtracted takes its highest bit from the
+    // next one. No byte has that bit before, or the word is odd without this.
+    let control = word.wrapping_sub(ONES * 0x20);
+    let quote = (word ^ (ONES * 0x22)).wrapping_sub(ONES);
+    let backslash = (word ^ (ONES * 0x5c)).wrapping_sub(ONES);
+    control | quote | backslash | word
 }
 
 #[cfg(test)]
