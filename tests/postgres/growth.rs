@@ -164,7 +164,9 @@ fn a_lease_costs_the_same_however_much_was_delivered_under_an_old_snapshot() {
         pass_through(&engine, 2_000, MANY).await;
         let last = cost(1_000_000).await;
         println!("pages a lease: {first}, and {last} after {MANY} deliveries");
-        assert!(last <= first + 10, "{first} pages before, {last} after");
+        // Deliveries above the floor are walked over too: how many is up to luck. All of them would be
+        // thousands of pages.
+        assert!(last <= first + 200, "{first} pages before, {last} after");
         assert_eq!(snapshot.ask("select count(*) from delivery").await, 0);
         snapshot.run("rollback").await;
         assert_eq!(snapshot.ask("select count(*) from delivery").await, 0);
