@@ -127,19 +127,10 @@ impl CallbackLine {
     }
 
     /// Adds a number.
-    pub fn number(&mut self, lead: &'static str, mut value: u64) {
-        let mut digits = [b'0'; DIGITS_MAX];
-        let mut from = DIGITS_MAX;
-        loop {
-            from -= 1;
-            digits[from] = b'0' + (value % 10) as u8;
-            value /= 10;
-            if value == 0 {
-                break;
-            }
-        }
+    pub fn number(&mut self, lead: &'static str, value: u64) {
+        let mut digits = itoa::Buffer::new();
         self.0.extend_from_slice(lead.as_bytes());
-        self.0.extend_from_slice(&digits[from..]);
+        self.0.extend_from_slice(digits.format(value).as_bytes());
     }
 
     /// Writes the line.
@@ -162,9 +153,6 @@ impl CallbackLine {
         line
     }
 }
-
-/// Digits of the largest number.
-const DIGITS_MAX: usize = 20;
 
 #[cfg(test)]
 mod tests {

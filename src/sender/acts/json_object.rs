@@ -36,18 +36,9 @@ impl<'o> JsonObject<'o> {
     }
 
     /// The same with a number.
-    pub fn number(&mut self, name: &'static str, mut value: u64) {
-        let mut digits = [b'0'; DIGITS_MAX];
-        let mut from = DIGITS_MAX;
-        loop {
-            from -= 1;
-            digits[from] = b'0' + (value % 10) as u8;
-            value /= 10;
-            if value == 0 {
-                break;
-            }
-        }
-        self.word(name).extend_from_slice(&digits[from..]);
+    pub fn number(&mut self, name: &'static str, value: u64) {
+        let mut digits = itoa::Buffer::new();
+        self.word(name).extend_from_slice(digits.format(value).as_bytes());
     }
 
     /// A member of any name, of which what is returned takes the value; what is not UTF-8 in the
@@ -86,9 +77,6 @@ impl<'o> JsonObject<'o> {
         self.out.push(b'}');
     }
 }
-
-/// Digits of the largest number.
-const DIGITS_MAX: usize = 20;
 
 /// `text` as a JSON string, quotes included; what is not UTF-8 in it is replaced.
 #[inline]
