@@ -1,12 +1,13 @@
 //! Recording with the embedded engine: its committer gathers the events itself, from a queue for
 //! each thread.
 //!
-//! A queue has a driver while callers wait in it: a task of their runtime. The driver
-//! tells the committer of events when it runs, which is after all tasks that were ready before: what
-//! the thread has to record at that time is one batch. A full batch is handed over at
-//! once, so a thread that never rests delays nothing.
+//! A queue has a driver while callers wait in it: a task of their runtime. The driver runs after
+//! all tasks that were ready before, and again after the requests that came meanwhile. It tells the
+//! committer of events when no more have come, or at the fourth look: what the thread has to record
+//! at that time is one batch. Each commit wakes two threads and costs as much as several callbacks,
+//! however many events it has. A full batch is handed over at once.
 
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -16,7 +17,9 @@ use super::queue::own_queue;
 use super::recorded::Recorded;
 use super::{Observer, Shared};
 use crate::clock::{UnixMillis, instant};
-use crate::ledger::embedded::commit_queue::{CommitListener, CommitQueues, Progress, Ticket};
+use crate::ledger::embedded::commit_queue::{
+    CommitListener, CommitQueues, Gathered, Gathering, Progress, Ticket,
+};
 use crate::ledger::{Embedded, EventId, LedgerError, NewEvent};
 
 /// The listener of the queues of a [`super::BatchedLedger`].
@@ -131,6 +134,13 @@ impl QueuedEvent {
     }
 }
 
+/// Has the task polled again after all others that are ready, and after those with requests that
+/// have come by then.
+fn look_again(cx: &mut Context<'_>) {
+    // Its first poll leaves the waker with the runtime, which calls it after it has asked for events.
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
+}
+
 /// Tells the committer of events, wakes callers with an answer, and watches their deadlines, until
 /// no caller is waiting.
 ///
@@ -139,14 +149,19 @@ async fn drive(shared: Weak<Shared>, mut guard: DriverGuard) {
     let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
     let mut set_to: Option<Instant> = None;
     let mut awake: Vec<Waker> = Vec::new();
+    let mut gathering = Gathering::default();
     poll_fn(|cx| {
         loop {
             let DriverGuard { queues, at, .. } = &guard;
-            let duties = queues.attend(*at, cx.waker(), &mut awake);
-            if duties.hands_over {
-                let message = queues.hand_over(*at);
-                if let Some(shared) = shared.upgrade() {
-                    shared.hand_over(message);
+            let duties = queues.attend(*at, cx.waker(), &mut awake, &mut gathering);
+            match duties.gathered {
+                Gathered::Nothing => {}
+                Gathered::More => look_again(cx),
+                Gathered::All => {
+                    let message = queues.hand_over(*at);
+                    if let Some(shared) = shared.upgrade() {
+                        shared.hand_over(message);
+                    }
                 }
             }
             awake.drain(..).for_each(Waker::wake);

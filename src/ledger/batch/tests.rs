@@ -115,6 +115,44 @@ async fn those_who_come_during_a_commit_share_the_next() {
     assert_eq!(bench.commits(), [1, 40]);
 }
 
+/// Event `n`, recorded when the runtime has asked for events `rounds` times: as if its request came
+/// while the thread was busy with others.
+fn spawn_later(
+    bench: &Bench,
+    n: u64,
+    rounds: u64,
+) -> tokio::task::JoinHandle<Result<Recorded, LedgerError>> {
+    let book = bench.book.clone();
+    tokio::spawn(async move {
+        for _ in 0..rounds {
+            tokio::task::yield_now().await;
+        }
+        book.record(event(n, &["a"])).await
+    })
+}
+
+#[tokio::test]
+async fn those_who_come_while_their_thread_is_busy_share_a_commit() {
+    let bench = Bench::new(patient());
+    let waiters: Vec<_> = (0..4).map(|n| spawn_later(&bench, n, n)).collect();
+    for waiter in waiters {
+        assert_eq!(waiter.await.unwrap().unwrap().standing(), DedupResult::New);
+    }
+    assert_eq!(bench.commits(), [4]);
+}
+
+#[tokio::test]
+async fn a_thread_that_is_always_busy_delays_nobody_for_long() {
+    let bench = Bench::new(patient());
+    let waiters: Vec<_> = (0..40).map(|n| spawn_later(&bench, n, n)).collect();
+    for waiter in waiters {
+        assert_eq!(waiter.await.unwrap().unwrap().standing(), DedupResult::New);
+    }
+    let commits = bench.commits();
+    assert!(commits[0] <= 6, "{commits:?}");
+    assert_eq!(commits.iter().sum::<usize>(), 40);
+}
+
 #[tokio::test]
 async fn a_batch_is_bounded_in_events_and_in_bytes() {
     let bench = Bench::new(BatchOptions { batch_events: 16, batch_bytes: 50, ..patient() });

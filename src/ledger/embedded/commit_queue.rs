@@ -33,6 +33,9 @@ use crate::ledger::{
 /// The number of queues. More threads than that share them, which only costs wake-ups across
 /// runtimes.
 pub(in crate::ledger) const QUEUES: usize = 16;
+/// Looks of a driver at events that go on gathering. More of them would delay the first one by more
+/// than a quick sync.
+const LOOKS_MAX: usize = 4;
 /// Bytes of an empty buffer that are kept for the next events: one commit's.
 const BUFFER_KEPT: usize = 1 << 20;
 
@@ -145,11 +148,47 @@ pub(in crate::ledger) enum Progress {
     Undriven,
 }
 
+/// The events that a driver lets gather before it tells the committer of them.
+#[derive(Debug, Default)]
+pub(in crate::ledger) struct Gathering {
+    /// The number of events at the last look.
+    seen: usize,
+    /// Looks since the first of them.
+    looks: usize,
+}
+
+/// The next step of a driver with the events of its queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ledger) enum Gathered {
+    /// No events that the committer does not know of.
+    Nothing,
+    /// Its thread may have more: the driver looks again once the thread has asked for requests.
+    More,
+    /// The driver tells the committer.
+    All,
+}
+
+impl Gathering {
+    /// Looks at `waiting` events that the committer does not know of.
+    fn look(&mut self, waiting: usize) -> Gathered {
+        if waiting == 0 {
+            *self = Self::default();
+            return Gathered::Nothing;
+        }
+        if waiting == self.seen || self.looks == LOOKS_MAX {
+            *self = Self::default();
+            return Gathered::All;
+        }
+        *self = Self { seen: waiting, looks: self.looks + 1 };
+        Gathered::More
+    }
+}
+
 /// The next steps of a driver.
 #[derive(Debug)]
 pub(in crate::ledger) struct Duties {
-    /// The driver tells the committer.
-    pub(in crate::ledger) hands_over: bool,
+    /// The next step with the events of the queue.
+    pub(in crate::ledger) gathered: Gathered,
     /// When the driver looks for passed deadlines; `None`: no caller is waiting, and the driver
     /// ends.
     pub(in crate::ledger) deadline: Option<Instant>,
@@ -234,19 +273,25 @@ impl CommitQueues {
         at: usize,
         driver: &Waker,
         awake: &mut Vec<Waker>,
+        gathering: &mut Gathering,
     ) -> Duties {
         let mut state = self.queues[at].state();
         mem::swap(awake, &mut state.answered);
-        let hands_over = !state.called && !state.input.events.is_empty();
-        state.called |= hands_over;
-        if state.slots.waiting() == 0 {
+        let mut gathered = gathering.look(if state.called { 0 } else { state.input.events.len() });
+        let has_callers = state.slots.waiting() > 0;
+        if !has_callers && gathered == Gathered::More {
+            // The driver ends.
+            gathered = Gathered::All;
+        }
+        state.called |= gathered == Gathered::All;
+        if !has_callers {
             (state.driver, state.earliest) = (Driver::Absent, None);
-            return Duties { hands_over, deadline: None };
+            return Duties { gathered, deadline: None };
         }
         if !matches!(&state.driver, Driver::Running(known) if known.will_wake(driver)) {
             state.driver = Driver::Running(driver.clone());
         }
-        Duties { hands_over, deadline: state.earliest }
+        Duties { gathered, deadline: state.earliest }
     }
 
     /// Answers the callers in queue `at` whose deadline has passed.

@@ -62,6 +62,13 @@ pub(in crate::sender) enum KindCover {
     Open,
 }
 
+/// The text that identifies an event, among those that could.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sender) struct IdentityChoice<'r> {
+    pub(in crate::sender) texts: &'r [RoleText<Bound>],
+    pub(in crate::sender) text: &'r RoleText<Bound>,
+}
+
 impl Recipe {
     /// The texts of the transaction; kinds and variants may have others.
     fn transaction_texts(&self) -> &[RoleText<Bound>] {
@@ -102,10 +109,10 @@ impl<'a> Callback<'a> {
     ///
     /// # Errors
     /// `missing_parameter` or `unresolved_placeholder` if there is none.
-    pub(in crate::sender) fn identity_text(&self) -> Result<&'a RoleText<Bound>, CallbackError> {
+    pub(in crate::sender) fn identity_text(&self) -> Result<IdentityChoice<'a>, CallbackError> {
         let texts = self.identity_texts();
         if let Some((_, text)) = self.first_made(texts)? {
-            return Ok(text);
+            return Ok(IdentityChoice { texts, text });
         }
         let mut spots = texts.iter().flat_map(|text| text.of.spots());
         Err(match spots.find_map(|spot| self.unreplaced_name(spot)) {
@@ -125,18 +132,18 @@ impl<'a> Callback<'a> {
         self.kind_here().map_or(Resolved::PLAIN_KIND, |kind| &kind.name)
     }
 
-    /// Makes the keys of an event that `text` identifies.
+    /// Makes the keys of an event that `identity` identifies.
     pub(in crate::sender) fn put_keys(
         &self,
-        text: &RoleText<Bound>,
+        identity: IdentityChoice<'_>,
         facts: KeyFacts<'_>,
         keys: &mut Keys,
     ) -> Result<(), ParameterError> {
-        let texts = self.identity_texts();
-        self.put_identity(texts, text, facts.mark, keys.identity())?;
+        self.put_identity(identity, facts.mark, keys.identity())?;
         for texts in self.further_transactions() {
             if let Some((_, text)) = self.first_made(texts)? {
-                self.put_identity(texts, text, facts.mark, keys.identity())?;
+                let further = IdentityChoice { texts, text };
+                self.put_identity(further, facts.mark, keys.identity())?;
             }
         }
         if facts.identity == IdentityCover::Open {
@@ -144,7 +151,7 @@ impl<'a> Callback<'a> {
         }
         if facts.mark == Mark::Marked {
             let to = keys.lookup(KeyRole::Identity, KeyForm::Unmarked);
-            self.put_identity(texts, text, Mark::Unmarked, to)?;
+            self.put_identity(identity, Mark::Unmarked, to)?;
             if facts.identity == IdentityCover::Open {
                 self.put_signature(facts.kind, Mark::Unmarked, keys, Some(KeyForm::Unmarked));
             }
@@ -155,17 +162,16 @@ impl<'a> Callback<'a> {
         Ok(())
     }
 
-    /// The kind, which of `texts` it is, then for each placeholder its place in the text, its
-    /// length
+    /// The kind, which of the texts it is, then for each placeholder its place in the text, its length
     /// and its value, so that no two events run into one. A further signature counts its own texts,
     /// so that it makes the same key where it is the only one.
     fn put_identity(
         &self,
-        texts: &[RoleText<Bound>],
-        text: &RoleText<Bound>,
+        identity: IdentityChoice<'_>,
         mark: Mark,
         to: &mut impl Sink,
     ) -> Result<(), ParameterError> {
+        let IdentityChoice { texts, text } = identity;
         to.put(&[IDENTITY_FORM, u8::from(mark == Mark::Marked)]);
         put_part(to, self.kind_name().as_bytes());
         let index = texts.iter().position(|known| std::ptr::eq(known, text));

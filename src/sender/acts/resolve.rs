@@ -10,7 +10,7 @@ use std::fmt;
 use smallvec::SmallVec;
 
 use super::evaluate::{Context, PlainValue, ReplyValues};
-use super::identity::{IdentityCover, KeyFacts, KindCover, Mark};
+use super::identity::{IdentityChoice, IdentityCover, KeyFacts, KindCover, Mark};
 use super::json_object::{JsonObject, put_json_text};
 use super::outcome::Reason;
 use super::resolved::{Effect, Fact, Keys, Resolved, Role, Span, Texts};
@@ -124,7 +124,7 @@ impl<'a> Callback<'a> {
         let coverage = &this.coverage;
         let mut facts = this.key_facts(coverage, identity);
         if is_proven {
-            this.reject_uncovered(&facts, identity)?;
+            this.reject_uncovered(&facts, identity.text)?;
         } else {
             // There is no signature to be remembered.
             facts.identity = IdentityCover::Covered;
@@ -155,20 +155,20 @@ impl<'a> Callback<'a> {
             effect,
             unit: this.role_layers().find_map(|roles| roles.amount_unit),
             escaped: found.escaped,
-            recut: coverage.recut.clone(),
+            recut: copied(&coverage.recut),
             params,
             texts_of_params,
             template,
             keys,
             content,
-            misfits: coverage.misfits.clone(),
+            misfits: copied(&coverage.misfits),
             secret: this.matched.as_ref().and_then(|matched| matched.secret),
         });
         Ok((resolved, coverage.verdict))
     }
 
     /// Facts for the keys.
-    fn key_facts<'k>(&self, coverage: &'k Coverage, identity: &RoleText<Bound>) -> KeyFacts<'k> {
+    fn key_facts<'k>(&self, coverage: &'k Coverage, identity: IdentityChoice<'_>) -> KeyFacts<'k> {
         let kind = match self.covers_kind(coverage) {
             true => KindCover::Covered,
             false => KindCover::Open,
@@ -180,9 +180,9 @@ impl<'a> Callback<'a> {
         };
         let of_text = match self.recipe.identity.uncovered {
             // A present value that is not covered is rejected: no caller can add one.
-            Uncovered::Rejected => self.uncovered_spot(coverage, identity).is_none(),
+            Uncovered::Rejected => self.uncovered_spot(coverage, identity.text).is_none(),
             Uncovered::Accepted | Uncovered::Replayable => {
-                self.covers_text(coverage, self.identity_texts(), identity)
+                self.covers_text(coverage, identity.texts, identity.text)
             }
         };
         let covered = of_text
@@ -271,14 +271,14 @@ impl<'a> Callback<'a> {
     /// Whether kind and test flag are covered, where the sender has them.
     fn covered_facts(&self, facts: &KeyFacts<'_>) -> SmallVec<[Fact; 2]> {
         let mut covered = SmallVec::new();
-        if self.recipe.protection == Protection::Unsigned {
+        let has_kinds = !self.recipe.kinds.is_empty() || self.recipe.events.is_some();
+        let has_flag = !matches!(self.recipe.flag, Gate::Never);
+        if self.recipe.protection == Protection::Unsigned || !(has_kinds || has_flag) {
             return covered;
         }
-        let has_kinds = !self.recipe.kinds.is_empty() || self.recipe.events.is_some();
         if has_kinds && facts.kind == KindCover::Covered {
             covered.push(Fact::Kind);
         }
-        let has_flag = !matches!(self.recipe.flag, Gate::Never);
         let of_tests = self.recipe.kinds.iter().filter(|kind| kind.stands == KindUse::ForTests);
         let mut gates = of_tests.map(|kind| &kind.when).chain([&self.recipe.flag]);
         if has_flag && gates.all(|gate| self.covers_gate(facts.coverage, gate)) {
@@ -498,4 +498,10 @@ impl<'a> Callback<'a> {
         let value = self.role(role).ok()??;
         Some(encoding::shown(&value).into_owned())
     }
+}
+
+/// A copy of `names`, of which there are hardly ever any.
+#[inline]
+fn copied(names: &[String]) -> Vec<String> {
+    if names.is_empty() { Vec::new() } else { names.to_vec() }
 }

@@ -46,10 +46,12 @@ impl Macros {
     ///
     /// Without `paste` it has to be a name of the file or of the source: a player may be called
     /// `[PRO]`, and a report `{ABCDEF00-8B86}`.
+    #[inline]
     pub(in crate::sender) fn is_unreplaced(&self, value: &[u8]) -> bool {
-        if !may_be_macro(value) {
-            return false;
-        }
+        may_be_macro(value) && self.is_macro(value)
+    }
+
+    fn is_macro(&self, value: &[u8]) -> bool {
         let Some(name) = name_of(value) else {
             return self.odd.iter().any(|known| known.as_bytes() == value);
         };
@@ -75,7 +77,16 @@ fn names(sender: &Sender, binder: &Binder<'_>) -> Vec<String> {
 pub(in crate::sender) const MAY_BEGIN: [u8; 5] = *b"{[<%\"";
 
 /// Whether a value as on the wire could start with a bracket: all others need no decoding.
+#[inline]
 pub(in crate::sender) fn may_be_macro(raw: &[u8]) -> bool {
+    match raw.first() {
+        Some(b'{' | b'[' | b'<' | b'%') => true,
+        Some(b'"') => may_be_quoted_macro(raw),
+        _ => false,
+    }
+}
+
+fn may_be_quoted_macro(raw: &[u8]) -> bool {
     let first = raw.iter().find(|byte| **byte != b'"').copied().unwrap_or_default();
     matches!(first, b'{' | b'[' | b'<' | b'%')
 }

@@ -241,6 +241,12 @@ impl Callback<'_> {
         texts: &[RoleText<Bound>],
         text: &RoleText<Bound>,
     ) -> bool {
+        // One text of one placeholder: the commonest by far.
+        if let ([only], Some(spot)) = (texts, text.of.only_spot())
+            && only.when.is_empty()
+        {
+            return self.covers(coverage, spot);
+        }
         let earlier = texts.iter().take_while(|one| !std::ptr::eq(*one, text));
         let passed_over = |one: &RoleText<Bound>| {
             one.when.iter().all(|condition| self.covers_condition(coverage, condition))
