@@ -17,7 +17,7 @@ use super::files::Files;
 use super::held::HeldTable;
 use super::index::Index;
 use super::journal::SpareSlot;
-use super::keys::{Keys, Loading};
+use super::keys::{Keys, Loading, Sorted};
 use super::lock::Lock;
 use super::manifest::Manifest;
 use super::open_files::OpenFiles;
@@ -121,12 +121,13 @@ impl Gathered {
         &mut self,
         segment: &Segment,
         tables: &Tables,
+        keys: Sorted,
         now: UnixMillis,
     ) -> Result<(), LedgerError> {
         if self.loading.is_full() {
             self.load_keys()?;
         }
-        self.loading.add(&segment.header, &tables.keys);
+        self.loading.add(keys);
         for ((event, target), row) in &tables.deliveries {
             // A delivery without an attempt is due at once, whatever the clock was when it was
             // made.
@@ -158,7 +159,7 @@ impl Gathered {
 
     /// Loads the gathered keys into memory. The runs of their segments exist.
     pub(super) fn load_keys(&mut self) -> Result<(), LedgerError> {
-        for (half, at) in self.memory.keys.load(&mut self.loading) {
+        for (half, at) in self.memory.keys.load(&std::mem::take(&mut self.loading)) {
             let run = self.runs.get(&at.segment());
             let segment = run.map(Run::segment).ok_or_else(|| {
                 LedgerError::Corrupt(format!("segment {} vanished while it was read", at.segment()))

@@ -5,17 +5,16 @@
 //! cut into sorted blocks of a few kB and put once. Their summary is written only after the blocks
 //! are flushed **and** synced, because sled's flush alone is not a barrier. If the blocks do not match
 //! the summary, they are rebuilt from the segment. sled may panic on a damaged database: every call
-//! is caught, and a database that cannot be opened is removed.
+//! is caught, and a database that cannot be opened at a start is removed.
 //!
 //! One thread writes, with the blocking `flush`. No transactions; no ranges are deleted.
 
 mod databases;
 mod meta;
 mod pack;
+mod period;
 
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -26,6 +25,7 @@ use self::pack::{
     put_lookups, put_nonces, put_notes, short, take_deliveries, take_documents, take_events,
     take_keys, take_lookups, take_nonces, take_notes,
 };
+use self::period::Period;
 use super::files::Files;
 use super::segment::{Scan, Segment};
 use super::tables::{By, EventRow, Tables};
@@ -33,12 +33,6 @@ use crate::clock::{UnixMillis, instant};
 use crate::ledger::codec::DecodeError;
 use crate::ledger::{EventId, LedgerError};
 
-/// The format of the content; a database with another one is discarded.
-const FORMAT: &[u8] = b"postern index 2";
-/// Longer than the key of a block, and after all of them.
-const SENTINEL: &[u8] = b"\xff\xff\xff\xff\xff\xff\xff\xff\xffformat";
-/// Approximate bytes that a database caches; two or three databases are read often.
-const CACHE: u64 = 32 << 20;
 /// Blocks that are put without a rest.
 const STEP: usize = 32;
 
@@ -68,13 +62,6 @@ impl Table {
         Self::Deliveries,
         Self::Documents,
     ];
-}
-
-/// The database.
-struct Period {
-    db: sled::Db,
-    /// A second handle of sled's file: sled never syncs it on flush.
-    file: File,
 }
 
 fn broken(what: &str) -> LedgerError {
@@ -116,72 +103,18 @@ const KEY_LEN: usize = 13;
 /// Bytes of a key that all blocks of a table share.
 const PREFIX: usize = 9;
 
-// === Opening ===
-
-impl Drop for Period {
-    fn drop(&mut self) {
-        // sled panics when it is dropped and cannot write. The next start reads missing blocks from
-        // the journal, so a database that is never dropped only costs memory until the process
-        // ends.
-        if guarded(|| self.db.flush()).is_err() {
-            std::mem::forget(self.db.clone());
-        }
-    }
-}
+// === Blocks ===
 
 impl Period {
-    /// Opens the database in `dir`, or replaces it with a new one. The text says why.
-    pub(super) fn open(dir: &Path) -> Result<(Self, Option<String>), LedgerError> {
-        match Self::open_as_is(dir) {
-            Ok(index) => Ok((index, None)),
-            Err(error) => {
-                let why = format!("the index was discarded and rebuilt: {error}");
-                Index::remove(dir)?;
-                Ok((Self::open_as_is(dir)?, Some(why)))
-            }
-        }
-    }
-
-    /// Opens the database in `dir`, or creates one; does not repair it.
-    fn open_as_is(dir: &Path) -> Result<Self, LedgerError> {
-        // The periodic flush collects sled's garbage; without it space is never reused.
-        let config = sled::Config::new().path(dir).cache_capacity(CACHE).flush_every_ms(Some(500));
-        let db = guarded(|| config.open())?;
-        let name = dir.join("db");
-        let file = File::open(&name).map_err(|error| broken(&format!("has no file: {error}")))?;
-        let index = Self { db, file };
-        let format = guarded(|| index.db.get(SENTINEL))?;
-        match format {
-            Some(format) if format == FORMAT => Ok(index),
-            None if !index.db.was_recovered() => {
-                index.put(SENTINEL, FORMAT)?;
-                index.settle()?;
-                Ok(index)
-            }
-            _ => Err(broken("is empty or of another form")),
-        }
-    }
-
     fn put(&self, key: &[u8], value: &[u8]) -> Result<(), LedgerError> {
-        guarded(|| self.db.insert(key, value)).map(|_| ())
-    }
-
-    /// Flushes and syncs: earlier blocks survive a crash.
-    fn settle(&self) -> Result<(), LedgerError> {
-        guarded(|| self.db.flush())?;
-        self.file.sync_data().map_err(|error| broken(&format!("could not be synced: {error}")))
-    }
-
-    /// Its size on disk in bytes.
-    pub(super) fn size(&self) -> u64 {
-        guarded(|| self.db.size_on_disk()).unwrap_or(0)
+        self.call(|db| db.insert(key, value)).map(|_| ())
     }
 
     /// Removes all blocks of a segment's form, the summary first.
     fn forget(&self, form: Form) -> Result<(), LedgerError> {
         for table in Table::ALL {
             let mut at = 0;
-            while guarded(|| self.db.remove(form.key(table, at)))?.is_some() {
+            while self.call(|db| db.remove(form.key(table, at)))?.is_some() {
                 at += 1;
             }
         }
@@ -189,7 +122,7 @@ impl Period {
     }
 
     fn block(&self, table: Table, form: Form, block: usize) -> Result<sled::IVec, LedgerError> {
-        match guarded(|| self.db.get(form.key(table, block)))?.filter(|found| !found.is_empty()) {
+        match self.call(|db| db.get(form.key(table, block)))?.filter(|found| !found.is_empty()) {
             Some(found) => Ok(found),
             None => Err(self.lost(form, "has lost a block")),
         }
@@ -197,7 +130,7 @@ impl Period {
 
     /// Removes the summary: the segment is read again at the next start.
     fn lost(&self, form: Form, what: &str) -> LedgerError {
-        match guarded(|| self.db.remove(form.key(Table::Meta, 0))) {
+        match self.call(|db| db.remove(form.key(Table::Meta, 0))) {
             Ok(_) => broken(what),
             Err(error) => error,
         }
@@ -282,54 +215,24 @@ impl Period {
 // === Loading ===
 
 impl Period {
-    /// The tables of exactly this segment, if they are complete: the part that is kept in memory,
-    /// and the run for the rest.
-    pub(super) fn load(
+    /// The run of exactly this segment, if its summary is there.
+    pub(super) fn find(
         self: &Arc<Self>,
         segment: &Arc<Segment>,
-    ) -> Result<Option<(Tables, IndexedRun)>, LedgerError> {
+    ) -> Result<Option<IndexedRun>, LedgerError> {
         let form = Form::of(segment);
         if let Some(generation) = form.generation.checked_sub(1) {
             // Left behind if the segment was rewritten and the cleanup failed.
             self.forget(Form { generation, ..form })?;
         }
-        let Some(bytes) = guarded(|| self.db.get(form.key(Table::Meta, 0)))? else {
+        let Some(bytes) = self.call(|db| db.get(form.key(Table::Meta, 0)))? else {
             return Ok(None);
         };
         let header = &segment.header;
         let meta = Meta::read(&bytes)
             .ok()
             .filter(|meta| meta.salt == header.salt && meta.generation == header.generation);
-        let Some(meta) = meta else { return Ok(None) };
-        let tables = self.load_tables(form, &meta)?;
-        let run = IndexedRun::new(segment, self, meta);
-        Ok(tables.map(|tables| (tables, run)))
-    }
-
-    fn load_tables(&self, form: Form, meta: &Meta) -> Result<Option<Tables>, LedgerError> {
-        let mut keys = Vec::with_capacity(meta.keys as usize);
-        let (mut nonces, mut documents, mut deliveries) = (Vec::new(), Vec::new(), Vec::new());
-        self.each_block(Table::Keys, form, &mut |block| take_keys(block, &mut keys))?;
-        self.each_block(Table::Nonces, form, &mut |block| take_nonces(block, &mut nonces))?;
-        self.each_block(Table::Documents, form, &mut |block| {
-            take_documents(block, &mut documents)
-        })?;
-        self.each_block(Table::Deliveries, form, &mut |block| {
-            take_deliveries(block, &mut deliveries)
-        })?;
-        let lens = [keys.len(), nonces.len(), documents.len(), deliveries.len()];
-        let counts = [meta.keys, meta.nonces, meta.documents, meta.deliveries];
-        if !lens.into_iter().eq(counts.into_iter().map(|count| count as usize)) {
-            return Ok(None);
-        }
-        Ok(Some(Tables {
-            keys,
-            nonces,
-            documents,
-            deliveries: deliveries.into_iter().collect(),
-            newest_ms: meta.newest_ms,
-            ..Tables::default()
-        }))
+        Ok(meta.map(|meta| IndexedRun::new(segment, self, meta)))
     }
 
     fn each_block(
@@ -339,11 +242,13 @@ impl Period {
         visit: &mut dyn FnMut(&[u8]) -> Result<(), DecodeError>,
     ) -> Result<(), LedgerError> {
         let first = form.key(table, 0);
-        let mut blocks = guarded(|| Ok(self.db.scan_prefix(&first[..PREFIX])))?;
-        while let Some((_, block)) = guarded(|| blocks.next().transpose())? {
-            visit(&block).map_err(|_| broken("has a block of no known form"))?;
-        }
-        Ok(())
+        self.with(|database| {
+            let mut blocks = guarded(|| Ok(database.db.scan_prefix(&first[..PREFIX])))?;
+            while let Some((_, block)) = guarded(|| blocks.next().transpose())? {
+                visit(&block).map_err(|_| broken("has a block of no known form"))?;
+            }
+            Ok(())
+        })
     }
 }
 
@@ -372,6 +277,34 @@ impl IndexedRun {
     fn new(segment: &Arc<Segment>, index: &Arc<Period>, meta: Meta) -> Self {
         let (segment, index) = (Arc::clone(segment), Arc::clone(index));
         Self { segment, index, meta, retired: OnceLock::new() }
+    }
+
+    /// The tables that are kept in memory; `None` if they are not complete.
+    pub(super) fn load(&self) -> Result<Option<Tables>, LedgerError> {
+        let (index, form, meta) = (&self.index, self.form(), &self.meta);
+        let mut keys = Vec::with_capacity(meta.keys as usize);
+        let (mut nonces, mut documents, mut deliveries) = (Vec::new(), Vec::new(), Vec::new());
+        index.each_block(Table::Keys, form, &mut |block| take_keys(block, &mut keys))?;
+        index.each_block(Table::Nonces, form, &mut |block| take_nonces(block, &mut nonces))?;
+        index.each_block(Table::Documents, form, &mut |block| {
+            take_documents(block, &mut documents)
+        })?;
+        index.each_block(Table::Deliveries, form, &mut |block| {
+            take_deliveries(block, &mut deliveries)
+        })?;
+        let lens = [keys.len(), nonces.len(), documents.len(), deliveries.len()];
+        let counts = [meta.keys, meta.nonces, meta.documents, meta.deliveries];
+        if !lens.into_iter().eq(counts.into_iter().map(|count| count as usize)) {
+            return Ok(None);
+        }
+        Ok(Some(Tables {
+            keys,
+            nonces,
+            documents,
+            deliveries: deliveries.into_iter().collect(),
+            newest_ms: meta.newest_ms,
+            ..Tables::default()
+        }))
     }
 
     /// Has the segment's file and blocks removed after the last reader.
@@ -453,7 +386,7 @@ impl IndexedRun {
         count(Table::Transactions, meta.transactions.len(), meta.lookups, &lookups)?;
         count(Table::Users, meta.user_fences.len(), meta.users, &lookups)?;
         count(Table::Notes, meta.note_fences.len(), meta.notes, &notes)?;
-        match self.index.load_tables(self.form(), meta)? {
+        match self.load()? {
             Some(_) => Ok(bytes),
             None => Err(self.index.lost(self.form(), "has lost entries")),
         }

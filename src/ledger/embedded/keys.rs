@@ -12,12 +12,16 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use super::segment::{Header, Position};
 use crate::ledger::DedupeKey;
 
 /// Enough that one map of 20 million keys grows by 20,000 at a time, in a millisecond.
 const SHARDS: usize = 1024;
+
+/// Threads that fill maps during a load, each its own.
+const FILLERS_MAX: usize = 4;
 
 /// The keys of all segments.
 pub(super) struct Keys {
@@ -32,42 +36,58 @@ pub(super) struct Keys {
 /// The keys with the same top bits.
 type Shard = HashMap<u64, Position, BuildHasherDefault<AsIs>>;
 
-/// Keys that are loaded together.
-#[derive(Default)]
-pub(super) struct Loading {
+/// The keys of one segment, to be loaded: sorted by shard.
+pub(super) struct Sorted {
     keys: Vec<(u64, Position)>,
-    /// The same by shard, during a load.
-    sorted: Vec<(u64, Position)>,
+    /// The end of each shard's keys.
+    ends: Vec<u32>,
 }
 
-impl Loading {
-    /// 32 MiB of them: thousands for each map.
-    const MAX: usize = 2 << 20;
-
-    /// Adds first halves of keys, and their positions in a segment.
-    pub(super) fn add(&mut self, header: &Header, keys: &[(u64, u32)]) {
-        self.keys.extend(keys.iter().map(|(half, offset)| (*half, Position::new(header, *offset))));
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.keys.len() >= Self::MAX
-    }
-
-    /// Sorts the keys by shard and takes them; returns the end of each shard.
-    fn sort(&mut self) -> Vec<usize> {
+impl Sorted {
+    /// Sorts first halves of keys, which have their offsets in the segment.
+    pub(super) fn new(header: &Header, keys: &[(u64, u32)]) -> Self {
         let mut ends = vec![0; SHARDS];
-        self.keys.iter().for_each(|(half, _)| ends[shard(*half)] += 1);
+        keys.iter().for_each(|(half, _)| ends[shard(*half)] += 1);
         let mut start = 0;
         for end in &mut ends {
             start += std::mem::replace(end, start);
         }
-        self.sorted.clone_from(&self.keys);
-        for key in self.keys.drain(..) {
-            let end = &mut ends[shard(key.0)];
-            self.sorted[*end] = key;
+        let mut sorted = vec![(0, Position::new(header, 0)); keys.len()];
+        for (half, offset) in keys {
+            let end = &mut ends[shard(*half)];
+            sorted[*end as usize] = (*half, Position::new(header, *offset));
             *end += 1;
         }
-        ends
+        Self { keys: sorted, ends }
+    }
+
+    fn of_shard(&self, shard: usize) -> &[(u64, Position)] {
+        let start = shard.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.keys[start as usize..self.ends[shard] as usize]
+    }
+}
+
+/// Keys that are loaded together.
+#[derive(Default)]
+pub(super) struct Loading {
+    segments: Vec<Sorted>,
+    len: usize,
+}
+
+impl Loading {
+    /// 64 MiB of them: thousands for each map.
+    const MAX: usize = 4 << 20;
+    /// For segments that have few keys.
+    const MAX_SEGMENTS: usize = 256;
+
+    /// Adds the keys of a segment.
+    pub(super) fn add(&mut self, keys: Sorted) {
+        self.len += keys.keys.len();
+        self.segments.push(keys);
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.len >= Self::MAX || self.segments.len() >= Self::MAX_SEGMENTS
     }
 }
 
@@ -121,22 +141,49 @@ impl Keys {
         self.second.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Makes room for that many keys in all, so that they are loaded without growth.
+    pub(super) fn reserve(&self, keys: usize) {
+        let mean = keys / SHARDS;
+        // Digests are spread evenly: a share beyond four deviations is rare, and only grows.
+        let room = mean + 4 * mean.isqrt();
+        for shard in &self.shards {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).reserve(room);
+        }
+    }
+
     /// Inserts many keys, map by map: each fits into the CPU's cache. Returns those whose first
     /// half another key has.
-    pub(super) fn load(&self, loading: &mut Loading) -> Vec<(u64, Position)> {
+    pub(super) fn load(&self, loading: &Loading) -> Vec<(u64, Position)> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let share = SHARDS.div_ceil(cores.min(FILLERS_MAX));
+        let mut twins = vec![Vec::new(); SHARDS.div_ceil(share)];
+        thread::scope(|scope| {
+            let parts = self.shards.chunks(share).zip(&mut twins).enumerate();
+            for (part, (shards, twins)) in parts {
+                let segments = &loading.segments;
+                scope.spawn(move || *twins = self.load_some(shards, part * share, segments));
+            }
+        });
+        twins.concat()
+    }
+
+    /// Inserts the keys of some shards.
+    fn load_some(
+        &self,
+        shards: &[Mutex<Shard>],
+        first: usize,
+        segments: &[Sorted],
+    ) -> Vec<(u64, Position)> {
         let mut twins = Vec::new();
-        let mut start = 0;
-        for (shard, end) in self.shards.iter().zip(loading.sort()) {
+        for (number, shard) in (first..).zip(shards) {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let before = shard.len();
-            shard.reserve(end - start);
-            for (half, at) in &loading.sorted[start..end] {
+            for (half, at) in segments.iter().flat_map(|segment| segment.of_shard(number)) {
                 if !insert_into(&mut shard, *half, *at) {
                     twins.push((*half, *at));
                 }
             }
             self.len.fetch_add(shard.len() - before, Ordering::Relaxed);
-            start = end;
         }
         twins
     }
@@ -218,8 +265,8 @@ fn insert_into(shard: &mut Shard, half: u64, at: Position) -> bool {
 mod tests {
     use super::*;
 
-    fn at(offset: u32) -> Position {
-        let header = Header {
+    fn header() -> Header {
+        Header {
             version: 1,
             number: 1,
             generation: 0,
@@ -228,8 +275,11 @@ mod tests {
             created_ms: 0,
             next_seq: 0,
             key: None,
-        };
-        Position::new(&header, offset)
+        }
+    }
+
+    fn at(offset: u32) -> Position {
+        Position::new(&header(), offset)
     }
 
     fn key(first: u8, last: u8) -> DedupeKey {
@@ -261,34 +311,50 @@ mod tests {
         assert_eq!(keys.len(), 0);
     }
 
+    fn sorted(keys: impl IntoIterator<Item = (u64, u32)>) -> Sorted {
+        let header = header();
+        Sorted::new(&header, &keys.into_iter().collect::<Vec<_>>())
+    }
+
+    fn room(keys: &Keys) -> Vec<usize> {
+        keys.shards.iter().map(|shard| shard.lock().unwrap().capacity()).collect()
+    }
+
     #[test]
     fn keys_that_are_loaded_are_found_and_twins_are_told() {
         let (keys, mut loading) = (Keys::new(), Loading::default());
         let halves = (0..5000_u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        loading.keys = halves.zip((0..).map(at)).collect();
-        let twin = (loading.keys[77].0, at(9999));
-        loading.keys.push(twin);
-        let all = loading.keys.clone();
-        assert_eq!(keys.load(&mut loading), [twin]);
+        let all: Vec<(u64, u32)> = halves.zip(0..).collect();
+        // The first one that is loaded has the half.
+        let twin = (all[77].0, 9999);
+        loading.add(sorted(all[..3000].iter().copied()));
+        loading.add(sorted(all[3000..].iter().copied().chain([twin])));
+        assert_eq!(keys.load(&loading), [(twin.0, at(twin.1))]);
         assert_eq!(keys.len(), 5000);
-        for (half, at) in &all[..5000] {
+        for (half, offset) in all {
             let mut key = [0; 16];
             key[..8].copy_from_slice(&half.to_le_bytes());
-            assert_eq!(keys.find(&DedupeKey(key)).collect::<Vec<_>>(), [*at]);
+            assert_eq!(keys.find(&DedupeKey(key)).collect::<Vec<_>>(), [at(offset)]);
         }
     }
 
     #[test]
-    fn a_million_keys_take_forty_bytes_each() {
-        let (keys, mut loading) = (Keys::new(), Loading::default());
-        for n in 0..1_000_000_u64 {
-            let digest = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17);
-            loading.keys.push((digest, at(n as u32)));
+    fn a_million_keys_take_forty_bytes_each_and_the_maps_do_not_grow() {
+        let keys = Keys::new();
+        keys.reserve(1_000_000);
+        let before = room(&keys);
+        for part in 0..4_u64 {
+            let mut loading = Loading::default();
+            loading.add(sorted((0..250_000_u64).map(|n| {
+                let n = 4 * n + part + 1;
+                (n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17), n as u32)
+            })));
+            assert_eq!(keys.load(&loading), []);
         }
-        assert_eq!(keys.load(&mut loading), []);
-        let room: usize =
-            keys.shards.iter().map(|shard| shard.lock().unwrap().capacity() * 8 / 7 * 17).sum();
         assert_eq!(keys.len(), 1_000_000);
-        assert!(room / keys.len() <= 45, "{}", room / keys.len());
+        let after = room(&keys);
+        assert!(before.iter().zip(&after).filter(|(before, after)| before < after).count() < 10);
+        let bytes = after.iter().map(|room| room * 8 / 7 * 17).sum::<usize>();
+        assert!(bytes / keys.len() <= 45, "{}", bytes / keys.len());
     }
 }

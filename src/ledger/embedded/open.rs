@@ -13,6 +13,7 @@ use super::damage::with_remedy;
 use super::files::Files;
 use super::index::{Index, IndexedRun};
 use super::journal::{Journal, Spare, new_header, parse_name};
+use super::keys::Sorted;
 use super::lock::Lock;
 use super::manifest::{self, Content, Manifest};
 use super::open_files::OpenFiles;
@@ -28,12 +29,24 @@ use crate::private;
 /// map of keys.
 const LOADERS_MAX: usize = 4;
 
+/// A closed segment, and its run if the index has it.
+struct Closed {
+    segment: Arc<Segment>,
+    run: Result<Option<Arc<IndexedRun>>, LedgerError>,
+}
+
 /// The tables of a closed segment.
-enum Loaded {
-    /// From the index.
-    Indexed(Tables, IndexedRun),
-    /// From its file, because the index has none, or cannot be read.
-    Read(Tables, Scan, Option<LedgerError>),
+struct Loaded {
+    tables: Tables,
+    keys: Sorted,
+    origin: Origin,
+}
+
+/// Where the tables of a closed segment were read.
+enum Origin {
+    Index(Arc<IndexedRun>),
+    /// Its file, because the index has none, or cannot be read.
+    File(Scan, Option<String>),
 }
 
 /// An opened ledger.
@@ -231,18 +244,23 @@ impl Reader {
         let Some((last, newest)) = segments.pop_last() else {
             return Err(LedgerError::Corrupt("there is no segment".into()));
         };
-        let closed: Vec<Arc<Segment>> = segments
+        let mut closed: Vec<Closed> = segments
             .into_values()
             .map(|segment| Arc::new(Segment::at_rest(&self.open_files, &segment)))
+            .map(|segment| Closed { segment, run: Ok(None) })
             .collect();
+        find_all(&self.index, &mut closed);
+        let runs = closed.iter().filter_map(|one| one.run.as_ref().ok()?.as_ref());
+        self.gathered.memory.keys.reserve(runs.map(|run| run.keys()).sum());
         let count = closed.len() + 1;
         let progress = self.progress.clone();
         let said = |at| (progress.0)(OpenStep { segment: at + 1, segments: count });
-        let index = Arc::clone(&self.index);
         let next = thread::scope(|scope| {
             let mut next: Option<(u32, u64)> = None;
-            for (at, (segment, loaded)) in load_all(scope, &index, &closed).enumerate() {
+            for (at, (segment, loaded)) in load_all(scope, &closed).enumerate() {
                 said(at);
+                // The segments of the databases before it are loaded.
+                self.index.close_before(segment);
                 check_order(segment, next)?;
                 next = Some((segment.header.number + 1, self.closed(segment, loaded?)?));
             }
@@ -261,21 +279,21 @@ impl Reader {
     /// Adds a closed segment. Returns the sequence of the next one.
     fn closed(&mut self, segment: &Arc<Segment>, loaded: Loaded) -> Result<u64, LedgerError> {
         let number = segment.header.number;
-        match loaded {
-            Loaded::Indexed(tables, run) => {
+        let Loaded { tables, keys, origin } = loaded;
+        self.gathered.absorb(segment, &tables, keys, self.now)?;
+        match origin {
+            Origin::Index(run) => {
                 let scan = run.scan();
                 if segment.size < u64::from(scan.end) {
                     let (from, what) = (segment.size as u32, "the file is too short");
                     self.gathered.damage.add(segment.place(from, scan.end, what));
                 }
-                self.gathered.absorb(segment, &tables, self.now)?;
-                self.gathered.runs.insert(number, Run::Indexed(Arc::new(run)));
+                self.gathered.runs.insert(number, Run::Indexed(run));
                 Ok(scan.next_seq)
             }
-            Loaded::Read(tables, scan, why) => {
+            Origin::File(scan, why) => {
                 let why = why.map(|error| format!("segment {number}: {error}"));
                 self.gathered.notices.extend(why);
-                self.gathered.absorb(segment, &tables, self.now)?;
                 let run = OpenRun::new(Arc::clone(segment));
                 run.extend(tables.events.into_iter(), tables.notes.into_iter());
                 run.publish(scan.end);
@@ -318,7 +336,8 @@ impl Reader {
         let dir = segment.path.parent().unwrap_or(Path::new("."));
         let synced = segment.file.sync_data().and_then(|()| self.files.sync_dir(dir));
         synced.map_err(|error| failed(&segment.path, "sync", &error))?;
-        self.gathered.absorb(&segment, &tables, self.now)?;
+        let keys = Sorted::new(&segment.header, &tables.keys);
+        self.gathered.absorb(&segment, &tables, keys, self.now)?;
         let run = Arc::new(OpenRun::new(Arc::new(segment)));
         run.extend(tables.events.into_iter(), tables.notes.into_iter());
         run.publish(scan.end);
@@ -327,54 +346,80 @@ impl Reader {
     }
 }
 
+/// The number of threads that load segments.
+fn loaders(segments: usize) -> usize {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    cores.min(LOADERS_MAX).min(segments)
+}
+
+/// Looks all segments up in the index. Each thread has segments in a row, and so databases of its
+/// own: to open one takes a while.
+fn find_all(index: &Index, segments: &mut [Closed]) {
+    let share = segments.len().div_ceil(loaders(segments.len()).max(1)).max(1);
+    thread::scope(|scope| {
+        for own in segments.chunks_mut(share) {
+            scope.spawn(move || {
+                for one in own {
+                    one.run = index.find(&one.segment).map(|run| run.map(Arc::new));
+                }
+            });
+        }
+    });
+}
+
 /// Each segment in order, with its tables. Several threads load them ahead, up to two segments
 /// each.
 fn load_all<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
-    index: &'env Index,
-    segments: &'env [Arc<Segment>],
+    segments: &'env [Closed],
 ) -> impl Iterator<Item = (&'env Arc<Segment>, Result<Loaded, LedgerError>)> {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let loaders = cores.min(LOADERS_MAX).min(segments.len());
+    let loaders = loaders(segments.len());
     let ahead: Vec<Receiver<Result<Loaded, LedgerError>>> = (0..loaders)
         .map(|first| {
             let (to, from) = mpsc::sync_channel(1);
             let own = segments.iter().skip(first).step_by(loaders);
-            scope.spawn(move || load_some(index, own, &to));
+            scope.spawn(move || load_some(own, &to));
             from
         })
         .collect();
-    segments.iter().enumerate().map(move |(at, segment)| {
+    segments.iter().enumerate().map(move |(at, one)| {
         let loaded = ahead[at % loaders].recv();
         // Its loader has panicked: the scope reports that.
         let none = || Err(LedgerError::Corrupt("a segment could not be loaded".to_owned()));
-        (segment, loaded.unwrap_or_else(|_| none()))
+        (&one.segment, loaded.unwrap_or_else(|_| none()))
     })
 }
 
 fn load_some<'s>(
-    index: &Index,
-    segments: impl Iterator<Item = &'s Arc<Segment>>,
+    segments: impl Iterator<Item = &'s Closed>,
     to: &SyncSender<Result<Loaded, LedgerError>>,
 ) {
     for segment in segments {
         // The start has failed: another segment is damaged.
-        if to.send(load(index, segment)).is_err() {
+        if to.send(load(segment)).is_err() {
             return;
         }
     }
 }
 
 /// The tables of a closed segment: from the index if it has them, otherwise from its file.
-fn load(index: &Index, segment: &Arc<Segment>) -> Result<Loaded, LedgerError> {
-    let why = match index.load(segment) {
-        Ok(Some((tables, run))) => return Ok(Loaded::Indexed(tables, run)),
+fn load(Closed { segment, run }: &Closed) -> Result<Loaded, LedgerError> {
+    let sorted = |tables: &Tables| Sorted::new(&segment.header, &tables.keys);
+    let why = match run {
+        Ok(Some(run)) => match run.load() {
+            Ok(Some(tables)) => {
+                let (keys, origin) = (sorted(&tables), Origin::Index(Arc::clone(run)));
+                return Ok(Loaded { tables, keys, origin });
+            }
+            Ok(None) => None,
+            Err(error) => Some(error.to_string()),
+        },
         Ok(None) => None,
-        Err(error) => Some(error),
+        Err(error) => Some(error.to_string()),
     };
     let (tables, scan) = Tables::read(segment)?;
     segment.check_complete(scan).map_err(with_remedy)?;
-    Ok(Loaded::Read(tables, scan, why))
+    Ok(Loaded { keys: sorted(&tables), tables, origin: Origin::File(scan, why) })
 }
 
 /// Whether there is an index for the store in `path`.

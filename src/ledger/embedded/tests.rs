@@ -120,6 +120,27 @@ async fn many_segments_are_closed_indexed_and_read_again() {
 }
 
 #[tokio::test]
+async fn a_start_closes_databases_and_reads_their_snapshots() {
+    let dir = TempDir::new().unwrap();
+    let ledger = open_in(&dir).unwrap();
+    let events = fill(&ledger, 0..360, 15_000).await;
+    ledger.wait_until_indexed().unwrap();
+    assert!(segments(&dir).len() > 64 + 16);
+    let has_snapshot = |period: &str| {
+        let entries = fs::read_dir(core::index_dir(dir.path()).join(period)).unwrap();
+        entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("snap."))
+    };
+    // No database was opened by a start yet.
+    assert!(has_snapshot("period-0000000000-0") && has_snapshot("period-0000000001-0"));
+    assert_kept(&ledger, &events).await;
+    end_as_a_crash_does(&dir, ledger);
+    let ledger = open_in(&dir).unwrap();
+    assert_eq!(ledger.core().index.opened(), 1);
+    assert_kept(&ledger, &events).await;
+    assert_eq!(ledger.core().index.opened(), 2);
+}
+
+#[tokio::test]
 async fn the_index_can_be_thrown_away() {
     let dir = TempDir::new().unwrap();
     let ledger = open_in(&dir).unwrap();

@@ -9,21 +9,28 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{IndexedRun, Period};
+use super::IndexedRun;
+use super::period::Period;
 use crate::ledger::LedgerError;
 use crate::ledger::embedded::segment::{Scan, Segment, failed};
 use crate::ledger::embedded::tables::Tables;
 
 /// Segments of a period: 4 GiB of the journal, or two months of a quiet one.
 const SEGMENTS: u32 = 64;
+/// Segments that are written to a database until it takes a snapshot; a period ends with one. What
+/// came after it is read again at a start.
+const SNAPSHOT: u32 = 16;
 
 /// The index of all segments.
 pub(in crate::ledger::embedded) struct Index {
     dir: PathBuf,
-    open: Mutex<BTreeMap<Name, Arc<Period>>>,
+    open: Mutex<BTreeMap<Name, Arc<Place>>>,
     /// Discarded databases and the reason, for operators.
     notices: Mutex<Vec<String>>,
 }
+
+/// A database, when it is open. Each has a lock of its own: some may be opened at the same time.
+type Place = Mutex<Option<Arc<Period>>>;
 
 /// The name of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,14 +72,15 @@ impl Index {
 
     fn period(&self, segment: &Segment) -> Result<Arc<Period>, LedgerError> {
         let name = Name::of(segment);
-        let mut open = lock(&self.open);
-        if let Some(period) = open.get(&name) {
+        let place = Arc::clone(lock(&self.open).entry(name).or_default());
+        let mut place = lock(&place);
+        if let Some(period) = &*place {
             return Ok(Arc::clone(period));
         }
         let (period, thrown_away) = Period::open(&name.dir(&self.dir))?;
         lock(&self.notices).extend(thrown_away);
         let period = Arc::new(period);
-        open.insert(name, Arc::clone(&period));
+        *place = Some(Arc::clone(&period));
         Ok(period)
     }
 
@@ -85,21 +93,46 @@ impl Index {
         scan: Scan,
         rest: &dyn Fn(Duration),
     ) -> Result<IndexedRun, LedgerError> {
-        self.period(segment)?.write(segment, tables, scan, rest)
+        let period = self.period(segment)?;
+        let run = period.write(segment, tables, scan, rest)?;
+        if (segment.header.number + 1).is_multiple_of(SNAPSHOT) {
+            // If it cannot be opened now, its next use tries that again.
+            let _ = period.snapshot();
+        }
+        Ok(run)
     }
 
-    /// The tables of exactly this segment, if they are complete: the part that is kept in memory,
-    /// and the run for the rest.
-    pub(in crate::ledger::embedded) fn load(
+    /// The run of exactly this segment, if its summary is there.
+    pub(in crate::ledger::embedded) fn find(
         &self,
         segment: &Arc<Segment>,
-    ) -> Result<Option<(Tables, IndexedRun)>, LedgerError> {
-        self.period(segment)?.load(segment)
+    ) -> Result<Option<IndexedRun>, LedgerError> {
+        self.period(segment)?.find(segment)
+    }
+
+    /// Closes the databases of periods before that segment's, until they are used again.
+    pub(in crate::ledger::embedded) fn close_before(&self, segment: &Segment) {
+        let first = Name { generation: 0, ..Name::of(segment) };
+        let before: Vec<Arc<Place>> =
+            lock(&self.open).range(..first).map(|(_, place)| Arc::clone(place)).collect();
+        for place in before {
+            if let Some(period) = &*lock(&place) {
+                period.close();
+            }
+        }
     }
 
     /// Its size on disk in bytes.
     pub(in crate::ledger::embedded) fn size(&self) -> u64 {
-        lock(&self.open).values().map(|period| period.size()).sum()
+        let places: Vec<Arc<Place>> = lock(&self.open).values().map(Arc::clone).collect();
+        places.iter().filter_map(|place| Some(lock(place).as_ref()?.size())).sum()
+    }
+
+    #[cfg(test)]
+    pub(in crate::ledger::embedded) fn opened(&self) -> usize {
+        let places: Vec<Arc<Place>> = lock(&self.open).values().map(Arc::clone).collect();
+        let is_open = |place: &&Arc<Place>| lock(place).as_ref().is_some_and(|one| one.is_open());
+        places.iter().filter(is_open).count()
     }
 
     /// Databases discarded since the last call.
@@ -112,7 +145,11 @@ impl Index {
         let next = Name { period: next / SEGMENTS, generation: 0 };
         let mut open = lock(&self.open);
         // A database that only the map has is unused, and stays so while the map is locked.
-        open.retain(|name, period| *name == next || Arc::strong_count(period) > 1);
+        let is_used = |place: &Arc<Place>| {
+            Arc::strong_count(place) > 1
+                || lock(place).as_ref().is_some_and(|period| Arc::strong_count(period) > 1)
+        };
+        open.retain(|name, place| *name == next || is_used(place));
         let Ok(entries) = fs::read_dir(&self.dir) else { return };
         let kept: Vec<PathBuf> = open.keys().map(|name| name.dir(&self.dir)).collect();
         for path in entries.flatten().map(|entry| entry.path()) {
