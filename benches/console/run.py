@@ -12,6 +12,7 @@ import datetime
 import http.client
 import importlib.util
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -150,6 +151,8 @@ def main():
     parser.add_argument("--engine", default="embedded", choices=["embedded", "postgres"])
     parser.add_argument("--build", default="release", choices=["release", "debug"], help="which build is measured")
     args = parser.parse_args()
+    # Ended by `kill`, it ends its gateways too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(dir="target", prefix="bench-console-") as folder:
         folder = Path(folder).absolute()
         server = cluster(folder) if args.engine == "postgres" else None

@@ -231,9 +231,10 @@ impl CallbackRecord {
     /// as their rates allow: an attacker can send a captured one without end. The rates bound this
     /// work only. No callback is ever rejected because of earlier ones.
     pub(super) fn spare(&mut self) {
+        let now = clock::instant();
         let desk = &self.route.desk;
-        self.listed = desk.by_address.take(self.client, self.began);
-        self.logged = self.listed && self.route.failures.take(self.began);
+        self.listed = desk.by_address.take(self.client, now);
+        self.logged = self.listed && self.route.failures.take(now);
     }
 
     /// Whether the rates for that let it be logged.

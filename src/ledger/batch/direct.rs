@@ -3,9 +3,9 @@
 //!
 //! A queue has a driver while callers wait in it: a task of their runtime. The driver runs after
 //! all tasks that were ready before, and again after the requests that came meanwhile. It tells the
-//! committer of events when no more have come, or at the fourth look: what the thread has to record
-//! at that time is one batch. Each commit wakes two threads and costs as much as several callbacks,
-//! however many events it has. A full batch is handed over at once.
+//! committer of events when no more have come, or when it has looked often enough: what the thread
+//! has to record at that time is one batch. Each commit wakes two threads and costs as much as
+//! several callbacks, however many events it has. A full batch is handed over at once.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
@@ -137,7 +137,8 @@ impl QueuedEvent {
 /// Has the task polled again after all others that are ready, and after those with requests that
 /// have come by then.
 fn look_again(cx: &mut Context<'_>) {
-    // Its first poll leaves the waker with the runtime, which calls it after it has asked for events.
+    // Its first poll leaves the waker with the runtime, which calls it once it has looked at the
+    // sockets.
     let _ = pin!(tokio::task::yield_now()).poll(cx);
 }
 

@@ -2,10 +2,12 @@
 
 #![expect(clippy::await_holding_lock, reason = "the lock is the disk, which is blocked on purpose")]
 
+use std::io::Write as _;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard};
 
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
 
 use super::*;
 use crate::ledger::conformance::{START_MS, event};
@@ -115,42 +117,40 @@ async fn those_who_come_during_a_commit_share_the_next() {
     assert_eq!(bench.commits(), [1, 40]);
 }
 
-/// Event `n`, recorded when the runtime has asked for events `rounds` times: as if its request came
-/// while the thread was busy with others.
-fn spawn_later(
+/// Events whose requests come one after the other, each while the thread handles the one before.
+fn spawn_in_a_row(
     bench: &Bench,
-    n: u64,
-    rounds: u64,
-) -> tokio::task::JoinHandle<Result<Recorded, LedgerError>> {
-    let book = bench.book.clone();
-    tokio::spawn(async move {
-        for _ in 0..rounds {
-            tokio::task::yield_now().await;
-        }
-        book.record(event(n, &["a"])).await
-    })
+    count: u64,
+) -> Vec<tokio::task::JoinHandle<Result<Recorded, LedgerError>>> {
+    let (mut client, mut request) = socket();
+    client.write_all(&[0]).unwrap();
+    let spawn = |n| {
+        let (mut next, next_request) = socket();
+        let (book, mut own) = (bench.book.clone(), std::mem::replace(&mut request, next_request));
+        tokio::spawn(async move {
+            own.read_u8().await.unwrap();
+            // There is no request after the last one.
+            let _ = next.write_all(&[0]);
+            book.record(event(n, &["a"])).await
+        })
+    };
+    (0..count).map(spawn).collect()
+}
+
+/// A connection: its client, and its end in the runtime.
+fn socket() -> (std::os::unix::net::UnixStream, tokio::net::UnixStream) {
+    let (client, request) = std::os::unix::net::UnixStream::pair().unwrap();
+    request.set_nonblocking(true).unwrap();
+    (client, tokio::net::UnixStream::from_std(request).unwrap())
 }
 
 #[tokio::test]
 async fn those_who_come_while_their_thread_is_busy_share_a_commit() {
     let bench = Bench::new(patient());
-    let waiters: Vec<_> = (0..4).map(|n| spawn_later(&bench, n, n)).collect();
-    for waiter in waiters {
+    for waiter in spawn_in_a_row(&bench, 4) {
         assert_eq!(waiter.await.unwrap().unwrap().standing(), DedupResult::New);
     }
     assert_eq!(bench.commits(), [4]);
-}
-
-#[tokio::test]
-async fn a_thread_that_is_always_busy_delays_nobody_for_long() {
-    let bench = Bench::new(patient());
-    let waiters: Vec<_> = (0..40).map(|n| spawn_later(&bench, n, n)).collect();
-    for waiter in waiters {
-        assert_eq!(waiter.await.unwrap().unwrap().standing(), DedupResult::New);
-    }
-    let commits = bench.commits();
-    assert!(commits[0] <= 6, "{commits:?}");
-    assert_eq!(commits.iter().sum::<usize>(), 40);
 }
 
 #[tokio::test]

@@ -279,8 +279,10 @@ impl CommitQueues {
         mem::swap(awake, &mut state.answered);
         let mut gathered = gathering.look(if state.called { 0 } else { state.input.events.len() });
         let has_callers = state.slots.waiting() > 0;
-        if !has_callers && gathered == Gathered::More {
-            // The driver ends.
+        // Without callers the driver ends. A lingering committer counts all that wait, and would not
+        // take those that it was not told of.
+        let is_awaited = self.wanted.load(Ordering::SeqCst) > 0;
+        if gathered == Gathered::More && (is_awaited || !has_callers) {
             gathered = Gathered::All;
         }
         state.called |= gathered == Gathered::All;
@@ -473,5 +475,29 @@ impl HandOver {
     /// Ends the message: every caller has an answer.
     pub(super) fn end(mut self) {
         self.is_answered = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_gather_while_more_come_and_not_for_long() {
+        let mut gathering = Gathering::default();
+        let mut look = |waiting| gathering.look(waiting);
+        assert_eq!([0, 1, 3, 3].map(&mut look), {
+            use Gathered::{All, More, Nothing};
+            [Nothing, More, More, All]
+        });
+        // The next ones gather by themselves.
+        assert_eq!([3, 3].map(&mut look), [Gathered::More, Gathered::All]);
+        assert_eq!([1, 2, 3, 4].map(&mut look), [Gathered::More; LOOKS_MAX]);
+        assert_eq!(look(5), Gathered::All);
+        // The committer took them before the driver looked again.
+        assert_eq!([1, 0, 1].map(&mut look), {
+            use Gathered::{More, Nothing};
+            [More, Nothing, More]
+        });
     }
 }

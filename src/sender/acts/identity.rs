@@ -162,9 +162,9 @@ impl<'a> Callback<'a> {
         Ok(())
     }
 
-    /// The kind, which of the texts it is, then for each placeholder its place in the text, its length
-    /// and its value, so that no two events run into one. A further signature counts its own texts,
-    /// so that it makes the same key where it is the only one.
+    /// The kind, which of the texts it is, then for each placeholder its place in the text, its
+    /// length and its value, so that no two events run into one. A further signature counts its own
+    /// texts, so that it makes the same key where it is the only one.
     fn put_identity(
         &self,
         identity: IdentityChoice<'_>,

@@ -1,9 +1,11 @@
 //! A database of sled, which is opened when it is used.
 //!
 //! sled writes a snapshot of its log only when it opens a database: without one the next start reads
-//! the whole log. And it keeps pages in memory that were read once. So a database is closed at times.
+//! the whole log. And it keeps pages in memory that were read once. So a start closes a database
+//! that it has read, and one that is written to is closed and opened again at times.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
@@ -50,9 +52,11 @@ impl Database {
     fn open(dir: &Path) -> Result<Self, LedgerError> {
         // The periodic flush collects sled's garbage; without it space is never reused.
         let config = sled::Config::new().path(dir).cache_capacity(CACHE).flush_every_ms(Some(500));
-        let db = guarded(|| config.open())?;
-        let file =
-            File::open(file(dir)).map_err(|error| broken(&format!("has no file: {error}")))?;
+        let db = guarded(|| Ok(config.open()))?.map_err(|error| match error {
+            sled::Error::Io(error) => unavailable(&error),
+            error => broken(&format!("failed: {error}")),
+        })?;
+        let file = File::open(file(dir)).map_err(|error| unavailable(&error))?;
         let database = Self { db, file };
         let format = guarded(|| database.db.get(SENTINEL))?;
         match format {
@@ -69,8 +73,8 @@ impl Database {
     fn open_again(dir: &Path) -> Result<Self, LedgerError> {
         for _ in 1..TRIES {
             match Self::open(dir) {
-                Ok(database) => return Ok(database),
-                Err(_) => std::thread::sleep(PAUSE),
+                Err(LedgerError::Unavailable(_)) => std::thread::sleep(PAUSE),
+                opened => return opened,
             }
         }
         Self::open(dir)
@@ -80,6 +84,11 @@ impl Database {
         guarded(|| self.db.flush())?;
         self.file.sync_data().map_err(|error| broken(&format!("could not be synced: {error}")))
     }
+}
+
+/// The disk's fault, and not one of the content: nothing is damaged.
+fn unavailable(error: &io::Error) -> LedgerError {
+    LedgerError::Unavailable(format!("the index could not be opened: {error}"))
 }
 
 fn file(dir: &Path) -> PathBuf {
