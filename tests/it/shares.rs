@@ -92,10 +92,12 @@ fn silent_connections_make_room_too() {
     let mut silent: Vec<Wire> =
         (0..20).map(|_| Wire::open_from(LOUD, gateway.at.callbacks)).collect();
     assert_eq!(ask_from(HONEST, &gateway, get_bytes("/nowhere")).status, 404);
-    // Which of them depends on the order in which the gateway's threads accept them.
+    // Which of them depends on the order in which the gateway's threads accept them. One more makes
+    // room for the other caller, if that one was accepted after ten.
     eventually("half of them are closed", || {
         let open = silent.iter_mut().map(|wire| wire.stays_silent(Duration::from_millis(1)));
-        open.filter(|open| !open).count() == 10
+        let closed = open.filter(|open| !open).count();
+        closed == 10 || closed == 11
     });
 }
 
