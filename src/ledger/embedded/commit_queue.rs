@@ -36,6 +36,9 @@ pub(in crate::ledger) const QUEUES: usize = 16;
 /// Looks of a driver at events that go on gathering. More of them would delay the first one by more
 /// than a quick sync.
 const LOOKS_MAX: usize = 4;
+/// Events that gather at most: with so many, the cost of a commit hardly shows in one of them, and
+/// more would only wait longer.
+const ENOUGH: usize = 64;
 /// Bytes of an empty buffer that are kept for the next events: one commit's.
 const BUFFER_KEPT: usize = 1 << 20;
 
@@ -175,7 +178,7 @@ impl Gathering {
             *self = Self::default();
             return Gathered::Nothing;
         }
-        if waiting == self.seen || self.looks == LOOKS_MAX {
+        if waiting == self.seen || waiting >= ENOUGH || self.looks == LOOKS_MAX {
             *self = Self::default();
             return Gathered::All;
         }
@@ -494,6 +497,7 @@ mod tests {
         assert_eq!([3, 3].map(&mut look), [Gathered::More, Gathered::All]);
         assert_eq!([1, 2, 3, 4].map(&mut look), [Gathered::More; LOOKS_MAX]);
         assert_eq!(look(5), Gathered::All);
+        assert_eq!([1, ENOUGH].map(&mut look), [Gathered::More, Gathered::All]);
         // The committer took them before the driver looked again.
         assert_eq!([1, 0, 1].map(&mut look), {
             use Gathered::{More, Nothing};
