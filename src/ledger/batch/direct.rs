@@ -4,8 +4,9 @@
 //! A queue has a driver while callers wait in it: a task of their runtime. The driver runs after
 //! all tasks that were ready before, and again after the requests that came meanwhile. It tells the
 //! committer of events when no more have come, when there are many, or when it has looked often
-//! enough: what the thread has to record at that time is one batch. Each commit wakes two threads and costs as much as
-//! several callbacks, however many events it has. A full batch is handed over at once.
+//! enough: what the thread has to record at that time is one batch. Each commit wakes two threads
+//! and costs as much as several callbacks, however many events it has. A full batch is handed over
+//! at once.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;

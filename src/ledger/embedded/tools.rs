@@ -422,14 +422,13 @@ impl Survey {
     /// Checks the index of a segment against the segment.
     fn compare(&mut self, index: &Index, segment: &Arc<Segment>) -> Result<(), LedgerError> {
         let (tables, _) = Tables::read(segment)?;
-        let same = index.find(segment).is_ok_and(|run| {
-            run.is_some_and(|run| {
-                let loaded = run
-                    .load()
-                    .is_ok_and(|loaded| loaded.is_some_and(|loaded| loaded.is_part_of(&tables)));
-                loaded && run.has(&tables).unwrap_or(false)
-            })
-        });
+        let same = match index.find(segment) {
+            Ok(Some(run)) => {
+                matches!(run.load(), Ok(Some(loaded)) if loaded.is_part_of(&tables))
+                    && run.has(&tables).unwrap_or(false)
+            }
+            Ok(None) | Err(_) => false,
+        };
         if !same {
             self.remark(format!(
                 "the index does not have segment {} as it is; it is rebuilt at the next start",
