@@ -34,13 +34,11 @@ pub use acts::explain::{
 pub use acts::identity::{OlderKeys, RepeatingSignature};
 pub use acts::json_object::{JsonObject, put_json_text};
 pub use acts::outcome::{Outcome, Reason};
-pub use acts::params_form::{ParamsFormError, StoredParams};
+pub use acts::params_form::{ParamTexts, ParamsFormError, ShownParams, StoredParams};
 pub use acts::prove::prove;
 pub use acts::reply::{Answer, ReplyDraft};
 pub use acts::resolve::ResolvedTemplate;
-pub use acts::resolved::{
-    AmountUnit, Effect, Fact, KeyForm, KeyLookup, KeyRole, ParamTexts, Resolved, Role,
-};
+pub use acts::resolved::{AmountUnit, Effect, Fact, KeyForm, KeyLookup, KeyRole, Resolved, Role};
 pub use acts::rounds::try_out;
 pub use acts::sign::{Composing, Field, Signing};
 pub use crypto::fetched_certificate::{CertificateError, FetchedCertificate};

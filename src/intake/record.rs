@@ -439,6 +439,7 @@ impl VerifiedCallback<'_, '_> {
             sender: source.recipe.sender().name(),
             received_ms: self.received.at_ms(),
             resolved: &self.resolved,
+            params: &self.callback.shown_params(),
             release: self.release,
         };
         let kept = match first {

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::EventId;
 use super::codec::DecodeError;
 use crate::clock::UnixMillis;
-use crate::sender::{Effect, Resolved};
+use crate::sender::{Effect, Resolved, ShownParams};
 
 /// An event. Its JSON is a public contract: members and their order stay. `kind` and `effect` are
 /// always the last two; new optional members come before them. A stored body writes the same JSON
@@ -154,6 +154,8 @@ pub struct Incoming<'e> {
     pub received_ms: UnixMillis,
     /// The resolved callback.
     pub resolved: &'e Resolved,
+    /// Its parameters.
+    pub params: &'e ShownParams,
     /// How it is recorded.
     pub release: Release,
 }
@@ -229,7 +231,10 @@ pub(super) mod tests {
     }
 
     /// The result of `taku`'s catalog file for a callback signed under `secret`.
-    pub(in crate::ledger) fn resolved(request: &Request<'_>, secret: &str) -> Box<Resolved> {
+    pub(in crate::ledger) fn resolved(
+        request: &Request<'_>,
+        secret: &str,
+    ) -> (Box<Resolved>, ShownParams) {
         let catalog = Catalog::embedded().unwrap();
         let value = Secret::new(secret.as_bytes());
         let secrets = vec![LiveSecret { id: "1".into(), value, until_ms: None }];
@@ -239,7 +244,7 @@ pub(super) mod tests {
         let mut callback = recipe.read(*request, 0);
         let Judgement::Verified(mut verified) = callback.verify() else { panic!("{request:?}") };
         let Resolution::Event(resolved) = verified.resolve("evt_0") else { panic!("{request:?}") };
-        resolved
+        (resolved, callback.shown_params())
     }
 
     #[test]
@@ -266,12 +271,14 @@ pub(super) mod tests {
             };
             let id = EventId::from_bytes([0xa7; 16]);
             let (source, sender) = ("level\"-end", "taku");
+            let (resolved, params) = &resolved(&request, SECRET);
             let event = Incoming {
                 id,
                 source,
                 sender,
                 received_ms: 1_700_000_000_123,
-                resolved: &resolved(&request, SECRET),
+                resolved,
+                params,
                 release: Release::None,
             };
             let stored = EventBody::store(&event, &request, None).unwrap();

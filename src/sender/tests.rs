@@ -23,6 +23,8 @@ struct Came {
     outcome: Outcome,
     rejection: Option<CallbackError>,
     resolved: Option<Box<Resolved>>,
+    /// The parameters of the event, as they are shown.
+    params: String,
 }
 
 fn run(recipe: &Recipe, request: &OwnedRequest, now_ms: i64) -> Came {
@@ -41,11 +43,13 @@ fn run(recipe: &Recipe, request: &OwnedRequest, now_ms: i64) -> Came {
         Judgement::Challenge => (Outcome::Challenge, None, None),
         Judgement::Rejected(rejection) => (Outcome::Rejected, Some(rejection), None),
     };
-    if let Some(resolved) = &resolved {
+    let mut params = String::new();
+    if resolved.is_some() {
+        params = callback.shown_params().json(&request.borrow());
         // What is stored, and what is shown without a store.
-        assert_eq!(resolved.params(&request.borrow()), callback.written_params());
+        assert_eq!(params, callback.written_params());
     }
-    Came { outcome, rejection, resolved }
+    Came { outcome, rejection, resolved, params }
 }
 
 /// A callback with several events counts as its first, if all of them are events.
@@ -62,7 +66,7 @@ fn run_parts(whole: &Callback<'_>, parts: &[bytes::Bytes]) -> Came {
         | (Some(Resolution::Ambiguous(first)), None) => (Outcome::Ambiguous, None, Some(first)),
         _ => (Outcome::Test, None, None),
     };
-    Came { outcome, rejection, resolved }
+    Came { outcome, rejection, resolved, params: String::new() }
 }
 
 fn recipe(sender: &std::sync::Arc<Sender>, vector: &Vector) -> Recipe {

@@ -81,7 +81,7 @@ pub(super) fn encode(
     request: &Request<'_>,
     reply: Option<&Answer>,
 ) -> Result<Bytes, DecodeError> {
-    let Incoming { id, source, sender, received_ms, resolved, .. } = *event;
+    let Incoming { id, source, sender, received_ms, resolved, params, .. } = *event;
     let text = Text { target: request.target, body: request.body };
     // A position has to fit into what is read again.
     u32::try_from(text.len()).or(Err(DecodeError))?;
@@ -98,7 +98,7 @@ pub(super) fn encode(
     to.extend_from_slice(request.body);
     to.put_bytes(source.as_bytes());
     to.put_bytes(sender.as_bytes());
-    put_roles(&mut to, resolved, text);
+    put_roles(&mut to, event, text);
     let kind = resolved.kind();
     to.put_bytes(if kind == Resolved::PLAIN_KIND { b"" } else { kind.as_bytes() });
     put_texts(&mut to, resolved.unresolved());
@@ -106,7 +106,7 @@ pub(super) fn encode(
     if resolved.has_template() {
         to.put_bytes(resolved.template().as_bytes());
     }
-    to.put_bytes(resolved.params_form());
+    to.put_bytes(params.form());
     put_headers(&mut to, request);
     if let Some(answer) = reply {
         put_reply(&mut to, answer);
@@ -118,7 +118,7 @@ fn size(event: &Incoming<'_>, request: &Request<'_>, reply: Option<&Answer>) -> 
     let headers = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
     let headers: usize = headers.map(|len| len + 2 * LENGTH_BYTES).sum();
     let names = event.source.len() + event.sender.len() + event.resolved.kind().len();
-    let facts = event.resolved.params_form().len() + event.resolved.template().len();
+    let facts = event.params.form().len() + event.resolved.template().len();
     let reply = reply.map_or(0, |answer| answer.body.len() + FIXED_BYTES);
     FIXED_BYTES + request.target.len() + request.body.len() + headers + names + facts + reply
 }
@@ -132,7 +132,7 @@ fn flags(event: &Incoming<'_>, reply: Option<&Answer>) -> u8 {
         (APART, event.received_ms != event.id.ms()),
         (UNRESOLVED, !resolved.unresolved().is_empty()),
         (RECUT, !resolved.recut().is_empty()),
-        (ESCAPED, escaped(resolved) != 0),
+        (ESCAPED, escaped(event) != 0),
         (TEMPLATE, resolved.has_template()),
     ];
     flags.into_iter().fold(0, |all, (flag, is_set)| if is_set { all | flag } else { all })
@@ -160,7 +160,8 @@ impl Text<'_> {
     }
 }
 
-fn put_roles(to: &mut Vec<u8>, resolved: &Resolved, text: Text<'_>) {
+fn put_roles(to: &mut Vec<u8>, event: &Incoming<'_>, text: Text<'_>) {
+    let resolved = event.resolved;
     let bits = |roles: &[Role]| roles.iter().fold(0, |bits, role| bits | bit(*role));
     let facts = resolved.covered().iter().map(|fact| match fact {
         Fact::Kind => KIND_COVERED,
@@ -173,8 +174,9 @@ fn put_roles(to: &mut Vec<u8>, resolved: &Resolved, text: Text<'_>) {
     // The roles that are there are written when they have been seen.
     let there_at = to.len();
     to.extend_from_slice(&[0, bits(resolved.authenticated()), codes]);
-    if escaped(resolved) != 0 {
-        to.push(escaped(resolved));
+    let escaped = escaped(event);
+    if escaped != 0 {
+        to.push(escaped);
     }
     let mut there = 0;
     for role in Role::ALL {
@@ -193,12 +195,12 @@ fn put_roles(to: &mut Vec<u8>, resolved: &Resolved, text: Text<'_>) {
 }
 
 /// Roles, and the parameters, that are percent-encoded.
-fn escaped(resolved: &Resolved) -> u8 {
-    let params = match resolved.param_texts() {
+fn escaped(event: &Incoming<'_>) -> u8 {
+    let params = match event.params.texts() {
         ParamTexts::Plain => 0,
         ParamTexts::Escaped => PARAMS,
     };
-    resolved.escaped().iter().fold(params, |bits, role| bits | bit(*role))
+    event.resolved.escaped().iter().fold(params, |bits, role| bits | bit(*role))
 }
 
 fn bit(role: Role) -> u8 {
@@ -452,14 +454,15 @@ mod tests {
             headers: &headers,
             body: b"",
         };
-        let resolved = resolved(&request, SECRET);
+        let (resolved, params) = &resolved(&request, SECRET);
         let id = EventId::new(1_700_000_000_123);
         let event = Incoming {
             id,
             source: "level-end",
             sender: "taku",
             received_ms: 1_700_000_000_123,
-            resolved: &resolved,
+            resolved,
+            params,
             release,
         };
         (encode(&event, &request, reply).unwrap(), id)

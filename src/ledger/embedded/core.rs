@@ -16,8 +16,9 @@ use super::documents::{DocumentTable, Written};
 use super::files::Files;
 use super::held::HeldTable;
 use super::index::Index;
+use super::index::KeyFile;
 use super::journal::SpareSlot;
-use super::keys::{Keys, Loading, Sorted};
+use super::keys::{FileLoad, Keys, Loading, Sorted};
 use super::lock::Lock;
 use super::manifest::Manifest;
 use super::open_files::OpenFiles;
@@ -116,18 +117,18 @@ impl Gathered {
     }
 
     /// Adds the content of a segment. Segments come in order, and each has its run before the next
-    /// comes. [`Gathered::load_keys`] must be called at the end.
+    /// comes. `keys` is `None` if a file has them. [`Gathered::load_keys`] must be called at the end.
     pub(super) fn absorb(
         &mut self,
         segment: &Segment,
         tables: &Tables,
-        keys: Sorted,
+        keys: Option<Sorted>,
         now: UnixMillis,
     ) -> Result<(), LedgerError> {
         if self.loading.is_full() {
             self.load_keys()?;
         }
-        self.loading.add(keys);
+        keys.into_iter().for_each(|keys| self.loading.add(keys));
         for ((event, target), row) in &tables.deliveries {
             // A delivery without an attempt is due at once, whatever the clock was when it was
             // made.
@@ -157,13 +158,44 @@ impl Gathered {
         Ok(())
     }
 
+    /// Completes the keys of files. The runs of their segments exist.
+    pub(super) fn finish_files(
+        &mut self,
+        files: &[KeyFile],
+        load: FileLoad,
+    ) -> Result<(), LedgerError> {
+        let FileLoad { twins, unreadable } = load;
+        self.place_twins(&twins)?;
+        for file in unreadable.into_iter().filter_map(|at| files.get(at)) {
+            let number = file.segment();
+            self.notices.push(format!("segment {number}: the file of its keys was damaged"));
+            let run = self.run(number)?;
+            let keys = Sorted::new(&run.segment().header, &keys_of(run)?);
+            if let Run::Indexed(run) = run {
+                // If it cannot be written now, the next start finds it damaged.
+                let _ = run.write_keys(&keys);
+            }
+            self.loading.add(keys);
+            self.load_keys()?;
+        }
+        Ok(())
+    }
+
+    fn run(&self, segment: u32) -> Result<&Run, LedgerError> {
+        let gone = || LedgerError::Corrupt(format!("segment {segment} vanished while it was read"));
+        self.runs.get(&segment).ok_or_else(gone)
+    }
+
     /// Loads the gathered keys into memory. The runs of their segments exist.
     pub(super) fn load_keys(&mut self) -> Result<(), LedgerError> {
-        for (half, at) in self.memory.keys.load(&std::mem::take(&mut self.loading)) {
-            let run = self.runs.get(&at.segment());
-            let segment = run.map(Run::segment).ok_or_else(|| {
-                LedgerError::Corrupt(format!("segment {} vanished while it was read", at.segment()))
-            })?;
+        let twins = self.memory.keys.load(&std::mem::take(&mut self.loading));
+        self.place_twins(&twins)
+    }
+
+    /// Adds keys whose first half another key has.
+    fn place_twins(&self, twins: &[(u64, Position)]) -> Result<(), LedgerError> {
+        for (half, at) in twins.iter().copied() {
+            let segment = self.run(at.segment())?.segment();
             let payload = segment.read(at.offset())?;
             let record = Record::read(&payload);
             let head = record.as_ref().ok().and_then(Record::keys);
@@ -174,6 +206,16 @@ impl Gathered {
         }
         Ok(())
     }
+}
+
+/// The keys of a segment: from the index, or else from the segment itself.
+fn keys_of(run: &Run) -> Result<Vec<(u64, u32)>, LedgerError> {
+    if let Run::Indexed(run) = run
+        && let Ok(Some(keys)) = run.load_keys()
+    {
+        return Ok(keys);
+    }
+    Tables::read(run.segment()).map(|(tables, _)| tables.keys)
 }
 
 impl Core {

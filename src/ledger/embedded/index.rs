@@ -10,15 +10,18 @@
 //! One thread writes, with the blocking `flush`. No transactions; no ranges are deleted.
 
 mod databases;
+mod key_file;
 mod meta;
 mod pack;
 mod period;
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub(super) use self::databases::Index;
+pub(super) use self::key_file::{KeyFile, PARTS};
 use self::meta::Meta;
 use self::pack::{
     BLOCK, DeliveryEntry, lookups, put_deliveries, put_documents, put_events, put_keys,
@@ -27,6 +30,7 @@ use self::pack::{
 };
 use self::period::Period;
 use super::files::Files;
+use super::keys::Sorted;
 use super::segment::{Scan, Segment};
 use super::tables::{By, EventRow, Tables};
 use crate::clock::{UnixMillis, instant};
@@ -110,7 +114,7 @@ impl Period {
         self.call(|db| db.insert(key, value)).map(|_| ())
     }
 
-    /// Removes all blocks of a segment's form, the summary first.
+    /// Removes all blocks of a segment's form, the summary first, and the file of its keys.
     fn forget(&self, form: Form) -> Result<(), LedgerError> {
         for table in Table::ALL {
             let mut at = 0;
@@ -118,6 +122,7 @@ impl Period {
                 at += 1;
             }
         }
+        KeyFile::remove(self.dir(), form.number);
         Ok(())
     }
 
@@ -188,7 +193,10 @@ impl Period {
         self.settle()?;
         self.put(&form.key(Table::Meta, 0), &meta.bytes())?;
         self.settle()?;
-        Ok(IndexedRun::new(segment, self, meta))
+        let run = IndexedRun::new(segment, self, meta);
+        // Without it, a start reads the blocks of the keys.
+        let _ = run.write_keys(&Sorted::new(&segment.header, &tables.keys));
+        Ok(run)
     }
 
     /// Puts empty values under all keys first, then the blocks. sled splits its pages as keys come
@@ -279,12 +287,31 @@ impl IndexedRun {
         Self { segment, index, meta, retired: OnceLock::new() }
     }
 
-    /// The tables that are kept in memory; `None` if they are not complete.
+    /// The keys, in order; `None` if they are not complete.
+    pub(super) fn load_keys(&self) -> Result<Option<Vec<(u64, u32)>>, LedgerError> {
+        let mut keys = Vec::with_capacity(self.meta.keys as usize);
+        let visit = &mut |block: &[u8]| take_keys(block, &mut keys);
+        self.index.each_block(Table::Keys, self.form(), visit)?;
+        Ok((keys.len() == self.meta.keys as usize).then_some(keys))
+    }
+
+    /// The file of its keys.
+    ///
+    /// # Errors
+    /// If there is none, or it is damaged.
+    pub(super) fn key_file(&self) -> io::Result<KeyFile> {
+        KeyFile::open(self.index.dir(), &self.segment.header)
+    }
+
+    /// Writes the file of its keys.
+    pub(super) fn write_keys(&self, keys: &Sorted) -> io::Result<()> {
+        KeyFile::write(self.index.dir(), &self.segment.header, keys).map(drop)
+    }
+
+    /// The tables that are kept in memory, but for the keys; `None` if they are not complete.
     pub(super) fn load(&self) -> Result<Option<Tables>, LedgerError> {
         let (index, form, meta) = (&self.index, self.form(), &self.meta);
-        let mut keys = Vec::with_capacity(meta.keys as usize);
         let (mut nonces, mut documents, mut deliveries) = (Vec::new(), Vec::new(), Vec::new());
-        index.each_block(Table::Keys, form, &mut |block| take_keys(block, &mut keys))?;
         index.each_block(Table::Nonces, form, &mut |block| take_nonces(block, &mut nonces))?;
         index.each_block(Table::Documents, form, &mut |block| {
             take_documents(block, &mut documents)
@@ -292,13 +319,12 @@ impl IndexedRun {
         index.each_block(Table::Deliveries, form, &mut |block| {
             take_deliveries(block, &mut deliveries)
         })?;
-        let lens = [keys.len(), nonces.len(), documents.len(), deliveries.len()];
-        let counts = [meta.keys, meta.nonces, meta.documents, meta.deliveries];
+        let lens = [nonces.len(), documents.len(), deliveries.len()];
+        let counts = [meta.nonces, meta.documents, meta.deliveries];
         if !lens.into_iter().eq(counts.into_iter().map(|count| count as usize)) {
             return Ok(None);
         }
         Ok(Some(Tables {
-            keys,
             nonces,
             documents,
             deliveries: deliveries.into_iter().collect(),
@@ -386,9 +412,25 @@ impl IndexedRun {
         count(Table::Transactions, meta.transactions.len(), meta.lookups, &lookups)?;
         count(Table::Users, meta.user_fences.len(), meta.users, &lookups)?;
         count(Table::Notes, meta.note_fences.len(), meta.notes, &notes)?;
-        match self.load()? {
-            Some(_) => Ok(bytes),
-            None => Err(self.index.lost(self.form(), "has lost entries")),
+        if self.load()?.is_none() || self.load_keys()?.is_none() {
+            return Err(self.index.lost(self.form(), "has lost entries"));
+        }
+        Ok(bytes + self.verify_key_file()?)
+    }
+
+    /// Reads the file of its keys, if there is one, and returns its size.
+    fn verify_key_file(&self) -> Result<u64, LedgerError> {
+        let read = self.key_file().and_then(|file| {
+            file.read(0..PARTS, &mut Vec::new())?;
+            Ok(file.size())
+        });
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => {
+                KeyFile::remove(self.index.dir(), self.segment.header.number);
+                Err(broken(&format!("has a file of keys that could not be read ({error})")))
+            }
+            read => Ok(read.unwrap_or_default()),
         }
     }
 

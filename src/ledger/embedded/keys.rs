@@ -8,20 +8,24 @@
 //! Only the committer adds and moves keys; every thread may look one up. A key is here before its
 //! record is synced: a reader has to check the position.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use super::index::{KeyFile, PARTS};
 use super::segment::{Header, Position};
 use crate::ledger::DedupeKey;
 
 /// Enough that one map of 20 million keys grows by 20,000 at a time, in a millisecond.
-const SHARDS: usize = 1024;
+pub(super) const SHARDS: usize = 1024;
 
-/// Threads that fill maps during a load, each its own.
+/// Threads that fill maps during a load, each its own. Some may wait for the disk meanwhile.
 const FILLERS_MAX: usize = 4;
+/// Bytes of key files that a thread reads before it fills maps with them.
+const READ_AHEAD: u64 = 16 << 20;
 
 /// The keys of all segments.
 pub(super) struct Keys {
@@ -61,7 +65,12 @@ impl Sorted {
         Self { keys: sorted, ends }
     }
 
-    fn of_shard(&self, shard: usize) -> &[(u64, Position)] {
+    /// The end of each shard's keys.
+    pub(super) fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+
+    pub(super) fn of_shard(&self, shard: usize) -> &[(u64, Position)] {
         let start = shard.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.keys[start as usize..self.ends[shard] as usize]
     }
@@ -89,6 +98,15 @@ impl Loading {
     pub(super) fn is_full(&self) -> bool {
         self.len >= Self::MAX || self.segments.len() >= Self::MAX_SEGMENTS
     }
+}
+
+/// The result of loading files.
+#[derive(Clone, Default)]
+pub(super) struct FileLoad {
+    /// Keys whose first half another key has.
+    pub(super) twins: Vec<(u64, Position)>,
+    /// Files that could not be read, by their index: some of their keys are missing.
+    pub(super) unreadable: BTreeSet<usize>,
 }
 
 /// Keys are digests and need no hashing. The top bits, which choose the shard, are equal within a
@@ -188,6 +206,57 @@ impl Keys {
         twins
     }
 
+    /// Inserts the keys of files, some parts of all files at a time: each map is filled once, and
+    /// no file is in memory as a whole.
+    pub(super) fn load_files(&self, files: &[KeyFile]) -> FileLoad {
+        self.reserve(files.iter().map(KeyFile::keys).sum());
+        let bytes: u64 = files.iter().map(KeyFile::size).sum();
+        let step = (READ_AHEAD / (bytes / PARTS as u64).max(1)).clamp(1, PARTS as u64) as usize;
+        let next = AtomicUsize::new(0);
+        let work = |load: &mut FileLoad| {
+            loop {
+                let start = next.fetch_add(step, Ordering::Relaxed);
+                if start >= PARTS {
+                    return;
+                }
+                self.load_parts(files, start..(start + step).min(PARTS), load);
+            }
+        };
+        let mut loads = vec![FileLoad::default(); FILLERS_MAX];
+        thread::scope(|scope| {
+            for load in &mut loads {
+                scope.spawn(|| work(load));
+            }
+        });
+        loads.into_iter().fold(FileLoad::default(), |mut all, load| {
+            all.twins.extend(load.twins);
+            all.unreadable.extend(load.unreadable);
+            all
+        })
+    }
+
+    /// Inserts the keys of some parts of files.
+    fn load_parts(&self, files: &[KeyFile], parts: Range<usize>, load: &mut FileLoad) {
+        let mut read = vec![Vec::new(); files.len()];
+        for (at, (file, bytes)) in files.iter().zip(&mut read).enumerate() {
+            if file.read(parts.clone(), bytes).is_err() {
+                load.unreadable.insert(at);
+            }
+        }
+        for number in KeyFile::shards(&parts) {
+            let mut shard = self.shards[number].lock().unwrap_or_else(PoisonError::into_inner);
+            let before = shard.len();
+            for (file, bytes) in files.iter().zip(&read) {
+                for (half, at) in file.of_shard(number, &parts, bytes) {
+                    if !insert_into(&mut shard, half, at) {
+                        load.twins.push((half, at));
+                    }
+                }
+            }
+            self.len.fetch_add(shard.len() - before, Ordering::Relaxed);
+        }
+    }
+
     /// The number of keys.
     pub(super) fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
@@ -250,10 +319,11 @@ impl Keys {
     }
 }
 
-/// Inserts the position of a key with this first half; `false` if another key has it.
+/// Inserts the position of a key with this first half; `false` if another key has it. The same position
+/// twice is the same key: its file could only be read in part.
 fn insert_into(shard: &mut Shard, half: u64, at: Position) -> bool {
     match shard.entry(half) {
-        std::collections::hash_map::Entry::Occupied(_) => false,
+        std::collections::hash_map::Entry::Occupied(known) => *known.get() == at,
         std::collections::hash_map::Entry::Vacant(place) => {
             place.insert(at);
             true

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
@@ -11,7 +12,7 @@ use std::thread::{self, Scope};
 use super::core::{Core, Gathered, Memory, index_dir, journal_dir};
 use super::damage::with_remedy;
 use super::files::Files;
-use super::index::{Index, IndexedRun};
+use super::index::{Index, IndexedRun, KeyFile};
 use super::journal::{Journal, Spare, new_header, parse_name};
 use super::keys::Sorted;
 use super::lock::Lock;
@@ -25,8 +26,7 @@ use crate::clock::UnixMillis;
 use crate::ledger::{Keyring, LedgerError};
 use crate::private;
 
-/// Threads that load closed segments at a start: more of them would wait for the one that fills the
-/// map of keys.
+/// Threads that look closed segments up at a start, and that load them.
 const LOADERS_MAX: usize = 4;
 
 /// Bytes that a key takes in its segment, at least.
@@ -36,11 +36,16 @@ const KEY_BYTES: usize = 16;
 struct Closed {
     segment: Arc<Segment>,
     run: Result<Option<Arc<IndexedRun>>, LedgerError>,
+    /// The number of keys that its file has, if it has one.
+    in_file: Option<usize>,
 }
 
 impl Closed {
-    /// The number of its keys; 0 if the index does not know it.
-    fn keys(&self) -> usize {
+    /// The number of keys that are not in its file; 0 if the index does not know it.
+    fn further_keys(&self) -> usize {
+        if self.in_file.is_some() {
+            return 0;
+        }
         let run = self.run.as_ref().ok().and_then(Option::as_ref);
         // A damaged index may have any number: no more than the segment has room for.
         run.map_or(0, |run| run.keys().min(self.segment.size as usize / KEY_BYTES))
@@ -50,7 +55,8 @@ impl Closed {
 /// The tables of a closed segment.
 struct Loaded {
     tables: Tables,
-    keys: Sorted,
+    /// `None` if they are in a file.
+    keys: Option<Sorted>,
     origin: Origin,
 }
 
@@ -256,29 +262,23 @@ impl Reader {
         let Some((last, newest)) = segments.pop_last() else {
             return Err(LedgerError::Corrupt("there is no segment".into()));
         };
-        let mut closed: Vec<Closed> = segments
-            .into_values()
-            .map(|segment| Arc::new(Segment::at_rest(&self.open_files, &segment)))
-            .map(|segment| Closed { segment, run: Ok(None) })
-            .collect();
+        let closed = segments.into_values();
+        let closed = closed.map(|segment| Arc::new(Segment::at_rest(&self.open_files, &segment)));
+        let (mut closed, files) = with_key_files(&self.index, closed);
         let count = closed.len() + 1;
         let progress = self.progress.clone();
         let said = |at| (progress.0)(OpenStep { segment: at + 1, segments: count });
-        // To find them takes a third of the time.
-        said(0);
-        find_all(&self.index, &mut closed);
-        self.gathered.memory.keys.reserve(closed.iter().map(Closed::keys).sum());
-        let next = thread::scope(|scope| {
-            let mut next: Option<(u32, u64)> = None;
-            for (at, (segment, loaded)) in load_all(scope, &closed).enumerate() {
-                said(at);
-                // The segments of the databases before it are loaded.
-                self.index.close_before(segment);
-                check_order(segment, next)?;
-                next = Some((segment.header.number + 1, self.closed(segment, loaded?)?));
-            }
-            Ok(next)
-        })?;
+        let keys = Arc::clone(&self.gathered.memory.keys);
+        let (next, load) = thread::scope(|scope| {
+            // Beside all else: it takes as long.
+            let load = scope.spawn(|| keys.load_files(&files));
+            said(0);
+            find_all(&self.index, &mut closed);
+            keys.reserve(closed.iter().map(Closed::further_keys).sum());
+            (self.closed_segments(&closed, &said), load.join())
+        });
+        let (next, load) = (next?, load.unwrap_or_else(|panic| resume_unwind(panic)));
+        self.gathered.finish_files(&files, load)?;
         said(count - 1);
         check_order(&newest, next)?;
         if !self.unindexed.is_empty() {
@@ -287,6 +287,25 @@ impl Reader {
             self.gathered.notices.push(what);
         }
         self.last(last, newest)
+    }
+
+    /// Adds all closed segments in order. Returns the number and the sequence of the next one.
+    fn closed_segments(
+        &mut self,
+        closed: &[Closed],
+        said: &dyn Fn(usize),
+    ) -> Result<Option<(u32, u64)>, LedgerError> {
+        thread::scope(|scope| {
+            let mut next: Option<(u32, u64)> = None;
+            for (at, (segment, loaded)) in load_all(scope, closed).enumerate() {
+                said(at);
+                // The segments of the databases before it are loaded.
+                self.index.close_before(segment);
+                check_order(segment, next)?;
+                next = Some((segment.header.number + 1, self.closed(segment, loaded?)?));
+            }
+            Ok(next)
+        })
     }
 
     /// Adds a closed segment. Returns the sequence of the next one.
@@ -349,7 +368,7 @@ impl Reader {
         let dir = segment.path.parent().unwrap_or(Path::new("."));
         let synced = segment.file.sync_data().and_then(|()| self.files.sync_dir(dir));
         synced.map_err(|error| failed(&segment.path, "sync", &error))?;
-        let keys = Sorted::new(&segment.header, &tables.keys);
+        let keys = Some(Sorted::new(&segment.header, &tables.keys));
         self.gathered.absorb(&segment, &tables, keys, self.now)?;
         let run = Arc::new(OpenRun::new(Arc::new(segment)));
         run.extend(tables.events.into_iter(), tables.notes.into_iter());
@@ -365,10 +384,25 @@ fn loaders(segments: usize) -> usize {
     cores.min(LOADERS_MAX).min(segments)
 }
 
+/// Segments that are not looked up yet, and the files of their keys.
+fn with_key_files(
+    index: &Index,
+    segments: impl Iterator<Item = Arc<Segment>>,
+) -> (Vec<Closed>, Vec<KeyFile>) {
+    let mut files = Vec::new();
+    let closed = segments.map(|segment| {
+        let file = index.key_file(&segment).ok();
+        let in_file = file.as_ref().map(KeyFile::keys);
+        files.extend(file);
+        Closed { segment, run: Ok(None), in_file }
+    });
+    (closed.collect(), files)
+}
+
 /// Looks all segments up in the index. Each thread has segments in a row, and so databases of its
-/// own: to open one takes a while.
+/// own: to open one takes a while, in which it mostly waits for the disk.
 fn find_all(index: &Index, segments: &mut [Closed]) {
-    let share = segments.len().div_ceil(loaders(segments.len()).max(1)).max(1);
+    let share = segments.len().div_ceil(LOADERS_MAX).max(1);
     thread::scope(|scope| {
         for own in segments.chunks_mut(share) {
             scope.spawn(move || {
@@ -416,17 +450,10 @@ fn load_some<'s>(
 }
 
 /// The tables of a closed segment: from the index if it has them, otherwise from its file.
-fn load(Closed { segment, run }: &Closed) -> Result<Loaded, LedgerError> {
-    let sorted = |tables: &mut Tables| {
-        // Once is enough: a segment has many.
-        Sorted::new(&segment.header, &std::mem::take(&mut tables.keys))
-    };
+fn load(Closed { segment, run, in_file }: &Closed) -> Result<Loaded, LedgerError> {
     let why = match run {
-        Ok(Some(run)) => match run.load() {
-            Ok(Some(mut tables)) => {
-                let (keys, origin) = (sorted(&mut tables), Origin::Index(Arc::clone(run)));
-                return Ok(Loaded { tables, keys, origin });
-            }
+        Ok(Some(run)) => match load_indexed(run, *in_file) {
+            Ok(Some(loaded)) => return Ok(loaded),
             Ok(None) => None,
             Err(error) => Some(error.to_string()),
         },
@@ -435,7 +462,27 @@ fn load(Closed { segment, run }: &Closed) -> Result<Loaded, LedgerError> {
     };
     let (mut tables, scan) = Tables::read(segment)?;
     segment.check_complete(scan).map_err(with_remedy)?;
-    Ok(Loaded { keys: sorted(&mut tables), tables, origin: Origin::File(scan, why) })
+    // Once is enough: a segment has many.
+    let keys = Some(Sorted::new(&segment.header, &std::mem::take(&mut tables.keys)));
+    Ok(Loaded { keys, tables, origin: Origin::File(scan, why) })
+}
+
+/// The tables of a segment in the index; `None` if they are not complete.
+fn load_indexed(
+    run: &Arc<IndexedRun>,
+    in_file: Option<usize>,
+) -> Result<Option<Loaded>, LedgerError> {
+    let Some(tables) = run.load()? else { return Ok(None) };
+    let mut keys = None;
+    if in_file != Some(run.keys()) {
+        // An earlier version wrote none, or it is damaged.
+        let Some(found) = run.load_keys()? else { return Ok(None) };
+        let sorted = Sorted::new(&run.segment.header, &found);
+        // If it cannot be written now, the next start tries that again.
+        let _ = run.write_keys(&sorted);
+        keys = Some(sorted);
+    }
+    Ok(Some(Loaded { tables, keys, origin: Origin::Index(Arc::clone(run)) }))
 }
 
 /// Whether there is an index for the store in `path`.

@@ -180,7 +180,63 @@ async fn a_lost_block_of_the_index_is_read_from_the_journal() {
     }
     db.flush().unwrap();
     drop(db);
+    for file in key_files(&dir) {
+        fs::remove_file(file).unwrap();
+    }
     let ledger = open_in(&dir).unwrap();
+    assert_kept(&ledger, &events).await;
+}
+
+/// The files of keys in the index.
+fn key_files(dir: &TempDir) -> Vec<PathBuf> {
+    let entries = fs::read_dir(core::index_dir(dir.path()).join("period-0000000000-0")).unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with("keys-"));
+    paths.sort();
+    paths
+}
+
+#[tokio::test]
+async fn a_start_reads_keys_from_files_and_from_the_database_where_one_is_missing_or_damaged() {
+    let dir = TempDir::new().unwrap();
+    let ledger = open_in(&dir).unwrap();
+    let events = fill(&ledger, 0..200, 1500).await;
+    ledger.wait_until_indexed().unwrap();
+    drop(ledger);
+    let files = key_files(&dir);
+    assert_eq!(files.len(), segments(&dir).len() - 1);
+    assert!(files.len() > 3);
+    // Without their blocks in the database nothing else has the keys.
+    let db = sled::open(core::index_dir(dir.path()).join("period-0000000000-0")).unwrap();
+    let mut key = [0; 13];
+    (key[3], key[8]) = (1, 2);
+    let block = db.remove(key).unwrap().unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let ledger = open_in(&dir).unwrap();
+    assert_eq!(ledger.health().await.unwrap().mended, [""; 0]);
+    assert_kept(&ledger, &events).await;
+    drop(ledger);
+    let db = sled::open(core::index_dir(dir.path()).join("period-0000000000-0")).unwrap();
+    db.insert(key, block).unwrap();
+    drop(db);
+
+    // As an earlier version left it, torn, and damaged where only a load finds it.
+    let whole: Vec<Vec<u8>> = files.iter().map(|file| fs::read(file).unwrap()).collect();
+    fs::remove_file(&files[0]).unwrap();
+    fs::write(&files[1], &whole[1][..whole[1].len() / 2]).unwrap();
+    fs::write(&files[2], [&whole[2][..whole[2].len() - 1], &[0x77]].concat()).unwrap();
+    let ledger = open_in(&dir).unwrap();
+    let mended = ledger.health().await.unwrap().mended;
+    assert_eq!(mended.len(), 1, "{mended:?}");
+    assert!(mended[0].contains("the file of its keys was damaged"), "{mended:?}");
+    assert_kept(&ledger, &events).await;
+    drop(ledger);
+    for (file, whole) in files.iter().zip(whole) {
+        assert_eq!(fs::read(file).unwrap(), whole);
+    }
+    let ledger = open_in(&dir).unwrap();
+    assert_eq!(ledger.health().await.unwrap().mended, [""; 0]);
     assert_kept(&ledger, &events).await;
 }
 

@@ -425,6 +425,8 @@ impl Survey {
         let same = match index.find(segment) {
             Ok(Some(run)) => {
                 matches!(run.load(), Ok(Some(loaded)) if loaded.is_part_of(&tables))
+                    && matches!(run.load_keys(), Ok(Some(keys)) if keys == tables.keys)
+                    && run.key_file().is_ok_and(|file| file.has(&tables.keys))
                     && run.has(&tables).unwrap_or(false)
             }
             Ok(None) | Err(_) => false,

@@ -14,6 +14,7 @@
 use smallvec::SmallVec;
 
 use super::json_object::{JsonObject, put_json_text};
+use crate::sender::request::Request;
 use crate::sender::request::encoding::{self, Plus};
 use crate::sender::request::json;
 use crate::sender::request::marks;
@@ -44,6 +45,24 @@ const INLINE: usize = 22;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::sender) struct ParamsForm(SmallVec<[u8; INLINE]>);
 
+/// The parameters of a callback as they are shown: what is to be done with those of its request, not
+/// the values. [`crate::sender::Callback::shown_params`] makes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShownParams {
+    pub(in crate::sender) form: ParamsForm,
+    pub(in crate::sender) texts: ParamTexts,
+}
+
+/// How the texts of a callback's parameters are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ParamTexts {
+    /// As they were decoded.
+    #[default]
+    Plain,
+    /// One or several are percent-encoded as a whole, because they are not UTF-8.
+    Escaped,
+}
+
 /// The body of a request, as far as parameters are shown of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum BodySection {
@@ -58,7 +77,7 @@ pub(in crate::sender) enum BodySection {
 /// The parameters of a stored callback, as they are shown to operators and backends.
 #[derive(Clone, Copy, Debug)]
 pub struct StoredParams<'r> {
-    /// The form that [`crate::sender::Resolved::params_form`] returned.
+    /// The form that [`ShownParams::form`] returned.
     pub form: &'r [u8],
     /// Path and query of the request that was resolved.
     pub target: &'r [u8],
@@ -124,6 +143,32 @@ impl ParamsForm {
 
     pub(in crate::sender) fn bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl ShownParams {
+    /// What is to be done with the parameters of the request, for [`StoredParams`].
+    #[must_use]
+    pub fn form(&self) -> &[u8] {
+        self.form.bytes()
+    }
+
+    /// How their texts are shown.
+    #[must_use]
+    pub fn texts(&self) -> ParamTexts {
+        self.texts
+    }
+
+    /// The JSON object of the parameters of `request`, from which this was made. Empty for another
+    /// request.
+    #[must_use]
+    pub fn json(&self, request: &Request<'_>) -> String {
+        let Request { target, body, .. } = *request;
+        let mut out = Vec::new();
+        match (StoredParams { form: self.form(), target, body }.put_json(&mut out)) {
+            Ok(()) => String::from_utf8(out).unwrap_or_default(),
+            Err(_) => String::new(),
+        }
     }
 }
 

@@ -140,7 +140,6 @@ impl<'a> Callback<'a> {
         let template = this.put_template(event_id, &mut unresolved, &mut found.texts);
         let mut keys = Keys::default();
         this.put_keys(identity, facts, &mut keys)?;
-        let (params, texts_of_params) = this.params_form();
         let test = this.holds(&this.recipe.flag);
         let effect = this.effect(found.get(Role::User).is_some(), test);
         let resolved = Box::new(Resolved {
@@ -156,8 +155,6 @@ impl<'a> Callback<'a> {
             unit: this.role_layers().find_map(|roles| roles.amount_unit),
             escaped: found.escaped,
             recut: copied(&coverage.recut),
-            params,
-            texts_of_params,
             template,
             keys,
             content,

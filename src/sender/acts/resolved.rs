@@ -3,9 +3,6 @@
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::params_form::{ParamsForm, StoredParams};
-use crate::sender::request::Request;
-
 /// The meaning of a callback's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
@@ -198,23 +195,11 @@ pub struct Resolved {
     /// Roles that are shown percent-encoded, because they are not UTF-8.
     pub(in crate::sender) escaped: SmallVec<[Role; 1]>,
     pub(in crate::sender) recut: Vec<String>,
-    pub(in crate::sender) params: ParamsForm,
-    pub(in crate::sender) texts_of_params: ParamTexts,
     pub(in crate::sender) template: Span,
     pub(in crate::sender) keys: Keys,
     pub(in crate::sender) content: u64,
     pub(in crate::sender) misfits: Vec<String>,
     pub(in crate::sender) secret: Option<usize>,
-}
-
-/// How the texts of a callback's parameters are shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ParamTexts {
-    /// As they were decoded.
-    #[default]
-    Plain,
-    /// One or several are percent-encoded as a whole, because they are not UTF-8.
-    Escaped,
 }
 
 /// Texts of a callback that is resolved, joined: one buffer in place of a dozen.
@@ -391,12 +376,6 @@ impl Resolved {
         &self.escaped
     }
 
-    /// How the texts of its parameters are shown.
-    #[must_use]
-    pub fn param_texts(&self) -> ParamTexts {
-        self.texts_of_params
-    }
-
     /// Whether it is a real callback that the sender marks as a test.
     #[must_use]
     pub fn is_test(&self) -> bool {
@@ -426,24 +405,6 @@ impl Resolved {
     #[must_use]
     pub fn position(&self, role: Role) -> Option<usize> {
         self.positions[role as usize].map(|at| at as usize)
-    }
-
-    /// The parameters as received, for [`StoredParams`]: what is masked, not the values.
-    #[must_use]
-    pub fn params_form(&self) -> &[u8] {
-        self.params.bytes()
-    }
-
-    /// The parameters of `request`, which was resolved, a JSON object; supplied signatures are
-    /// masked. Empty for another request.
-    #[must_use]
-    pub fn params(&self, request: &Request<'_>) -> String {
-        let Request { target, body, .. } = *request;
-        let mut out = Vec::new();
-        match (StoredParams { form: self.params_form(), target, body }.put_json(&mut out)) {
-            Ok(()) => String::from_utf8(out).unwrap_or_default(),
-            Err(_) => String::new(),
-        }
     }
 
     /// The source's template, resolved, a JSON object of texts.

@@ -34,10 +34,9 @@ fn open() -> Recipe {
 #[test]
 fn a_repeated_name_that_nothing_reads_refuses_nothing() {
     let call = get("/callback/open?tid=ar-1&uid=u&tags[]=a&tags[]=b%20c&x=1");
-    let resolved = came(&open(), &call).resolved.unwrap();
-    assert_eq!(resolved.role(Role::Transaction), Some("ar-1"));
-    let params = resolved.params(&call.borrow());
-    let params: serde_json::Value = serde_json::from_str(&params).unwrap();
+    let came = came(&open(), &call);
+    assert_eq!(came.resolved.unwrap().role(Role::Transaction), Some("ar-1"));
+    let params: serde_json::Value = serde_json::from_str(&came.params).unwrap();
     let expected =
         serde_json::json!({ "tid": "ar-1", "uid": "u", "tags[]": ["a", "b c"], "x": "1" });
     assert_eq!(params, expected);
@@ -83,10 +82,9 @@ fn a_multipart_form_is_a_form() {
     let body: String = parts.iter().map(|(name, value)| part(name, value)).collect();
     let mut form = request("POST /callback/revtoo\nContent-Type: multipart/form-data; boundary=B");
     form.body = format!("{body}--B--\r\n").into_bytes();
-    let resolved = came(&recipe, &form).resolved.unwrap();
-    assert_eq!(resolved.role(Role::Transaction), Some("XX-3"));
-    let params = resolved.params(&form.borrow());
-    let params: serde_json::Value = serde_json::from_str(&params).unwrap();
+    let right = came(&recipe, &form);
+    assert_eq!(right.resolved.unwrap().role(Role::Transaction), Some("XX-3"));
+    let params: serde_json::Value = serde_json::from_str(&right.params).unwrap();
     assert_eq!(params["reward"], "500.00");
     form.body = body.into_bytes();
     assert_eq!(reason(&came(&recipe, &form)), (Reason::BadBody, Some("multipart/form-data")));

@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::IndexedRun;
 use super::period::Period;
+use super::{IndexedRun, KeyFile};
 use crate::ledger::LedgerError;
 use crate::ledger::embedded::segment::{Scan, Segment, failed};
 use crate::ledger::embedded::tables::Tables;
@@ -63,7 +64,7 @@ impl Index {
     /// Removes the index in `dir`.
     pub(in crate::ledger::embedded) fn remove(dir: &Path) -> Result<(), LedgerError> {
         match fs::remove_dir_all(dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(failed(dir, "remove", &error))
             }
             _ => Ok(()),
@@ -100,6 +101,14 @@ impl Index {
             let _ = period.snapshot();
         }
         Ok(run)
+    }
+
+    /// The file of that segment's keys, which needs no database.
+    ///
+    /// # Errors
+    /// If there is none, or it is damaged or of another segment.
+    pub(in crate::ledger::embedded) fn key_file(&self, segment: &Segment) -> io::Result<KeyFile> {
+        KeyFile::open(&Name::of(segment).dir(&self.dir), &segment.header)
     }
 
     /// The run of exactly this segment, if its summary is there.

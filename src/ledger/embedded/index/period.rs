@@ -4,7 +4,7 @@
 //! the whole log. And it keeps pages in memory that were read once. So a start closes a database
 //! that it has read, and one that is written to is closed and opened again at times.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
@@ -109,6 +109,11 @@ impl Period {
         Ok((Self { dir: dir.to_owned(), database: RwLock::new(Some(database)) }, why))
     }
 
+    /// The directory of the database, and of files beside it.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Works with the database, which is opened again if it was closed.
     pub(super) fn with<T>(
         &self,
@@ -160,8 +165,10 @@ impl Period {
         self.database.read().unwrap().is_some()
     }
 
-    /// Its size on disk in bytes.
+    /// Its size on disk in bytes, with the files beside the database.
     pub(super) fn size(&self) -> u64 {
-        fs::metadata(file(&self.dir)).map_or(0, |found| found.len())
+        let Ok(entries) = fs::read_dir(&self.dir) else { return 0 };
+        let found = entries.flatten().filter_map(|entry| entry.metadata().ok());
+        found.filter(Metadata::is_file).map(|found| found.len()).sum()
     }
 }

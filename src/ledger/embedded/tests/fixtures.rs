@@ -109,12 +109,14 @@ fn compact_body(event: &NewEvent, n: u64) -> Bytes {
         headers: Box::default(),
         body: Bytes::from(format!("ok {n}")),
     };
+    let (resolved, params) = &resolved(&request, SECRET);
     let incoming = Incoming {
         id: event.id,
         source: "level-end",
         sender: "taku",
         received_ms: event.received_ms,
-        resolved: &resolved(&request, SECRET),
+        resolved,
+        params,
         release: if n == 3 { Release::ByOperator } else { Release::None },
     };
     EventBody::store(&incoming, &request, Some(&answer)).unwrap()

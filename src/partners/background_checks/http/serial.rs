@@ -78,6 +78,7 @@ fn event(call: &Call<'_>, source: &Source, number: &str) -> Option<NewEvent> {
         sender: SENDER,
         received_ms: call.at_ms,
         resolved: &resolved,
+        params: &callback.shown_params(),
         release: Release::None,
     };
     // The order is shown as its callback would be, and kept with its own target.

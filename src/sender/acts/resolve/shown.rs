@@ -6,8 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::sender::acts::evaluate::Context;
 use crate::sender::acts::json_object::{JsonObject, put_json_text};
-use crate::sender::acts::params_form::{BodySection, MASK, ParamsForm};
-use crate::sender::acts::resolved::ParamTexts;
+use crate::sender::acts::params_form::{BodySection, MASK, ParamTexts, ParamsForm, ShownParams};
 use crate::sender::crypto::digest;
 use crate::sender::language::bound::{Input, Scope};
 use crate::sender::language::definition::Reads;
@@ -47,7 +46,7 @@ impl Callback<'_> {
         RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
     }
 
-    /// The JSON that [`Self::params_form`] stands for.
+    /// The JSON that [`Self::shown_params`] stands for.
     #[cfg(test)]
     pub(in crate::sender) fn written_params(&self) -> String {
         let mut out = Vec::new();
@@ -94,13 +93,19 @@ impl Callback<'_> {
         texts
     }
 
-    /// The parameters as [`Self::put_params`] shows them, as what is to be done with those of the
-    /// request, and how their texts are shown. A text that is not UTF-8 is an edit: what older
-    /// versions stored without one keeps its meaning.
-    pub(super) fn params_form(&self) -> (ParamsForm, ParamTexts) {
-        if let Some(form) = self.form_of_plain_query() {
-            return (form, ParamTexts::Plain);
+    /// The parameters of a resolved callback as events show them, to be stored with its request;
+    /// supplied signatures are masked. Only a callback that is recorded needs them.
+    #[must_use]
+    pub fn shown_params(&self) -> ShownParams {
+        match self.form_of_plain_query() {
+            Some(form) => ShownParams { form, texts: ParamTexts::Plain },
+            None => self.examined_params(),
         }
+    }
+
+    /// The same, parameter by parameter. A text that is not UTF-8 is an edit: what older versions
+    /// stored without one keeps its meaning.
+    fn examined_params(&self) -> ShownParams {
         let (parameters, buffers) = self.side(Scope::Message);
         let of_body = parameters.iter(buffers).map(|one| one.place);
         let body = match of_body.into_iter().find(|place| *place != Place::Query) {
@@ -138,7 +143,7 @@ impl Callback<'_> {
                 form.replace(index, str::from_utf8(&json).unwrap_or("null").as_bytes());
             }
         }
-        (form, texts)
+        ShownParams { form, texts }
     }
 
     /// The same where all parameters are in a query without escapes, each name once: the commonest
@@ -166,10 +171,10 @@ impl Callback<'_> {
 
     /// The parameters of a message that the request does not show as it is.
     #[cold]
-    fn literal_params(&self) -> (ParamsForm, ParamTexts) {
+    fn literal_params(&self) -> ShownParams {
         let mut out = Vec::new();
         let texts = self.put_params(&mut out, UnknownNames::Shown);
-        (ParamsForm::literal(&out), texts)
+        ShownParams { form: ParamsForm::literal(&out), texts }
     }
 
     /// Whether an earlier parameter has the same name. Each place has a name once; of two places

@@ -10,7 +10,7 @@ use crate::ledger::{
     StoreClock,
 };
 use crate::sender::language::vector::OwnedRequest;
-use crate::sender::{Fact, Outcome, RepeatingSignature, Resolved, Role};
+use crate::sender::{Fact, Outcome, RepeatingSignature, Resolved, Role, ShownParams};
 
 /// A gateway of one source: its deliveries, and the outcome of each callback.
 pub(super) struct Gateway<'s> {
@@ -108,6 +108,7 @@ pub(super) fn new_event(number: usize, resolved: &Resolved) -> NewEvent {
         sender: "sender",
         received_ms: 1,
         resolved,
+        params: &ShownParams::default(),
         release: Release::None,
     };
     let identity = EventIdentity::of(&source, resolved);

@@ -127,14 +127,20 @@ expect  = {{ outcome = "accepted", transaction = "1" }}
 
 /// Takes a request through verification and resolution.
 pub fn resolve(recipe: &Recipe, parts: &Parts) -> Option<Resolved> {
+    resolve_and_show(recipe, parts).map(|(resolved, _)| resolved)
+}
+
+/// The event of a request, and its parameters as they are shown.
+fn resolve_and_show(recipe: &Recipe, parts: &Parts) -> Option<(Resolved, String)> {
     let mut callback = recipe.read(parts.request(), NOW_MS);
-    match callback.verify() {
+    let resolved = match callback.verify() {
         Judgement::Verified(mut verified) => match verified.resolve("evt_fuzz") {
-            Resolution::Event(resolved) => Some(*resolved),
-            _ => None,
+            Resolution::Event(resolved) => resolved,
+            _ => return None,
         },
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some((*resolved, callback.shown_params().json(&parts.request())))
 }
 
 /// Makes every reply that there is; the bodies of those that are one.
@@ -152,11 +158,11 @@ pub fn replies(recipe: &Recipe, parts: &Parts) -> Vec<(Outcome, Vec<u8>)> {
 
 /// Checks what holds of every event of [`open_recipe`], whatever it came from.
 pub fn check_open(recipe: &Recipe, parts: &Parts) -> Option<Resolved> {
-    let resolved = resolve(recipe, parts)?;
+    let (resolved, params) = resolve_and_show(recipe, parts)?;
     // Values stand as the sender spelled them: half a surrogate pair is replaced when an event is
     // read, and a number of any size is the sender's own.
     let object = |text: &str| serde_json::from_str::<Members>(text).map(|_| ());
-    object(&resolved.params(&parts.request())).expect("the parameters are a JSON object");
+    object(&params).expect("the parameters are a JSON object");
     object(resolved.template()).expect("the template is a JSON object");
     let keys = |resolved| EventKeys::of(&SourceId::from("fuzz"), resolved);
     let own = keys(&resolved);
