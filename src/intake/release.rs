@@ -127,11 +127,11 @@ impl CallbackHandler {
         let Some(received) = shared.received_again(held) else { return gone() };
         let recipe = &received.route().source.recipe;
         let id = held.id.event();
-        let resolved = match recipe.read(received.request(), received.at_ms()).grant(id) {
+        let mut callback = recipe.read(received.request(), received.at_ms());
+        let resolved = match callback.grant(id) {
             Ok(resolved) => resolved,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let callback = recipe.read(received.request(), received.at_ms());
         let Some(event) = shared.event(&callback, &received, id, resolved) else { return gone() };
         shared.record_released(held, event, Readings::One).await.map(Ok)
     }

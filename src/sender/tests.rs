@@ -84,6 +84,26 @@ fn each_vector(mut check: impl FnMut(&std::sync::Arc<Sender>, &Vector, &Recipe))
     }
 }
 
+#[test]
+fn a_granted_callback_shows_what_a_verified_one_does() {
+    let mut granted = 0;
+    each_vector(|sender, vector, recipe| {
+        let request = vector.request.borrow();
+        let came = run(recipe, &vector.request, now(vector));
+        let mut callback = recipe.read(request, now(vector));
+        // A part of several events is granted as one.
+        if recipe.sender.each.is_none() && came.resolved.is_some() && callback.grant("evt").is_ok()
+        {
+            // Without a signature it is open what a plus sign stands for.
+            let spaced = |params: &str| params.replace('+', " ");
+            let shown = spaced(&callback.shown_params().json(&request));
+            assert_eq!(shown, spaced(&came.params), "{}, {}", sender.name(), vector.about);
+            granted += 1;
+        }
+    });
+    assert!(granted > 100, "{granted}");
+}
+
 fn now(vector: &Vector) -> i64 {
     vector.now_ms.unwrap_or(1_700_000_000_000)
 }

@@ -10,13 +10,12 @@ use tokio::sync::watch;
 
 use super::EmbeddedOptions;
 use super::age::Age;
-use super::damage::DamageLog;
+use super::damage::{DamageLog, with_remedy};
 use super::deliveries::{Deliveries, Row};
 use super::documents::{DocumentTable, Written};
 use super::files::Files;
 use super::held::HeldTable;
-use super::index::Index;
-use super::index::KeyFile;
+use super::index::{Index, IndexedRun, KeyFile};
 use super::journal::SpareSlot;
 use super::keys::{FileLoad, Keys, Loading, Sorted};
 use super::lock::Lock;
@@ -166,15 +165,16 @@ impl Gathered {
     ) -> Result<(), LedgerError> {
         let FileLoad { twins, unreadable } = load;
         self.place_twins(&twins)?;
+        if !unreadable.is_empty() {
+            let count = unreadable.len();
+            self.notices.push(format!("damaged files of keys in the index, written again: {count}"));
+        }
         for file in unreadable.into_iter().filter_map(|at| files.get(at)) {
-            let number = file.segment();
-            self.notices.push(format!("segment {number}: the file of its keys was damaged"));
-            let run = self.run(number)?;
-            let keys = Sorted::new(&run.segment().header, &keys_of(run)?);
-            if let Run::Indexed(run) = run {
-                // If it cannot be written now, the next start finds it damaged.
-                let _ = run.write_keys(&keys);
-            }
+            let keys = match self.run(file.segment())? {
+                Run::Indexed(run) => keys_of(run)?,
+                // It was read from the segment, with its keys.
+                Run::Open(_) => continue,
+            };
             self.loading.add(keys);
             self.load_keys()?;
         }
@@ -208,14 +208,26 @@ impl Gathered {
     }
 }
 
-/// The keys of a segment: from the index, or else from the segment itself.
-fn keys_of(run: &Run) -> Result<Vec<(u64, u32)>, LedgerError> {
-    if let Run::Indexed(run) = run
-        && let Ok(Some(keys)) = run.load_keys()
-    {
-        return Ok(keys);
-    }
-    Tables::read(run.segment()).map(|(tables, _)| tables.keys)
+/// The keys of a segment without their file, which is written again: from the database, or else from
+/// the segment itself.
+fn keys_of(run: &IndexedRun) -> Result<Sorted, LedgerError> {
+    let segment = &run.segment;
+    let keys = match run.load_keys() {
+        Ok(Some(keys)) => keys,
+        Ok(None) | Err(_) => {
+            let (tables, scan) = Tables::read(segment)?;
+            segment.check_complete(scan).map_err(with_remedy)?;
+            if scan != run.scan() {
+                let what = "it has other records than the index says";
+                return Err(with_remedy(segment.damaged(scan.end, what)));
+            }
+            tables.keys
+        }
+    };
+    let keys = Sorted::new(&segment.header, &keys);
+    // If it cannot be written now, the next start tries that again.
+    let _ = run.write_keys(&keys);
+    Ok(keys)
 }
 
 impl Core {
@@ -364,7 +376,7 @@ impl Core {
         const KEPT: usize = 100;
         tracing::warn!(what, "the ledger");
         let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
-        if notices.len() == KEPT {
+        if notices.len() >= KEPT {
             notices.remove(0);
         }
         notices.push(what);

@@ -114,7 +114,7 @@ impl Period {
         self.call(|db| db.insert(key, value)).map(|_| ())
     }
 
-    /// Removes all blocks of a segment's form, the summary first, and the file of its keys.
+    /// Removes all blocks of a segment's form, the summary first.
     fn forget(&self, form: Form) -> Result<(), LedgerError> {
         for table in Table::ALL {
             let mut at = 0;
@@ -122,7 +122,6 @@ impl Period {
                 at += 1;
             }
         }
-        KeyFile::remove(self.dir(), form.number);
         Ok(())
     }
 
@@ -171,6 +170,7 @@ impl Period {
         rest: &dyn Fn(Duration),
     ) -> Result<IndexedRun, LedgerError> {
         let form = Form::of(segment);
+        KeyFile::remove(self.dir(), &segment.header);
         let mut meta = Meta::new(segment, tables, scan);
         let transactions = lookups(&tables.events, By::Transaction);
         let users = lookups(&tables.events, By::User);
@@ -276,6 +276,7 @@ impl Drop for IndexedRun {
         if let Some(files) = self.retired.get() {
             // If the removal fails, the next start does it.
             let _ = files.remove(&self.segment.path);
+            KeyFile::remove(self.index.dir(), &self.segment.header);
             let _ = self.index.forget(self.form());
         }
     }
@@ -298,14 +299,18 @@ impl IndexedRun {
     /// The file of its keys.
     ///
     /// # Errors
-    /// If there is none, or it is damaged.
+    /// If there is none, or it is damaged or has other keys.
     pub(super) fn key_file(&self) -> io::Result<KeyFile> {
-        KeyFile::open(self.index.dir(), &self.segment.header)
+        let file = KeyFile::open(self.index.dir(), &self.segment.header, self.scan())?;
+        match file.keys() == self.keys() {
+            true => Ok(file),
+            false => Err(io::Error::new(io::ErrorKind::InvalidData, "it has other keys")),
+        }
     }
 
     /// Writes the file of its keys.
     pub(super) fn write_keys(&self, keys: &Sorted) -> io::Result<()> {
-        KeyFile::write(self.index.dir(), &self.segment.header, keys).map(drop)
+        KeyFile::write(self.index.dir(), &self.segment.header, self.scan(), keys).map(drop)
     }
 
     /// The tables that are kept in memory, but for the keys; `None` if they are not complete.
@@ -425,12 +430,15 @@ impl IndexedRun {
             Ok(file.size())
         });
         match read {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(error) => {
-                KeyFile::remove(self.index.dir(), self.segment.header.number);
-                Err(broken(&format!("has a file of keys that could not be read ({error})")))
-            }
-            read => Ok(read.unwrap_or_default()),
+            Ok(bytes) => Ok(bytes),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound => Ok(0),
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                    KeyFile::remove(self.index.dir(), &self.segment.header);
+                    Err(broken(&format!("had a damaged file of keys ({error})")))
+                }
+                _ => Err(broken(&format!("has a file of keys that could not be read ({error})"))),
+            },
         }
     }
 

@@ -209,7 +209,6 @@ impl Keys {
     /// Inserts the keys of files, some parts of all files at a time: each map is filled once, and
     /// no file is in memory as a whole.
     pub(super) fn load_files(&self, files: &[KeyFile]) -> FileLoad {
-        self.reserve(files.iter().map(KeyFile::keys).sum());
         let bytes: u64 = files.iter().map(KeyFile::size).sum();
         let step = (READ_AHEAD / (bytes / PARTS as u64).max(1)).clamp(1, PARTS as u64) as usize;
         let next = AtomicUsize::new(0);

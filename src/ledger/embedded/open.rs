@@ -36,16 +36,29 @@ const KEY_BYTES: usize = 16;
 struct Closed {
     segment: Arc<Segment>,
     run: Result<Option<Arc<IndexedRun>>, LedgerError>,
-    /// The number of keys that its file has, if it has one.
-    in_file: Option<usize>,
+    keys_in: KeysIn,
+}
+
+/// Where the keys of a closed segment are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum KeysIn {
+    /// In the file beside the database.
+    KeyFile,
+    /// Where its other tables are: an earlier version wrote no such file, or it is damaged.
+    Tables,
 }
 
 impl Closed {
-    /// The number of keys that are not in its file; 0 if the index does not know it.
-    fn further_keys(&self) -> usize {
-        if self.in_file.is_some() {
-            return 0;
-        }
+    /// The file of its keys, if that has them.
+    fn find_key_file(&mut self) -> Option<KeyFile> {
+        let run = self.run.as_ref().ok().and_then(Option::as_ref);
+        let file = run.and_then(|run| run.key_file().ok())?;
+        self.keys_in = KeysIn::KeyFile;
+        Some(file)
+    }
+
+    /// The number of its keys; 0 if the index does not know it.
+    fn keys(&self) -> usize {
         let run = self.run.as_ref().ok().and_then(Option::as_ref);
         // A damaged index may have any number: no more than the segment has room for.
         run.map_or(0, |run| run.keys().min(self.segment.size as usize / KEY_BYTES))
@@ -55,7 +68,7 @@ impl Closed {
 /// The tables of a closed segment.
 struct Loaded {
     tables: Tables,
-    /// `None` if they are in a file.
+    /// `None` if they are in the file beside the database.
     keys: Option<Sorted>,
     origin: Origin,
 }
@@ -262,19 +275,22 @@ impl Reader {
         let Some((last, newest)) = segments.pop_last() else {
             return Err(LedgerError::Corrupt("there is no segment".into()));
         };
-        let closed = segments.into_values();
-        let closed = closed.map(|segment| Arc::new(Segment::at_rest(&self.open_files, &segment)));
-        let (mut closed, files) = with_key_files(&self.index, closed);
+        let mut closed: Vec<Closed> = segments
+            .into_values()
+            .map(|segment| Arc::new(Segment::at_rest(&self.open_files, &segment)))
+            .map(|segment| Closed { segment, run: Ok(None), keys_in: KeysIn::Tables })
+            .collect();
         let count = closed.len() + 1;
         let progress = self.progress.clone();
         let said = |at| (progress.0)(OpenStep { segment: at + 1, segments: count });
+        said(0);
+        closed.iter().for_each(|one| self.index.read_ahead(&one.segment));
+        find_all(&self.index, &mut closed);
+        let files: Vec<KeyFile> = closed.iter_mut().filter_map(Closed::find_key_file).collect();
         let keys = Arc::clone(&self.gathered.memory.keys);
+        keys.reserve(closed.iter().map(Closed::keys).sum());
         let (next, load) = thread::scope(|scope| {
-            // Beside all else: it takes as long.
             let load = scope.spawn(|| keys.load_files(&files));
-            said(0);
-            find_all(&self.index, &mut closed);
-            keys.reserve(closed.iter().map(Closed::further_keys).sum());
             (self.closed_segments(&closed, &said), load.join())
         });
         let (next, load) = (next?, load.unwrap_or_else(|panic| resume_unwind(panic)));
@@ -384,21 +400,6 @@ fn loaders(segments: usize) -> usize {
     cores.min(LOADERS_MAX).min(segments)
 }
 
-/// Segments that are not looked up yet, and the files of their keys.
-fn with_key_files(
-    index: &Index,
-    segments: impl Iterator<Item = Arc<Segment>>,
-) -> (Vec<Closed>, Vec<KeyFile>) {
-    let mut files = Vec::new();
-    let closed = segments.map(|segment| {
-        let file = index.key_file(&segment).ok();
-        let in_file = file.as_ref().map(KeyFile::keys);
-        files.extend(file);
-        Closed { segment, run: Ok(None), in_file }
-    });
-    (closed.collect(), files)
-}
-
 /// Looks all segments up in the index. Each thread has segments in a row, and so databases of its
 /// own: to open one takes a while, in which it mostly waits for the disk.
 fn find_all(index: &Index, segments: &mut [Closed]) {
@@ -450,9 +451,9 @@ fn load_some<'s>(
 }
 
 /// The tables of a closed segment: from the index if it has them, otherwise from its file.
-fn load(Closed { segment, run, in_file }: &Closed) -> Result<Loaded, LedgerError> {
+fn load(Closed { segment, run, keys_in }: &Closed) -> Result<Loaded, LedgerError> {
     let why = match run {
-        Ok(Some(run)) => match load_indexed(run, *in_file) {
+        Ok(Some(run)) => match load_indexed(run, *keys_in) {
             Ok(Some(loaded)) => return Ok(loaded),
             Ok(None) => None,
             Err(error) => Some(error.to_string()),
@@ -468,14 +469,10 @@ fn load(Closed { segment, run, in_file }: &Closed) -> Result<Loaded, LedgerError
 }
 
 /// The tables of a segment in the index; `None` if they are not complete.
-fn load_indexed(
-    run: &Arc<IndexedRun>,
-    in_file: Option<usize>,
-) -> Result<Option<Loaded>, LedgerError> {
+fn load_indexed(run: &Arc<IndexedRun>, keys_in: KeysIn) -> Result<Option<Loaded>, LedgerError> {
     let Some(tables) = run.load()? else { return Ok(None) };
     let mut keys = None;
-    if in_file != Some(run.keys()) {
-        // An earlier version wrote none, or it is damaged.
+    if keys_in == KeysIn::Tables {
         let Some(found) = run.load_keys()? else { return Ok(None) };
         let sorted = Sorted::new(&run.segment.header, &found);
         // If it cannot be written now, the next start tries that again.

@@ -229,7 +229,7 @@ async fn a_start_reads_keys_from_files_and_from_the_database_where_one_is_missin
     let ledger = open_in(&dir).unwrap();
     let mended = ledger.health().await.unwrap().mended;
     assert_eq!(mended.len(), 1, "{mended:?}");
-    assert!(mended[0].contains("the file of its keys was damaged"), "{mended:?}");
+    assert!(mended[0].contains("damaged files of keys"), "{mended:?}");
     assert_kept(&ledger, &events).await;
     drop(ledger);
     for (file, whole) in files.iter().zip(whole) {

@@ -1,6 +1,7 @@
 //! Offline tools: verify, salvage, rebuild the index, change the master key.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -426,7 +427,11 @@ impl Survey {
             Ok(Some(run)) => {
                 matches!(run.load(), Ok(Some(loaded)) if loaded.is_part_of(&tables))
                     && matches!(run.load_keys(), Ok(Some(keys)) if keys == tables.keys)
-                    && run.key_file().is_ok_and(|file| file.has(&tables.keys))
+                    && match run.key_file() {
+                        Ok(file) => file.has(&tables.keys),
+                        // An earlier version writes none.
+                        Err(error) => error.kind() == ErrorKind::NotFound,
+                    }
                     && run.has(&tables).unwrap_or(false)
             }
             Ok(None) | Err(_) => false,

@@ -159,8 +159,8 @@ impl ShownParams {
         self.texts
     }
 
-    /// The JSON object of the parameters of `request`, from which this was made. Empty for another
-    /// request.
+    /// The JSON object of the parameters of `request`, from which this was made; empty if it is seen
+    /// to be another one.
     #[must_use]
     pub fn json(&self, request: &Request<'_>) -> String {
         let Request { target, body, .. } = *request;

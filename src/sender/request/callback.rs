@@ -263,11 +263,11 @@ impl<'a> Callback<'a> {
 
     /// Resolves a callback that does not verify, for an operator who takes responsibility for it.
     /// Nothing is authenticated, and nothing is compared with the source's own ids and rewards.
-    /// Its identity is known from then on.
+    /// Its identity is known from then on. The callback was not verified before.
     ///
     /// # Errors
     /// A [`CallbackError`] if it cannot be read, is sealed under another key, or has no transaction.
-    pub fn grant(mut self, event_id: impl fmt::Display) -> Result<Box<Resolved>, CallbackError> {
+    pub fn grant(&mut self, event_id: impl fmt::Display) -> Result<Box<Resolved>, CallbackError> {
         self.proof = Proof::Grant;
         if let Some(unreadable) = &self.unreadable {
             return Err(unreadable.clone().into());

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -64,7 +63,7 @@ impl Index {
     /// Removes the index in `dir`.
     pub(in crate::ledger::embedded) fn remove(dir: &Path) -> Result<(), LedgerError> {
         match fs::remove_dir_all(dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(failed(dir, "remove", &error))
             }
             _ => Ok(()),
@@ -103,12 +102,9 @@ impl Index {
         Ok(run)
     }
 
-    /// The file of that segment's keys, which needs no database.
-    ///
-    /// # Errors
-    /// If there is none, or it is damaged or of another segment.
-    pub(in crate::ledger::embedded) fn key_file(&self, segment: &Segment) -> io::Result<KeyFile> {
-        KeyFile::open(&Name::of(segment).dir(&self.dir), &segment.header)
+    /// Has the system read the keys of that segment from the disk in the meantime.
+    pub(in crate::ledger::embedded) fn read_ahead(&self, segment: &Segment) {
+        KeyFile::read_ahead(&Name::of(segment).dir(&self.dir), &segment.header);
     }
 
     /// The run of exactly this segment, if its summary is there.

@@ -4,123 +4,153 @@
 //! are read three times as fast from files that are sorted as the maps in memory are.
 //!
 //! ```text
-//! head   magic (8) · segment · generation · salt (4 each) · end of each shard (4 each) · CRC (4)
-//! part   half of a key (8) · offset (4), for each key of some shards · CRC (4)
+//! head   magic (8) · segment · generation · salt · end (4 each) · frames · records (8 each) ·
+//!        end of each shard's keys (4 each) · CRC (4)
+//! part   first half of a key (8) · offset (4), for each key of some shards · CRC (4)
 //! ```
 //!
-//! Numbers are little-endian. Nothing is synced: what a power cut leaves of a file has another CRC, and
-//! is read from the database or the segment instead.
+//! Numbers are little-endian. A file counts only if its head says the same of the segment as the
+//! summary in the database. Nothing is synced: what a power cut leaves of a file has another CRC,
+//! and is read from the database or the segment instead.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Advice, fadvise};
+
 use crate::ledger::embedded::keys::{SHARDS, Sorted};
-use crate::ledger::embedded::segment::{Header, Position};
+use crate::ledger::embedded::segment::{Header, Position, Scan};
 use crate::private;
 
-/// The version of the format is its last letter.
+/// The format, with the number of shards and parts, and the choice of a key's shard: another one
+/// has another last letter.
 const MAGIC: &[u8; 8] = b"postkey1";
-/// Parts that are checked apart, so that a file can be read in pieces.
+/// Parts of a file, each with a CRC: it can be read in pieces.
 pub(in crate::ledger::embedded) const PARTS: usize = 64;
-/// Shards of a part.
-const SHARES: usize = SHARDS / PARTS;
+/// Shards whose keys are in one part.
+const SHARDS_OF_PART: usize = SHARDS / PARTS;
 /// Bytes of a key.
 const ENTRY: usize = 12;
 const CRC: usize = 4;
-/// Magic, segment, generation and salt.
-const NAMES: usize = MAGIC.len() + 3 * 4;
-const HEAD: usize = NAMES + SHARDS * 4 + CRC;
+/// What the head says of the segment.
+const CLAIM: usize = MAGIC.len() + 4 * 4 + 2 * 8;
+const HEAD: usize = CLAIM + SHARDS * 4 + CRC;
 
 /// The file of a segment's keys. It is open only while it is read: there may be thousands.
 pub(in crate::ledger::embedded) struct KeyFile {
     path: PathBuf,
-    segment: Header,
+    header: Header,
+    /// The first bytes of the file.
+    claim: [u8; CLAIM],
     /// The end of each shard's keys.
     ends: Vec<u32>,
 }
 
-fn path_of(dir: &Path, segment: u32) -> PathBuf {
-    dir.join(format!("keys-{segment:010}"))
+fn path_of(dir: &Path, header: &Header) -> PathBuf {
+    dir.join(format!("keys-{:010}-{}", header.number, header.generation))
 }
 
-/// The first bytes of a segment's file.
-fn names(segment: &Header) -> [u8; NAMES] {
-    let mut names = [0; NAMES];
-    names[..8].copy_from_slice(MAGIC);
-    names[8..12].copy_from_slice(&segment.number.to_le_bytes());
-    names[12..16].copy_from_slice(&segment.generation.to_le_bytes());
-    names[16..].copy_from_slice(&segment.salt.to_le_bytes());
-    names
-}
-
-/// The CRC of a part of this segment, and of no other.
-fn crc_of(segment: &Header, part: usize, entries: &[u8]) -> u32 {
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&names(segment));
-    crc.update(&(part as u32).to_le_bytes());
-    crc.update(entries);
-    crc.finalize()
+fn claim_of(header: &Header, scan: Scan) -> [u8; CLAIM] {
+    let mut claim = [0; CLAIM];
+    let numbers = [header.number, header.generation, header.salt, scan.end];
+    let numbers = numbers.into_iter().flat_map(u32::to_le_bytes);
+    let counts = [scan.next_seq, scan.records].into_iter().flat_map(u64::to_le_bytes);
+    let bytes = MAGIC.iter().copied().chain(numbers).chain(counts);
+    claim.iter_mut().zip(bytes).for_each(|(to, byte)| *to = byte);
+    claim
 }
 
 fn broken(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
+    io::Error::new(ErrorKind::InvalidData, what)
 }
 
 impl KeyFile {
-    /// Writes the keys of a segment.
-    pub(super) fn write(dir: &Path, segment: &Header, keys: &Sorted) -> io::Result<Self> {
-        let ends = keys.ends().to_vec();
-        let file = Self { path: path_of(dir, segment.number), segment: *segment, ends };
-        let mut bytes = Vec::with_capacity(file.part_at(PARTS) as usize);
-        bytes.extend_from_slice(&names(segment));
-        bytes.extend(file.ends.iter().flat_map(|end| end.to_le_bytes()));
+    /// Writes the keys of a segment that was read to `scan`.
+    pub(super) fn write(
+        dir: &Path,
+        header: &Header,
+        scan: Scan,
+        keys: &Sorted,
+    ) -> io::Result<Self> {
+        let (path, ends) = (path_of(dir, header), keys.ends().to_vec());
+        let file = Self { path, header: *header, claim: claim_of(header, scan), ends };
+        let unfinished = file.path.with_extension("tmp");
+        let written = private::create(&unfinished)
+            .and_then(|mut to| to.write_all(&file.bytes(keys)))
+            .and_then(|()| fs::rename(&unfinished, &file.path));
+        if written.is_err() {
+            let _ = fs::remove_file(&unfinished);
+        }
+        written.map(|()| file)
+    }
+
+    fn bytes(&self, keys: &Sorted) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.size() as usize);
+        bytes.extend_from_slice(&self.claim);
+        bytes.extend(self.ends.iter().flat_map(|end| end.to_le_bytes()));
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
         for part in 0..PARTS {
             let start = bytes.len();
-            for (half, at) in (part * SHARES..(part + 1) * SHARES).flat_map(|n| keys.of_shard(n)) {
+            let entries = Self::shards(&(part..part + 1)).flat_map(|shard| keys.of_shard(shard));
+            for (half, at) in entries {
                 bytes.extend_from_slice(&half.to_le_bytes());
                 bytes.extend_from_slice(&at.offset().to_le_bytes());
             }
-            let crc = crc_of(segment, part, &bytes[start..]);
+            let crc = self.crc_of(part, &bytes[start..]);
             bytes.extend_from_slice(&crc.to_le_bytes());
         }
-        let unfinished = file.path.with_extension("tmp");
-        private::create(&unfinished)?.write_all(&bytes)?;
-        fs::rename(&unfinished, &file.path)?;
-        Ok(file)
+        bytes
     }
 
-    /// The file of a segment. Its parts are checked when they are read.
+    /// The CRC of a part of this segment, and of no other.
+    fn crc_of(&self, part: usize, entries: &[u8]) -> u32 {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&self.claim);
+        crc.update(&(part as u32).to_le_bytes());
+        crc.update(entries);
+        crc.finalize()
+    }
+
+    /// The file of a segment that was read to `scan`. Its parts are checked when they are read.
     ///
     /// # Errors
     /// If there is none, or it is damaged or of another segment.
-    pub(super) fn open(dir: &Path, segment: &Header) -> io::Result<Self> {
-        let path = path_of(dir, segment.number);
+    pub(super) fn open(dir: &Path, header: &Header, scan: Scan) -> io::Result<Self> {
+        let path = path_of(dir, header);
         let file = File::open(&path)?;
         let mut head = vec![0; HEAD];
         file.read_exact_at(&mut head, 0)?;
         let (head, crc) = head.split_at(HEAD - CRC);
-        if !head.starts_with(&names(segment)) || crc32fast::hash(head).to_le_bytes() != crc {
+        let claim = claim_of(header, scan);
+        if !head.starts_with(&claim) || crc32fast::hash(head).to_le_bytes() != crc {
             return Err(broken("it is of another segment, or damaged"));
         }
-        let (ends, _) = head[NAMES..].as_chunks();
+        let (ends, _) = head[CLAIM..].as_chunks();
         let ends: Vec<u32> = ends.iter().map(|end| u32::from_le_bytes(*end)).collect();
-        let opened = Self { path, segment: *segment, ends };
+        let opened = Self { path, header: *header, claim, ends };
         let is_whole = opened.ends.is_sorted() && file.metadata()?.len() == opened.size();
         if is_whole { Ok(opened) } else { Err(broken("it was not written to its end")) }
     }
 
+    /// Has the system read the file of a segment, if there is one, from the disk in the meantime.
+    pub(super) fn read_ahead(dir: &Path, header: &Header) {
+        if let Ok(file) = File::open(path_of(dir, header)) {
+            // A system that does not do that reads it later.
+            let _ = fadvise(&file, 0, None, Advice::WillNeed);
+        }
+    }
+
     /// Removes the file of a segment, if there is one.
-    pub(super) fn remove(dir: &Path, segment: u32) {
-        let _ = fs::remove_file(path_of(dir, segment));
+    pub(super) fn remove(dir: &Path, header: &Header) {
+        let _ = fs::remove_file(path_of(dir, header));
     }
 
     /// The segment's number.
     pub(in crate::ledger::embedded) fn segment(&self) -> u32 {
-        self.segment.number
+        self.header.number
     }
 
     /// The number of keys.
@@ -135,7 +165,7 @@ impl KeyFile {
 
     /// The shards of some parts.
     pub(in crate::ledger::embedded) fn shards(parts: &Range<usize>) -> Range<usize> {
-        parts.start * SHARES..parts.end * SHARES
+        parts.start * SHARDS_OF_PART..parts.end * SHARDS_OF_PART
     }
 
     /// The index of a shard's first key.
@@ -145,7 +175,7 @@ impl KeyFile {
 
     /// The offset of a part.
     fn part_at(&self, part: usize) -> u64 {
-        (HEAD + ENTRY * self.start(part * SHARES) + CRC * part) as u64
+        (HEAD + ENTRY * self.start(part * SHARDS_OF_PART) + CRC * part) as u64
     }
 
     /// Reads the keys of some parts into `to`, for [`Self::of_shard`].
@@ -175,7 +205,7 @@ impl KeyFile {
             let (entries, crc) = bytes[range[0]..range[1]]
                 .split_last_chunk()
                 .ok_or_else(|| broken("a part is too short"))?;
-            if crc_of(&self.segment, part, entries) != u32::from_le_bytes(*crc) {
+            if self.crc_of(part, entries) != u32::from_le_bytes(*crc) {
                 return Err(broken("a part is damaged"));
             }
         }
@@ -184,7 +214,7 @@ impl KeyFile {
 
     /// Whether it has exactly these keys.
     pub(in crate::ledger::embedded) fn has(&self, keys: &[(u64, u32)]) -> bool {
-        let (keys, mut bytes) = (Sorted::new(&self.segment, keys), Vec::new());
+        let (keys, mut bytes) = (Sorted::new(&self.header, keys), Vec::new());
         let parts = 0..PARTS;
         self.read(parts.clone(), &mut bytes).is_ok()
             && (0..SHARDS).all(|shard| {
@@ -200,14 +230,14 @@ impl KeyFile {
         parts: &Range<usize>,
         bytes: &'b [u8],
     ) -> impl Iterator<Item = (u64, Position)> + use<'b, '_> {
-        let before = ENTRY * self.start(parts.start * SHARES);
-        let crcs = CRC * (shard / SHARES - parts.start);
+        let before = ENTRY * self.start(parts.start * SHARDS_OF_PART);
+        let crcs = CRC * (shard / SHARDS_OF_PART - parts.start);
         let [from, to] = [shard, shard + 1].map(|at| ENTRY * self.start(at) - before + crcs);
         let (entries, _) = bytes.get(from..to).unwrap_or_default().as_chunks::<ENTRY>();
         entries.iter().map(|entry| {
             let half = entry.first_chunk().map_or(0, |half| u64::from_le_bytes(*half));
             let offset = entry.last_chunk().map_or(0, |offset| u32::from_le_bytes(*offset));
-            (half, Position::new(&self.segment, offset))
+            (half, Position::new(&self.header, offset))
         })
     }
 }
@@ -239,9 +269,15 @@ mod tests {
         (from..from + count).map(|n| (half(n), n as u32)).collect()
     }
 
+    const SCAN: Scan = Scan { end: 4096, next_seq: 9, records: 5000 };
+
     fn write(dir: &TempDir, number: u32, keys: &[(u64, u32)]) -> KeyFile {
         let header = header(number);
-        KeyFile::write(dir.path(), &header, &Sorted::new(&header, keys)).unwrap()
+        KeyFile::write(dir.path(), &header, SCAN, &Sorted::new(&header, keys)).unwrap()
+    }
+
+    fn open(dir: &TempDir, header: &Header) -> io::Result<KeyFile> {
+        KeyFile::open(dir.path(), header, SCAN)
     }
 
     #[test]
@@ -250,17 +286,25 @@ mod tests {
         for (number, count) in [(1, 0), (2, 1), (3, 5000)] {
             let keys = keys(u64::from(number), count);
             let written = write(&dir, number, &keys);
-            let file = KeyFile::open(dir.path(), &header(number)).unwrap();
+            let file = open(&dir, &header(number)).unwrap();
             assert_eq!(file.keys(), keys.len());
             assert!(file.has(&keys));
             assert_eq!(fs::metadata(&written.path).unwrap().len(), file.size());
         }
         // Another segment, or another form of it, has other keys.
-        fs::rename(path_of(dir.path(), 3), path_of(dir.path(), 4)).unwrap();
-        let others =
-            [header(4), Header { generation: 1, ..header(4) }, Header { salt: 0, ..header(4) }];
-        assert!(others.iter().all(|other| KeyFile::open(dir.path(), other).is_err()));
-        assert!(KeyFile::open(dir.path(), &header(3)).is_err());
+        for other in [header(4), Header { generation: 1, ..header(3) }] {
+            fs::copy(path_of(dir.path(), &header(3)), path_of(dir.path(), &other)).unwrap();
+            assert!(open(&dir, &other).is_err());
+        }
+        assert!(open(&dir, &Header { salt: 0, ..header(3) }).is_err());
+        // And so has the same one with other records.
+        let scans =
+            [Scan { end: 8, ..SCAN }, Scan { next_seq: 8, ..SCAN }, Scan { records: 8, ..SCAN }];
+        let is_refused = |scan| KeyFile::open(dir.path(), &header(3), scan).is_err();
+        assert!(scans.into_iter().all(is_refused));
+        assert!(open(&dir, &header(3)).is_ok());
+        KeyFile::remove(dir.path(), &header(3));
+        assert!(open(&dir, &header(3)).is_err());
     }
 
     #[test]
@@ -284,13 +328,13 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
             fs::write(&file.path, bytes).unwrap();
-            let opened = KeyFile::open(dir.path(), &header(1));
+            let opened = open(&dir, &header(1));
             let read = opened.and_then(|file| file.read(0..PARTS, &mut Vec::new()));
             assert!(read.is_err(), "{at}");
         }
         for len in [0, HEAD - 1, HEAD, whole.len() - 1] {
             fs::write(&file.path, &whole[..len]).unwrap();
-            assert!(KeyFile::open(dir.path(), &header(1)).is_err(), "{len}");
+            assert!(open(&dir, &header(1)).is_err(), "{len}");
         }
     }
 

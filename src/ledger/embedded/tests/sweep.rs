@@ -1,5 +1,7 @@
 //! Retention: what goes, what stays, and what a crash in between leaves.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use super::*;
 use crate::ledger::{DeliveryState, Expect};
 
@@ -132,6 +134,18 @@ impl Old {
     }
 }
 
+/// The files of keys of segments that were rewritten once, with their inodes.
+fn rewritten_key_files(dir: &TempDir) -> Vec<(PathBuf, u64)> {
+    let entries = fs::read_dir(core::index_dir(dir.path()).join("period-0000000000-1")).unwrap();
+    let mut files: Vec<(PathBuf, u64)> = entries
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("keys-"))
+        .map(|entry| (entry.path(), entry.metadata().unwrap().ino()))
+        .collect();
+    files.sort();
+    files
+}
+
 fn is_open(run: &run::Run) -> bool {
     matches!(run, run::Run::Open(_))
 }
@@ -146,6 +160,13 @@ async fn events_go_after_their_time_and_keys_after_theirs() {
     assert_eq!((swept.events, swept.keys), (289, 0));
     assert!(swept.bytes > 300_000, "{swept:?}");
     old.assert_events_are_swept().await;
+    assert!(old.known().await.into_iter().all(|known| known));
+    // Rewritten segments keep the files of their keys, however often they are loaded.
+    let files = rewritten_key_files(&old.dir);
+    assert!(files.len() > 3, "{files:?}");
+    let old = old.reopen().reopen();
+    assert_eq!(rewritten_key_files(&old.dir), files);
+    assert_eq!(old.ledger.health().await.unwrap().mended, [""; 0]);
     assert!(old.known().await.into_iter().all(|known| known));
     // The same after a restart, with the index and without.
     let old = old.reopen();

@@ -93,8 +93,9 @@ impl Callback<'_> {
         texts
     }
 
-    /// The parameters of a resolved callback as events show them, to be stored with its request;
-    /// supplied signatures are masked. Only a callback that is recorded needs them.
+    /// The parameters as events show them, to be stored with the request of this callback, which was
+    /// resolved: before that its body may be unread, and its message sealed. Supplied signatures are
+    /// masked. Only a callback that is recorded needs them.
     #[must_use]
     pub fn shown_params(&self) -> ShownParams {
         match self.form_of_plain_query() {
