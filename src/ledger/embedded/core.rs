@@ -167,7 +167,8 @@ impl Gathered {
         self.place_twins(&twins)?;
         if !unreadable.is_empty() {
             let count = unreadable.len();
-            self.notices.push(format!("damaged files of keys in the index, written again: {count}"));
+            self.notices
+                .push(format!("damaged files of keys in the index, written again: {count}"));
         }
         for file in unreadable.into_iter().filter_map(|at| files.get(at)) {
             let keys = match self.run(file.segment())? {

@@ -7,6 +7,9 @@
 //! the summary, they are rebuilt from the segment. sled may panic on a damaged database: every call
 //! is caught, and a database that cannot be opened at a start is removed.
 //!
+//! The keys of each segment are in a plain file beside the database too (`key_file`), which a start
+//! reads.
+//!
 //! One thread writes, with the blocking `flush`. No transactions; no ranges are deleted.
 
 mod databases;

@@ -5,7 +5,8 @@
 //! journal has the full key, which a match is checked against. The rare keys that share their first
 //! half go to a separate map: correctness does not depend on luck.
 //!
-//! Only the committer adds and moves keys; every thread may look one up. A key is here before its
+//! A start loads keys with several threads; after that only the committer adds and moves them, and
+//! every thread may look one up. A key is here before its
 //! record is synced: a reader has to check the position.
 
 use std::collections::{BTreeSet, HashMap};

@@ -7,7 +7,7 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::thread::{self, Scope};
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 use super::core::{Core, Gathered, Memory, index_dir, journal_dir};
 use super::damage::with_remedy;
@@ -289,11 +289,12 @@ impl Reader {
         let files: Vec<KeyFile> = closed.iter_mut().filter_map(Closed::find_key_file).collect();
         let keys = Arc::clone(&self.gathered.memory.keys);
         keys.reserve(closed.iter().map(Closed::keys).sum());
-        let (next, load) = thread::scope(|scope| {
+        let (next, load, of_newest) = thread::scope(|scope| {
             let load = scope.spawn(|| keys.load_files(&files));
-            (self.closed_segments(&closed, &said), load.join())
+            let of_newest = scope.spawn(|| Tables::read(&newest));
+            (self.closed_segments(&closed, &said), joined(load), joined(of_newest))
         });
-        let (next, load) = (next?, load.unwrap_or_else(|panic| resume_unwind(panic)));
+        let next = next?;
         self.gathered.finish_files(&files, load)?;
         said(count - 1);
         check_order(&newest, next)?;
@@ -302,7 +303,8 @@ impl Reader {
             let what = format!("{count} closed segments were not in the index and were read again");
             self.gathered.notices.push(what);
         }
-        self.last(last, newest)
+        let (tables, scan) = of_newest?;
+        self.last(last, newest, tables, scan)
     }
 
     /// Adds all closed segments in order. Returns the number and the sequence of the next one.
@@ -353,8 +355,13 @@ impl Reader {
     }
 
     /// The segment that is continued: the only one whose last frame may be torn.
-    fn last(&mut self, number: u32, segment: Segment) -> Result<(Arc<OpenRun>, Scan), LedgerError> {
-        let (tables, scan) = Tables::read(&segment)?;
+    fn last(
+        &mut self,
+        number: u32,
+        segment: Segment,
+        tables: Tables,
+        scan: Scan,
+    ) -> Result<(Arc<OpenRun>, Scan), LedgerError> {
         if let Some(known) = &self.known
             && known.segment == number
             && scan.end < known.end
@@ -398,6 +405,11 @@ impl Reader {
 fn loaders(segments: usize) -> usize {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     cores.min(LOADERS_MAX).min(segments)
+}
+
+/// The result of a thread, or its panic.
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Looks all segments up in the index. Each thread has segments in a row, and so databases of its
