@@ -147,7 +147,7 @@ impl ParamsForm {
 }
 
 impl ShownParams {
-    /// What is to be done with the parameters of the request, for [`StoredParams`].
+    /// The edits of the request's parameters, for [`StoredParams`].
     #[must_use]
     pub fn form(&self) -> &[u8] {
         self.form.bytes()

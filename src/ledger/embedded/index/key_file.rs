@@ -35,7 +35,7 @@ const SHARDS_OF_PART: usize = SHARDS / PARTS;
 /// Bytes of a key.
 const ENTRY: usize = 12;
 const CRC: usize = 4;
-/// What the head says of the segment.
+/// Bytes in which the head says of which segment it is.
 const CLAIM: usize = MAGIC.len() + 4 * 4 + 2 * 8;
 const HEAD: usize = CLAIM + SHARDS * 4 + CRC;
 
@@ -360,7 +360,7 @@ mod tests {
         assert_eq!(load.twins.iter().map(|twin| twin.0).collect::<Vec<_>>(), [twin.0]);
         let of_two = known.len();
         assert!((3000..4000).contains(&of_two), "{of_two}");
-        // What was read of a damaged file is loaded again, and is no twin of itself.
+        // What was read of a damaged file is loaded again, and does not count as its own twin.
         let mut again = crate::ledger::embedded::keys::Loading::default();
         for at in [2, 4] {
             again.add(Sorted::new(&header(at as u32 + 1), &all[at]));
