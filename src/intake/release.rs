@@ -108,8 +108,8 @@ impl CallbackHandler {
         if mode == ReleaseMode::DryRun {
             return shared.would_be(&received, &resolved, id, readings).await;
         }
-        let event = shared.event(&callback, &received, id, resolved);
-        let Some(event) = event else { return Ok(Released::Undecided) };
+        let verified = released(&callback, &received, id, resolved);
+        let Some(event) = verified.event_with_reply() else { return Ok(Released::Undecided) };
         shared.record_released(held, event, readings).await
     }
 
@@ -132,8 +132,29 @@ impl CallbackHandler {
             Ok(resolved) => resolved,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let Some(event) = shared.event(&callback, &received, id, resolved) else { return gone() };
+        // Nobody is answered, and without a secret no reply can be sealed: a verified duplicate gets
+        // its own.
+        let granted = released(&callback, &received, id, resolved);
+        let Some(event) = granted.event(None, granted.identity()) else { return gone() };
         shared.record_released(held, event, Readings::One).await.map(Ok)
+    }
+}
+
+/// A callback that an operator releases.
+fn released<'g, 'a>(
+    callback: &'g Callback<'a>,
+    received: &'g Received,
+    id: EventId,
+    resolved: Box<Resolved>,
+) -> VerifiedCallback<'g, 'a> {
+    let (judged, release) = (clock::instant(), Release::ByOperator);
+    VerifiedCallback { id, callback, received, resolved, judged, release }
+}
+
+impl VerifiedCallback<'_, '_> {
+    /// The event to be recorded, with the reply that a duplicate repeats, if there is one.
+    fn event_with_reply(&self) -> Option<NewEvent> {
+        self.event(self.reply_if_accepted().as_ref(), self.identity())
     }
 }
 
@@ -206,19 +227,6 @@ impl Shared {
         Ok(known.map_or(Released::Event(id), |event| Released::Duplicate(event.id)))
     }
 
-    fn event(
-        &self,
-        callback: &Callback<'_>,
-        received: &Received,
-        id: EventId,
-        resolved: Box<Resolved>,
-    ) -> Option<NewEvent> {
-        let judged = clock::instant();
-        let release = Release::ByOperator;
-        let verified = VerifiedCallback { id, callback, received, resolved, judged, release };
-        verified.event(verified.reply_if_accepted().as_ref(), verified.identity())
-    }
-
     /// Records the event, as every event is, and settles the callback.
     async fn record_released(
         &self,
@@ -255,10 +263,13 @@ impl Shared {
         for Part { callback, id, resolved, readings } in parts {
             let released = match mode {
                 ReleaseMode::DryRun => self.would_be(&received, &resolved, id, readings).await?,
-                ReleaseMode::Real => match self.event(&callback, &received, id, resolved) {
-                    Some(event) => self.enter(event, readings).await?,
-                    None => Released::Undecided,
-                },
+                ReleaseMode::Real => {
+                    let verified = released(&callback, &received, id, resolved);
+                    match verified.event_with_reply() {
+                        Some(event) => self.enter(event, readings).await?,
+                        None => Released::Undecided,
+                    }
+                }
             };
             all.push(released);
         }

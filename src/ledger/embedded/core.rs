@@ -219,8 +219,11 @@ fn keys_of(run: &IndexedRun) -> Result<Sorted, LedgerError> {
             let (tables, scan) = Tables::read(segment)?;
             segment.check_complete(scan).map_err(with_remedy)?;
             if scan != run.scan() {
-                let what = "it has other records than the index says";
-                return Err(with_remedy(segment.damaged(scan.end, what)));
+                let path = segment.path.display();
+                return Err(LedgerError::Corrupt(format!(
+                    "{path}: the index has other records; remove `index` in the store's directory: \
+                     the next start builds it again"
+                )));
             }
             tables.keys
         }

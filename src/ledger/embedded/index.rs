@@ -420,17 +420,18 @@ impl IndexedRun {
         count(Table::Transactions, meta.transactions.len(), meta.lookups, &lookups)?;
         count(Table::Users, meta.user_fences.len(), meta.users, &lookups)?;
         count(Table::Notes, meta.note_fences.len(), meta.notes, &notes)?;
-        if self.load()?.is_none() || self.load_keys()?.is_none() {
-            return Err(self.index.lost(self.form(), "has lost entries"));
+        match (self.load()?, self.load_keys()?) {
+            (Some(_), Some(keys)) => Ok(bytes + self.verify_key_file(&keys)?),
+            _ => Err(self.index.lost(self.form(), "has lost entries")),
         }
-        Ok(bytes + self.verify_key_file()?)
     }
 
-    /// Reads the file of its keys, if there is one, and returns its size.
-    fn verify_key_file(&self) -> Result<u64, LedgerError> {
+    /// Compares the file of its keys, if there is one, and returns its size.
+    fn verify_key_file(&self, keys: &[(u64, u32)]) -> Result<u64, LedgerError> {
         let read = self.key_file().and_then(|file| {
-            file.read(0..PARTS, &mut Vec::new())?;
-            Ok(file.size())
+            let is_same = file.has(keys)?;
+            let other = || io::Error::new(io::ErrorKind::InvalidData, "it has other keys");
+            is_same.then_some(file.size()).ok_or_else(other)
         });
         match read {
             Ok(bytes) => Ok(bytes),

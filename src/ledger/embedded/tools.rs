@@ -428,7 +428,7 @@ impl Survey {
                 matches!(run.load(), Ok(Some(loaded)) if loaded.is_part_of(&tables))
                     && matches!(run.load_keys(), Ok(Some(keys)) if keys == tables.keys)
                     && match run.key_file() {
-                        Ok(file) => file.has(&tables.keys),
+                        Ok(file) => file.has(&tables.keys).unwrap_or(false),
                         // An earlier version writes none.
                         Err(error) => error.kind() == ErrorKind::NotFound,
                     }

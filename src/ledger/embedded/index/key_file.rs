@@ -213,14 +213,17 @@ impl KeyFile {
     }
 
     /// Whether it has exactly these keys.
-    pub(in crate::ledger::embedded) fn has(&self, keys: &[(u64, u32)]) -> bool {
+    ///
+    /// # Errors
+    /// If it cannot be read, or was damaged.
+    pub(in crate::ledger::embedded) fn has(&self, keys: &[(u64, u32)]) -> io::Result<bool> {
         let (keys, mut bytes) = (Sorted::new(&self.header, keys), Vec::new());
         let parts = 0..PARTS;
-        self.read(parts.clone(), &mut bytes).is_ok()
-            && (0..SHARDS).all(|shard| {
-                let own = keys.of_shard(shard).iter().copied();
-                self.of_shard(shard, &parts, &bytes).eq(own)
-            })
+        self.read(parts.clone(), &mut bytes)?;
+        Ok((0..SHARDS).all(|shard| {
+            let own = keys.of_shard(shard).iter().copied();
+            self.of_shard(shard, &parts, &bytes).eq(own)
+        }))
     }
 
     /// The keys of a shard in `bytes`, which [`Self::read`] read of these parts; none if it failed.
@@ -288,7 +291,8 @@ mod tests {
             let written = write(&dir, number, &keys);
             let file = open(&dir, &header(number)).unwrap();
             assert_eq!(file.keys(), keys.len());
-            assert!(file.has(&keys));
+            assert!(file.has(&keys).unwrap());
+            assert!(keys.is_empty() || !file.has(&keys[1..]).unwrap());
             assert_eq!(fs::metadata(&written.path).unwrap().len(), file.size());
         }
         // Another segment, or another form of it, has other keys.
