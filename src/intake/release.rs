@@ -132,7 +132,7 @@ impl CallbackHandler {
             Ok(resolved) => resolved,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        // Nobody is answered, and without a secret no reply can be sealed: a verified duplicate gets
+        // No caller waits, and without a secret no reply can be sealed: a verified duplicate gets
         // its own.
         let granted = released(&callback, &received, id, resolved);
         let Some(event) = granted.event(None, granted.identity()) else { return gone() };
