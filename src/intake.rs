@@ -45,7 +45,7 @@ pub use handler::CallbackHandler;
 pub use received::Received;
 pub use recent::{Passed, Recent};
 pub use rejections::Rejections;
-pub use release::{ReleaseMode, Released};
+pub use release::{ReleaseMode, Released, ReleasedCallback};
 pub use releases::{BusyError, FoundRelease, ReleaseFilter, ReleaseProgress, Releases};
 pub use reply::{Proof, Reply};
 pub use test_calls::TestCall;

@@ -139,21 +139,21 @@ impl<F: PartialEq, P: Progress> Orders<F, P> {
     /// If the id is that of an order with another filter, or too many are running.
     pub fn begin(&self, filter: F, progress: P) -> Result<Option<Arc<Order<F, P>>>, BeginError> {
         let mut kept = self.kept();
-        if let Some(at) = kept.iter().position(|kept| kept.id() == progress.id()) {
-            if kept[at].filter != filter {
+        let earlier = kept.iter().position(|kept| kept.id() == progress.id());
+        if let Some(order) = earlier.map(|at| &kept[at]) {
+            if order.filter != filter {
                 return Err(BeginError::Other);
             }
-            if matches!(kept[at].state(), OrderState::Running | OrderState::Done) {
+            if matches!(order.state(), OrderState::Running | OrderState::Done) {
                 return Ok(None);
             }
-            kept.remove(at);
         }
         if kept.iter().filter(|kept| kept.is_running()).count() >= RUNNING_MAX {
             return Err(BeginError::Busy);
         }
-        if kept.len() >= KEPT_MAX
-            && let Some(at) = kept.iter().position(|kept| !kept.is_running())
-        {
+        let ended = || kept.iter().position(|kept| !kept.is_running());
+        let replaced = earlier.or_else(|| (kept.len() >= KEPT_MAX).then(ended).flatten());
+        if let Some(at) = replaced {
             kept.remove(at);
         }
         let progress = watch::Sender::new(progress);
@@ -289,6 +289,19 @@ mod tests {
         assert_eq!(orders.all().len(), KEPT_MAX);
         assert_eq!(orders.progress(49), None);
         assert_eq!(orders.progress(50).map(|count| count.id), Some(50));
+    }
+
+    #[test]
+    fn a_failed_order_is_remembered_while_there_is_no_room_to_repeat_it() {
+        let orders = Orders::default();
+        let failed = orders.begin((), count(9)).unwrap().unwrap();
+        failed.end(OrderState::Failed(LedgerError::Overloaded));
+        for id in 0..4 {
+            orders.begin((), count(id)).unwrap();
+        }
+        assert_eq!(orders.begin((), count(9)).unwrap_err(), BeginError::Busy);
+        let state = orders.progress(9).map(|count| count.state);
+        assert_eq!(state, Some(OrderState::Failed(LedgerError::Overloaded)));
     }
 
     #[tokio::test]

@@ -331,6 +331,7 @@ impl Doors {
 /// A running gateway.
 struct Running {
     life: Arc<Lifecycle>,
+    gate: CallbackHandler,
     metrics: Arc<Metrics>,
     registry: Registry,
     dispatcher: Dispatcher,
@@ -413,9 +414,10 @@ impl Running {
         let console = ConsoleHandler::new(address, tools).ok_or_else(no_random_bytes)?;
         doors.admin.set(AdminRouter { admin, console, partners });
         life.ready();
-        let Doors { life, workers, sides, .. } = doors;
+        let Doors { life, gate, workers, sides, .. } = doors;
         Ok(Self {
             life,
+            gate,
             metrics,
             registry,
             dispatcher,
@@ -490,6 +492,8 @@ impl Running {
             tracing::warn!("drain time exceeded, closing the requests in flight");
             ended.await;
         }
+        // No callback comes any more: what the last ones left is written.
+        self.gate.rejections().flush().await;
         self.recorder.end().await;
         self.follower.abort();
         for side in self.sides {

@@ -159,13 +159,21 @@ impl Verdicts {
         let fresh = || Slot { state: watch::Sender::new(State::Pending), until };
         let slot = slots.entry(event).or_insert_with(fresh);
         slot.until = slot.until.max(until);
-        Waiter { all: self.clone(), event, state: slot.state.subscribe(), until, late }
+        self.waiter(event, slot, until, late)
     }
 
-    /// Whether a callback waits for the verdict on `event`.
+    /// Waits for the verdict on `event` as long as its first sender's time has not ended: `None` if
+    /// it has, or if this process never waited for it.
     #[must_use]
-    pub fn is_expected(&self, event: EventId) -> bool {
-        self.slots().contains_key(&event)
+    pub fn join(&self, event: EventId, until: Instant, late: Late) -> Option<Waiter> {
+        let mut slots = self.slots();
+        let slot = slots.get_mut(&event)?;
+        slot.until = slot.until.max(until);
+        Some(self.waiter(event, slot, until, late))
+    }
+
+    fn waiter(&self, event: EventId, slot: &Slot, until: Instant, late: Late) -> Waiter {
+        Waiter { all: self.clone(), event, state: slot.state.subscribe(), until, late }
     }
 
     /// Drops `event`: it was never recorded.
@@ -217,6 +225,12 @@ impl Waiter {
             return self.told_by(self.until + GRACE).await;
         }
         None
+    }
+
+    /// As [`Self::wait`], with a deadline that has passed: nothing more is waited for.
+    pub async fn give_up(mut self) -> Option<Verdict> {
+        self.until = self.until.min(instant());
+        self.wait().await
     }
 
     /// Whether the verdict is decided. If not, it is late for all waiters, unless late means that
@@ -304,14 +318,30 @@ mod tests {
         for waiter in waiters {
             assert_eq!(waiter.wait().await, Some(Verdict::Invalid));
         }
-        assert!(!all.is_expected(EVENT));
+        assert!(all.join(EVENT, soon(), Late::Accepted).is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_verdict_is_late_once_a_sender_got_the_late_reply() {
         let all = Verdicts::default();
         assert_eq!(all.expect(EVENT, soon(), Late::Accepted).wait().await, None);
+        // A duplicate changes nothing about that.
+        assert!(all.join(EVENT, soon(), Late::Accepted).is_none());
         assert_eq!(all.decide(EVENT, Verdict::Valid), Timing::Late);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiter_that_gives_up_makes_the_verdict_late_unless_it_is_decided() {
+        let all = Verdicts::default();
+        let first = all.expect(EVENT, soon(), Late::Accepted);
+        let second = all.join(EVENT, soon(), Late::Accepted).unwrap();
+        assert_eq!(second.give_up().await, None);
+        assert_eq!(all.decide(EVENT, Verdict::Invalid), Timing::Late);
+        assert_eq!(first.wait().await, None);
+        let waiter = all.expect(EVENT, soon(), Late::Accepted);
+        assert_eq!(all.decide(EVENT, Verdict::Invalid), Timing::InTime);
+        all.settled(EVENT);
+        assert_eq!(waiter.give_up().await, Some(Verdict::Invalid));
     }
 
     #[tokio::test(start_paused = true)]

@@ -26,7 +26,7 @@ pub(super) struct DestinationState {
     /// Set while the destination is paused.
     paused: Option<Arc<Pause>>,
     /// Whether one attempt is allowed to a backend that answered 410.
-    trial: bool,
+    is_trial_due: bool,
     /// The time of the next check, if one is scheduled.
     pub(super) timer: Option<Instant>,
     /// Whether the destination is queued for the next check.
@@ -44,6 +44,14 @@ pub(super) struct DestinationState {
 pub(super) enum Load {
     Normal,
     High,
+}
+
+/// The purpose of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Delivery,
+    /// It also tells whether a backend that answered 410 takes deliveries again.
+    Trial,
 }
 
 /// Whether the destination answered its last attempt.
@@ -65,7 +73,7 @@ impl DestinationState {
             metrics: metrics.destination(&destination.name),
             log: FailureLog::new(),
             paused: None,
-            trial: false,
+            is_trial_due: false,
             timer: None,
             is_ready: false,
             in_flight: 0,
@@ -102,7 +110,7 @@ impl DestinationState {
     /// The number of attempts that may begin now.
     pub(super) fn slots(&mut self, now: Instant, load: Load) -> usize {
         if self.paused.is_some() {
-            return usize::from(self.trial && self.in_flight == 0);
+            return usize::from(self.is_trial_due && self.in_flight == 0);
         }
         let most = match (load, self.health) {
             (Load::High, Health::Unproven) => 1,
@@ -147,18 +155,19 @@ impl DestinationState {
         }
     }
 
-    /// Records that an attempt begins.
-    pub(super) fn begin(&mut self, now: Instant) {
+    /// Records that an attempt begins, and returns what it is for.
+    pub(super) fn begin(&mut self, now: Instant) -> Purpose {
         self.in_flight += 1;
+        let is_trial = std::mem::take(&mut self.is_trial_due);
         if let Some(rate) = &self.rate {
             rate.charge(now);
         }
+        if is_trial { Purpose::Trial } else { Purpose::Delivery }
     }
 
     /// Records the end of an attempt; `None`: its result is unknown.
     pub(super) fn end(&mut self, result: Option<AttemptResult>, now: Instant) -> Option<Change> {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.trial = false;
         let sign = result?.sign();
         self.health = match sign {
             HealthSignal::Up => Health::Proven,
@@ -176,7 +185,7 @@ impl DestinationState {
 
     /// Lets a probe through if the breaker is open or the backend answered 410.
     pub(super) fn probe(&mut self) {
-        self.trial = self.is_gone();
+        self.is_trial_due = self.is_gone();
         self.breaker.half_open();
     }
 
@@ -185,6 +194,7 @@ impl DestinationState {
         let by_operator = pause.as_ref().filter(|pause| pause.why == PauseReason::Operator);
         self.metrics.health.set_paused(by_operator.map(|pause| pause.at_ms));
         self.paused = pause;
+        self.is_trial_due &= self.is_gone();
     }
 
     /// The pause, if it is paused.

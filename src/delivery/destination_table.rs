@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::attempt_result::AttemptResult;
 use super::breaker::Change;
-use super::destination_state::{DestinationState, Health, Load};
+use super::destination_state::{DestinationState, Health, Load, Purpose};
 use super::forward::ReadFields;
 use super::pauses::Pauses;
 use super::quick_hash::{QuickMap, QuickSet};
@@ -151,22 +151,26 @@ impl DestinationTable {
 impl DestinationTable {
     /// Begins an attempt for `target` if it has a free slot; otherwise makes the destination
     /// separate.
-    pub(super) fn begin(&mut self, target: &TargetId, now: Instant) -> Option<&DestinationState> {
+    pub(super) fn begin(
+        &mut self,
+        target: &TargetId,
+        now: Instant,
+    ) -> Option<(Purpose, &DestinationState)> {
         let load = self.load();
         let Some(state) = self.all.get_mut(target) else {
             self.note_unknown(target);
             return None;
         };
         let slots = state.slots(now, load);
-        if slots > 0 {
-            state.begin(now);
+        let purpose = (slots > 0).then(|| state.begin(now));
+        if purpose.is_some() {
             self.in_flight += 1;
         }
         if slots < 2 || self.load() == Load::High {
             // Perhaps none is left.
             self.refresh(target, now);
         }
-        if slots > 0 { self.all.get(target) } else { None }
+        Some((purpose?, self.all.get(target)?))
     }
 
     /// Records the end of an attempt for `target`; `None`: its result is unknown.
@@ -341,6 +345,7 @@ fn filter(these: &QuickSet<TargetId>, others: [&QuickSet<TargetId>; 2]) -> Optio
 mod tests {
     use std::path::Path;
 
+    use super::super::pauses::{Pause, PauseReason};
     use super::*;
     use crate::config::{self, Machine};
 
@@ -460,5 +465,41 @@ mod tests {
         assert_eq!(table.open(second), []);
         table.probe(None, second);
         assert_eq!(table.open(second), [(named(0), 1)]);
+    }
+
+    fn paused(why: PauseReason) -> Pauses {
+        let mut pauses = Pauses::default();
+        let pause = Pause { why, at_ms: 0, who: "me".to_owned(), note: None };
+        pauses.add(named(0), pause);
+        pauses
+    }
+
+    #[test]
+    fn a_trial_waits_for_the_attempts_that_are_in_flight() {
+        let mut table = table(1);
+        let now = instant();
+        let (ok, late) = (AttemptResult::Answered(http::StatusCode::OK, None), AttemptResult::Late);
+        for _ in 0..2 {
+            let (purpose, _) = table.begin(&named(0), now).unwrap();
+            assert_eq!(purpose, Purpose::Delivery);
+        }
+        table.pause(paused(PauseReason::Gone));
+        table.end(&named(0), Some(late), now);
+        table.probe(None, now);
+        assert_eq!(table.open(now), []);
+        table.end(&named(0), Some(ok), now);
+        assert_eq!(table.open(now), [(named(0), 1)]);
+        assert_eq!(table.begin(&named(0), now).unwrap().0, Purpose::Trial);
+        assert!(table.begin(&named(0), now).is_none());
+    }
+
+    #[test]
+    fn an_operator_who_pauses_a_destination_ends_its_trial() {
+        let mut table = table(1);
+        let now = instant();
+        table.pause(paused(PauseReason::Gone));
+        table.probe(None, now);
+        table.pause(paused(PauseReason::Operator));
+        assert!(table.begin(&named(0), now).is_none());
     }
 }

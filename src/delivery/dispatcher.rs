@@ -19,7 +19,7 @@ use super::attempt_tasks::{AttemptEnd, AttemptOrder, AttemptTasks, InFlight};
 use super::attempt_trace::AttemptTrace;
 use super::breaker::Change;
 use super::control::{Control, Order};
-use super::destination_state::DestinationState;
+use super::destination_state::{DestinationState, Purpose};
 use super::destination_table::DestinationTable;
 use super::pauses::Pause;
 use super::settler::Settler;
@@ -399,9 +399,9 @@ impl DispatchLoop {
         let now = instant();
         for lease in leases {
             match self.table.begin(&lease.target, now) {
-                Some(state) => {
+                Some((purpose, state)) => {
                     let client = Arc::clone(&state.client);
-                    self.start(lease, client);
+                    self.start(lease, purpose, client);
                 }
                 None => back.push(postponed(lease)),
             }
@@ -413,11 +413,11 @@ impl DispatchLoop {
         Ok(true)
     }
 
-    fn start(&mut self, lease: Lease, client: Arc<DestinationClient>) {
+    fn start(&mut self, lease: Lease, purpose: Purpose, client: Arc<DestinationClient>) {
         let Lease { event, target, token, attempt: number, body, .. } = lease;
         let destination = Arc::clone(&client.destination);
         let trace = AttemptTrace::begin(&self.tools.metrics, event, number);
-        let flight = InFlight { event, target, token, number, destination };
+        let flight = InFlight { event, target, token, number, destination, purpose };
         let order = AttemptOrder { flight, client, body, trace };
         self.attempts.start(order, &self.tools.ledger);
     }
@@ -500,7 +500,11 @@ impl DispatchLoop {
         log_result(&flight, &report.attempt, outcome);
         match outcome {
             DeliveryOutcome::Gone => self.leave(&flight.target),
-            DeliveryOutcome::Done if state.is_some_and(DestinationState::is_gone) => {
+            // Others may have begun before the 410.
+            DeliveryOutcome::Done
+                if flight.purpose == Purpose::Trial
+                    && state.is_some_and(DestinationState::is_gone) =>
+            {
                 self.return_to(&flight.target);
             }
             DeliveryOutcome::Done | DeliveryOutcome::Retry | DeliveryOutcome::Dead => {}

@@ -80,10 +80,10 @@ impl CallbackLog {
     }
 
     /// A request that belongs to no source: perhaps a typing error in a sender's console.
-    pub(super) fn stranger(&self, peer: IpAddr, request: &WireRequest, view: &View) {
+    pub(super) fn stranger(&self, caller: IpAddr, request: &WireRequest, view: &View) {
         self.metrics.unknown_paths().inc();
         let now = clock::instant();
-        if !self.by_address.take(peer, now) {
+        if !self.by_address.take(caller, now) {
             return;
         }
         let target = request.target.bytes();
@@ -98,7 +98,7 @@ impl CallbackLog {
             path = &*path, nearest = shown.as_deref(), "no such source"
         );
         let unknown = Rejection::UNKNOWN_PATHS;
-        if !self.samples.take_as(unknown, peer, now) || !self.unknown_paths.take(now) {
+        if !self.samples.take_as(unknown, caller, now) || !self.unknown_paths.take(now) {
             return;
         }
         let request = Request {
@@ -122,7 +122,7 @@ impl CallbackLog {
                 source: path.to_string(),
                 nearest: near.map(str::to_owned),
                 parameter: None,
-                client: peer,
+                client: caller,
                 took_us: 0,
                 status: Some(StatusCode::NOT_FOUND.as_u16()),
                 body_bytes: 0,

@@ -248,6 +248,7 @@ impl Shared {
             return Err(Elsewhere::Nothing(StatusCode::METHOD_NOT_ALLOWED));
         }
         let view = self.view.load();
+        let client = client::caller(peer.0.ip(), &request.headers, &view.trusted);
         let name = source_name(target);
         let Some(route) = name.and_then(|name| view.route_of(name)) else {
             if view.is_health(target) {
@@ -257,10 +258,9 @@ impl Shared {
             if name.is_some() && self.is_starting() {
                 return Err(Elsewhere::Nothing(StatusCode::SERVICE_UNAVAILABLE));
             }
-            self.desk.stranger(peer.0.ip(), request, &view);
+            self.desk.stranger(client.address(), request, &view);
             return Err(Elsewhere::Nothing(StatusCode::NOT_FOUND));
         };
-        let client = client::caller(peer.0.ip(), &request.headers, &view.trusted);
         Ok((Arc::clone(route), client))
     }
 

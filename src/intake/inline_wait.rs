@@ -5,8 +5,13 @@ use std::time::{Duration, Instant};
 use super::route::{Inline, Route};
 use crate::clock;
 use crate::config::Late;
-use crate::ledger::{BatchedLedger, DedupResult, Delivery, DeliveryState, EventId, Recorded};
+use crate::ledger::{
+    BatchedLedger, DedupResult, Delivery, DeliveryState, EventId, LedgerError, Recorded,
+};
 use crate::verdict::{self, Timing, Verdict, Verdicts, Waiter};
+
+/// Ids have milliseconds, and deadlines are finer: by how much a first sender's time may seem longer.
+const ROUNDED: Duration = Duration::from_millis(2);
 
 /// The answer that the sender is to receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,28 +64,38 @@ impl<'r> InlineWait<'r> {
     /// The answer that the first sender received; waits for it while it is open.
     async fn again(&self, book: &BatchedLedger, first: EventId) -> InlineReply {
         let late = self.inline.late;
-        let is_waited_for = self.verdicts.is_expected(first);
         // Before the ledger is asked: a verdict that comes in between is not missed.
-        let waiter = self.verdicts.expect(first, self.until, late);
-        let Some(delivery) = self.delivery(book, first).await else {
-            // The event has expired, or was recorded before this destination existed.
-            return told(None, late);
+        let waiter = self.verdicts.join(first, self.until, late).or_else(|| self.reopen(first));
+        let delivery = self.delivery(book, first).await;
+        let found = match &delivery {
+            Ok(Some(delivery)) => verdict::recorded(delivery),
+            Ok(None) | Err(_) => None,
         };
-        match verdict::recorded(&delivery) {
-            Some((verdict, Timing::InTime)) => told(Some(verdict), late),
-            Some((_, Timing::Late)) => told(None, late),
-            None if delivery.state != DeliveryState::Pending => told(None, late),
-            None if !is_waited_for && self.was_told_late(first) => {
-                self.verdicts.forget(first);
-                told(None, late)
-            }
-            None => told(waiter.wait().await, late),
+        match (found, waiter) {
+            (Some((verdict, Timing::InTime)), _) => told(Some(verdict), late),
+            (Some((_, Timing::Late)), _) | (None, None) => told(None, late),
+            // The event has expired or has ended without a verdict, or it was recorded before this
+            // destination existed.
+            (None, Some(waiter)) if !is_open(&delivery) => told(waiter.give_up().await, late),
+            (None, Some(waiter)) => told(waiter.wait().await, late),
         }
     }
 
-    async fn delivery(&self, book: &BatchedLedger, first: EventId) -> Option<Delivery> {
-        let detail = book.event(first).await.ok()??;
-        detail.deliveries.into_iter().find(|delivery| delivery.target == self.inline.target)
+    /// Waits for the verdict of an event that nobody here waits for, unless its first sender has
+    /// its answer: such a verdict stays late.
+    fn reopen(&self, first: EventId) -> Option<Waiter> {
+        let opens = || self.verdicts.expect(first, self.until, self.inline.late);
+        (!self.was_told_late(first)).then(opens)
+    }
+
+    async fn delivery(
+        &self,
+        book: &BatchedLedger,
+        first: EventId,
+    ) -> Result<Option<Delivery>, LedgerError> {
+        let deliveries = book.event(first).await?.map(|detail| detail.deliveries);
+        let mut deliveries = deliveries.into_iter().flatten();
+        Ok(deliveries.find(|delivery| delivery.target == self.inline.target))
     }
 
     /// Whether the first sender's time ended before this callback came. Then the first sender
@@ -88,7 +103,7 @@ impl<'r> InlineWait<'r> {
     fn was_told_late(&self, first: EventId) -> bool {
         let age = clock::now_ms().saturating_sub(first.ms());
         let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
-        self.inline.late != Late::Unavailable && age >= self.route.patience
+        self.inline.late != Late::Unavailable && age + ROUNDED >= self.route.patience
     }
 }
 
@@ -96,6 +111,15 @@ impl InlineReply {
     /// The answer if the backend has sent nothing in time.
     pub(super) fn late(late: Late) -> Self {
         told(None, late)
+    }
+}
+
+/// Whether a verdict may still come. It may if the ledger cannot tell.
+fn is_open(delivery: &Result<Option<Delivery>, LedgerError>) -> bool {
+    match delivery {
+        Ok(Some(delivery)) => delivery.state == DeliveryState::Pending,
+        Ok(None) => false,
+        Err(_) => true,
     }
 }
 

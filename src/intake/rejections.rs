@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
 use crate::clock;
@@ -46,10 +47,16 @@ pub struct Rejections(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     /// Empty until the store is open: nothing is kept before.
-    book: OnceLock<BatchedLedger>,
+    store: OnceLock<Store>,
     queue: Mutex<Queue>,
     urgent: Notify,
     full: Mutex<HashMap<DedupeKey, Instant>>,
+}
+
+struct Store {
+    book: BatchedLedger,
+    /// Where the writer runs. The runtimes of callbacks end before it.
+    runtime: Handle,
 }
 
 #[derive(Default)]
@@ -82,14 +89,18 @@ impl fmt::Debug for Rejections {
 }
 
 impl Rejections {
-    /// Keeps them in `book` from now on.
+    /// Keeps them in `book` from now on, written by a task of the runtime that calls this.
     pub(super) fn open(&self, book: BatchedLedger) {
         // One store lasts as long as the process runs.
-        let _ = self.0.book.set(book);
+        let _ = self.0.store.set(Store { book, runtime: Handle::current() });
+    }
+
+    fn store(&self) -> Result<&Store, LedgerError> {
+        self.0.store.get().ok_or(LedgerError::Unavailable("the store is not open yet".into()))
     }
 
     fn book(&self) -> Result<&BatchedLedger, LedgerError> {
-        self.0.book.get().ok_or(LedgerError::Unavailable("the store is not open yet".into()))
+        self.store().map(|store| &store.book)
     }
 
     /// Rejected callbacks, newest first, including those that this gateway has not written yet. The
@@ -125,6 +136,7 @@ impl Rejections {
 
     /// Waits until what is queued now is written, or cannot be.
     pub async fn flush(&self) {
+        let Ok(store) = self.store() else { return };
         let (done, flushed) = oneshot::channel();
         {
             let mut queue = self.0.queue();
@@ -132,7 +144,7 @@ impl Rejections {
                 return;
             }
             queue.flushes.push(done);
-            self.begin(&mut queue);
+            self.begin(store, &mut queue);
         }
         self.0.urgent.notify_one();
         let _ = flushed.await;
@@ -140,12 +152,13 @@ impl Rejections {
 
     /// Keeps a sample, some time after this returns. It may be left out.
     pub(super) fn sample(&self, held: NewHeld) {
+        let Ok(store) = self.store() else { return };
         let mut queue = self.0.queue();
         // Half of the room is for what must not be left out.
         if queue.waiting.len() < QUEUE_MAX / 2 && queue.bytes < QUEUE_BYTES_MAX / 2 {
             let holding = Holding { held, bounds: HeldBounds::default() };
             queue.push(holding, None);
-            self.begin(&mut queue);
+            self.begin(store, &mut queue);
         }
     }
 
@@ -159,7 +172,7 @@ impl Rejections {
         held: NewHeld,
         bounds: HeldBounds,
     ) -> Result<Option<HeldProof>, LedgerError> {
-        let caller = held.anchor;
+        let (store, caller) = (self.store()?, held.anchor);
         if self.0.is_full_for(caller) {
             return Ok(None);
         }
@@ -170,7 +183,7 @@ impl Rejections {
                 return Err(LedgerError::Overloaded);
             }
             queue.push(Holding { held, bounds }, Some(answer));
-            self.begin(&mut queue);
+            self.begin(store, &mut queue);
         }
         self.0.urgent.notify_one();
         let held = answered.await.unwrap_or(Err(LedgerError::Unknown))?;
@@ -181,10 +194,10 @@ impl Rejections {
     }
 
     /// Starts the writer unless it runs.
-    fn begin(&self, queue: &mut Queue) {
+    fn begin(&self, store: &Store, queue: &mut Queue) {
         if queue.writer == Writer::Idle {
             queue.writer = Writer::Busy;
-            tokio::spawn(write(Ending(Arc::clone(&self.0))));
+            store.runtime.spawn(write(Ending(Arc::clone(&self.0))));
         }
     }
 }
@@ -270,8 +283,8 @@ async fn write(ending: Ending) {
             let flushes = if last { std::mem::take(&mut queue.flushes) } else { Vec::new() };
             (batch, flushes)
         };
-        if let Some(book) = shared.book.get() {
-            keep(book, batch).await;
+        if let Some(store) = shared.store.get() {
+            keep(&store.book, batch).await;
         }
         for flush in flushes {
             // The waiter may be gone.

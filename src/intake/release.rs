@@ -51,6 +51,22 @@ pub enum Released {
     Undecided,
 }
 
+/// The result of verifying a held callback again, and the events that it became: a callback may have
+/// several, of which some are new.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReleasedCallback {
+    /// The result: of several events, what still has to be done comes first.
+    pub result: Released,
+    /// The new events.
+    pub events: Vec<EventId>,
+}
+
+impl From<Released> for ReleasedCallback {
+    fn from(result: Released) -> Self {
+        Self { events: result.new_event().into_iter().collect(), result }
+    }
+}
+
 impl Released {
     /// The event that the callback became.
     pub(super) const fn new_event(&self) -> Option<EventId> {
@@ -82,9 +98,10 @@ impl CallbackHandler {
         &self,
         held: &NewHeld,
         mode: ReleaseMode,
-    ) -> Result<Released, LedgerError> {
+    ) -> Result<ReleasedCallback, LedgerError> {
         let shared = &*self.0;
-        let Some(received) = shared.received_again(held) else { return Ok(Released::Undecided) };
+        let undecided = || Ok(Released::Undecided.into());
+        let Some(received) = shared.received_again(held) else { return undecided() };
         let keys = match &received.route().keys {
             Some(_) => public_keys(&received, None).await,
             None => None,
@@ -99,18 +116,18 @@ impl CallbackHandler {
             Decision::Several(bodies) => {
                 return shared.release_parts(held, mode, &callback, &bodies).await;
             }
-            Decision::AddressCheck => return Ok(Released::Undecided),
-            Decision::Early(stop) => return shared.stays(held, stop, mode).await,
+            Decision::AddressCheck => return undecided(),
+            Decision::Early(stop) => return Ok(shared.stays(held, stop, mode).await?.into()),
         };
         if shared.is_too_old(&received) {
-            return Ok(Released::Undecided);
+            return undecided();
         }
         if mode == ReleaseMode::DryRun {
-            return shared.would_be(&received, &resolved, id, readings).await;
+            return Ok(shared.would_be(&received, &resolved, id, readings).await?.into());
         }
         let verified = released(&callback, &received, id, resolved);
-        let Some(event) = verified.event_with_reply() else { return Ok(Released::Undecided) };
-        shared.record_released(held, event, readings).await
+        let Some(event) = verified.event_with_reply() else { return undecided() };
+        Ok(shared.record_released(held, event, readings).await?.into())
     }
 
     /// Makes an event of a callback in quarantine that does not verify, because an operator takes
@@ -247,17 +264,18 @@ impl Shared {
         mode: ReleaseMode,
         whole: &Callback<'_>,
         bodies: &[Bytes],
-    ) -> Result<Released, LedgerError> {
-        let Some(received) = self.received_again(held) else { return Ok(Released::Undecided) };
+    ) -> Result<ReleasedCallback, LedgerError> {
+        let undecided = || Ok(Released::Undecided.into());
+        let Some(received) = self.received_again(held) else { return undecided() };
         let mut parts = Vec::with_capacity(bodies.len());
         for (at, body) in bodies.iter().enumerate() {
             match Part::judge(whole, &received, body, held.id.event().nth(at)) {
                 Ok(part) => parts.extend(part),
-                Err(stop) => return self.stays(held, stop, mode).await,
+                Err(stop) => return Ok(self.stays(held, stop, mode).await?.into()),
             }
         }
         if parts.is_empty() || self.is_too_old(&received) {
-            return Ok(Released::Undecided);
+            return undecided();
         }
         let mut all = Vec::with_capacity(parts.len());
         for Part { callback, id, resolved, readings } in parts {
@@ -273,11 +291,12 @@ impl Shared {
             };
             all.push(released);
         }
-        let released = all.into_iter().max_by_key(Released::weight).unwrap_or(Released::Undecided);
+        let events = all.iter().filter_map(Released::new_event).collect();
+        let result = all.into_iter().max_by_key(Released::weight).unwrap_or(Released::Undecided);
         if mode == ReleaseMode::Real {
-            self.settle_as(held, &released).await?;
+            self.settle_as(held, &result).await?;
         }
-        Ok(released)
+        Ok(ReleasedCallback { result, events })
     }
 
     /// Records an event, or holds it if it disputes another.

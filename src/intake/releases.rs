@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::handler::CallbackHandler;
-use super::release::{ReleaseMode, Released};
+use super::release::{ReleaseMode, Released, ReleasedCallback};
 use crate::clock::{UnixMillis, now_ms};
 use crate::ledger::{
     BatchedLedger, HeldId, HeldOne, HeldQuery, HeldWhy, LedgerError, ReleaseId, SourceId,
@@ -229,8 +229,9 @@ impl ReleaseOrder {
             while let Some(looked) = looking.join_next().await {
                 match looked.unwrap_or(Err(LedgerError::Unknown)) {
                     Ok(looked) => {
-                        released.extend(looked.as_ref().and_then(Released::new_event));
-                        self.note(|progress| progress.count(looked.as_ref()));
+                        let result = looked.as_ref().map(|looked| &looked.result);
+                        self.note(|progress| progress.count(result));
+                        released.extend(looked.into_iter().flat_map(|looked| looked.events));
                     }
                     Err(error) => failed = Some(error),
                 }
@@ -339,7 +340,7 @@ async fn release_one(
     gate: &CallbackHandler,
     id: HeldId,
     mode: ReleaseMode,
-) -> Result<Option<Released>, LedgerError> {
+) -> Result<Option<ReleasedCallback>, LedgerError> {
     match book.held_one(id).await? {
         Some(HeldOne::Waiting(held)) if held.why == HeldWhy::Quarantine => {
             gate.release(&held, mode).await.map(Some)

@@ -71,7 +71,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 
 use self::call::{Answer, Call, ImportCall, ReplayCall, SettleCall, import_batches};
 use self::commit_queue::HandOver;
@@ -110,9 +110,9 @@ struct Shared {
     core: Arc<Core>,
     calls: Option<mpsc::Sender<Call>>,
     threads: Vec<JoinHandle<()>>,
-    /// Serializes replays and sweeps: a replay reads existing records before it adds more, and a
-    /// sweep must not delete what it found.
-    turns: Mutex<()>,
+    /// Serializes replays and rewrites of segments: a replay reads existing records before it adds
+    /// more, a sweep must not delete what it found, and two rewrites must not read one segment.
+    turns: Arc<Mutex<()>>,
 }
 
 impl Drop for Shared {
@@ -171,7 +171,7 @@ impl Embedded {
             start("ledger-commit", &core, move || committer.run(&taken))?,
             start("ledger-keep", &core, move || indexer::run(&keeping, &todo))?,
         ];
-        let turns = Mutex::new(());
+        let turns = Arc::default();
         Ok(Self { shared: Arc::new(Shared { core, calls: Some(calls), threads, turns }) })
     }
 
@@ -240,7 +240,6 @@ impl Embedded {
         Err(self.core().poison.set("the committer has ended".into()))
     }
 
-    /// Reads on a thread that may block.
     /// Writes the attempts that are only in memory: they are read from the journal.
     async fn write_attempts(&self) -> Result<(), LedgerError> {
         if self.core().lazy.load(Ordering::Acquire) && self.core().poison.reason().is_none() {
@@ -249,6 +248,27 @@ impl Embedded {
         Ok(())
     }
 
+    /// Waits for the turn to replay or to rewrite. It lasts until the result is dropped.
+    async fn turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.shared.turns).lock_owned().await
+    }
+
+    /// As [`Self::read`], in a turn that lasts until `work` has ended: it goes on if its caller is
+    /// gone.
+    async fn read_in<T: Send + 'static>(
+        &self,
+        turn: OwnedMutexGuard<()>,
+        work: impl FnOnce(&Core) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.read(move |core| {
+            let worked = work(core);
+            drop(turn);
+            worked
+        })
+        .await
+    }
+
+    /// Reads on a thread that may block.
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Core) -> Result<T, LedgerError> + Send + 'static,
@@ -258,6 +278,13 @@ impl Embedded {
         read.await
             .unwrap_or_else(|error| Err(LedgerError::Corrupt(format!("a read ended: {error}"))))
     }
+}
+
+/// Does work of several steps to its end, also if its caller is gone after the first.
+async fn whole<T: Send + 'static>(
+    work: impl Future<Output = Result<T, LedgerError>> + Send + 'static,
+) -> Result<T, LedgerError> {
+    tokio::spawn(work).await.unwrap_or(Err(LedgerError::Unknown))
 }
 
 /// Starts a thread whose panic stops the ledger.
@@ -330,14 +357,18 @@ impl Ledger for Embedded {
         cursor: Option<&Cursor>,
         limit: usize,
     ) -> Result<ReplayPage, LedgerError> {
-        let _turn = self.shared.turns.lock().await;
-        let (id, order, cursor) = (order.id, order.clone(), cursor.cloned());
-        let choose = move |core: &Core| core.choose(&order, cursor.as_ref(), limit);
-        let (chosen, page) = self.read(choose).await?;
-        if chosen.is_empty() {
-            return Ok(page);
-        }
-        self.call(|answer| Call::Replay(ReplayCall { id, chosen, page }, answer)).await
+        let (own, order, cursor) = (self.clone(), order.clone(), cursor.cloned());
+        whole(async move {
+            let _turn = own.turn().await;
+            let id = order.id;
+            let choose = move |core: &Core| core.choose(&order, cursor.as_ref(), limit);
+            let (chosen, page) = own.read(choose).await?;
+            if chosen.is_empty() {
+                return Ok(page);
+            }
+            own.call(|answer| Call::Replay(ReplayCall { id, chosen, page }, answer)).await
+        })
+        .await
     }
 
     async fn query(
@@ -410,11 +441,11 @@ impl Ledger for Embedded {
 
     async fn forget(&self, source: &SourceId) -> Result<u64, LedgerError> {
         self.core().poison.check()?;
-        let _turn = self.shared.turns.lock().await;
+        let turn = self.turn().await;
         let Some(calls) = self.shared.calls.clone() else { return Ok(0) };
         self.call(Call::Roll).await?;
         let (own, source) = (self.clone(), source.clone());
-        self.read(move |core| {
+        self.read_in(turn, move |core| {
             own.wait_until_indexed()?;
             core.forget(&source, &calls)
         })
@@ -479,10 +510,10 @@ impl Ledger for Embedded {
 
     async fn sweep(&self, policy: &Retention, budget: usize) -> Result<Swept, LedgerError> {
         self.core().poison.check()?;
-        let _turn = self.shared.turns.lock().await;
+        let turn = self.turn().await;
         let Some(calls) = self.shared.calls.clone() else { return Ok(Swept::default()) };
         let policy = policy.clone();
-        self.read(move |core| core.sweep(&policy, budget, &calls)).await
+        self.read_in(turn, move |core| core.sweep(&policy, budget, &calls)).await
     }
 
     async fn export(
@@ -491,9 +522,8 @@ impl Ledger for Embedded {
         bytes: usize,
     ) -> Result<ExportPage, LedgerError> {
         // No segment is rewritten while a page is read.
-        let _turn = self.shared.turns.lock().await;
-        let cursor = cursor.cloned();
-        self.read(move |core| core.export(cursor.as_ref(), bytes)).await
+        let (turn, cursor) = (self.turn().await, cursor.cloned());
+        self.read_in(turn, move |core| core.export(cursor.as_ref(), bytes)).await
     }
 
     async fn events_in(
@@ -503,9 +533,8 @@ impl Ledger for Embedded {
         bytes: usize,
     ) -> Result<ExportPage, LedgerError> {
         // No segment is rewritten while a page is read.
-        let _turn = self.shared.turns.lock().await;
-        let cursor = cursor.cloned();
-        self.read(move |core| core.events_in(window, cursor.as_ref(), bytes)).await
+        let (turn, cursor) = (self.turn().await, cursor.cloned());
+        self.read_in(turn, move |core| core.events_in(window, cursor.as_ref(), bytes)).await
     }
 
     async fn scrub(&self, cursor: Option<&Cursor>, bytes: usize) -> Result<ScrubPage, LedgerError> {

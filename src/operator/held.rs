@@ -148,7 +148,7 @@ async fn release(
 ) -> Result<HeldMark, DecideError> {
     let id = held.id.to_string();
     let note = registry.note_for(who, Action::Released, ("held", &id), reason);
-    match gate.release(held, ReleaseMode::DryRun).await? {
+    match gate.release(held, ReleaseMode::DryRun).await?.result {
         Released::Event(_) | Released::Duplicate(_) | Released::Disputed => {
             note.await?;
             gate.release(held, ReleaseMode::Real).await?;

@@ -55,9 +55,7 @@ impl Writer {
         }
         match self.accept(&events, &mut waiters).await {
             Ok(accepted) => {
-                let took = instant().saturating_duration_since(began);
-                self.shared.observer.committed(took, events.len());
-                self.announce(&events, &accepted, waiters);
+                self.announce(&events, &accepted, waiters, began);
             }
             Err(error) if events.len() > 1 && is_about_one(&error) => {
                 self.one_by_one(&events, waiters).await;
@@ -67,13 +65,18 @@ impl Writer {
     }
 
     /// Commits the events one by one after one event failed the whole batch.
-    async fn one_by_one(&self, events: &[NewEvent], waiters: Vec<Option<Waiter>>) {
-        for (event, waiter) in events.iter().zip(waiters) {
-            let events = std::slice::from_ref(event);
-            match self.shared.engine.accept(events).await {
-                Ok(accepted) => self.announce(events, &accepted, vec![waiter]),
-                Err(error) => self.refuse(&error, vec![waiter]),
+    async fn one_by_one(&self, events: &[NewEvent], mut waiters: Vec<Option<Waiter>>) {
+        let mut waiters = waiters.as_mut_slice();
+        for event in events {
+            let (events, began) = (std::slice::from_ref(event), instant());
+            // Those that wait for a later event have deadlines too.
+            let accepted = self.accept(events, waiters).await;
+            let Some((own, later)) = waiters.split_first_mut() else { return };
+            match accepted {
+                Ok(accepted) => self.announce(events, &accepted, vec![own.take()], began),
+                Err(error) => self.refuse(&error, vec![own.take()]),
             }
+            waiters = later;
         }
     }
 
@@ -84,7 +87,16 @@ impl Writer {
         }
     }
 
-    fn announce(&self, events: &[NewEvent], accepted: &[Accepted], waiters: Vec<Option<Waiter>>) {
+    /// Answers the callers of a commit that began at `began`.
+    fn announce(
+        &self,
+        events: &[NewEvent],
+        accepted: &[Accepted],
+        waiters: Vec<Option<Waiter>>,
+        began: Instant,
+    ) {
+        let took = instant().saturating_duration_since(began);
+        self.shared.observer.committed(took, events.len());
         let mut due = false;
         for ((event, accepted), waiter) in events.iter().zip(accepted).zip(waiters) {
             due |= *accepted == Accepted::Fresh && !event.targets.is_empty();

@@ -8,13 +8,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{MutexGuard, PoisonError, mpsc};
 
-use super::Embedded;
 use super::call::Call;
 use super::core::Core;
 use super::record::Record;
 use super::run::Run;
 use super::segment::Segment;
 use super::sweep::Policy;
+use super::{Embedded, whole};
 use crate::clock::UnixMillis;
 use crate::ledger::upkeep::millis;
 use crate::ledger::{EarlyExpiry, Erased, Erasure, EventId, HeldId, LedgerError, SourceId, Swept};
@@ -29,8 +29,13 @@ const ENDED_AT_ONCE: usize = 500;
 impl Embedded {
     /// As [`Ledger::erase`](crate::ledger::Ledger::erase).
     pub(super) async fn erase_user(&self, erasure: &Erasure) -> Result<Erased, LedgerError> {
+        let (own, erasure) = (self.clone(), erasure.clone());
+        whole(async move { own.erase_in_turn(erasure).await }).await
+    }
+
+    async fn erase_in_turn(&self, erasure: Erasure) -> Result<Erased, LedgerError> {
         self.core().poison.check()?;
-        let _turn = self.shared.turns.lock().await;
+        let turn = self.turn().await;
         let Some(calls) = self.shared.calls.clone() else { return Ok(Erased::default()) };
         let wanted = erasure.clone();
         let events = self.read(move |core| core.covered_by(&wanted)).await?;
@@ -40,8 +45,8 @@ impl Embedded {
             deliveries += self.call(|answer| Call::End(some.to_vec(), answer)).await?;
         }
         self.call(Call::Roll).await?;
-        let (own, erasure) = (self.clone(), erasure.clone());
-        let erased = self.read(move |core| {
+        let own = self.clone();
+        let erased = self.read_in(turn, move |core| {
             own.wait_until_indexed()?;
             core.erase(&erasure, &events, &calls)
         });
@@ -55,10 +60,10 @@ impl Embedded {
         budget: usize,
     ) -> Result<Swept, LedgerError> {
         self.core().poison.check()?;
-        let _turn = self.shared.turns.lock().await;
+        let turn = self.turn().await;
         let Some(calls) = self.shared.calls.clone() else { return Ok(Swept::default()) };
         let early = early.clone();
-        self.read(move |core| core.expire_early(&early, budget, &calls)).await
+        self.read_in(turn, move |core| core.expire_early(&early, budget, &calls)).await
     }
 }
 

@@ -481,7 +481,7 @@ async fn look(core: &Arc<Core>, session: &mut Option<Session>) -> Result<HealthS
             Err(fault) if fault.is_doubtful() => core.faults.count(&fault),
             Ok(beat) if beat.read_only.is_some() => {
                 // Another server may accept writes under the same name now.
-                let dialing = tokio::time::timeout(SILENT / 2, core.dialer.dial(Role::Read));
+                let dialing = tokio::time::timeout(SILENT / 2, listening(core));
                 let Ok(Ok(new)) = dialing.await else {
                     core.faults.count(&read_only(&beat));
                     *session = Some(known);
@@ -495,12 +495,18 @@ async fn look(core: &Arc<Core>, session: &mut Option<Session>) -> Result<HealthS
             }
         }
     }
+    let new = listening(core).await?;
+    ask(session.insert(new)).await
+}
+
+/// A new session that is notified of changes: for an early wake-up, as the interval suffices
+/// without notifications.
+async fn listening(core: &Core) -> Result<Session, QueryError> {
     let new = core.dialer.dial(Role::Read).await?;
-    // For an early wake-up; without notifications the interval suffices.
     if let Err(fault) = new.batch(&format!("listen \"{}\"", core.dialer.channel())).await {
         tracing::debug!(?fault, "no notifications");
     }
-    ask(session.insert(new)).await
+    Ok(new)
 }
 
 fn read_only(beat: &HealthSample) -> QueryError {

@@ -2,7 +2,10 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
+use futures_util::FutureExt as _;
+
 use super::*;
+use crate::ledger::embedded::files::faulty::Faults;
 use crate::ledger::{DeliveryState, Expect};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -193,6 +196,28 @@ async fn events_go_after_their_time_and_keys_after_theirs() {
     let old = old.reopen();
     old.assert_events_are_swept().await;
     assert_eq!(old.known().await, known);
+}
+
+#[tokio::test]
+async fn a_rewrite_keeps_its_turn_when_its_caller_is_gone() {
+    let old = Old::new(120).await;
+    old.at_day(40).await;
+    let Old { dir, clock, ledger, events } = old;
+    drop(ledger);
+    let faults = Faults::default();
+    let ledger = Embedded::open_with(options(&dir, clock.clone()), Arc::new(faults.clone()));
+    let old = Old { dir, clock, ledger: ledger.unwrap(), events };
+    let policy = old.policy(&["s"]);
+    {
+        // The new form of a segment waits for its sync.
+        let _hold = faults.hold.lock().unwrap();
+        assert!(old.ledger.sweep(&policy, 1000).now_or_never().is_none());
+        assert!(old.ledger.shared.turns.try_lock().is_err(), "the rewrite goes on");
+    }
+    // This sweep waits for the other, which leaves nothing to do.
+    assert_eq!(old.sweep(&["s"]).await.events, 0);
+    old.assert_events_are_swept().await;
+    assert!(old.known().await.into_iter().all(|known| known));
 }
 
 #[tokio::test]
