@@ -15,6 +15,7 @@ mod events;
 mod explain;
 mod export;
 mod forget;
+mod held;
 mod import;
 mod init;
 mod listen;
@@ -115,6 +116,7 @@ enum Command {
     Explain(explain::Explain),
     Route(route::Route),
     Events(events::Events),
+    Held(held::Held),
     Sources(sources::Sources),
     Destinations(destinations::Destinations),
     Deliveries(deliveries::Deliveries),
@@ -163,6 +165,7 @@ impl Command {
             Self::Sign(command) => command.run(screen),
             Self::Explain(command) => command.run(screen),
             Self::Events(command) => command.run(screen),
+            Self::Held(command) => command.run(screen),
             Self::Export(command) => command.run(screen),
             Self::Import(command) => command.run(screen),
             Self::Restore(command) => command.run(screen),

@@ -318,9 +318,10 @@ fn check_templates(
         let Some(to) = section.peek("name").and_then(|name| destinations.get(name)) else {
             continue;
         };
-        for source in sources.values().filter(|source| source.destinations.contains(&to.name)) {
-            template::check(section, "url", source, to);
-        }
+        let from = sources.values().filter(|source| source.destinations.contains(&to.name));
+        let from: Vec<&Source> = from.map(|source| &**source).collect();
+        from.iter().for_each(|source| template::check(section, "url", source, to));
+        template::check_known(section, "url", &from, to);
     }
 }
 

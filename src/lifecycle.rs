@@ -162,10 +162,13 @@ impl Lifecycle {
 pub struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    /// Otherwise one that comes early would end the process: whoever reloads the configuration
+    /// listens later.
+    _hangup: tokio::signal::unix::Signal,
 }
 
 impl Signals {
-    /// Installs handlers for both signals of this process.
+    /// Installs handlers for both signals that end this process, and for SIGHUP.
     ///
     /// # Errors
     /// If the operating system rejects a handler.
@@ -173,6 +176,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            _hangup: signal(SignalKind::hangup())?,
         })
     }
 

@@ -25,10 +25,10 @@ pub use access::{
 pub(crate) use address::{base_of, curl, curl_of_shown, reachable, url_of};
 pub(crate) use call::{CallError, CallPurpose, Called, call};
 pub use erase::{digest_of_user, erase_user};
-pub(crate) use explained::{Explained, evidence_of, explained};
+pub(crate) use explained::{Asker, Explained, Overloaded, ToExplain, explained};
 pub use held::{
     DecideError, REASON_BYTES_MAX, Shown as HeldShown, decide as decide_held, roles as held_roles,
-    shown as show_held,
+    shown as show_held, source_name,
 };
 pub use local_token::LocalToken;
 pub use masked::{Masked, RawShown, source_of};

@@ -28,7 +28,7 @@ mod request;
 
 pub use acts::contract::{Cell, Contract, Part, index};
 pub use acts::explain::{
-    Advice, Around, Beside, ChangedValue, Changes, DIGESTS_MAX, Ends, Evidence, Expected,
+    Advice, Around, Beside, ChangedValue, Changes, DIGESTS_MAX, Deadline, Ends, Evidence, Expected,
     Explanation, Mistake, MistakeKind, Other, Shown, Verdict, evidence, explain, explain_under,
 };
 pub use acts::identity::{OlderKeys, RepeatingSignature};
@@ -41,6 +41,7 @@ pub use acts::resolve::ResolvedTemplate;
 pub use acts::resolved::{AmountUnit, Effect, Fact, KeyForm, KeyLookup, KeyRole, Resolved, Role};
 pub use acts::rounds::try_out;
 pub use acts::sign::{Composing, Field, Signing};
+pub use acts::without_secrets::without_secrets;
 pub use crypto::fetched_certificate::{CertificateError, FetchedCertificate};
 pub use crypto::jws::TokenError;
 pub use crypto::key_set::{
@@ -58,7 +59,8 @@ pub use language::recipe::{
     Confirming, LiveSecret, MaxAge, Recipe, Replay, Terms, UnusableValue, Weak,
 };
 pub use language::url::{
-    Bracket, DotSegmentError, MEMBERS as EVENT_MEMBERS, MacroUrl, Placeholder, UrlTemplate, Written,
+    Bracket, MEMBERS as EVENT_MEMBERS, MacroUrl, PathSegmentError, Placeholder, SURVEY_VALUES,
+    UrlTemplate, Written,
 };
 pub use language::vector::OwnedRequest;
 pub use request::Request;

@@ -359,9 +359,8 @@ impl Running {
         let Doors { addresses, life, keys, gate, .. } = &doors;
         let (plan, book) = (registry.plan(), registry.book().clone());
         let config = Arc::clone(&plan.config);
+        // The listeners created it when they opened, so the caller that starts a gateway finds it.
         let local = Arc::new(LocalToken::new(&config.admin.token_file));
-        // Created before the first request, so the caller that starts a gateway finds it.
-        local.own(&config.admin.tokens);
         let tools = Tools {
             ledger: book.clone(),
             metrics: Arc::clone(&metrics),

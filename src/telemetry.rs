@@ -18,6 +18,7 @@ mod metrics;
 mod observed;
 #[cfg(feature = "otlp")]
 pub mod otlp;
+mod printable;
 mod program;
 mod rejections;
 mod spans;
@@ -32,6 +33,7 @@ pub use keys::KeyMetrics;
 pub use lines::{LineWriter, Lines, LinesGuard};
 pub use log::{LogFormat, init, subscriber};
 pub use metrics::{Metrics, SourceMetrics};
+pub(crate) use printable::{is_unprintable, printable_json};
 pub use program::ProgramMetrics;
 pub use spans::{
     Sampling, SpanContext, SpanEnd, SpanKind, SpanQueue, SpanValue, Spans, TraceSpan, span_time,

@@ -39,6 +39,7 @@ mod it {
     mod gateway;
     mod genuine;
     mod held;
+    mod held_command;
     mod http2;
     mod inherited;
     mod inline;

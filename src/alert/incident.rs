@@ -76,6 +76,10 @@ pub(super) enum Detail {
     StoreStopped {
         why: String,
     },
+    /// A closed segment waits for its index, and retention with it.
+    StoreUnindexed {
+        why: String,
+    },
     Keys {
         seconds: u64,
     },

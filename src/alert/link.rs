@@ -6,19 +6,20 @@ use super::incident::{Key, Subject};
 use crate::config::{AlertCondition, Config};
 use crate::sender::path_segment;
 
-/// Where the console is: as configured, or at the admin listener.
+/// Where the console is: as configured, or at the admin listener, which has a certificate or none.
 #[must_use]
 pub fn console_at(config: &Config, admin: SocketAddr) -> String {
     if let Some(url) = &config.admin.public_url {
         return url.clone();
     }
+    let scheme = if config.server.admin_tls.is_some() { "https" } else { "http" };
     if admin.ip().is_unspecified() {
         // A listener on all addresses is reached by the name of its machine.
         let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let name = Some(name.trim()).filter(|name| !name.is_empty()).unwrap_or("localhost");
-        return format!("http://{name}:{}", admin.port());
+        return format!("{scheme}://{name}:{}", admin.port());
     }
-    format!("http://{admin}")
+    format!("{scheme}://{admin}")
 }
 
 /// The page about a problem.

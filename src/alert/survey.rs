@@ -11,7 +11,7 @@ use super::rules::{self, Already, Counts};
 use crate::clock::{UnixMillis, instant, now_ms};
 use crate::config::{AlertCondition, Config, Source};
 use crate::keys::Keys;
-use crate::ledger::{BatchedLedger, Health, Stats};
+use crate::ledger::{BatchedLedger, DiskSpace, Health, Stats};
 use crate::sender::Outcome;
 use crate::telemetry::{History, Late, Metrics, Peers, Span, is_verified};
 
@@ -29,7 +29,7 @@ const CERTIFICATE_MS: i64 = 14 * 86_400_000;
 const SPACE_TIMES: u64 = 2;
 /// How long a store may be away: a failover of a database takes less.
 const STORE_AWAY_MS: i64 = 30_000;
-/// Bytes of the reason that a store stopped.
+/// Bytes of the reason that a store stopped, or that a segment waits for its index.
 const WHY_BYTES_MAX: usize = 200;
 
 /// Everything that is looked at.
@@ -160,9 +160,7 @@ impl Survey {
         let away = away_ms.filter(|since| now.saturating_sub(*since) >= STORE_AWAY_MS);
         if let Some(since) = away {
             let stopped = store.health.as_ref().and_then(|health| health.stopped.clone());
-            let mut why = stopped.unwrap_or_else(|| String::from("it does not answer"));
-            let end = (0..=WHY_BYTES_MAX.min(why.len())).rev().find(|at| why.is_char_boundary(*at));
-            why.truncate(end.unwrap_or(0));
+            let why = shortened(stopped.unwrap_or_else(|| String::from("it does not answer")));
             return vec![problem(since, Detail::StoreStopped { why })];
         }
         let Some(health) = &store.health else { return Vec::new() };
@@ -170,13 +168,21 @@ impl Survey {
             let places = health.damage.len() as u64;
             return vec![problem(now, Detail::StoreDamaged { places })];
         }
-        let Some(room) = health.room else { return Vec::new() };
-        if room.short || room.free < room.reserve.saturating_mul(SPACE_TIMES) {
+        let is_low =
+            |room: &DiskSpace| room.short || room.free < room.reserve.saturating_mul(SPACE_TIMES);
+        if let Some(room) = health.room.filter(is_low) {
             let (free_mib, reserve_mib) = (room.free >> 20, room.reserve >> 20);
             return vec![problem(now, Detail::StoreNearlyFull { free_mib, reserve_mib })];
         }
-        Vec::new()
+        let unindexed = health.unindexed.clone().map(shortened);
+        unindexed.map(|why| problem(now, Detail::StoreUnindexed { why })).into_iter().collect()
     }
+}
+
+/// A cause, as far as an incident keeps it.
+fn shortened(mut why: String) -> String {
+    why.truncate(why.floor_char_boundary(WHY_BYTES_MAX));
+    why
 }
 
 /// Problems that other gateways see.
@@ -265,7 +271,7 @@ fn quarantine(config: &Config, stats: &Stats, now: UnixMillis) -> Vec<Incident> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{DiskSpace, Durability};
+    use crate::ledger::Durability;
 
     fn health() -> Health {
         Health {
@@ -276,6 +282,7 @@ mod tests {
             mended: Vec::new(),
             server: None,
             damage: Vec::new(),
+            unindexed: None,
         }
     }
 
@@ -304,6 +311,19 @@ mod tests {
         assert_eq!(with(511, false), nearly_full(511));
         assert_eq!(with(600, true), nearly_full(600), "it accepts nothing yet");
         assert_eq!(found(Some(health()), None), None, "a store without a disk of its own");
+    }
+
+    #[test]
+    fn a_segment_without_its_index_counts_where_the_disk_has_room() {
+        const MIB: u64 = 1 << 20;
+        let with = |free| {
+            let room = DiskSpace { free: free * MIB, reserve: 256 * MIB, short: false };
+            let unindexed = Some(String::from("no storage space"));
+            found(Some(Health { room: Some(room), unindexed, ..health() }), None)
+        };
+        let why = String::from("no storage space");
+        assert_eq!(with(512), Some(Detail::StoreUnindexed { why }));
+        assert!(matches!(with(511), Some(Detail::StoreNearlyFull { .. })));
     }
 
     #[test]

@@ -111,7 +111,7 @@ fn facts_en(detail: &Detail) -> String {
             format!(" has {} that {wait} for a decision", many(*count, "held callback"))
         }
         Detail::StoreNearlyFull { free_mib, reserve_mib } => format!(
-            ": the disk of the store is nearly full: {free_mib} MiB are free, below {reserve_mib} MiB it accepts no callbacks"
+            ": the disk of the store is nearly full: {free_mib} MiB are free, below {reserve_mib} MiB it is not ready, and load balancers send it no callbacks"
         ),
         Detail::StoreDamaged { places } => {
             format!(
@@ -120,6 +120,9 @@ fn facts_en(detail: &Detail) -> String {
             )
         }
         Detail::StoreStopped { why } => format!(": the store accepts no callbacks: {why}"),
+        Detail::StoreUnindexed { why } => format!(
+            ": retention waits, because a closed segment could not be indexed: {why}; it is retried once a minute"
+        ),
         Detail::Keys { seconds } => format!(
             ": its public keys could not be fetched for {}; callbacks with new keys are not accepted",
             span(*seconds)
@@ -171,12 +174,15 @@ fn facts_zh(detail: &Detail) -> String {
         }
         Detail::Quarantine { count } => format!("有 {count} 条被隔离的回调等待处理"),
         Detail::StoreNearlyFull { free_mib, reserve_mib } => format!(
-            "的存储磁盘即将写满：剩余 {free_mib} MiB，低于 {reserve_mib} MiB 时不再接收回调"
+            "的存储磁盘即将写满：剩余 {free_mib} MiB，低于 {reserve_mib} MiB 时不再就绪，负载均衡器不会再向它转发回调"
         ),
         Detail::StoreDamaged { places } => {
             format!("的存储有 {places} 处损坏，请参阅运维手册 PosternStoreDamaged")
         }
         Detail::StoreStopped { why } => format!("的存储无法接收回调：{why}"),
+        Detail::StoreUnindexed { why } => {
+            format!("的过期数据暂停清理：有一个已写完的日志段未能建立索引（{why}），每分钟重试一次")
+        }
         Detail::Keys { seconds } => {
             format!("的公钥集已有 {} 未能更新，使用新公钥的回调不会被接收", span(*seconds))
         }
@@ -211,6 +217,7 @@ fn topic_en(detail: &Detail) -> &'static str {
         Detail::StoreNearlyFull { .. } => ": the store has space again",
         Detail::StoreDamaged { .. } => ": the store is not damaged any more",
         Detail::StoreStopped { .. } => ": the store accepts callbacks again",
+        Detail::StoreUnindexed { .. } => ": retention goes on",
         Detail::Keys { .. } => ": its public keys are up to date",
         Detail::Certificate { .. } => ": its certificate was renewed",
         Detail::Reload => " applied the configuration",
@@ -231,6 +238,7 @@ fn topic_zh(detail: &Detail) -> &'static str {
         Detail::StoreNearlyFull { .. } => "的存储空间恢复正常",
         Detail::StoreDamaged { .. } => "的存储不再损坏",
         Detail::StoreStopped { .. } => "的存储恢复接收回调",
+        Detail::StoreUnindexed { .. } => "的过期数据恢复清理",
         Detail::Keys { .. } => "的公钥集已更新",
         Detail::Certificate { .. } => "的证书已更新",
         Detail::Reload => "已应用配置",

@@ -1,7 +1,8 @@
 //! Calls over HTTP: the admin listener of a gateway that runs, and the demo's own callbacks.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -121,14 +122,32 @@ impl Client {
 pub(super) struct AdminApi {
     client: Client,
     base: String,
-    headers: HeaderMap,
-    /// Why there is no token, where there is none.
-    lacking: Option<String>,
+    /// The header with the token.
+    headers: Mutex<HeaderMap>,
+    /// The file with the token of this machine, where that one is used: a start of the gateway may
+    /// write a new one, and a command may run for longer.
+    token_file: Option<PathBuf>,
+}
+
+/// Why a call failed: a sentence for people.
+#[derive(Debug)]
+pub(super) enum CallFault {
+    /// The gateway does not accept the token, which asking again does not mend.
+    Token(String),
+    /// Anything else.
+    Other(String),
+}
+
+impl From<CallFault> for String {
+    fn from(fault: CallFault) -> Self {
+        match fault {
+            CallFault::Token(sentence) | CallFault::Other(sentence) => sentence,
+        }
+    }
 }
 
 /// The token that the gateway created for this machine.
-fn local_token(config: &Config) -> Result<AdminToken, String> {
-    let file = &config.admin.token_file;
+fn local_token(file: &Path) -> Result<AdminToken, String> {
     local_token::read(file).map_err(|error| {
         let owner = file.parent().map(private::check_owner).and_then(Result::err);
         owner.unwrap_or_else(|| format!("{}: {error}", file.display()))
@@ -150,7 +169,7 @@ impl AdminApi {
     /// A sentence: the file `ca` cannot be used.
     pub(super) fn at(base: &str, token: &Secret, ca: Option<&Path>) -> Result<Self, String> {
         let (base, client) = (base.trim_end_matches('/').to_owned(), Client::secure(ca)?);
-        Ok(Self { client, base, headers: bearer(token), lacking: None })
+        Ok(Self { client, base, headers: Mutex::new(bearer(token)), token_file: None })
     }
 
     /// The gateway of `config`, called with its admin token or the token of this machine.
@@ -158,17 +177,20 @@ impl AdminApi {
         let configured = &config.admin.tokens;
         let may_change =
             |token: &&AdminToken| token.right == AdminRight::Admin && !token.scope.is_bound();
-        let token = configured.iter().find(may_change).cloned();
-        let (token, lacking) = match token.map_or_else(|| local_token(config), Ok) {
-            Ok(token) => (Some(token), None),
-            Err(sentence) => (configured.first().cloned(), Some(sentence)),
+        let (token, token_file) = match configured.iter().find(may_change) {
+            Some(token) => (Some(token.clone()), None),
+            None => {
+                let file = &config.admin.token_file;
+                let token = local_token(file).ok().or_else(|| configured.first().cloned());
+                (token, Some(file.clone()))
+            }
         };
         let (client, scheme) = Client::of_admin(config);
         Self {
             client,
             base: format!("{scheme}://{}", reachable(config.server.admin)),
-            headers: token.map(|token| bearer(&token.value)).unwrap_or_default(),
-            lacking,
+            headers: Mutex::new(token.map(|token| bearer(&token.value)).unwrap_or_default()),
+            token_file,
         }
     }
 
@@ -188,6 +210,14 @@ impl AdminApi {
     /// # Errors
     /// A sentence for people: no gateway listens, or the gateway's objection.
     pub(super) async fn get(&self, path: &str) -> Result<Value, String> {
+        Ok(self.ask(path).await?)
+    }
+
+    /// The JSON at `path`, for a command that asks again and again.
+    ///
+    /// # Errors
+    /// As [`Self::get`], with whether asking again may help.
+    pub(super) async fn ask(&self, path: &str) -> Result<Value, CallFault> {
         self.call(&Method::GET, path, Bytes::new()).await
     }
 
@@ -196,7 +226,7 @@ impl AdminApi {
     /// # Errors
     /// As [`Self::get`].
     pub(super) async fn post(&self, path: &str, question: &Value) -> Result<Value, String> {
-        self.call(&Method::POST, path, question.to_string().into()).await
+        Ok(self.call(&Method::POST, path, question.to_string().into()).await?)
     }
 
     /// Whatever is at `path`.
@@ -204,7 +234,7 @@ impl AdminApi {
     /// # Errors
     /// As [`Self::get`].
     pub(super) async fn fetch(&self, path: &str) -> Result<Came, String> {
-        self.send(&Method::GET, path, Bytes::new()).await
+        Ok(self.send(&Method::GET, path, Bytes::new()).await?)
     }
 
     /// Deletes what is at `path`.
@@ -212,35 +242,79 @@ impl AdminApi {
     /// # Errors
     /// As [`Self::get`].
     pub(super) async fn delete(&self, path: &str) -> Result<Value, String> {
-        self.call(&Method::DELETE, path, Bytes::new()).await
+        Ok(self.call(&Method::DELETE, path, Bytes::new()).await?)
     }
 
-    async fn call(&self, method: &Method, path: &str, body: Bytes) -> Result<Value, String> {
+    async fn call(&self, method: &Method, path: &str, body: Bytes) -> Result<Value, CallFault> {
         let came = self.send(method, path, body).await?;
-        serde_json::from_slice(&came.body)
-            .map_err(|_| format!("the gateway at {} returned a non-JSON response", self.base))
+        serde_json::from_slice(&came.body).map_err(|_| {
+            let base = &self.base;
+            CallFault::Other(format!("the gateway at {base} returned a non-JSON response"))
+        })
     }
 
-    async fn send(&self, method: &Method, path: &str, body: Bytes) -> Result<Came, String> {
-        let url = format!("{}{path}", self.base);
-        let came = self.client.send(method, &url, &self.headers, body).await;
-        let came = came.map_err(|error| {
-            format!("no gateway answers at {} ({error}); start it with `postern serve`", self.base)
-        })?;
+    async fn send(&self, method: &Method, path: &str, body: Bytes) -> Result<Came, CallFault> {
+        let used = self.headers();
+        let mut came = self.try_send(method, path, &used, body.clone()).await?;
+        if came.status == StatusCode::UNAUTHORIZED
+            && let Some(fresh) = self.reread()?
+            // The same token again would only count as one more wrong one.
+            && fresh != used
+        {
+            came = self.try_send(method, path, &fresh, body).await?;
+        }
         if came.status.is_success() {
             return Ok(came);
         }
         let json = serde_json::from_slice::<Value>(&came.body).ok();
         let detail = json.and_then(|json| Some(json["detail"].as_str()?.to_owned()));
         let detail = detail.unwrap_or_else(|| came.status.to_string());
-        if let (StatusCode::UNAUTHORIZED, Some(lacking)) = (came.status, &self.lacking) {
-            return Err(format!(
+        let sentence = format!("the gateway at {} says: {detail}", self.base);
+        Err(match (came.status, &self.token_file) {
+            (StatusCode::UNAUTHORIZED, None) => CallFault::Token(sentence),
+            (StatusCode::UNAUTHORIZED, Some(file)) => CallFault::Token(format!(
+                "{sentence}; the token is the one in {}: use the configuration of the gateway that \
+                 runs there, or give the variable of admin.token with --env-file FILE",
+                file.display()
+            )),
+            _ => CallFault::Other(sentence),
+        })
+    }
+
+    async fn try_send(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Came, CallFault> {
+        let (base, url) = (&self.base, format!("{}{path}", self.base));
+        self.client.send(method, &url, headers, body).await.map_err(|error| {
+            CallFault::Other(format!(
+                "no gateway answers at {base} ({error}); start it with `postern serve`"
+            ))
+        })
+    }
+
+    fn headers(&self) -> HeaderMap {
+        // No holder of the lock can panic in between.
+        self.headers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the token of this machine again, for this call and the next ones. `None`: another one
+    /// is used.
+    fn reread(&self) -> Result<Option<HeaderMap>, CallFault> {
+        let Some(file) = &self.token_file else { return Ok(None) };
+        let token = local_token(file).map_err(|lacking| {
+            CallFault::Token(format!(
                 "the gateway at {} requires a token: {lacking}; run this as the gateway's account, \
                  or give the variable of admin.token with --env-file FILE",
                 self.base
-            ));
-        }
-        Err(format!("the gateway at {} says: {detail}", self.base))
+            ))
+        })?;
+        let fresh = bearer(&token.value);
+        *self.headers.lock().unwrap_or_else(PoisonError::into_inner) = fresh.clone();
+        Ok(Some(fresh))
     }
 }
 

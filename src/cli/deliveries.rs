@@ -14,8 +14,9 @@ use super::{ConfigFile, Exit, Screen};
 #[derive(Args, Debug)]
 #[command(
     long_about = "List deliveries: pending, dead or done.\n\n\
-        Without --state both the pending and the dead ones. `postern events ID` shows the attempts \
-        of one, `postern replay --state dead` delivers the dead ones again.",
+        Without --state both the pending and the dead ones, each with its event and the result of \
+        its last attempt. `postern events ID` shows all attempts of one, `postern replay --state \
+        dead` delivers the dead ones again.",
     after_help = "Examples:\n  \
         postern deliveries\n  \
         postern deliveries --state dead --destination game\n  \
@@ -57,8 +58,19 @@ impl Deliveries {
             return screen.fail(&"the gateway returned a list that cannot be read");
         };
         let columns = Columns {
-            keys: &["event", "destination", "state", "attempt", "due_at"],
-            seldom: &[],
+            keys: &[
+                "event",
+                "destination",
+                "state",
+                "attempt",
+                "due_at",
+                "source",
+                "transaction",
+                "user",
+                "last_status",
+                "last_error",
+            ],
+            seldom: &["due_at", "user", "last_status", "last_error"],
             nothing: "nothing matches",
             narrow: "raise --limit, or narrow with --destination and --state",
             as_json: self.config.json,

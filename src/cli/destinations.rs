@@ -134,19 +134,20 @@ fn rows(answer: &Value) -> Vec<Vec<String>> {
             let said: Vec<String> = status.into_iter().chain(error).collect();
             format!("{}: {}", at.unwrap_or_default(), said.join(" "))
         }
-        Value::Object(pause) => {
-            let [why, who, at] = ["why", "who", "at"].map(|key| pause.get(key));
-            let part =
-                |part: Option<&Value>| part.and_then(Value::as_str).unwrap_or("?").to_owned();
-            let reason = pause.get("reason").and_then(Value::as_str).map(printable);
-            let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-            format!("{}, by {} at {}{reason}", part(why), part(who), part(at))
-        }
+        pause @ Value::Object(_) => pause_text(pause),
         other => other.to_string(),
     };
     let members = answer.as_object().into_iter().flatten();
     let shown = members.filter(|(_, value)| !value.is_null() && *value != "");
     shown.map(|(key, value)| vec![key.replace('_', " "), text(value)]).collect()
+}
+
+/// A pause for people: why, by whom and since when.
+pub(super) fn pause_text(pause: &Value) -> String {
+    let [why, who, at] = ["why", "who", "at"].map(|key| pause[key].as_str().unwrap_or("?"));
+    let reason = pause["reason"].as_str().map(printable);
+    let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("{why}, by {who} at {at}{reason}")
 }
 
 #[cfg(test)]

@@ -46,6 +46,26 @@ impl EventSelector {
             .chain(self.times.pairs())
     }
 
+    /// The subject of the criteria, if it is one user or one transaction.
+    pub(super) const fn subject(&self) -> Option<&'static str> {
+        match (&self.transaction, &self.user) {
+            (Some(_), Some(_)) => Some("this transaction and user"),
+            (Some(_), None) => Some("this transaction"),
+            (None, Some(_)) => Some("this user"),
+            (None, None) => None,
+        }
+    }
+
+    /// The given criteria as the options of a command, for a shell.
+    pub(super) fn options(&self) -> String {
+        let option = |(name, value): (&str, &str)| {
+            // A value that looks like an option is none.
+            let between = if value.starts_with('-') { '=' } else { ' ' };
+            format!(" --{name}{between}{}", quoted(value))
+        };
+        self.pairs().map(option).collect()
+    }
+
     /// Checks the name of the source. A source that was removed is known by its events.
     ///
     /// # Errors
@@ -63,6 +83,15 @@ impl Times {
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let all = [("since", &self.since), ("until", &self.until)];
         all.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)))
+    }
+}
+
+/// `text` as one word of a shell.
+fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-._:/@%+,=".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
     }
 }
 

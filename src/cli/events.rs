@@ -5,10 +5,10 @@ use std::io;
 use clap::Args;
 use serde_json::Value;
 
-use super::client::runtime;
+use super::client::{AdminApi, runtime};
 use super::event_selector::EventSelector;
-use super::names::NameError;
-use super::rows::{Columns, Page, printable};
+use super::names::{self, NameError};
+use super::rows::{Columns, Next, Page, printable, printable_json};
 use super::{ConfigFile, Exit, Screen, columns};
 
 /// List recorded events, or show one: "where is my reward?"
@@ -17,8 +17,9 @@ use super::{ConfigFile, Exit, Screen, columns};
     long_about = "List recorded events, or show one: \"where is my reward?\"\n\n\
         Asks the gateway that runs with the same configuration. Recorded events are listed, newest \
         first, each with the state of its deliveries: pending, done (also where there are none) or \
-        dead. What was rejected is in `postern events --rejected`. With an ID the event is shown \
-        with its deliveries and their attempts.",
+        dead. What was rejected is in `postern events --rejected`, and what waits for a decision in \
+        `postern held`; where no event has the --user or --transaction, both are counted. With an \
+        ID the event is shown with its deliveries and their attempts.",
     after_help = "Examples:\n  \
         postern events --user player-7\n  \
         postern events --source level-end --since 1h\n  \
@@ -43,20 +44,31 @@ pub(super) struct Events {
 
 impl Events {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        if let Some(id) = &self.id
+            && let Err(sentence) = names::check_event(id)
+        {
+            writeln!(screen.err, "{sentence}")?;
+            return Ok(Exit::Usage);
+        }
         let api = match self.config.api(screen)? {
             Ok(api) => api,
             Err(exit) => return Ok(exit),
         };
         let answered: Result<_, QueryError> = runtime()?.block_on(async {
             let came = api.fetch(&self.path()).await?;
-            // A misspelled name must not look like "nothing happened".
-            if self.id.is_none() && is_empty(&came.body) {
-                self.which.check(&api).await.map_err(QueryError::Name)?;
+            if self.id.is_some() || !is_empty(&came.body) {
+                return Ok((came, Vec::new()));
             }
-            Ok(came)
+            // A misspelled name must not look like "nothing happened".
+            self.which.check(&api).await.map_err(QueryError::Name)?;
+            Ok((came, self.claims_elsewhere(&api).await))
         });
         match answered {
-            Ok(came) => self.show(&came.body, screen),
+            Ok((came, elsewhere)) => {
+                let exit = self.show(&came.body, screen)?;
+                elsewhere.iter().try_for_each(|line| writeln!(screen.err, "{line}"))?;
+                Ok(exit)
+            }
             Err(QueryError::Name(error)) => error.tell(screen),
             Err(QueryError::Failed(sentence)) => screen.fail(&sentence),
         }
@@ -72,6 +84,25 @@ impl Events {
         format!("/admin/v1/{}?{query}", self.list())
     }
 
+    /// Where no event has a user or a transaction: the callbacks that claim it and have no event,
+    /// counted, with the commands that show them.
+    async fn claims_elsewhere(&self, api: &AdminApi) -> Vec<String> {
+        let Some(subject) = self.which.subject() else { return Vec::new() };
+        let held = Claims { list: "held", word: "held", command: "postern held" };
+        let rejected =
+            Claims { list: "rejections", word: "rejected", command: "postern events --rejected" };
+        let lists = if self.rejected { vec![held] } else { vec![held, rejected] };
+        let mut lines = Vec::new();
+        for claims in lists {
+            match claims.find(api, &self.which, subject).await {
+                Ok(line) => lines.extend(line),
+                // The list itself was read: it is the answer.
+                Err(sentence) => lines.push(format!("{} callbacks: {sentence}", claims.word)),
+            }
+        }
+        lines
+    }
+
     const fn list(&self) -> &'static str {
         if self.rejected { "rejections" } else { "events" }
     }
@@ -80,12 +111,12 @@ impl Events {
         if self.id.is_some() {
             return match serde_json::from_slice::<Value>(answer) {
                 Ok(event) if self.config.json => {
-                    writeln!(screen.out, "{event:#}")?;
+                    writeln!(screen.out, "{}", printable_json(&format!("{event:#}")))?;
                     Ok(Exit::Done)
                 }
                 Ok(event) => one(&event, screen),
                 Err(_) => {
-                    writeln!(screen.out, "{}", String::from_utf8_lossy(answer))?;
+                    writeln!(screen.out, "{}", printable(&String::from_utf8_lossy(answer)))?;
                     Ok(Exit::Done)
                 }
             };
@@ -101,6 +132,55 @@ impl Events {
             as_json: self.config.json,
         };
         page.print(&columns, screen)
+    }
+}
+
+/// A list of callbacks without an event.
+struct Claims {
+    /// Its name in the admin API.
+    list: &'static str,
+    /// Its callbacks in a sentence.
+    word: &'static str,
+    /// The command that shows it.
+    command: &'static str,
+}
+
+/// Callbacks that are counted: beyond that the number says no more.
+const COUNTED_MAX: usize = 100;
+
+impl Claims {
+    /// Says how many of the list `which` finds; nothing if there are none.
+    async fn find(
+        &self,
+        api: &AdminApi,
+        which: &EventSelector,
+        subject: &str,
+    ) -> Result<Option<String>, String> {
+        let limit = COUNTED_MAX.to_string();
+        let pairs: Vec<_> = which.pairs().chain([("limit", limit.as_str())]).collect();
+        let query = serde_urlencoded::to_string(pairs).unwrap_or_default();
+        let came = api.fetch(&format!("/admin/v1/{}?{query}", self.list)).await?;
+        let Some(page) = Page::read(&came.body, self.list) else {
+            return Err(String::from("the gateway returned a list that cannot be read"));
+        };
+        Ok(self.sentence(page.rows.len(), page.next, which, subject))
+    }
+
+    fn sentence(
+        &self,
+        count: usize,
+        next: Next,
+        which: &EventSelector,
+        subject: &str,
+    ) -> Option<String> {
+        let Self { word, command, .. } = self;
+        let found = match (count, next) {
+            (0, Next::End) => return None,
+            (1, Next::End) => format!("1 {word} callback claims"),
+            (count, Next::End) => format!("{count} {word} callbacks claim"),
+            (count, Next::More) => format!("{count} {word} callbacks or more claim"),
+        };
+        Some(format!("{found} {subject}: {command}{}", which.options()))
     }
 }
 
@@ -147,18 +227,7 @@ fn is_empty(list: &[u8]) -> bool {
 
 /// One event with its deliveries, for people.
 fn one(event: &Value, screen: &mut Screen<'_>) -> io::Result<Exit> {
-    let lists = ["params", "resolved", "deliveries", "resolved_by_hand"];
-    let members = event.as_object().into_iter().flatten();
-    let shown = members.filter(|(name, value)| !lists.contains(&name.as_str()) && !is_blank(value));
-    let rows: Vec<_> = shown.map(|(name, value)| vec![name.clone(), text(value)]).collect();
-    write!(screen.out, "{}", columns(&rows))?;
-    for name in ["params", "resolved"] {
-        let members = event[name].as_object().into_iter().flatten();
-        let rows: Vec<_> = members.map(|(key, value)| vec![printable(key), text(value)]).collect();
-        if !rows.is_empty() {
-            write!(screen.out, "\n{}\n{}", screen.out_paint.bold(name), columns(&rows))?;
-        }
-    }
+    print_members(event, &["deliveries", "resolved_by_hand"], screen)?;
     let deliveries = event["deliveries"].as_array().into_iter().flatten();
     let rows: Vec<_> = deliveries.flat_map(delivery).collect();
     match rows.is_empty() {
@@ -174,6 +243,28 @@ fn one(event: &Value, screen: &mut Screen<'_>) -> io::Result<Exit> {
         writeln!(screen.out, "\nresolved manually at {at} by {who}: {note}")?;
     }
     Ok(Exit::Done)
+}
+
+/// The members of `object` for people, a row each, without the blank ones and those that are
+/// `shown_otherwise`; then each member that is an object, under its name.
+pub(super) fn print_members(
+    object: &Value,
+    shown_otherwise: &[&str],
+    screen: &mut Screen<'_>,
+) -> io::Result<()> {
+    let members = object.as_object().into_iter().flatten();
+    let members = members.filter(|(name, _)| !shown_otherwise.contains(&name.as_str()));
+    let (tables, plain): (Vec<_>, Vec<_>) = members.partition(|(_, value)| value.is_object());
+    let row = |(name, value): (&String, &Value)| vec![printable(name), text(value)];
+    let plain = plain.into_iter().filter(|(_, value)| !is_blank(value));
+    write!(screen.out, "{}", columns(&plain.map(row).collect::<Vec<_>>()))?;
+    for (name, table) in tables {
+        let rows: Vec<_> = table.as_object().into_iter().flatten().map(row).collect();
+        if !rows.is_empty() {
+            write!(screen.out, "\n{}\n{}", screen.out_paint.bold(name), columns(&rows))?;
+        }
+    }
+    Ok(())
 }
 
 /// A delivery and its attempts, a row each.
@@ -202,7 +293,8 @@ fn is_blank(value: &Value) -> bool {
     value.is_null() || value.as_array().is_some_and(Vec::is_empty)
 }
 
-fn text(value: &Value) -> String {
+/// A value for people: text as it is, a list with commas, other JSON as written.
+pub(super) fn text(value: &Value) -> String {
     let listed = |all: &Vec<Value>| all.iter().map(text).collect::<Vec<_>>().join(", ");
     match value {
         Value::String(text) => printable(text),
@@ -300,6 +392,31 @@ mod tests {
         line.events.show(answer, &mut Screen::plain(&mut out, &mut err)).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("evt_1") && text.contains("evt_2"), "{text}");
+    }
+
+    #[test]
+    fn callbacks_without_an_event_are_counted_with_the_command_that_shows_them() {
+        let line = |args: &[&str]| {
+            Line::try_parse_from([&["postern"][..], args].concat()).unwrap().events.which
+        };
+        let held = Claims { list: "held", word: "held", command: "postern held" };
+        let one = line(&["--transaction", "11:33"]);
+        let subject = one.subject().unwrap();
+        let said = |count, next| held.sentence(count, next, &one, subject);
+        assert_eq!(said(0, Next::End), None);
+        assert_eq!(
+            said(1, Next::End).unwrap(),
+            "1 held callback claims this transaction: postern held --transaction 11:33"
+        );
+        assert!(said(2, Next::End).unwrap().starts_with("2 held callbacks claim this transaction"));
+        assert!(said(100, Next::More).unwrap().starts_with("100 held callbacks or more claim"));
+        // A reader pastes the command into a shell.
+        let odd = line(&["--user", "it's $1", "--source", "level-end"]);
+        let (subject, options) = (odd.subject().unwrap(), odd.options());
+        assert_eq!(subject, "this user");
+        assert_eq!(options, r" --source level-end --user 'it'\''s $1'");
+        assert_eq!(line(&["--transaction=-1"]).options(), " --transaction=-1");
+        assert_eq!(line(&["--source", "level-end"]).subject(), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::client::{AdminApi, runtime};
 use super::names::{self, Named};
+use super::rows::{printable, printable_json};
 use super::url::absent;
 use super::{ConfigFile, Exit, Screen};
 use crate::clock;
@@ -84,7 +85,7 @@ impl Explain {
         let capture = match captured {
             Ok(capture) => capture,
             Err(sentence) => {
-                writeln!(screen.err, "{sentence}")?;
+                writeln!(screen.err, "{}", printable(&sentence))?;
                 return Ok(Exit::Usage);
             }
         };
@@ -95,7 +96,7 @@ impl Explain {
             Err(sentence) => match ask(config, None, &capture) {
                 Ok(answer) => self.show(&answer, screen),
                 Err(_) => {
-                    writeln!(screen.err, "{sentence}")?;
+                    writeln!(screen.err, "{}", printable(&sentence))?;
                     Ok(Exit::Usage)
                 }
             },
@@ -214,14 +215,15 @@ impl Explain {
         let verified = answer["verdict"] == "verified";
         let exit = if verified { Exit::Done } else { Exit::Failed };
         if let Some(note) = answer["note"].as_str() {
-            writeln!(screen.err, "{note}")?;
+            writeln!(screen.err, "{}", printable(note))?;
         }
         if self.config.json {
-            writeln!(screen.out, "{answer:#}")?;
+            writeln!(screen.out, "{}", printable_json(&format!("{answer:#}")))?;
             return Ok(exit);
         }
+        // What came is in the texts: a forged callback must not control the terminal.
         let line = |out: &mut dyn io::Write, name: &str, value: &Value| match value.as_str() {
-            Some(text) => writeln!(out, "{name:<12} {text}"),
+            Some(text) => writeln!(out, "{name:<12} {}", printable(text)),
             None => Ok(()),
         };
         line(screen.out, "verdict", &answer["verdict"])?;
@@ -236,16 +238,18 @@ impl Explain {
         }
         line(screen.out, "reason", &answer["reason"])?;
         line(screen.out, "parameter", &answer["parameter"])?;
+        line(screen.out, "advice", &answer["advice"])?;
         line(screen.out, "signed text", &answer["signed_text"])?;
         line(screen.out, "reading", &answer["reading"])?;
         for parameter in answer["parameters"].as_array().into_iter().flatten() {
-            let text = |key: &str| parameter[key].as_str().unwrap_or_default().to_owned();
+            let text = |key: &str| parameter[key].as_str().map(printable).unwrap_or_default();
             writeln!(screen.out, "{:<12} {} = {}", text("in"), text("name"), text("value"))?;
         }
         let others = answer["alternatives"].as_array().into_iter().flatten();
         for (at, mistake) in std::iter::once(&answer["mistake"]).chain(others).enumerate() {
             let name = if at == 0 { "mistake" } else { "or mistake" };
-            line(screen.out, name, &mistake["kind"])?;
+            let kind = if mistake["detail"].is_null() { "kind" } else { "detail" };
+            line(screen.out, name, &mistake[kind])?;
             line(screen.out, "about", &mistake["parameter"])?;
             line(screen.out, "advice", &mistake["advice"])?;
         }

@@ -111,6 +111,10 @@ impl Export {
         export: Store<'_>,
         progress: &mut Progress<'_>,
     ) -> Result<Written, ExportError> {
+        let path = &behind_links(path);
+        if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+            return self.write_through(path, export, progress);
+        }
         let part = beside(path);
         let written = private::create(&part).map_err(ExportError::from).and_then(|file| {
             let (to, written) = self.write(BufWriter::new(file), export, progress)?;
@@ -122,7 +126,23 @@ impl Export {
             // A partial export is useless.
             let _ = fs::remove_file(&part);
         }
-        written
+        written.map_err(|error| at(path, error))
+    }
+
+    /// Writes to a device or a pipe: nothing takes its place.
+    fn write_through(
+        &self,
+        path: &Path,
+        export: Store<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Written, ExportError> {
+        let written = fs::OpenOptions::new().write(true).open(path);
+        let written = written.map_err(ExportError::from).and_then(|file| {
+            let (mut to, written) = self.write(BufWriter::new(file), export, progress)?;
+            to.flush()?;
+            Ok(written)
+        });
+        written.map_err(|error| at(path, error))
     }
 
     /// Writes an export to `to`.
@@ -154,6 +174,28 @@ impl Export {
         };
         let items = to.items();
         Ok((to.end()?, Written { items, survey }))
+    }
+}
+
+/// The file that symbolic links lead to, which may not exist yet.
+fn behind_links(path: &Path) -> PathBuf {
+    if let Ok(there) = fs::canonicalize(path) {
+        return there;
+    }
+    match fs::read_link(path) {
+        Ok(to) => path.parent().map_or_else(|| to.clone(), |parent| parent.join(&to)),
+        Err(_) => path.to_owned(),
+    }
+}
+
+/// The error with the file that it is about.
+fn at(path: &Path, error: ExportError) -> ExportError {
+    match error {
+        ExportError::Io(error) => {
+            let text = format!("could not write {}: {error}", path.display());
+            ExportError::Io(io::Error::new(error.kind(), text))
+        }
+        other => other,
     }
 }
 

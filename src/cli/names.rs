@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::client::AdminApi;
 use super::{Exit, Screen};
 use crate::config::nearest;
+use crate::ledger::{EventId, HeldId};
 
 /// The kind of a named object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,41 @@ pub(super) fn absent(named: Named, name: &str, names: &[&str]) -> String {
     format!("there is no {word} {name:?}; {remedy}")
 }
 
+/// Checks that `text` can be the id of an event. The objection says where to look for a transaction
+/// or a callback instead.
+///
+/// # Errors
+/// A sentence.
+pub(super) fn check_event(text: &str) -> Result<(), String> {
+    if text.parse::<EventId>().is_ok() {
+        return Ok(());
+    }
+    let remedy = match text.parse::<HeldId>() {
+        Ok(id) => format!(
+            "a held callback: postern held {id}, a rejected one: postern explain --rejection {id}"
+        ),
+        Err(_) => String::from(
+            "it is evt_ and 32 hexadecimal digits; look for a transaction with --transaction, for a \
+             user with --user",
+        ),
+    };
+    Err(format!("{text:?} is not the id of an event; {remedy}"))
+}
+
+/// Checks that `text` can be the id of a held callback.
+///
+/// # Errors
+/// A sentence.
+pub(super) fn check_held(text: &str) -> Result<(), String> {
+    text.parse::<HeldId>().map(|_| ()).map_err(|_| {
+        format!(
+            "{text:?} is not the id of a held callback; it is ref_ and 32 hexadecimal digits, as \
+             postern held lists it; look for a transaction with --transaction, for a user with \
+             --user"
+        )
+    })
+}
+
 /// A name as a part of a path: what is not plain is escaped, and the slash of managed names stays.
 pub(super) fn in_path(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/:@".contains(&byte);
@@ -117,6 +153,19 @@ mod tests {
         let said = |name| absent(Named::Destination, name, &names);
         assert_eq!(said("gmae"), "there is no destination \"gmae\"; did you mean game?");
         assert_eq!(said("xyz"), "there is no destination \"xyz\"; there are: game, accounting");
+    }
+
+    #[test]
+    fn what_is_no_id_says_where_to_look() {
+        let digits = "0".repeat(32);
+        assert_eq!(check_event(&format!("evt_{digits}")), Ok(()));
+        let said = |text: &str| check_event(text).unwrap_err();
+        assert!(said("tr-1").contains("\"tr-1\" is not the id of an event"), "{}", said("tr-1"));
+        assert!(said("tr-1").contains("--transaction"), "{}", said("tr-1"));
+        let held = format!("ref_{digits}");
+        assert!(said(&held).contains(&format!("postern held {held}")), "{}", said(&held));
+        assert_eq!(check_held(&held), Ok(()));
+        assert!(check_held("tr-1").unwrap_err().contains("--transaction"));
     }
 
     #[test]

@@ -7,6 +7,8 @@ use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::AdminApi;
+use super::destinations::pause_text;
+use super::names::in_path;
 use super::{ConfigFile, Exit, Screen, Where};
 
 /// How often the gateway is asked for the progress at first, and later: each answer counts the
@@ -15,6 +17,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 const LATER_EVERY: Duration = Duration::from_secs(2);
 /// Looks at first.
 const FIRST_LOOKS: usize = 20;
+
+/// Pauses that are named: each costs a call, and a reader needs to know of one.
+const PAUSES_NAMED: usize = 5;
 
 /// A kind of orders of the admin API.
 pub(super) struct OrderKind {
@@ -98,6 +103,35 @@ pub(super) fn outcome(progress: &Value) -> String {
     }
 }
 
+/// Why deliveries of an order may wait: a sentence for each paused destination, or for `only` that
+/// one. Nothing where none waits. The order is complete without it, so a failed call says nothing.
+pub(super) async fn pauses(api: &AdminApi, last: &Value, only: Option<&str>) -> Vec<String> {
+    if last["outcome"]["pending"].as_u64().unwrap_or(0) == 0 {
+        return Vec::new();
+    }
+    let Ok(all) = api.get("/admin/v1/destinations").await else { return Vec::new() };
+    let mut sentences = Vec::new();
+    for name in paused(&all, only).take(PAUSES_NAMED) {
+        let path = format!("/admin/v1/destinations/{}/status", in_path(name));
+        let Ok(status) = api.get(&path).await else { continue };
+        // Someone may have resumed it meanwhile.
+        if status["paused"].is_object() {
+            sentences.push(format!(
+                "{name} is paused ({}): its deliveries wait until postern destinations resume {name}",
+                pause_text(&status["paused"])
+            ));
+        }
+    }
+    sentences
+}
+
+/// The paused destinations of a list: all, or `only` that one.
+fn paused<'a>(all: &'a Value, only: Option<&'a str>) -> impl Iterator<Item = &'a str> {
+    let all = all["destinations"].as_array().into_iter().flatten();
+    let names = all.filter(|one| one["state"] == "paused").filter_map(|one| one["name"].as_str());
+    names.filter(move |name| only.is_none_or(|only| only == *name))
+}
+
 /// How a result is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
@@ -109,5 +143,24 @@ impl Format {
     /// The format that the options of a command ask for.
     pub(super) const fn of(config: &ConfigFile) -> Self {
         if config.json { Self::Json } else { Self::Sentence }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_paused_destinations_of_the_order_are_named() {
+        let all = json!({ "destinations": [
+            { "name": "game", "state": "paused" }, { "name": "shop", "state": "active" },
+            { "name": "books", "state": "paused" },
+        ] });
+        let named = |only| paused(&all, only).collect::<Vec<_>>();
+        assert_eq!(named(None), ["game", "books"]);
+        assert_eq!(named(Some("books")), ["books"]);
+        assert!(named(Some("shop")).is_empty());
     }
 }

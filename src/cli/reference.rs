@@ -15,7 +15,7 @@ completions. This page is made from the same definition; a test compares the two
 Three kinds of commands:
 
 - **about a configuration**: `init`, `check`, `senders`, `url`, `sign`, `explain`. They bind nothing and change nothing.
-- **about a running gateway**: `events`, `sources`, `destinations`, `deliveries`, `replay`, `release`, `audit`, `listen --remote` … They find it
+- **about a running gateway**: `events`, `held`, `sources`, `destinations`, `deliveries`, `replay`, `release`, `audit`, `listen --remote` … They find it
   through `[server] admin` of the configuration, and send the token that it created for this machine (`admin-token` in the store's directory) or
   `[admin] token`. They need no other secret. Run them as the gateway's account or as root.
 - **about the store itself**: `export`, `verify`, `erase` (these ask the running gateway, if there is one), `import`, `restore`, `rebuild`, `rekey`,
@@ -55,7 +55,11 @@ fn section(text: &mut String, command: &Command, parent: &str) {
     let subs: String = subs
         .map(|sub| {
             let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
-            format!("| `{} NAME` | {about} |\n", sub.get_name()).replace("`list NAME`", "`list`")
+            let values = sub.get_positionals().filter_map(Arg::get_value_names).flatten();
+            let values = values.map(ToString::to_string);
+            let words: Vec<String> =
+                std::iter::once(sub.get_name().to_owned()).chain(values).collect();
+            format!("| `{}` | {about} |\n", words.join(" "))
         })
         .collect();
     if !subs.is_empty() {

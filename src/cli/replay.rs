@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::client::{AdminApi, runtime};
 use super::event_selector::EventSelector;
 use super::names::{self, NameError, Named};
-use super::order::{Format, OrderKind, outcome};
+use super::order::{Format, OrderKind, outcome, pauses};
 use super::{ConfigFile, Exit, Screen};
 
 /// Replays of the admin API.
@@ -72,8 +72,17 @@ impl State {
     }
 }
 
+/// The objection to an order that says nothing.
+const SELECTS_NOTHING: &str = "this would deliver every event again; give the ids of events, or \
+    narrow with --state, --destination, --source, --transaction, --user, --since or --until; every \
+    event is --all";
+
 impl Replay {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        if let Err(sentence) = self.check_selection() {
+            writeln!(screen.err, "{sentence}")?;
+            return Ok(Exit::Usage);
+        }
         let api = match self.config.api(screen)? {
             Ok(api) => api,
             Err(exit) => return Ok(exit),
@@ -90,10 +99,26 @@ impl Replay {
             Ok(last) => {
                 let id = last["id"].as_str().unwrap_or_default();
                 let again = format!("the same order with --id {id} goes on where it was");
-                REPLAYS.show(&last, Format::of(&self.config), &again, screen)
+                let exit = REPLAYS.show(&last, Format::of(&self.config), &again, screen)?;
+                let pauses = runtime.block_on(pauses(&api, &last, self.destination.as_deref()));
+                pauses.iter().try_for_each(|pause| writeln!(screen.err, "{pause}"))?;
+                Ok(exit)
             }
             Err(sentence) => screen.fail(&sentence),
         }
+    }
+
+    /// Checks that the order selects something, and that its ids can be those of events.
+    fn check_selection(&self) -> Result<(), String> {
+        let selects = self.all
+            || !self.events.is_empty()
+            || self.state.is_some()
+            || self.destination.is_some()
+            || self.which.pairs().next().is_some();
+        if !selects {
+            return Err(SELECTS_NOTHING.to_owned());
+        }
+        self.events.iter().try_for_each(|id| names::check_event(id))
     }
 
     /// Checks the events that are named one by one. The gateway omits one that it does not have,
@@ -146,7 +171,32 @@ fn sentence(progress: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        replay: Replay,
+    }
+
+    #[test]
+    fn an_order_that_selects_nothing_names_the_options() {
+        let checked = |args: &[&str]| {
+            let line = Line::try_parse_from([&["postern"][..], args].concat()).unwrap();
+            line.replay.check_selection()
+        };
+        for nothing in [&[][..], &["--dry-run"], &["--id", "rpl_1"]] {
+            let objection = checked(nothing).unwrap_err();
+            assert!(objection.contains("--state") && objection.contains("--all"), "{objection}");
+        }
+        let event = format!("evt_{}", "0".repeat(32));
+        for some in [&["--all"][..], &["--state", "dead"], &["--since", "1h"], &[event.as_str()]] {
+            assert_eq!(checked(some), Ok(()), "{some:?}");
+        }
+        assert!(checked(&["tr-1"]).unwrap_err().contains("--transaction"));
+    }
 
     #[test]
     fn progress_is_a_sentence() {

@@ -6,6 +6,8 @@ use std::io;
 use serde_json::value::RawValue;
 
 use super::{Exit, Screen, columns};
+use crate::telemetry::is_unprintable;
+pub(super) use crate::telemetry::printable_json;
 
 /// A row as it came, and its members.
 pub(super) type Row<'a> = (&'a str, BTreeMap<String, &'a RawValue>);
@@ -40,7 +42,7 @@ impl<'a> Page<'a> {
     pub(super) fn print(&self, shown: &Columns<'_>, screen: &mut Screen<'_>) -> io::Result<Exit> {
         if shown.as_json {
             for (row, _) in &self.rows {
-                writeln!(screen.out, "{row}")?;
+                writeln!(screen.out, "{}", printable_json(row))?;
             }
             return Ok(Exit::Done);
         }
@@ -90,7 +92,20 @@ pub(super) fn cell(value: Option<&&RawValue>) -> String {
     printable(&text)
 }
 
-/// `text` without control characters.
+/// `text` without characters that a terminal obeys in place of showing them.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_unprintable(c) { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_cannot_control_the_terminal() {
+        let odd = "a\u{1b}]52;c;eA==\u{7}\u{9b}31m\u{202e}b\u{2066}\u{200f}\u{61c}\u{7f}\n人";
+        let shown = printable(odd);
+        assert!(!shown.chars().any(is_unprintable), "{shown:?}");
+        assert!(shown.starts_with("a\u{fffd}]52;c;eA==\u{fffd}") && shown.ends_with('人'));
+    }
 }

@@ -50,6 +50,15 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(SIDE_THREADS)
+            .enable_all()
+            .build()?;
+        // First of all: a service manager may send one as soon as the process is there.
+        let signals = {
+            let _within = runtime.enter();
+            Signals::install()?
+        };
         let loaded = match self.config.load(screen)? {
             Ok(loaded) => loaded,
             Err(exit) => return Ok(exit),
@@ -62,12 +71,8 @@ impl Serve {
             return screen.fail(&sentence);
         }
         stay_private();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(SIDE_THREADS)
-            .enable_all()
-            .build()?;
         let deliveries = if self.no_deliveries { Deliveries::Off } else { Deliveries::On };
-        let ended = runtime.block_on(serve(&self.config, loaded, deliveries));
+        let ended = runtime.block_on(serve(&self.config, loaded, deliveries, signals));
         // A read from a hanging disk may still block; its result is no longer needed.
         runtime.shutdown_timeout(END_TIME);
         match ended {
@@ -97,8 +102,12 @@ fn check_store(config: &Config) -> Result<(), String> {
 }
 
 /// Runs the gateway of a configuration until a signal ends it.
-async fn serve(at: &ConfigFile, loaded: Loaded, deliveries: Deliveries) -> Result<(), ServeError> {
-    let mut signals = Signals::install()?;
+async fn serve(
+    at: &ConfigFile,
+    loaded: Loaded,
+    deliveries: Deliveries,
+    mut signals: Signals,
+) -> Result<(), ServeError> {
     let listeners =
         Listeners::bind(&loaded.config.server, Inherited::take().map_err(ServeError::Inherited)?)?;
     let metrics = Arc::new(Metrics::new()?);

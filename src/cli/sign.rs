@@ -20,7 +20,8 @@ use crate::sender::Role;
     long_about = "Print a signed callback, as the sender would make it.\n\n\
         Prints the full signed URL, or a curl command where the sender posts. A KEY is a role \
         (transaction, user, item, amount …), one of the sender's parameters, header.NAME or body; \
-        a dot steps into JSON. Time and nonce are filled in. A source \
+        a dot steps into JSON. Time and nonce are filled in where the sender's file says which \
+        they are; a note names what else its callbacks always have. A source \
         that was created over an API or in the console is signed for by the running gateway.",
     after_help = "Examples:\n  \
         postern sign level-end transaction=tr-1 user=u1 item=coin amount=10 placement_id=b1 adsource_id=9\n  \
@@ -74,6 +75,7 @@ impl Sign {
         match SignedCallback::make(config, source, &self.parameters, at_ms) {
             Ok(signed) => {
                 self.tell_unread(source, screen)?;
+                self.tell_left_out(source, screen)?;
                 self.show(&signed, screen)
             }
             Err(error) => {
@@ -100,6 +102,23 @@ impl Sign {
             writeln!(screen.err, "note: {sender} has no {key}, and it is sent all the same{near}")?;
         }
         Ok(())
+    }
+
+    /// Names what the sender signs with every callback and this one lacks: two callbacks that only
+    /// differ in unsigned values then have one signature, and the second is held.
+    fn tell_left_out(&self, source: &Source, screen: &mut Screen<'_>) -> io::Result<()> {
+        let given: Vec<&str> = self.parameters.iter().map(|(key, _)| key.as_str()).collect();
+        let lacking = source.recipe.left_out(&given);
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let sender = source.recipe.sender().name();
+        let names = lacking.join(", ");
+        writeln!(
+            screen.err,
+            "note: {sender} signs {names} in every such callback; without, another one may get the \
+             same signature, and is held"
+        )
     }
 
     /// Has the running gateway sign: it knows the sources that were created over its APIs.

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::client::runtime;
+use super::events::print_members;
 use super::names::{self, Named, in_path};
 use super::rows::{Columns, Page};
 use super::{ConfigFile, Exit, Screen};
@@ -19,6 +20,7 @@ use super::{ConfigFile, Exit, Screen};
     after_help = "Examples:\n  \
         postern sources\n  \
         postern sources level-end\n  \
+        postern sources level-end --json\n  \
         postern sources --json | jq -r .name"
 )]
 pub(super) struct Sources {
@@ -58,8 +60,12 @@ impl Sources {
         let path = format!("/admin/v1/sources/{}", in_path(name));
         let shown: Result<Value, String> = runtime.block_on(api.get(&path));
         match shown {
-            Ok(source) => {
+            Ok(source) if self.config.json => {
                 writeln!(screen.out, "{source:#}")?;
+                Ok(Exit::Done)
+            }
+            Ok(source) => {
+                print_members(&source, &[], screen)?;
                 Ok(Exit::Done)
             }
             Err(sentence) => screen.fail(&sentence),

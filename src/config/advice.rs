@@ -141,10 +141,8 @@ fn misspelled_url(section: &Section<'_>, to: &Destination, using: &[&Arc<Source>
                 let made = source.recipe.template_names();
                 (!made.contains(&name)).then(|| name.to_owned())
             }
-            Placeholder::Known(name) => {
-                let also = [&EVENT_MEMBERS[..], &source.recipe.template_names()].concat();
-                misspelled(source, name, &also)
-            }
+            // One that nothing fills is an error.
+            Placeholder::Known(_) => None,
         };
         // A name of one of the sources is right for that one.
         let near: Option<Vec<String>> = using.iter().map(near_of).collect();

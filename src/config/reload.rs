@@ -16,10 +16,12 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
-    Config, ConfigErrors, Files, Input, Limits, Loaded, ProxyProtocol, Server, StoreEngine,
-    load_from,
+    Config, ConfigErrors, Files, Input, Limits, Loaded, MASTER_KEY, OLD_MASTER_KEY, ProxyProtocol,
+    Server, StoreEngine, load_from,
 };
 use crate::clock::UnixMillis;
+use crate::ledger::MasterKey;
+use crate::sender::Secret;
 
 /// How often the files are checked. A change is active after two checks, so within 2 s; a check
 /// reads a few small files.
@@ -215,8 +217,16 @@ fn waiting_for_restart(started: &Config, new: &Config) -> Vec<&'static str> {
         ("server.proxy_protocol", proxies(&started.server) != proxies(&new.server)),
         ("telemetry", started.traces != new.traces),
         ("store", !same_store(&started.store.engine, &new.store.engine)),
+        (MASTER_KEY, !same_key(&started.store.master_key, &new.store.master_key)),
+        (OLD_MASTER_KEY, !same_key(&started.store.old_master_key, &new.store.old_master_key)),
     ];
     bound.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+}
+
+/// Whether two master keys, if there are any, are the same one.
+fn same_key(one: &Option<Secret>, other: &Option<Secret>) -> bool {
+    let id = |key: &Option<Secret>| key.as_ref().and_then(MasterKey::of).map(|key| key.id());
+    id(one) == id(other)
 }
 
 /// Proxies that use the PROXY protocol.

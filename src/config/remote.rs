@@ -95,7 +95,16 @@ fn check_written(
             source::refuse_confused(section, &source, other);
         }
         let named = source.destinations.iter().filter_map(|name| config.destinations.get(name));
-        named.for_each(|to| template::check(section, "destinations", &source, to));
+        for to in named {
+            template::check(section, "destinations", &source, to);
+            // What the store has goes on: its deliveries say what is wrong.
+            if written == Written::Now {
+                let all = config.sources.values().filter(|other| other.name != name);
+                let others = all.filter(|other| other.destinations.contains(&to.name));
+                let from: Vec<&Source> = others.map(|other| &**other).chain([&source]).collect();
+                template::check_known(section, "destinations", &from, to);
+            }
+        }
         Some(source)
     })?;
     let mut shown = table.clone();
@@ -115,11 +124,11 @@ pub fn check_destination(
     let keys = &config.egress.signing_keys;
     let destination = check(name, table, Writer::Store, |section| {
         let destination = destination::check(section, keys)?;
-        for source in
-            config.sources.values().filter(|source| source.destinations.iter().any(|to| to == name))
-        {
-            template::check(section, "url", source, &destination);
-        }
+        let all = config.sources.values();
+        let from = all.filter(|source| source.destinations.iter().any(|to| to == name));
+        let from: Vec<&Source> = from.map(|source| &**source).collect();
+        from.iter().for_each(|source| template::check(section, "url", source, &destination));
+        template::check_known(section, "url", &from, &destination);
         Some(destination)
     })?;
     let mut shown = table.clone();

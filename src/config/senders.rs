@@ -65,6 +65,15 @@ fn add(item: &Item<'_>, catalog: &mut Catalog, added: &mut BTreeSet<PathBuf>) ->
         let (file, line) = (path.clone(), line_of(&text, &fault.key));
         item.pass.fault(ConfigIssue { file, line, ..of_sender(fault) });
     }
+    let unpasted = catalog.get(name).map(|sender| sender.unpasted()).unwrap_or_default();
+    if !unpasted.is_empty() {
+        let what = format!("lacks {}, without which a callback is rejected", unpasted.join(", "));
+        let remedy = "write name=MACRO for each, or name it in `appends` if the sender adds it \
+                      to the URL by itself";
+        let (file, line) = (path, line_of(&text, "paste"));
+        let issue = of_sender(DefinitionError::new("paste", what, remedy));
+        item.pass.warning(ConfigIssue { file, line, ..issue });
+    }
     Ok(())
 }
 

@@ -178,6 +178,11 @@ fn sender_of<'k>(section: &Section<'_>, catalog: &'k Catalog) -> Option<&'k Arc<
             if let Some(recipe) = recipe {
                 recipe.fault("is for sender = \"custom\" alone", "take one of the two out");
             }
+            // The errors of its file were reported where the catalog was put together.
+            let broken = section.peek("sender").filter(|name| catalog.is_broken(name));
+            if let Some(name) = broken {
+                return catalog.get(name);
+            }
             section.need("sender", "\"taku\"", |item| sender(item, catalog))
         }
     }

@@ -9,7 +9,9 @@
 
 use super::file::Section;
 use super::{Destination, Format, Source};
-use crate::sender::{Bracket, Effect, Placeholder, Role, SenderEffects, UrlTemplate, Written};
+use crate::sender::{
+    Bracket, Effect, Placeholder, Role, SURVEY_VALUES, SenderEffects, UrlTemplate, Written,
+};
 
 /// Facts that the URL of a destination states of an event, besides the values of a grant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,6 +144,35 @@ pub(super) fn check(section: &Section<'_>, key: &str, source: &Source, to: &Dest
     let Ok(template) = UrlTemplate::parse(&to.url) else { return };
     for written in template.placeholders() {
         if let Some((what, remedy)) = ambiguity(source, written) {
+            section.fault(key, what, remedy);
+        }
+    }
+}
+
+/// Names in `[…]` that only signature texts read, and `header.NAME`.
+const OF_SIGNATURES: [&str; 5] = ["secret", "body", "query", "url", "method"];
+
+/// Notes every `[key]` of the URL of `to` that is nothing for any of `sources`, those that deliver to
+/// it, at `key` of `section`.
+pub(super) fn check_known(section: &Section<'_>, key: &str, sources: &[&Source], to: &Destination) {
+    if to.format != Format::Template || sources.is_empty() {
+        return;
+    }
+    let Ok(template) = UrlTemplate::parse(&to.url) else { return };
+    for written in template.placeholders() {
+        let Placeholder::Known(name) = Placeholder::of(written.bracket, written.key) else {
+            continue;
+        };
+        let is_made = |source: &&Source| source.recipe.template_names().contains(&name);
+        if name != "reason" && !SURVEY_VALUES.contains(&name) && !sources.iter().any(is_made) {
+            let is_theirs = OF_SIGNATURES.contains(&name) || name.starts_with("header.");
+            let what = match is_theirs {
+                true => "may not be read here: only signature texts read it",
+                false => "is no value that is known here, and no pair of a source's template",
+            };
+            let what =
+                format!("`[{name}]` (column {} of the path of {}) {what}", written.column, to.name);
+            let remedy = format!("write {{{name}}} for a parameter, or [[{name}]] for plain text");
             section.fault(key, what, remedy);
         }
     }

@@ -323,6 +323,28 @@ fn a_signing_key_may_have_its_public_half_and_no_other() {
 }
 
 #[test]
+fn a_url_reads_what_is_known_here_and_no_unsigned_parameter_in_its_place() {
+    let sources = "[[source]]\nname = \"s\"\nsender = \"imur-idip\"\nsecrets = \"k\"\ndestinations = \"d\"\n\
+                   template = \"type=1\"\n[[source]]\nname = \"t\"\nsender = \"taku\"\nsecrets = \"l\"\ndestinations = \"d\"\n";
+    let mistakes = |url: &str| {
+        let destination = "[[destination]]\nname = \"d\"\nformat = \"template\"\n";
+        let text = format!("{destination}url = \"http://a/?x={url}\"\n{sources}");
+        let faults = paper().load(&text).map(|_| ()).err();
+        faults.map(|faults| faults.faults.iter().map(ToString::to_string).collect::<String>())
+    };
+    for known in ["[type]", "[resolved.type]", "[effective]", "[user]", "[event_id]", "{nope}"] {
+        assert_eq!(mistakes(known), None, "{known}");
+    }
+    let unknown = mistakes("[nope]").unwrap();
+    assert!(unknown.contains("`[nope]` (column 5 of the path of d) is no value"), "{unknown}");
+    assert!(unknown.contains("{nope} for a parameter"), "{unknown}");
+    for forbidden in ["secret", "body", "query", "url", "method", "header.host"] {
+        let found = mistakes(&format!("[{forbidden}]")).unwrap();
+        assert!(found.contains("may not be read here: only signature texts read it"), "{found}");
+    }
+}
+
+#[test]
 fn a_template_that_two_values_fit_is_refused() {
     let sender = "title = \"x\"\nreads = \"query\"\nsecret = \"s\"\n[roles]\ntransaction = \"{tid}\"\n\
                   user = \"{uid}\"\nitem = \"{item}\"\ncustom = \"{user}\"\n[signature]\nof = \"{tid}[secret]\"\n\

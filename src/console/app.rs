@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{Method, Request, StatusCode, header};
-use maud::Markup;
+use maud::{Markup, html};
 
 use super::area::Area;
 use super::assets::Asset;
 use super::components::notice::{Tone, notice};
+use super::components::table;
 use super::fields::{Fields, cookie, query};
 use super::findings::Findings;
 use super::lang::{self, Lang};
@@ -144,8 +145,9 @@ impl ConsoleHandler {
         if let Some(asset) = Asset::find(head.uri.path()) {
             return reply::asset(asset);
         }
-        let visit = self.visit(&head);
-        let mut response = match self.serve(&visit, peer, &head, body).await {
+        let mut visit = self.visit(&head);
+        let is_language_chosen = Lang::chosen(&visit.query).is_some();
+        let mut response = match self.serve(&mut visit, peer, &head, body).await {
             Ok(reply) => page_response(&visit, reply),
             Err(PageError::ReadOnly) if visit.viewer.entry == SignIn::Open => {
                 error_response(&visit, &PageError::NotSignedIn)
@@ -155,7 +157,7 @@ impl ConsoleHandler {
         if visit.viewer.entry == SignIn::Open {
             response = conceal(&self.config(), response).await;
         }
-        if Lang::chosen(&visit.query).is_some() {
+        if is_language_chosen {
             reply::add_header(&mut response, header::SET_COOKIE, &language_cookie(visit.lang));
         }
         response
@@ -193,7 +195,7 @@ impl ConsoleHandler {
         let config = self.config();
         let configured = &config.admin.tokens;
         let (tokens, oidc) = (self.0.tools.local.or(configured), config.admin.oidc.as_ref());
-        let openers = Openers { tokens, oidc };
+        let openers = Openers { tokens: &tokens, oidc };
         let activity = match rest.last().map(String::as_str) {
             Some(pages::LIVE) => Activity::AutoRefresh,
             _ => Activity::User,
@@ -213,7 +215,7 @@ impl ConsoleHandler {
 
     async fn serve(
         &self,
-        visit: &Visit,
+        visit: &mut Visit,
         peer: Peer,
         head: &Parts,
         body: RequestBody,
@@ -254,6 +256,7 @@ impl ConsoleHandler {
             _ => read(&self.0.forms, body, FORM_BYTES_MAX, from).await?,
         };
         let form = Fields::read(&bytes);
+        visit.go_to_page_of(&form);
         if !form.verbatim("csrf").is_some_and(|csrf| visit.viewer.owns_form(csrf)) {
             return Err(PageError::Stale);
         }
@@ -446,9 +449,16 @@ fn add_cookies(response: &mut Response, cookies: &[String]) {
 }
 
 fn error_response(visit: &Visit, error: &PageError) -> Response {
-    let content = notice(Tone::Bad, &error.why(visit.lang));
+    let lang = visit.lang;
+    let content = html! {
+        (notice(Tone::Bad, &error.why(lang)))
+        @if matches!(error, PageError::Expired) {
+            p { a href=(visit.with("cursor", None)) { (table::FIRST.of(lang)) } }
+        }
+        @if let Some(list) = error.list() { p { a href=(list.path()) { (list.title().of(lang)) } } }
+    };
     // Requests with a wrong host or from another site see the error alone.
-    let title = error.title(visit.lang);
+    let title = error.title(lang);
     let page = match error {
         PageError::Forbidden(AccessError::AnotherName | AccessError::AnotherSite) => {
             content.into_string()

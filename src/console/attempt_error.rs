@@ -41,9 +41,9 @@ pub(super) enum AttemptError {
     Gone,
     /// The connection broke before the verdict was complete.
     VerdictCut,
-    /// An invalid verdict, which is asked for again.
+    /// An unreadable verdict, which is asked for again.
     VerdictRepeated,
-    /// An invalid verdict of a delivery that is done.
+    /// An unreadable verdict of a delivery that is done.
     VerdictUnreadable,
     /// A verdict after the sender was answered.
     VerdictLate,
@@ -64,8 +64,10 @@ pub(super) enum AttemptError {
 impl AttemptError {
     /// All of them, each with a part of its description that no other has. The first that is found
     /// counts.
-    const ALL: [(Self, &'static str); 31] = [
+    const ALL: [(Self, &'static str); 32] = [
         (Self::VerdictCut, "the connection broke before the verdict"),
+        (Self::VerdictRepeated, "the verdict is unreadable"),
+        // As an older version wrote it.
         (Self::VerdictRepeated, "the verdict is invalid"),
         (Self::VerdictUnreadable, "the verdict cannot be read"),
         (Self::VerdictLate, "the verdict came after"),
@@ -122,9 +124,9 @@ impl AttemptError {
             Self::Gone => Text::new("Accepts no more deliveries", "不再接受投递"),
             Self::VerdictCut => Text::new("Verdict incomplete", "判定不完整"),
             Self::VerdictRepeated => {
-                Text::new("Invalid verdict, asked again", "判定无效，将再次请求")
+                Text::new("Unreadable verdict, asked again", "判定无法识别，将再次请求")
             }
-            Self::VerdictUnreadable => Text::new("Invalid verdict", "判定无效"),
+            Self::VerdictUnreadable => Text::new("Unreadable verdict", "判定无法识别"),
             Self::VerdictLate => Text::new("Late verdict", "判定迟到"),
             Self::WithheldTest => {
                 Text::new("Not sent: the URL cannot show a test", "未发送：URL 无法标明测试")

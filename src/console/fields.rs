@@ -22,6 +22,12 @@ impl Fields {
         Self(pairs)
     }
 
+    /// Fields with these names and values.
+    pub(super) fn of(pairs: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self(pairs.iter().map(owned).collect())
+    }
+
     /// The first value of `name`, trimmed; `None` if it is missing or empty.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.verbatim(name).map(str::trim).filter(|value| !value.is_empty())

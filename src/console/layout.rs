@@ -110,7 +110,7 @@ fn corner(visit: &Visit) -> Markup {
             ul.languages aria-label=(LANGUAGE.of(lang)) {
                 @for other in Lang::ALL {
                     li {
-                        a href=(visit.with("lang", Some(other.tag()))) lang=(other.tag())
+                        a href=(visit.in_language(other)) lang=(other.tag())
                             hreflang=(other.tag())
                             aria-current=[(other == lang).then_some("true")] { (other.own_name()) }
                     }

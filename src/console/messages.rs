@@ -136,6 +136,7 @@ mod tests {
         let name = zh("there is no destination \"gmae\"").unwrap();
         assert!(name.contains("gmae") && name.contains("投递目标"), "{name}");
         assert_eq!(zh("an error that no version of Postern knows"), None);
+        assert_eq!(zh("set it to the key of a shop").unwrap(), "请填写：key of a shop");
         assert_eq!(translated(Lang::En, "is missing"), None);
         assert_eq!(
             text(Lang::Zh, "an error without a translation"),

@@ -3,6 +3,8 @@
 
 use std::fmt::{Display, Write as _};
 
+use maud::{Markup, html};
+
 use super::lang::Lang;
 
 /// A text.
@@ -42,6 +44,16 @@ impl Text {
         }
         filled
     }
+
+    /// The text with `values` in its gaps, in their order.
+    pub(super) fn fill_with(self, lang: Lang, values: &[Markup]) -> Markup {
+        html! {
+            @for (at, piece) in self.of(lang).split("{}").enumerate() {
+                @if let Some(value) = at.checked_sub(1).and_then(|at| values.get(at)) { (value) }
+                (piece)
+            }
+        }
+    }
 }
 
 /// The number of gaps in a text.
@@ -77,5 +89,8 @@ mod tests {
         assert_eq!(text.fill(Lang::En, &[&1, &"two"]), "1 of two");
         assert_eq!(text.fill(Lang::Zh, &[&1, &2]), "第 1 个，共 2 个");
         assert_eq!(text.fill(Lang::En, &[&"{}"]), "{} of ");
+        let bold = |of| html! { b { (of) } };
+        let shown = text.fill_with(Lang::Zh, &[bold(1), bold(2)]).into_string();
+        assert_eq!(shown, "第 <b>1</b> 个，共 <b>2</b> 个");
     }
 }

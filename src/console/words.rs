@@ -31,7 +31,7 @@ pub(super) const fn reason(of: Reason) -> Text {
         Reason::MissingParameter => Text::new("Missing parameter", "缺少参数"),
         Reason::UnresolvedPlaceholder => Text::new("Unresolved macro", "宏未替换"),
         Reason::Stale => Text::new("Stale", "已过期"),
-        Reason::Future => Text::new("Time in the future", "时间在未来"),
+        Reason::Future => Text::new("Time in the future", "时间超前"),
         Reason::RepeatedParameter => Text::new("Repeated parameter", "参数重复"),
         Reason::TooLarge => Text::new("Too large", "过大"),
         Reason::ForbiddenAddress => Text::new("Address not allowed", "地址不在白名单"),
@@ -200,10 +200,40 @@ pub(super) fn audited(kind: &str) -> Option<Text> {
         "keys" => Text::new("Deduplication keys", "去重键"),
         "replay" => Text::new("Replay", "重新投递任务"),
         "release" => Text::new("Release", "批量放行任务"),
-        "pause" => Text::new("Deliveries to", "投递目标"),
+        "pause" => Text::new("Pause of deliveries to", "投递暂停："),
         "resolved" => Text::new("Callback, manually", "人工处理的回调"),
-        "test_callback" => Text::new("Test callback to", "测试回调，来源"),
-        "real_callback" => Text::new("Real callback to", "真实回调，来源"),
+        "test_callback" => Text::new("Test callback to", "测试回调，发往来源"),
+        "real_callback" => Text::new("Real callback to", "真实回调，发往来源"),
         _ => return None,
     })
+}
+
+/// The text of a kind alone, without the name of an object behind it.
+pub(super) fn audited_alone(kind: &str) -> Option<Text> {
+    match kind {
+        "pause" => Some(Text::new("Pause of deliveries", "投递暂停")),
+        "resolved" => Some(Text::new("Manual resolution", "人工处理")),
+        "test_callback" => Some(Text::new("Test callback", "测试回调")),
+        "real_callback" => Some(Text::new("Real callback", "真实回调")),
+        _ => audited(kind),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::console::lang::Lang;
+
+    #[test]
+    fn no_two_kinds_of_the_audit_log_have_one_name() {
+        for lang in Lang::ALL {
+            for named in [audited, audited_alone] {
+                let names: BTreeSet<&str> =
+                    AUDITED.iter().map(|kind| named(kind).unwrap().of(lang)).collect();
+                assert_eq!(names.len(), AUDITED.len(), "{names:?}");
+            }
+        }
+    }
 }

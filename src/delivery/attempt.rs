@@ -74,9 +74,10 @@ impl DestinationClient {
             Err(why) => {
                 attempt.error = Some(why.to_string());
                 return match why {
-                    PayloadError::Stored | PayloadError::Url(_) | PayloadError::Withheld(_) => {
-                        AttemptResult::InvalidPayload
-                    }
+                    PayloadError::Stored
+                    | PayloadError::Url(_)
+                    | PayloadError::Unknown(_)
+                    | PayloadError::Withheld(_) => AttemptResult::InvalidPayload,
                     PayloadError::Unusable(_) => AttemptResult::Unable,
                 };
             }

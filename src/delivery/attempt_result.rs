@@ -78,7 +78,7 @@ impl AttemptResult {
             Self::Answered(..) | Self::Broken | Self::InvalidPayload | Self::Unable => None,
             Self::Unclear => Some("the connection broke before the verdict was complete"),
             Self::Unreadable(Late::Unavailable) => {
-                Some("the verdict is invalid; the backend is asked again")
+                Some("the verdict is unreadable; the backend is asked again")
             }
             Self::Unreadable(Late::Accepted | Late::Rejected) => Some(UNREADABLE),
             Self::Late => Some("no answer in time"),
@@ -132,6 +132,14 @@ mod tests {
             (Late::Unavailable, DeliveryOutcome::Retry),
         ] {
             assert_eq!(AttemptResult::Unreadable(late).verdict(1, RETRY).1, outcome, "{late:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_verdict_that_rejects_is_called_invalid() {
+        for late in [Late::Accepted, Late::Rejected, Late::Unavailable] {
+            let why = AttemptResult::Unreadable(late).why().unwrap();
+            assert!(!why.contains("invalid"), "{why}");
         }
     }
 

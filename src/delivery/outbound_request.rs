@@ -17,7 +17,7 @@ use crate::config::{
 };
 use crate::ledger::{EventBody, EventId, RawRequest};
 use crate::sender::{
-    DotSegmentError, Effect, MacroUrl, Placeholder, Secret, UrlTemplate, recorded_value,
+    Effect, MacroUrl, PathSegmentError, Placeholder, Secret, UrlTemplate, recorded_value,
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -71,6 +71,11 @@ pub(super) enum PayloadError {
     /// With this event's values the URL is invalid.
     #[error("the destination's URL is invalid with this event's values: {0}")]
     Url(String),
+    /// The URL names what only a caller brought: anybody can add a parameter that nothing signs.
+    #[error(
+        "[{0}] in its URL is no pair of the source's template; write {{{0}}} for the parameter"
+    )]
+    Unknown(String),
     /// The backend would take the event for a grant.
     #[error("not sent: {}", .0.sentence())]
     Withheld(Withheld),
@@ -270,6 +275,9 @@ fn resolved(
     if let Some(why) = told.withholds(&values) {
         return Err(PayloadError::Withheld(why));
     }
+    if let Some(name) = template.placeholders().find_map(|one| values.unknown(one)) {
+        return Err(PayloadError::Unknown(name.to_owned()));
+    }
     let to = url_of(template.fill(|placeholder| values.get(placeholder)))?;
     let pairs = values.pairs();
     Ok(match method {
@@ -306,7 +314,7 @@ impl Told {
 }
 
 /// The URL of a template with an event's values.
-fn url_of(filled: Result<String, DotSegmentError>) -> Result<Uri, PayloadError> {
-    let text = filled.map_err(|dots| PayloadError::Url(dots.to_string()))?;
+fn url_of(filled: Result<String, PathSegmentError>) -> Result<Uri, PayloadError> {
+    let text = filled.map_err(|fault| PayloadError::Url(fault.to_string()))?;
     text.parse().map_err(|error| PayloadError::Url(format!("{error}")))
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::sender::Placeholder;
+use crate::sender::{Placeholder, SURVEY_VALUES, Written};
 
 /// The values of one event. Each is read when a URL needs it. A number keeps the sender's spelling,
 /// even if it fits no numeric type.
@@ -62,9 +62,23 @@ impl<'e> Values<'e> {
             Placeholder::Member(name) => self.members.get(name),
             Placeholder::Parameter(name) => self.params.get(name),
             Placeholder::Resolved(name) => self.pair(name),
-            Placeholder::Known(name) => self.pair(name).or_else(|| self.params.get(name)),
+            Placeholder::Known(name) => self.pair(name).or_else(|| self.survey_value(name)),
         }
         .and_then(|value| text(value))
+    }
+
+    /// The name of a `[key]` that nothing here knows, and that the callback has as a parameter: an
+    /// empty value in its place would be taken for that of the parameter.
+    pub(super) fn unknown<'k>(&self, written: Written<'k>) -> Option<&'k str> {
+        let Placeholder::Known(name) = Placeholder::of(written.bracket, written.key) else {
+            return None;
+        };
+        let is_known = self.pair(name).is_some() || SURVEY_VALUES.contains(&name);
+        (!is_known && self.params.contains_key(name)).then_some(name)
+    }
+
+    fn survey_value(&self, name: &str) -> Option<&&'e RawValue> {
+        self.params.get(name).filter(|_| SURVEY_VALUES.contains(&name))
     }
 
     fn pair(&self, name: &str) -> Option<&&'e RawValue> {
@@ -111,6 +125,19 @@ mod tests {
             "https://a/p%261/evt_1?u=u%201&n=2.50&s=s&p=theirs&t=1&q="
         );
         assert_eq!(Values::read(event).unwrap().pairs(), "type=1&a=2");
+    }
+
+    #[test]
+    fn a_parameter_that_is_added_is_nothing_that_is_known_here() {
+        let event = br#"{"id":"evt_1","params":{"type":"9","nope":"x","effective":"0"}}"#;
+        let url = "https://a/?t=[type]&n=[nope]&e=[effective]&p={type}";
+        assert_eq!(filled(url, event), "https://a/?t=&n=&e=0&p=9");
+        // It is not sent with an empty value either.
+        let values = Values::read(event).unwrap();
+        let template = UrlTemplate::parse(url).unwrap();
+        let unknown: Vec<&str> =
+            template.placeholders().filter_map(|one| values.unknown(one)).collect();
+        assert_eq!(unknown, ["type", "nope"]);
     }
 
     #[test]

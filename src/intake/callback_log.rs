@@ -44,6 +44,10 @@ const USER_BYTES_MAX: usize = 256;
 /// signature.
 const PATH_BYTES_MAX: usize = 128;
 
+/// Bytes of such a path in which secrets are looked for: one that begins in what is logged ends in
+/// them, unless it is longer than any that people paste.
+const PATH_BYTES_SEARCHED: usize = 1024;
+
 /// The first words of a callback's log line: a constant text, because a format would cost as much
 /// as the rest.
 const MESSAGE: &str = "callback";
@@ -87,15 +91,17 @@ impl CallbackLog {
             return;
         }
         let target = request.target.bytes();
-        let end = memchr::memchr(b'?', target).unwrap_or(target.len()).min(PATH_BYTES_MAX);
-        let path = String::from_utf8_lossy(&target[..end]);
-        let nearest = view.nearest(&path);
+        let end = memchr::memchr(b'?', target).unwrap_or(target.len()).min(PATH_BYTES_SEARCHED);
+        let whole = String::from_utf8_lossy(&target[..end]);
+        let nearest = view.nearest(cut(&whole, PATH_BYTES_MAX));
         let near = nearest.map(|route| route.source.name.as_str());
-        // The caller may have mistyped the rest of a name that is secret to others.
-        let (path, shown) = (view.concealed(&path), near.map(concealed));
+        // The caller may have mistyped the rest of a name that is secret to others, or have written
+        // a secret behind the name. Cut last: a part of a secret would not be found.
+        let (whole, shown) = (view.concealed(&whole), near.map(concealed));
+        let path = cut(&whole, PATH_BYTES_MAX);
         tracing::info!(
             target: "postern::callback",
-            path = &*path, nearest = shown.as_deref(), "no such source"
+            path, nearest = shown.as_deref(), "no such source"
         );
         let unknown = Rejection::UNKNOWN_PATHS;
         if !self.samples.take_as(unknown, caller, now) || !self.unknown_paths.take(now) {
@@ -119,7 +125,7 @@ impl CallbackLog {
             transaction: says(Role::Transaction, TRANSACTION_BYTES_MAX),
             user: says(Role::User, USER_BYTES_MAX),
             note: RejectionNote {
-                source: path.to_string(),
+                source: path.to_owned(),
                 nearest: near.map(str::to_owned),
                 parameter: None,
                 client: caller,
@@ -271,7 +277,6 @@ impl CallbackRecord {
         if why == HeldWhy::Rejected && body_bytes > SAMPLE_BODY_BYTES {
             request.body = b"";
         }
-        let parameter = refusal.parameter.as_deref();
         Some(NewRejection {
             at_ms: received.at_ms(),
             why,
@@ -282,7 +287,7 @@ impl CallbackRecord {
             note: RejectionNote {
                 source: self.route.source.name.clone(),
                 nearest: None,
-                parameter: parameter.map(|name| cut(name, PARAMETER_BYTES_MAX).to_owned()),
+                parameter: self.parameter(refusal),
                 client: self.client,
                 took_us: u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX),
                 status: self.status.map(|status| status.as_u16()),
@@ -290,6 +295,13 @@ impl CallbackRecord {
             },
             request,
         })
+    }
+
+    /// The parameter that a refusal is about. Its name may come from the request.
+    fn parameter(&self, refusal: &CallbackError) -> Option<String> {
+        let name = refusal.parameter.as_deref()?;
+        let shown = self.route.source.recipe.without_secrets(name);
+        Some(cut(&shown, PARAMETER_BYTES_MAX).to_owned())
     }
 
     /// Notes that the callback is in quarantine, under that id.
@@ -360,7 +372,8 @@ impl CallbackRecord {
         let source = &*self.route.label;
         let outcome = self.outcome.as_str();
         let reason = refusal.reason.as_str();
-        let parameter = refusal.parameter.as_deref().map(|name| cut(name, PARAMETER_BYTES_MAX));
+        let parameter = self.parameter(refusal);
+        let parameter = parameter.as_deref();
         let client = self.client;
         let status = self.status.map(|status| status.as_u16());
         let micros = micros(took);

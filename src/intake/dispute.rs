@@ -11,7 +11,7 @@ use super::record::VerifiedCallback;
 use super::reply::{Proof, Unacknowledged};
 use crate::clock;
 use crate::ledger::{
-    BatchedLedger, EventBody, EventId, HeldBounds, HeldId, HeldProof, HeldWhy, NewHeld,
+    BatchedLedger, EventBody, EventId, HeldBounds, HeldId, HeldOne, HeldProof, HeldWhy, NewHeld,
 };
 use crate::sender::{ReplyDraft, Role};
 
@@ -46,8 +46,13 @@ impl VerifiedCallback<'_, '_> {
         kept: Option<&ReplyDraft>,
     ) -> Result<Proof, Unacknowledged> {
         let held = self.held(slot.as_ref(), book, dispute, kept).await;
-        let proof = held.map(|held| Proof::of_held(&held, dispute.first));
-        let proof = proof.ok_or(Unacknowledged::Unavailable);
+        let proof = match &held {
+            Some(held) => Ok(match released_as(book, held, dispute.until).await {
+                Some(event) => Proof::of_released(held, event),
+                None => Proof::of_held(held, dispute.first),
+            }),
+            None => Err(Unacknowledged::Unavailable),
+        };
         if let Some(entry) = slot {
             entry.is(proof.map_or_else(Unacknowledged::outcome, |proof| proof.outcome()));
         }
@@ -111,6 +116,19 @@ impl VerifiedCallback<'_, '_> {
             first, first_user, first_item, first_amount,
             "held: it disputes an event that is there"
         );
+    }
+}
+
+/// The event that a held callback became when an operator released it.
+async fn released_as(book: &BatchedLedger, held: &HeldProof, until: Instant) -> Option<EventId> {
+    if held.is_new() {
+        return None;
+    }
+    let found = tokio::time::timeout_at(until.into(), book.held_one(held.id())).await;
+    match found {
+        Ok(Ok(Some(HeldOne::Decided(mark)))) => mark.event,
+        // In doubt it is answered as a held one.
+        Ok(Ok(Some(HeldOne::Waiting(_)) | None) | Err(_)) | Err(_) => None,
     }
 }
 

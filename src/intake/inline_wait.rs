@@ -50,6 +50,16 @@ impl<'r> InlineWait<'r> {
         self.verdicts.forget(self.own);
     }
 
+    /// Ends it: the callback repeats one that was held, and that an operator made `event` of. A sender
+    /// that was asked to retry gets the verdict on that; another one has its answer.
+    pub(super) async fn end_as(self, book: &BatchedLedger, event: EventId) -> InlineReply {
+        self.verdicts.forget(self.own);
+        match self.inline.late {
+            Late::Unavailable => self.again(book, event).await,
+            late => told(None, late),
+        }
+    }
+
     /// The answer about the recorded callback.
     pub(super) async fn end(self, book: &BatchedLedger, recorded: &Recorded) -> InlineReply {
         match recorded.standing() {
@@ -73,6 +83,12 @@ impl<'r> InlineWait<'r> {
         };
         match (found, waiter) {
             (Some((verdict, Timing::InTime)), _) => told(Some(verdict), late),
+            // There may be a verdict that cannot be read: the sender has to ask again.
+            (None, Some(waiter)) if delivery.is_err() => match waiter.wait().await {
+                Some(verdict) => told(Some(verdict), late),
+                None => InlineReply::Unavailable,
+            },
+            (None, None) if delivery.is_err() => InlineReply::Unavailable,
             (Some((_, Timing::Late)), _) | (None, None) => told(None, late),
             // The event has expired or has ended without a verdict, or it was recorded before this
             // destination existed.
@@ -114,13 +130,10 @@ impl InlineReply {
     }
 }
 
-/// Whether a verdict may still come. It may if the ledger cannot tell.
+/// Whether a verdict may still come.
 fn is_open(delivery: &Result<Option<Delivery>, LedgerError>) -> bool {
-    match delivery {
-        Ok(Some(delivery)) => delivery.state == DeliveryState::Pending,
-        Ok(None) => false,
-        Err(_) => true,
-    }
+    let delivery = delivery.as_ref().ok().and_then(Option::as_ref);
+    delivery.is_some_and(|delivery| delivery.state == DeliveryState::Pending)
 }
 
 /// In the sender's outcomes.

@@ -266,7 +266,8 @@ pub(super) async fn public_keys(
     let keys = published.now();
     let Some(id) = wanted_key(received, keys.as_deref()) else { return keys };
     let spent = entry.map_or(Duration::ZERO, |entry| entry.began.elapsed());
-    published.look_again(&id, route.patience.saturating_sub(spent)).await;
+    let left = route.patience.saturating_sub(spent);
+    published.look_again(&id, received.client(), left).await;
     published.now()
 }
 

@@ -274,9 +274,17 @@ impl VerifiedCallback<'_, '_> {
                 None => (Ok(proof), InlineReply::Accepted),
             },
             Err(why) => {
-                inquiry.into_iter().for_each(InlineWait::withdraw);
                 let dispute = Dispute { why, first: Some(recorded.first()), until };
-                (self.hold(slot, book, dispute, first.as_ref()).await, self.said_of_held())
+                let proof = self.hold(slot, book, dispute, first.as_ref()).await;
+                let released = proof.as_ref().ok().and_then(Proof::released_as);
+                let said = match (inquiry, released) {
+                    (Some(inquiry), Some(event)) => inquiry.end_as(book, event).await,
+                    (inquiry, _) => {
+                        inquiry.into_iter().for_each(InlineWait::withdraw);
+                        self.said_of_held()
+                    }
+                };
+                (proof, said)
             }
         };
         let reply = match proof {

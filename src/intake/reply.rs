@@ -124,6 +124,19 @@ impl Proof {
         Self { outcome, earlier }
     }
 
+    /// The proof of a callback that was held before, and that an operator made `event` of: it is a
+    /// duplicate of that.
+    #[must_use]
+    pub fn of_released(_: &HeldProof, event: EventId) -> Self {
+        Self { outcome: Outcome::Duplicate, earlier: Some(event) }
+    }
+
+    /// The event of a duplicate that was held before.
+    #[must_use]
+    pub fn released_as(&self) -> Option<EventId> {
+        self.earlier.filter(|_| self.outcome == Outcome::Duplicate)
+    }
+
     /// The outcome that it proves.
     #[must_use]
     pub fn outcome(&self) -> Outcome {

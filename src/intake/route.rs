@@ -18,7 +18,7 @@ use crate::keys::{KeySetState, Keys};
 use crate::ledger::{SourceId, TargetId};
 use crate::plan::{Plan, Routing};
 use crate::rate_limiter::RateLimiter;
-use crate::sender::SenderEffects;
+use crate::sender::{SenderEffects, without_secrets};
 use crate::telemetry::SourceMetrics;
 
 /// Assumed patience of a sender whose patience is unknown: the shortest usual timeout.
@@ -240,9 +240,11 @@ impl View {
         self.route(nearest(word, &names)?)
     }
 
-    /// `path` without names that are a protection, and without what is nearly one.
+    /// `path` without secrets, without names that are a protection, and without what is nearly such a
+    /// name.
     pub(super) fn concealed(&self, path: &str) -> String {
-        let mut shown = concealed(path);
+        let path = without_secrets(path, self.routes.values().map(|route| &route.source.recipe));
+        let mut shown = concealed(&path);
         for route in self.routes.values() {
             let name = &route.source.name;
             if *route.source.label() != **name

@@ -1,8 +1,9 @@
 //! Keeps the certificates of one sender: one task, and so one fetch at a time.
 //!
 //! Nothing is fetched before a callback names a certificate. The URL comes from an unauthenticated
-//! caller: it is pinned by the sender's file, few are fetched in a minute, and few are kept. One
-//! that a callback verified with is renewed by itself, and no other one takes its place.
+//! caller: it is pinned by the sender's file, few are fetched in a minute, each network of callers
+//! has its turn, and few are kept. One that a callback verified with is renewed by itself, and no
+//! other one takes its place.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::fetch::FetchError;
 use super::key_set_state::KeySetState;
 use super::refresher::Label;
+use super::unknown_keys;
 use crate::clock;
 use crate::sender::{FetchedCertificate, KeySet};
 
@@ -39,6 +41,7 @@ pub(super) async fn keep_certificates<F>(
     F: AsyncFn(Box<[u8]>) -> Result<FetchedCertificate, FetchError>,
 {
     let mut kept: Vec<CachedCertificate> = Vec::new();
+    let mut pace = unknown_keys::pace();
     loop {
         let due = kept.iter().map(|one| one.due).min();
         let wait = due.map_or(keep, |due| due.saturating_duration_since(clock::instant()));
@@ -47,15 +50,17 @@ pub(super) async fn keep_certificates<F>(
                 Some(id) => id,
                 None => continue,
             },
-            () = state.requested() => match state.take_wanted() {
+            () = state.requested(&mut pace) => match state.take_wanted() {
                 Some(id) if has_room(&state, &mut kept) => id,
-                _ => {
+                Some(id) => {
+                    state.fail(&id);
                     state.end(None);
                     continue;
                 }
+                None => continue,
             },
         };
-        state.begin();
+        state.begin(&id);
         let Label { sender, host } = &label;
         match fetch(id.clone()).await {
             Ok(certificate) => {
@@ -119,4 +124,69 @@ fn forget(state: &KeySetState, kept: &mut Vec<CachedCertificate>, id: &[u8]) {
     state.forget_proof(id);
     let keys: Arc<KeySet> = state.now().unwrap_or_default();
     state.store(keys.without(id), Duration::MAX);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Mutex;
+
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    const LOUD: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
+    const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
+    const PATIENCE: Duration = Duration::from_secs(4);
+
+    /// Certificates that cannot be fetched, and the URLs that were tried.
+    fn failing() -> (Arc<KeySetState>, Arc<Mutex<Vec<String>>>, JoinHandle<()>) {
+        let (state, tried) = (Arc::new(KeySetState::of_certificates()), Arc::default());
+        let noted: Arc<Mutex<Vec<String>>> = Arc::clone(&tried);
+        let fetch = async move |id: Box<[u8]>| {
+            noted.lock().unwrap().push(String::from_utf8(id.into_vec()).unwrap());
+            Err::<FetchedCertificate, _>(FetchError::Late)
+        };
+        let label = Label { sender: "sns".into(), host: "sns.us-east-1.amazonaws.com".into() };
+        let keep = Duration::from_secs(86_400);
+        let task = tokio::spawn(keep_certificates(Arc::clone(&state), label, keep, fetch));
+        (state, tried, task)
+    }
+
+    fn flood(state: &Arc<KeySetState>, count: usize) -> Vec<JoinHandle<()>> {
+        let call = |n| {
+            let state = Arc::clone(state);
+            let id = format!("x{n}");
+            tokio::spawn(async move { state.look_again(id.as_bytes(), LOUD, PATIENCE).await })
+        };
+        (0..count).map(call).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_one_network_delays_the_certificate_of_another_by_one_fetch() {
+        let (state, tried, task) = failing();
+        let flood = flood(&state, 200);
+        // In this clock, which stands still, all of them have asked.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        state.look_again(b"right", OTHER, PATIENCE).await;
+        let so_far = tried.lock().unwrap().clone();
+        assert_eq!((so_far.len(), so_far.last().map(String::as_str)), (2, Some("right")));
+        for one in flood {
+            one.await.unwrap();
+        }
+        task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_callback_that_waited_for_the_fetch_of_another_asks_for_its_own() {
+        let (state, tried, task) = failing();
+        for one in flood(&state, 2) {
+            one.await.unwrap();
+        }
+        assert_eq!(*tried.lock().unwrap(), ["x0", "x1"]);
+        // Both failed, which is remembered.
+        state.look_again(b"x0", OTHER, PATIENCE).await;
+        assert_eq!(tried.lock().unwrap().len(), 2);
+        task.abort();
+    }
 }

@@ -198,7 +198,7 @@ mod tests {
 
     use super::*;
     use crate::egress::Scheme;
-    use crate::sender::{Catalog, Recipe, Secret, Terms};
+    use crate::sender::{Catalog, Recipe, Secret, Terms, Weak};
 
     #[test]
     fn a_compressed_answer_is_named() {
@@ -208,6 +208,25 @@ mod tests {
         };
         assert_eq!(of("gzip").as_deref(), Some("gzip"));
         assert_eq!((of("identity"), compression(&HeaderMap::new())), (None, None));
+    }
+
+    #[test]
+    fn certificates_of_sns_come_from_its_regions_alone() {
+        let catalog = Catalog::embedded().unwrap();
+        let weak = Terms { weak: Weak::Accepted, ..Terms::default() };
+        for (name, terms) in [("sns", Terms::default()), ("amazon-appstore", weak)] {
+            let recipe = Recipe::compile(catalog.get(name).unwrap(), &terms).unwrap();
+            let may = |url: &str| recipe.certificate_request(url.as_bytes()).is_some();
+            let file = "SimpleNotificationService-01d088a6f77103d0fe307c0069e40ed6.pem";
+            for host in ["sns.us-east-1.amazonaws.com", "sns.cn-north-1.amazonaws.com.cn"] {
+                assert!(may(&format!("https://{host}/{file}")), "{name}: {host}");
+                assert!(!may(&format!("https://{host}/b1.pem")), "{name}: {host}");
+            }
+            for bucket in ["s3-us-west-2", "s3-website-us-east-1"] {
+                let url = format!("https://sns.{bucket}.amazonaws.com/{file}");
+                assert!(!may(&url), "{name}: {url}");
+            }
+        }
     }
 
     #[test]

@@ -90,12 +90,12 @@ pub use self::tools::{Missing, Survey};
 use super::accept::First;
 use super::{
     Accepted, Cursor, Decided, DeliveryCounts, DeliveryPage, DeliveryQuery, Document,
-    DocumentChange, DocumentQuery, Documents, Durability, EarlyExpiry, Erased, Erasure,
-    EventDetail, EventId, EventKeys, EventWindow, ExportPage, Fingerprint, GatewayRecord,
-    GatewayReport, Health, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding,
-    Imported, Item, Kind, Lease, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery,
-    NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision, ScrubPage,
-    Settled, Settlement, SourceId, Stats, Swept, TargetId,
+    DocumentChange, DocumentQuery, Documents, EarlyExpiry, Erased, Erasure, EventDetail, EventId,
+    EventKeys, EventWindow, ExportPage, Fingerprint, GatewayRecord, GatewayReport, Health, HeldId,
+    HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, Lease,
+    LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce,
+    NonceUse, ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement,
+    SourceId, Stats, Swept, TargetId,
 };
 use crate::sender::Reason;
 
@@ -567,19 +567,7 @@ impl Ledger for Embedded {
     }
 
     async fn health(&self) -> Result<Health, LedgerError> {
-        self.read(|core| {
-            let segments = core.all_runs().iter().map(|run| run.segment().size).sum::<u64>();
-            Ok(Health {
-                stopped: core.poison.reason().map(str::to_owned),
-                durability: Durability::Local,
-                bytes: Some(segments + core.index.size()),
-                room: core.room(),
-                mended: core.notices(),
-                server: None,
-                damage: core.damage.all(),
-            })
-        })
-        .await
+        self.read(|core| Ok(core.health())).await
     }
 }
 
@@ -596,8 +584,7 @@ fn with_bodies(core: &Core, handed: Vec<Handed>, ttl: Duration) -> Vec<Lease> {
                     return None;
                 }
                 Err(error) => {
-                    // Fails again with each lease; the damaged place is recorded where it was
-                    // found.
+                    // Fails again with each lease; the place is recorded where it was found.
                     if let Some(others) = core.unread.admit() {
                         let event = handed.event;
                         core.notice(format!("{event}: {error} ({others} more since the last)"));

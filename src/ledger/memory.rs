@@ -267,6 +267,7 @@ impl Ledger for Memory {
             mended: Vec::new(),
             server: None,
             damage: Vec::new(),
+            unindexed: None,
         })
     }
 }

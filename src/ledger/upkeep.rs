@@ -114,6 +114,8 @@ pub struct Health {
     pub server: Option<ServerHealth>,
     /// Damage found so far. The ledger continues: only these places fail.
     pub damage: Vec<Damage>,
+    /// Why a closed segment waits for its index, and retention with it; `None`: none waits.
+    pub unindexed: Option<String>,
 }
 
 /// The state of a ledger's server.
@@ -167,7 +169,11 @@ impl Health {
     #[must_use]
     pub fn unready(&self) -> Option<String> {
         if let Some(why) = &self.stopped {
-            return Some(format!("the ledger has stopped: {why}"));
+            // A server may take writes again at any time; this process does not after a failed write.
+            return Some(match &self.server {
+                Some(_) => format!("the store takes no writes: {why}"),
+                None => format!("the ledger has stopped: {why}"),
+            });
         }
         let room = self.room.filter(|room| room.short)?;
         let mib = |bytes: u64| bytes >> 20;

@@ -159,7 +159,7 @@ impl Admin {
         need: Permission,
     ) -> Result<Admitted, ApiError> {
         let config = self.config();
-        let asked = Asked { at: self.address, head, need };
+        let asked = Asked { at: self.address, peer: peer.0.ip(), head, need };
         let check = || check_token(&config.admin.tokens, &self.local, asked);
         if need == Permission::Nothing || !head.headers.contains_key(header::AUTHORIZATION) {
             return Ok(check()?);
@@ -244,6 +244,7 @@ impl Admin {
             Resource::Release(id) => self.release_progress(view, id).await,
             Resource::Deliveries => self.deliveries(view, head).await,
             Resource::Held => self.held(view, head).await,
+            Resource::HeldOne(id) => self.held_one(view, id).await,
             Resource::Decide(id, decision) => {
                 self.decide_held(view, (id, decision), who, &self.body(body).await?).await
             }
@@ -253,7 +254,7 @@ impl Admin {
             Resource::Test(name) => self.test(name, who, &self.body(body).await?).await,
             Resource::Rejections => self.rejections(view, head).await,
             Resource::Senders => self.senders(view),
-            Resource::SigningKey => self.signing_key(head),
+            Resource::SigningKey => self.signing_key(view, head),
             Resource::Export => self.export(head).await,
             Resource::Verify if asked == Method::POST => self.begin_verify(),
             Resource::Verify => self.verify_progress(),
@@ -343,6 +344,7 @@ mod tests {
             Resource::Release(_) => "/admin/v1/release/{id}",
             Resource::Deliveries => "/admin/v1/deliveries",
             Resource::Held => "/admin/v1/held",
+            Resource::HeldOne(_) => "/admin/v1/held/{id}",
             Resource::Decide(_, Decision::Release | Decision::Settle) => {
                 "/admin/v1/held/{id}/release"
             }
@@ -372,7 +374,7 @@ mod tests {
     }
 
     /// How many rows that function has.
-    const ROWS: usize = 36;
+    const ROWS: usize = 37;
 
     fn document() -> Value {
         serde_json::from_str(openapi::DOCUMENT).unwrap()

@@ -147,6 +147,8 @@ pub(crate) fn with_body(
     headers.insert(header::CONTENT_TYPE, content_type);
     // Responses are for one reader and change constantly.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Some have what callers sent, which a browser must not take for a page.
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 

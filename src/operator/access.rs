@@ -132,15 +132,26 @@ impl Admitted {
 pub struct Asked<'a> {
     /// The address of the listener.
     pub at: IpAddr,
+    /// The address that the connection comes from, whatever a proxy forwards.
+    pub peer: IpAddr,
     /// Its head.
     pub head: &'a Parts,
     /// The permission that the request needs.
     pub need: Permission,
 }
 
+impl Asked<'_> {
+    /// Whether this machine asks: a packet from elsewhere has neither an address of loopback nor the
+    /// listener's own, which a command has that calls a listener on another address than loopback.
+    fn is_from_here(&self) -> bool {
+        let peer = self.peer.to_canonical();
+        peer.is_loopback() || peer == self.at.to_canonical()
+    }
+}
+
 /// Whether the request's token allows what it needs, whose it is, and what its bearer sees. The token
-/// of the machine allows everything. Where no token is configured, looking is allowed on loopback
-/// without one.
+/// of the machine allows everything, on that machine alone. Where no token is configured, looking is
+/// allowed on loopback without one.
 ///
 /// # Errors
 /// When it does not.
@@ -149,7 +160,7 @@ pub fn check_token(
     local: &LocalToken,
     asked: Asked<'_>,
 ) -> Result<Admitted, AccessError> {
-    let Asked { at, head, need } = asked;
+    let Asked { at, head, need, .. } = asked;
     let given = head.headers.get(header::AUTHORIZATION).and_then(bearer);
     match given {
         _ if need == Permission::Nothing => Ok(Admitted::all(Actor::local(), Sight::Concealed)),
@@ -158,21 +169,27 @@ pub fn check_token(
             Ok(Admitted::all(Actor::local(), Sight::Concealed))
         }
         None => Err(AccessError::NoLocalToken),
-        Some(given) => {
-            let own = || local.own(configured).map(std::slice::from_ref).unwrap_or_default();
-            let token = find_token(configured, given).or_else(|| find_token(own(), given));
-            let token = token.ok_or(AccessError::UnknownToken)?;
-            match (token.right, need) {
-                (AdminRight::Read, Permission::Support | Permission::Write) => {
-                    Err(AccessError::OnlyLooks)
-                }
-                (AdminRight::Support, Permission::Write) => Err(AccessError::OnlySupports),
-                _ if local.is(token) => Ok(Admitted::all(Actor::local(), Sight::Whole)),
-                _ => {
-                    let (who, scope) = (Actor::of_token(&token.name), token.scope.clone());
-                    Ok(Admitted { who, sight: Sight::Whole, scope })
-                }
+        Some(given) => match find_token(configured, given) {
+            Some(token) => token_allows(token, need),
+            None if asked.is_from_here() && is_local(local, given) => {
+                Ok(Admitted::all(Actor::local(), Sight::Whole))
             }
+            None => Err(AccessError::UnknownToken),
+        },
+    }
+}
+
+fn is_local(local: &LocalToken, given: &[u8]) -> bool {
+    local.own().is_some_and(|own| find_token(&[own], given).is_some())
+}
+
+fn token_allows(token: &AdminToken, need: Permission) -> Result<Admitted, AccessError> {
+    match (token.right, need) {
+        (AdminRight::Read, Permission::Support | Permission::Write) => Err(AccessError::OnlyLooks),
+        (AdminRight::Support, Permission::Write) => Err(AccessError::OnlySupports),
+        _ => {
+            let (who, scope) = (Actor::of_token(&token.name), token.scope.clone());
+            Ok(Admitted { who, sight: Sight::Whole, scope })
         }
     }
 }
@@ -276,7 +293,7 @@ mod tests {
         let local = LocalToken::new(&folder.path().join("admin-token"));
         let loopback = IpAddr::from([127, 0, 0, 1]);
         let ask = |tokens: &[AdminToken], head: &Parts, need| {
-            check_token(tokens, &local, Asked { at: loopback, head, need })
+            check_token(tokens, &local, Asked { at: loopback, peer: loopback, head, need })
         };
         let with = |value: &str| head(&[("authorization", value)]);
         assert!(ask(&tokens, &with("Bearer s3cret-token"), Permission::Read).is_ok());
@@ -309,11 +326,13 @@ mod tests {
     fn where_no_token_is_configured_looking_is_free_and_the_rest_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let local = LocalToken::new(&folder.path().join("admin-token"));
-        let own = String::from_utf8(local.or(&[])[0].value.expose().to_vec()).unwrap();
+        local.ensure(&[]);
+        let own = String::from_utf8(local.own().unwrap().value.expose().to_vec()).unwrap();
         let (loopback, other) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([10, 0, 0, 1]));
         let bearing = head(&[("authorization", &format!("Bearer {own}"))]);
         let (bare, wrong) = (head(&[]), head(&[("authorization", "Bearer wrong")]));
-        let ask = |at, head, need| check_token(&[], &local, Asked { at, head, need });
+        let ask =
+            |at, head, need| check_token(&[], &local, Asked { at, peer: loopback, head, need });
         let seen = |sight| Ok(Admitted::all(Actor::local(), sight));
         assert_eq!(ask(loopback, &bare, Permission::Read), seen(Sight::Concealed));
         assert_eq!(ask(loopback, &bare, Permission::Write), Err(AccessError::NoLocalToken));
@@ -322,6 +341,55 @@ mod tests {
             assert_eq!(ask(loopback, &bearing, need), seen(Sight::Whole));
             assert_eq!(ask(loopback, &wrong, need), Err(AccessError::UnknownToken));
         }
+    }
+
+    #[test]
+    fn the_token_of_the_machine_is_accepted_from_that_machine_alone() {
+        let configured = [AdminToken {
+            name: "wall".to_owned(),
+            value: Secret::new("s3cret-token"),
+            right: AdminRight::Read,
+            scope: SourceScope::All,
+        }];
+        let folder = tempfile::tempdir().unwrap();
+        let local = LocalToken::new(&folder.path().join("admin-token"));
+        let bearing = |token: &[u8]| {
+            let token = format!("Bearer {}", str::from_utf8(token).unwrap());
+            head(&[("authorization", token.as_str()), ("x-forwarded-for", "127.0.0.1")])
+        };
+        local.ensure(&configured);
+        let first = bearing(local.own().unwrap().value.expose());
+        let wall = bearing(configured[0].value.expose());
+        let ask = |at: &str, peer: &str, head| {
+            let (at, peer) = (at.parse().unwrap(), peer.parse().unwrap());
+            let asked = Asked { at, peer, head, need: Permission::Read };
+            check_token(&configured, &local, asked).map(|admitted| admitted.who)
+        };
+        for (at, peer) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("0.0.0.0", "127.0.0.1"),
+            ("::", "::1"),
+            ("::", "::ffff:127.0.0.1"),
+            // A command calls a listener on one address under it.
+            ("10.0.0.5", "10.0.0.5"),
+            ("::ffff:10.0.0.5", "10.0.0.5"),
+        ] {
+            assert_eq!(ask(at, peer, &first), Ok(Actor::local()), "{peer} to {at}");
+        }
+        for (at, peer) in [
+            ("0.0.0.0", "10.0.0.9"),
+            ("10.0.0.5", "10.0.0.9"),
+            ("127.0.0.1", "203.0.113.9"),
+            ("::", "::ffff:10.0.0.9"),
+            ("::", "2001:db8::9"),
+        ] {
+            assert_eq!(ask(at, peer, &first), Err(AccessError::UnknownToken), "{peer} to {at}");
+            assert_eq!(ask(at, peer, &wall), Ok(Actor::of_token("wall")), "{peer} to {at}");
+        }
+        std::fs::remove_file(folder.path().join("admin-token")).unwrap();
+        local.ensure(&configured);
+        let refused = ask("127.0.0.1", "127.0.0.1", &first);
+        assert_eq!(refused, Err(AccessError::UnknownToken), "it is that of an earlier file");
     }
 
     #[test]
@@ -338,7 +406,8 @@ mod tests {
         let head = head(&[("authorization", "Bearer s3cret-token")]);
         let at = IpAddr::from([127, 0, 0, 1]);
         for need in [Permission::Read, Permission::Support, Permission::Write] {
-            let admitted = check_token(&tokens, &local, Asked { at, head: &head, need }).unwrap();
+            let asked = Asked { at, peer: at, head: &head, need };
+            let admitted = check_token(&tokens, &local, asked).unwrap();
             assert_eq!((admitted.who, admitted.scope), (Actor::of_token("acme"), scope.clone()));
         }
     }

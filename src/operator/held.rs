@@ -4,13 +4,14 @@ use serde_json::{Map, Value};
 
 use super::SeenLedger;
 use crate::clock::now_ms;
+use crate::config::Config;
 use crate::intake::{CallbackHandler, ReleaseMode, Released};
 use crate::ledger::{
     Decided, Decision, Event, EventBody, HeldId, HeldMark, HeldOne, HeldOrder, HeldWhy,
-    LedgerError, NewHeld,
+    LedgerError, NewHeld, SourceId,
 };
 use crate::registry::{Action, Actor, Registry};
-use crate::sender::CallbackError;
+use crate::sender::{CallbackError, without_secrets};
 
 /// Bytes of the reason that a person gives.
 pub const REASON_BYTES_MAX: usize = 500;
@@ -91,6 +92,33 @@ pub fn roles(event: &Event<'_>) -> Map<String, Value> {
     some.collect()
 }
 
+/// The present name of the source `id`; the id itself of one that is not configured any more.
+#[must_use]
+pub fn source_name<'c>(config: &'c Config, id: &'c SourceId) -> &'c str {
+    let named = config.sources.values().find(|source| source.id == id.as_str());
+    named.map_or(id.as_str(), |source| source.name.as_str())
+}
+
+/// Facts about a decision for the audit log: after it, the callback itself is gone.
+fn facts(config: &Config, held: &NewHeld, reason: Option<&str>) -> Map<String, Value> {
+    // What a rejected callback claims may be a secret in the wrong place.
+    let claimed = |text: &str| {
+        without_secrets(text, config.sources.values().map(|source| &source.recipe)).into_owned()
+    };
+    let transaction = Some(held.event.transaction.as_str()).filter(|text| !text.is_empty());
+    let all = [
+        ("reason", reason.map(str::to_owned)),
+        ("why", Some(held.why.as_str().to_owned())),
+        ("rejected_for", held.reason.map(|reason| reason.as_str().to_owned())),
+        ("source", Some(source_name(config, &held.event.source).to_owned())),
+        ("transaction", transaction.map(claimed)),
+        ("user", held.event.user.as_deref().map(claimed)),
+    ];
+    let some =
+        all.into_iter().filter_map(|(name, text)| Some((name.to_owned(), Value::from(text?))));
+    some.collect()
+}
+
 /// Decides about a held callback.
 ///
 /// # Errors
@@ -120,7 +148,8 @@ pub async fn decide(
         Decision::Release | Decision::Settle => Action::Released,
         Decision::Drop => Action::Dropped,
     };
-    registry.note_for(who, action, ("held", &id.to_string()), reason).await?;
+    let facts = facts(&registry.config(), &held, reason);
+    registry.note_with(who, action, ("held", &id.to_string()), facts).await?;
     match book.decide(&HeldOrder { id, decision, at_ms: now_ms(), event: None }).await? {
         Decided::Done(mark) => Ok(mark),
         Decided::Already(mark) => repeated(mark, decision),
@@ -147,7 +176,8 @@ async fn release(
     reason: Option<&str>,
 ) -> Result<HeldMark, DecideError> {
     let id = held.id.to_string();
-    let note = registry.note_for(who, Action::Released, ("held", &id), reason);
+    let facts = facts(&registry.config(), held, reason);
+    let note = registry.note_with(who, Action::Released, ("held", &id), facts);
     match gate.release(held, ReleaseMode::DryRun).await?.result {
         Released::Event(_) | Released::Duplicate(_) | Released::Disputed => {
             note.await?;

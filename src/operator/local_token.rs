@@ -1,13 +1,16 @@
 //! The token of this machine, created at the first start and kept in a file that its owner alone can
-//! read, where the command line finds it. The admin API accepts it beside the configured tokens.
-//! Where none is configured, which is only on loopback, looking needs no token; what changes
-//! something or reads secrets out needs this one.
+//! read, where the command line finds it. The admin API accepts it beside the configured tokens, from
+//! this machine alone. Where none is configured, which is only on loopback, looking needs no token;
+//! what changes something or reads secrets out needs this one.
+//!
+//! What the file holds counts, not what was written there: remove the file and start the gateway for
+//! another token. Gateways that share a folder share the token.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use crate::config::{AdminRight, AdminToken, SourceScope};
 use crate::private;
@@ -23,18 +26,17 @@ const TOKEN_BYTES: usize = 32;
 /// Characters under which a file's content is not taken for a token.
 const CHARACTERS_MIN: usize = 2 * TOKEN_BYTES;
 
-/// The token of this machine, read or created when it is first asked for.
+/// The token of this machine.
 #[derive(Debug)]
 pub struct LocalToken {
     file: PathBuf,
-    token: OnceLock<Option<AdminToken>>,
 }
 
 impl LocalToken {
     /// The token that `file` holds, or will hold.
     #[must_use]
     pub fn new(file: &Path) -> Self {
-        Self { file: file.to_owned(), token: OnceLock::new() }
+        Self { file: file.to_owned() }
     }
 
     /// Where it is kept.
@@ -45,39 +47,32 @@ impl LocalToken {
 
     /// The tokens that count where `configured` are: those, or the machine's own where there is
     /// none.
-    pub fn or<'t>(&'t self, configured: &'t [AdminToken]) -> &'t [AdminToken] {
+    #[must_use]
+    pub fn or<'t>(&self, configured: &'t [AdminToken]) -> Cow<'t, [AdminToken]> {
         match configured {
-            [] => self.own(configured).map_or(&[], std::slice::from_ref),
-            configured => configured,
+            [] => Cow::Owned(self.own().into_iter().collect()),
+            configured => Cow::Borrowed(configured),
         }
     }
 
-    /// The machine's own token, beside those that are `configured`; nothing if its file cannot be
-    /// created, which is a problem only where it is the only token.
-    pub fn own(&self, configured: &[AdminToken]) -> Option<&AdminToken> {
-        self.token.get_or_init(|| self.make(configured)).as_ref()
-    }
-
-    /// Whether `token` is this one.
+    /// The machine's own token; `None`: its file does not exist, holds none, or could be read by
+    /// others.
     #[must_use]
-    pub fn is(&self, token: &AdminToken) -> bool {
-        self.token.get().and_then(Option::as_ref).is_some_and(|own| own.value == token.value)
+    pub fn own(&self) -> Option<AdminToken> {
+        read(&self.file).ok()
     }
 
-    fn make(&self, configured: &[AdminToken]) -> Option<AdminToken> {
-        let made = read(&self.file).or_else(|_| create(&self.file));
+    /// Creates the token unless there is one. If it cannot be created, that is a problem only where no
+    /// token is `configured`.
+    pub fn ensure(&self, configured: &[AdminToken]) {
+        let Err(error) = read(&self.file).map(drop).or_else(|_| create(&self.file)) else { return };
         let file = self.file.display();
-        match made {
-            Ok(token) => Some(token),
-            Err(error) if !configured.is_empty() => {
-                tracing::debug!(%error, %file, "could not create the local admin token");
-                None
-            }
-            Err(error) => {
+        match configured {
+            [] => {
                 let remedy = "set admin.token, or make the folder writable";
                 tracing::warn!(%error, %file, remedy, "could not create the local admin token");
-                None
             }
+            _ => tracing::debug!(%error, %file, "could not create the local admin token"),
         }
     }
 }
@@ -99,8 +94,8 @@ pub fn read(file: &Path) -> io::Result<AdminToken> {
     Ok(of(token))
 }
 
-/// Creates a token in `file`, in place of one that does not count.
-fn create(file: &Path) -> io::Result<AdminToken> {
+/// Creates a token in `file`, in place of the one that it holds.
+fn create(file: &Path) -> io::Result<()> {
     let mut random = [0; TOKEN_BYTES];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     let token = const_hex::encode(random);
@@ -112,8 +107,7 @@ fn create(file: &Path) -> io::Result<AdminToken> {
     let mut written = private::create(&part)?;
     writeln!(written, "{token}")?;
     written.sync_all()?;
-    fs::rename(&part, file)?;
-    Ok(of(&token))
+    fs::rename(&part, file)
 }
 
 fn of(token: &str) -> AdminToken {
@@ -133,26 +127,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_is_created_kept_and_replaced_where_others_could_read_it() {
+    fn the_first_start_creates_one_that_its_owner_alone_can_read() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("data/admin-token");
         let local = LocalToken::new(&file);
-        let [token] = local.or(&[]) else { panic!("no token") };
+        assert!(local.own().is_none() && local.or(&[]).is_empty(), "nothing has started yet");
+        local.ensure(&[]);
+        let first = local.own().unwrap();
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(file.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
-        assert_eq!(read(&file).unwrap().value, token.value);
-        assert!(local.is(token));
-        let again = LocalToken::new(&file);
-        assert_eq!(again.or(&[])[0].value, token.value, "the next start has the same");
-
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(read(&file).is_err());
-        let other = LocalToken::new(&file);
-        assert_ne!(other.or(&[])[0].value, token.value, "others may know the first");
-        fs::write(&file, "short").unwrap();
-        assert!(read(&file).is_err());
+        assert_eq!(read(&file).unwrap().value, first.value, "the command line's");
+        assert_eq!(local.or(&[])[0].value, first.value);
         let configured = [of(&"c".repeat(64))];
         assert_eq!(local.or(&configured)[0].value, configured[0].value);
-        assert_eq!(local.own(&configured).unwrap().value, token.value, "the command line's");
+
+        // Another gateway of the same folder, or the next start of this one.
+        LocalToken::new(&file).ensure(&configured);
+        assert_eq!(local.own().unwrap().value, first.value);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(local.own().is_none(), "others may know it");
+        local.ensure(&[]);
+        assert_ne!(local.own().unwrap().value, first.value);
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+        fs::write(&file, "short").unwrap();
+        assert!(local.own().is_none());
     }
 }

@@ -1,5 +1,6 @@
-//! A request as people may see it: without its supplied signature.
+//! A request as people may see it: without its supplied signature and without secrets.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
@@ -8,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::clock::UnixMillis;
 use crate::config::{Config, MASK, Source};
 use crate::ledger::{RawRequest, Rejection};
+use crate::sender::{Recipe, without_secrets};
 
 /// Headers whose values reveal no secret. Any other may be a signature of an unknown sender, and
 /// its value is masked.
@@ -24,12 +26,20 @@ const HARMLESS: [&str; 10] = [
     "x-forwarded-for",
 ];
 
+/// Bytes of a path that are searched for the secrets of all sources, thousands of them: a path that
+/// a source has is shorter.
+const PATH_BYTES_SEARCHED: usize = 1024;
+
+/// Bytes of a path that are shown. Fewer than are searched: the beginning of a secret that lies across
+/// the end of what is searched would not be found.
+const PATH_BYTES_SHOWN: usize = 512;
+
 /// A request to a source, its supplied signature masked.
 #[derive(Debug)]
 pub struct Masked<'r> {
     /// The method.
     pub method: &'r str,
-    /// The path, without its query.
+    /// The path, without its query; of a long one the first `PATH_BYTES_SHOWN` and an ellipsis.
     pub path: String,
     /// The parameters as the source's sender reads them, as a JSON object. `None` when the source
     /// is gone: then it is unknown which of them is a signature.
@@ -52,11 +62,37 @@ pub fn source_of<'c>(rejection: &Rejection, config: &'c Config) -> Option<&'c Ar
     }
 }
 
+/// The recipes of all sources.
+fn recipes(config: &Config) -> impl Iterator<Item = &Recipe> {
+    config.sources.values().map(|source| &source.recipe)
+}
+
+/// Masks secrets in what was noted of a rejection: an older version noted them, and more of them may
+/// be configured since.
+pub(super) fn mask_notes(rejection: &mut Rejection, config: &Config) {
+    let source = source_of(rejection, config).filter(|_| rejection.nearest.is_none());
+    let notes = [&mut rejection.parameter, &mut rejection.transaction, &mut rejection.user];
+    for note in notes.into_iter().flatten().chain([&mut rejection.source]) {
+        let shown = match source {
+            Some(source) => source.recipe.without_secrets(note),
+            None => without_secrets(note, recipes(config)),
+        };
+        if let Cow::Owned(shown) = shown {
+            *note = shown;
+        }
+    }
+}
+
 impl<'r> Masked<'r> {
-    /// `request` to `source`, which came at `at_ms`.
+    /// `request` to `source`, which came at `at_ms`. A path may hold the secret of any source of
+    /// `config`: it may be a wrong one.
     #[must_use]
-    pub fn of(request: &'r RawRequest, source: Option<&Source>, at_ms: UnixMillis) -> Self {
-        let path = request.target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    pub fn of(
+        request: &'r RawRequest,
+        config: &Config,
+        source: Option<&Source>,
+        at_ms: UnixMillis,
+    ) -> Self {
         let read = |source: &Source| {
             let headers: HeaderMap = request.header_map();
             source.recipe.read(request.as_request("", &headers), at_ms).params()
@@ -64,7 +100,7 @@ impl<'r> Masked<'r> {
         let fields = request.headers.iter();
         Self {
             method: request.method.as_str(),
-            path: String::from_utf8_lossy(path).into_owned(),
+            path: shown_path(&request.target, config),
             params: source.map(read),
             headers: fields
                 .map(|(name, value)| (name.as_str(), shown(name.as_str(), value)))
@@ -89,6 +125,19 @@ impl Masked<'_> {
     }
 }
 
+/// The path of `target` without the secrets of any source.
+fn shown_path(target: &[u8], config: &Config) -> String {
+    let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    let searched = path.get(..PATH_BYTES_SEARCHED).unwrap_or(path);
+    let text = String::from_utf8_lossy(searched);
+    let mut shown = without_secrets(&text, recipes(config)).into_owned();
+    if shown.len() > PATH_BYTES_SHOWN || searched.len() < path.len() {
+        shown.truncate(shown.floor_char_boundary(PATH_BYTES_SHOWN));
+        shown.push('…');
+    }
+    shown
+}
+
 fn shown(name: &str, value: &HeaderValue) -> String {
     match HARMLESS.contains(&name) {
         true => String::from_utf8_lossy(value.as_bytes()).into_owned(),
@@ -103,7 +152,7 @@ pub(super) const SHOWN_BODY_BYTES: usize = 64 * 1024;
 /// be part of other values.
 const SIGNATURE_BYTES_MIN: usize = 6;
 
-/// Target and body of a request as they came, with the supplied signature replaced.
+/// Target and body of a request as they came, with the supplied signature and secrets replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawShown {
     /// Path and query.
@@ -120,7 +169,7 @@ impl RawShown {
         let headers = request.header_map();
         let callback = source.recipe.read(request.as_request("", &headers), at_ms);
         let params: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(callback.params().get()).ok()?;
+            serde_json::from_str(callback.params_by_name().get()).ok()?;
         let mut target = String::from_utf8_lossy(&request.target).into_owned();
         let mut body = match std::str::from_utf8(&request.body) {
             Ok(text) if text.len() <= SHOWN_BODY_BYTES => text.to_owned(),
@@ -138,7 +187,8 @@ impl RawShown {
                 return None;
             }
         }
-        Some(Self { target, body: is_whole.then_some(body) })
+        let shown = |text: &str| source.recipe.without_secrets(text).into_owned();
+        Some(Self { target: shown(&target), body: is_whole.then(|| shown(&body)) })
     }
 }
 
@@ -186,7 +236,27 @@ fn percent(value: &str, hex: fn([u8; 1]) -> String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config::{Machine, load_str};
+
+    #[test]
+    fn a_long_path_is_cut_and_no_part_of_a_secret_is_left_at_the_cut() {
+        let text = "[[source]]\nname = \"bonus\"\nsender = \"taku\"\n\
+                    secrets = \"0123456789abcdefghijklmnopqrstuv\"\n";
+        let config = load_str(&Machine, Path::new("postern.toml"), text).unwrap().config;
+        let secret = "0123456789abcdefghijklmnopqrstuv";
+        let shown = |path: &str| shown_path(format!("{path}?a=1").as_bytes(), &config);
+        assert_eq!(shown(&format!("/callback/{secret}")), "/callback/***");
+        let filled = |bytes: usize| format!("/{}", "x".repeat(bytes - 1));
+        assert_eq!(shown(&filled(PATH_BYTES_SHOWN)), filled(PATH_BYTES_SHOWN));
+        for before in [PATH_BYTES_SHOWN - 9, PATH_BYTES_SHOWN, PATH_BYTES_SEARCHED - 9] {
+            let path = shown(&format!("{}{secret}{}", filled(before), "y".repeat(64 * 1024)));
+            assert!(path.len() <= PATH_BYTES_SHOWN + '…'.len_utf8() && path.ends_with('…'));
+            assert!(!path.contains("0123"), "{before}: {path}");
+        }
+    }
 
     #[test]
     fn a_signature_is_replaced_in_every_form() {

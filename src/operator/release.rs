@@ -1,8 +1,13 @@
 //! Releases as people order them: recorded in the audit log first, then done.
 
-use crate::clock::now_ms;
+use serde_json::{Map, Value};
+
+use super::replay::IDS_NOTED;
+use super::source_name;
+use crate::clock::{now_ms, rfc3339};
+use crate::config::Config;
 use crate::intake::{BusyError, ReleaseFilter, ReleaseMode, ReleaseProgress, Releases};
-use crate::ledger::{LedgerError, ReleaseId};
+use crate::ledger::{HeldId, LedgerError, ReleaseId};
 use crate::orders::OrderState;
 use crate::registry::{Action, Actor, Registry};
 
@@ -15,6 +20,22 @@ pub enum ReleaseError {
     /// Too many run.
     #[error(transparent)]
     Busy(#[from] BusyError),
+}
+
+/// Facts about an order for the audit log: its filter.
+fn facts(config: &Config, filter: &ReleaseFilter) -> Map<String, Value> {
+    let ReleaseFilter { source, reasons, since_ms, until_ms, ids, mode: _ } = filter;
+    let listed = |all: Vec<String>| (!all.is_empty()).then(|| Value::from(all));
+    let reasons = reasons.iter().map(|reason| reason.as_str().to_owned());
+    let all = [
+        ("source", Some(Value::from(source_name(config, source)))),
+        ("reasons", listed(reasons.collect())),
+        ("since", since_ms.map(|ms| Value::from(rfc3339(ms)))),
+        ("until", until_ms.map(|ms| Value::from(rfc3339(ms)))),
+        ("callbacks", (!ids.is_empty()).then(|| Value::from(ids.len()))),
+        ("ids", listed(ids.iter().take(IDS_NOTED).map(HeldId::to_string).collect())),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 /// Begins to release all callbacks in quarantine that `filter` finds, as the order `id`.
@@ -30,7 +51,8 @@ pub async fn release_all(
 ) -> Result<(), ReleaseError> {
     let mode = filter.mode;
     if mode == ReleaseMode::Real {
-        registry.note(who, Action::Released, ("release", &id.to_string())).await?;
+        let facts = facts(&registry.config(), &filter);
+        registry.note_with(who, Action::Released, ("release", &id.to_string()), facts).await?;
     }
     releases.begin(id, filter, now_ms())?;
     match mode {

@@ -1,14 +1,22 @@
 //! Replays as people order them: recorded in the audit log first, then done.
 
-use crate::clock::now_ms;
+use serde_json::{Map, Value};
+
+use super::source_name;
+use crate::clock::{now_ms, rfc3339};
+use crate::config::Config;
 use crate::delivery::{
     Control, ReplayFilter, ReplayMode, ReplayOrderError, ReplayProgress, Replays,
 };
 use crate::ledger::{
-    BatchedLedger, EventId, LedgerError, ReplayId, ReplayOrder, ReplayPage, ReplayWhat, TargetId,
+    BatchedLedger, EventId, LedgerError, LogQuery, ReplayId, ReplayOrder, ReplayPage, ReplayWhat,
+    TargetId,
 };
 use crate::orders::OrderState;
 use crate::registry::{Action, Actor, Registry};
+
+/// Ids that the audit log has of an order for named events: as many as one of its values can hold.
+pub(super) const IDS_NOTED: usize = 5;
 
 /// Why an order is not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +53,33 @@ pub async fn replay_event(
     Ok(Some(page))
 }
 
+/// Facts about an order for the audit log: its filter.
+fn facts(config: &Config, filter: &ReplayFilter) -> Map<String, Value> {
+    let ReplayFilter { events, log, state, target, mode: _ } = filter;
+    let LogQuery { source, among, transaction, user, since_ms, until_ms, .. } = log;
+    let listed = |all: Vec<String>| (!all.is_empty()).then(|| Value::from(all));
+    let among = among.iter().flat_map(|all| all.iter());
+    let all = [
+        ("state", state.map(|state| Value::from(state.as_str()))),
+        ("destination", target.as_ref().map(|target| Value::from(target.as_str()))),
+        ("source", source.as_ref().map(|id| Value::from(source_name(config, id)))),
+        ("transaction", transaction.as_deref().map(Value::from)),
+        ("user", user.as_deref().map(Value::from)),
+        ("since", since_ms.map(|ms| Value::from(rfc3339(ms)))),
+        ("until", until_ms.map(|ms| Value::from(rfc3339(ms)))),
+        ("events", (!events.is_empty()).then(|| Value::from(events.len()))),
+        ("ids", listed(events.iter().take(IDS_NOTED).map(EventId::to_string).collect())),
+        // The sources that the token of the actor is bound to.
+        ("among", listed(among.map(|id| source_name(config, id).to_owned()).collect())),
+    ];
+    let mut facts: Map<String, Value> =
+        all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+    if facts.is_empty() {
+        facts.insert(String::from("all"), Value::Bool(true));
+    }
+    facts
+}
+
 /// Begins to deliver all events again that `filter` finds, as the order `id`. A dry run changes
 /// nothing, so the audit log has no entry of it.
 ///
@@ -59,7 +94,8 @@ pub async fn replay_all(
 ) -> Result<(), ReplayError> {
     let mode = filter.mode;
     if mode == ReplayMode::Deliver {
-        registry.note(who, Action::Replayed, ("replay", &id.to_string())).await?;
+        let facts = facts(&registry.config(), &filter);
+        registry.note_with(who, Action::Replayed, ("replay", &id.to_string()), facts).await?;
     }
     replays.begin(id, filter, now_ms())?;
     match mode {
@@ -91,4 +127,42 @@ pub async fn cancel_replay(
         registry.note(who, Action::Cancelled, ("replay", &id.to_string())).await?;
     }
     Ok(Some(progress))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::{Machine, load_str};
+    use crate::ledger::{DeliveryState, SourceId};
+
+    fn noted(filter: &ReplayFilter) -> Value {
+        let loaded = load_str(&Machine, std::path::Path::new("postern.toml"), "").unwrap();
+        Value::Object(facts(&loaded.config, filter))
+    }
+
+    #[test]
+    fn the_audit_log_has_the_filter_of_an_order() {
+        let log = LogQuery {
+            source: Some(SourceId::from("gone")),
+            user: Some(String::from("u1")),
+            since_ms: Some(0),
+            among: Some(Arc::from([SourceId::from("gone")])),
+            ..LogQuery::default()
+        };
+        let (state, target) = (Some(DeliveryState::Dead), Some(TargetId::from("game")));
+        let filter = ReplayFilter { log, state, target, ..ReplayFilter::default() };
+        let told = json!({
+            "state": "dead", "destination": "game", "source": "gone", "user": "u1",
+            "since": rfc3339(0), "among": ["gone"],
+        });
+        assert_eq!(noted(&filter), told);
+        let events: Vec<EventId> = (1..=7).map(EventId::new).collect();
+        let named = noted(&ReplayFilter { events, ..ReplayFilter::default() });
+        assert_eq!((&named["events"], named["ids"].as_array().unwrap().len()), (&json!(7), 5));
+        assert_eq!(noted(&ReplayFilter::default()), json!({ "all": true }));
+    }
 }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::masked::mask_notes;
 use crate::config::{Config, Source, SourceScope};
 use crate::delivery::ReplayProgress;
 use crate::intake::{Passed, Rejections, ReleaseProgress};
@@ -40,6 +41,8 @@ pub struct SeenLedger {
 pub struct SeenRejections {
     log: Rejections,
     among: Option<Arc<[SourceId]>>,
+    /// Whose secrets are masked in what is seen.
+    config: Arc<Config>,
 }
 
 fn sees(among: Option<&[SourceId]>, source: &SourceId) -> bool {
@@ -105,7 +108,7 @@ impl View {
     /// The log `log`, as far as it is seen.
     #[must_use]
     pub fn rejections(&self, log: &Rejections) -> SeenRejections {
-        SeenRejections { log: log.clone(), among: self.among() }
+        SeenRejections { log: log.clone(), among: self.among(), config: Arc::clone(&self.config) }
     }
 
     /// Whether the source of that name is seen.
@@ -272,7 +275,9 @@ impl SeenRejections {
         limit: usize,
     ) -> Result<(Vec<Rejection>, Option<Cursor>), LedgerError> {
         let query = HeldQuery { among: self.among.clone(), ..query.clone() };
-        self.log.list(&query, cursor, limit).await
+        let (mut page, next) = self.log.list(&query, cursor, limit).await?;
+        page.iter_mut().for_each(|one| mask_notes(one, &self.config));
+        Ok((page, next))
     }
 
     /// A rejected callback.
@@ -280,7 +285,8 @@ impl SeenRejections {
     /// # Errors
     /// The ledger fails.
     pub async fn get(&self, id: HeldId) -> Result<Option<Rejection>, LedgerError> {
-        let one = self.log.get(id).await?;
+        let mut one = self.log.get(id).await?;
+        one.iter_mut().for_each(|one| mask_notes(one, &self.config));
         Ok(one.filter(|one| sees(self.among.as_deref(), &one.source_id)))
     }
 }

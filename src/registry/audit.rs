@@ -17,6 +17,9 @@ const PAGE: usize = 500;
 /// Characters of a value that are kept: enough to recognize a URL.
 const VALUE_CHARACTERS_MAX: usize = 200;
 
+/// The reason that a person gives. It is kept whole: its bound is where it is read.
+pub(super) const REASON: &str = "reason";
+
 /// The actor of a change: an operator's token, a publisher, a manager, an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor(String);
@@ -36,7 +39,8 @@ pub struct Entry {
     /// The name of the document, the id of the event or of the order, the paused destination, or a digest
     /// of the erased user.
     pub name: String,
-    /// The keys that differ, each with its value before and after.
+    /// The keys that differ, each with its value before and after. Of an action on something other
+    /// than a document: what is said about it, each without a value before.
     pub changes: Map<String, Value>,
 }
 
@@ -161,22 +165,24 @@ impl Entry {
         }
     }
 
-    /// The action of `who` at `at_ms` on something other than a document.
+    /// The action of `who` at `at_ms` on something other than a document, with `facts` about it.
     pub(super) fn of(
         (who, at_ms): (&Actor, UnixMillis),
         action: Action,
         (kind, name): (&str, &str),
-        reason: Option<&str>,
+        facts: &Map<String, Value>,
     ) -> Self {
-        let reason =
-            reason.map(|text| (String::from("reason"), Value::from(vec![None, Some(text)])));
+        let pair = |(key, value): (&String, &Value)| {
+            let kept = if key == REASON { value.clone() } else { short(value.clone()) };
+            (key.clone(), Value::from(vec![Value::Null, kept]))
+        };
         Self {
             at: rfc3339(at_ms),
             who: who.0.clone(),
             action,
             kind: kind.to_owned(),
             name: name.to_owned(),
-            changes: reason.into_iter().collect(),
+            changes: facts.iter().map(pair).collect(),
         }
     }
 }
@@ -297,6 +303,17 @@ mod tests {
         let read = |word: &str| serde_json::from_value::<Action>(word.into()).unwrap();
         assert_eq!(read("frozen"), Action::Other);
         assert!(Action::ALL.iter().all(|action| read(action.as_str()) == *action));
+    }
+
+    #[test]
+    fn facts_about_an_action_are_cut_and_its_reason_is_not() {
+        let long = "x".repeat(400);
+        let facts = json!({ "reason": long, "user": long, "state": "dead" });
+        let facts = facts.as_object().unwrap();
+        let entry = Entry::of((&Actor::local(), 0), Action::Dropped, ("held", "ref_1"), facts);
+        let count = |key: &str| entry.changes[key][1].as_str().unwrap().chars().count();
+        assert_eq!((count("reason"), count("user")), (400, 201));
+        assert_eq!(entry.changes["state"], json!([null, "dead"]));
     }
 
     #[test]

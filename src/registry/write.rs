@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::audit::{self, Action, Actor, Entry};
 use super::documents::{AUDIT, HEAD, HEAD_ID, Head, StoredDocument};
@@ -114,9 +114,9 @@ impl Draft {
         });
     }
 
-    /// Adds an action on something other than a document to the audit log.
-    pub fn note(&mut self, action: Action, thing: (&str, &str), reason: Option<&str>) {
-        self.entries.push(Entry::of((&self.who, self.at_ms), action, thing, reason));
+    /// Adds an action on something other than a document to the audit log, with `facts` about it.
+    pub fn note(&mut self, action: Action, thing: (&str, &str), facts: &Map<String, Value>) {
+        self.entries.push(Entry::of((&self.who, self.at_ms), action, thing, facts));
     }
 
     fn add(
@@ -196,8 +196,24 @@ impl Registry {
         thing: (&str, &str),
         reason: Option<&str>,
     ) -> Result<(), LedgerError> {
+        let facts = reason.map(|text| (audit::REASON.to_owned(), Value::from(text)));
+        self.note_with(who, action, thing, facts.into_iter().collect()).await
+    }
+
+    /// [`Self::note`] with `facts` about the subject, by name. They have no secrets. A long value is
+    /// cut, except that of `reason`.
+    ///
+    /// # Errors
+    /// The ledger cannot write it down.
+    pub async fn note_with(
+        &self,
+        who: &Actor,
+        action: Action,
+        thing: (&str, &str),
+        facts: Map<String, Value>,
+    ) -> Result<(), LedgerError> {
         let noted = self.write(who, |_, draft| {
-            draft.note(action, thing, reason);
+            draft.note(action, thing, &facts);
             Ok::<_, ChangeError<Never>>(())
         });
         noted.await.map_err(|failed| match failed {

@@ -15,3 +15,4 @@ pub(super) mod resolved;
 pub(super) mod rounds;
 pub(super) mod sign;
 pub(super) mod signature;
+pub(super) mod without_secrets;

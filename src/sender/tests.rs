@@ -4,6 +4,7 @@ mod authenticity;
 mod forms;
 mod probes;
 mod public;
+mod reversals;
 mod sources;
 mod tokens;
 mod wechat;

@@ -12,8 +12,8 @@ use super::keyring;
 use crate::clock::{instant, now_ms};
 use crate::config::{Config, QUARANTINE_KEEP, Source};
 use crate::ledger::{
-    EarlyExpiry, HeldRetention, KeepKeys, LedgerError, Retention, ScrubShare, Scrubber, SourceId,
-    Swept,
+    BatchedLedger, EarlyExpiry, HeldRetention, KeepKeys, LedgerError, Retention, ScrubShare,
+    Scrubber, SourceId, Swept,
 };
 use crate::lifecycle::Lifecycle;
 use crate::registry::Registry;
@@ -104,9 +104,11 @@ async fn rounds(
     metrics: &Metrics,
     archived: &Notify,
 ) {
+    let mut watch = StoreWatch::Ready;
     loop {
         let mut pause = EVERY;
         let config = Arc::clone(&changes.borrow());
+        watch.look(registry.book()).await;
         let began = instant();
         match round(registry, &config).await {
             Ok(swept) => {
@@ -128,6 +130,33 @@ async fn rounds(
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = archived.notified() => {}
+        }
+    }
+}
+
+/// Whether the store was ready when it was last looked at: its changes are logged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum StoreWatch {
+    Ready,
+    Unready,
+}
+
+impl StoreWatch {
+    async fn look(&mut self, book: &BatchedLedger) {
+        let why = match book.health().await {
+            Ok(health) => health.unready(),
+            Err(error) => Some(error.to_string()),
+        };
+        match (why, *self) {
+            (Some(why), Self::Ready) => {
+                tracing::warn!(why, "the store is not ready: /readyz sends load balancers away");
+                *self = Self::Unready;
+            }
+            (None, Self::Unready) => {
+                tracing::info!("the store is ready again");
+                *self = Self::Ready;
+            }
+            (Some(_), Self::Unready) | (None, Self::Ready) => {}
         }
     }
 }

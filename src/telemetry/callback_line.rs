@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use tracing_subscriber::fmt::MakeWriter as _;
 
 use super::Lines;
+use super::printable::make_printable;
 use crate::clock::{self, UnixMillis};
 use crate::sender::put_json_text;
 
@@ -150,6 +151,7 @@ impl CallbackLine {
     fn finished(self) -> Vec<u8> {
         let Self(mut line) = self;
         line.extend_from_slice(b"}\n");
+        make_printable(&mut line);
         line
     }
 }
@@ -192,7 +194,8 @@ mod tests {
 
     #[test]
     fn it_says_the_same_as_through_tracing() {
-        for odd in ["level-end", "", "a\"b\\c\nd\u{1}é\u{7f}"] {
+        let odd = ["level-end", "", "a\"b\\c\nd\u{1}é\u{7f}", "\u{9b}31m\u{202e}b\u{1b}é"];
+        for odd in odd {
             let mut line = CallbackLine::new(CallbackLevel::Info, 1_767_323_045_678, odd);
             line.text(",\"outcome\":", "accepted");
             line.text_if(",\"transaction\":", Some(odd));
@@ -212,6 +215,7 @@ mod tests {
                 "{written}"
             );
             assert_eq!(without_time(&written), expected);
+            assert!(!written.contains(['\u{9b}', '\u{202e}']), "{written}");
             let mut line = CallbackLine::new(CallbackLevel::Warn, 0, odd);
             line.text(",\"reason\":", "bad_signature");
             let written = String::from_utf8(line.finished()).unwrap();

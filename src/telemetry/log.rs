@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
 
+use super::printable::make_printable;
 use super::{Lines, LinesGuard, callback_line};
 use crate::clock::{self, Occasional};
 use crate::sender::JsonObject;
@@ -56,13 +58,52 @@ pub fn init(format: Option<LogFormat>) -> io::Result<LinesGuard> {
     let terminal = std::io::stderr().is_terminal();
     let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let colour = if terminal { Colour::Always } else { Colour::Never };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| DEFAULT_FILTER.into());
+    let filter = filter(std::env::var(EnvFilter::DEFAULT_ENV).ok().as_deref());
     let (lines, guard) = Lines::to(std::io::stderr())?;
     build(format, colour, filter, lines.clone()).try_init().map_err(io::Error::other)?;
     if format == LogFormat::Json {
         callback_line::write_to(lines);
     }
     Ok(guard)
+}
+
+/// The filter of `RUST_LOG`. One that cannot be read, or that shows nothing of Postern by mistake, is
+/// named on standard error.
+fn filter(text: Option<&str>) -> EnvFilter {
+    let Some(text) = text.filter(|text| !text.trim().is_empty()) else {
+        return DEFAULT_FILTER.into();
+    };
+    match EnvFilter::try_new(text) {
+        Ok(filter) => {
+            if !names_postern(text) {
+                complain(&format!(
+                    "RUST_LOG={text} shows no line of Postern: name a level (error, warn, info, \
+                     debug, trace, off) or postern=LEVEL"
+                ));
+            }
+            filter
+        }
+        Err(error) => {
+            complain(&format!(
+                "RUST_LOG={text} cannot be read, lines of info and above are shown: {error}"
+            ));
+            DEFAULT_FILTER.into()
+        }
+    }
+}
+
+/// Says something about the log itself, which may show nothing.
+fn complain(sentence: &str) {
+    // It may be closed.
+    let _ = writeln!(io::stderr().lock(), "{sentence}");
+}
+
+/// Whether one of the directives is a level of its own, or is about a module of Postern. A word that
+/// is neither, such as `warning`, is the name of a module that there is not.
+fn names_postern(text: &str) -> bool {
+    text.split(',').map(str::trim).any(|one| {
+        one.starts_with("postern") || one.starts_with('[') || one.parse::<LevelFilter>().is_ok()
+    })
 }
 
 /// A subscriber that writes to `out` without colours, for tests and embedding.
@@ -174,6 +215,7 @@ fn put_json(line: &mut Vec<u8>, event: &Event<'_>) {
     event.record(&mut fields);
     fields.0.end();
     line.push(b'\n');
+    make_printable(line);
 }
 
 /// Room for a usual value that is formatted.
@@ -279,6 +321,19 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+
+    #[test]
+    fn a_filter_that_shows_nothing_of_postern_is_noticed() {
+        for good in ["info", "WARN", "off", "postern=debug", "hyper=info,postern::delivery=trace"] {
+            assert!(names_postern(good), "{good}");
+        }
+        for bad in ["warning", "hyper=debug", "nonsense"] {
+            assert!(!names_postern(bad), "{bad}");
+        }
+        assert_eq!(filter(Some("nonsense=foo=bar")).to_string(), DEFAULT_FILTER);
+        assert_eq!(filter(Some(" ")).to_string(), DEFAULT_FILTER);
+        assert_eq!(filter(Some("postern=debug")).to_string(), "postern=debug");
+    }
 
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);

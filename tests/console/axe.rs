@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 
 use super::browser::{Browser, Scheme};
 
-const RULES: [&str; 5] = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
+const TAGS: [&str; 5] = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
+
+/// Rules besides, which no tag of these has.
+const MORE: [&str; 1] = ["landmark-unique"];
 
 /// The width that WCAG 1.4.10 asks for, in pixels.
 const PHONE: u32 = 320;
@@ -67,9 +70,10 @@ fn fits(browser: &Browser, name: &str) {
 fn violates_nothing(browser: &Browser, name: &str) {
     browser.run(library(), &json!([]));
     let script = "const done = arguments[arguments.length - 1]; \
-        axe.run(document, { runOnly: arguments[0], resultTypes: ['violations'] }) \
+        const also = Object.fromEntries(arguments[1].map(name => [name, { enabled: true }])); \
+        axe.run(document, { runOnly: arguments[0], rules: also, resultTypes: ['violations'] }) \
         .then(found => done(found.violations), error => done(String(error)));";
-    let found = browser.run_async(script, &json!([RULES]));
+    let found = browser.run_async(script, &json!([TAGS, MORE]));
     let Some(violations) = found.as_array() else { panic!("{name}: {found}") };
     let described: Vec<String> = violations.iter().map(describe).collect();
     assert!(described.is_empty(), "{name}:\n{}", described.join("\n"));

@@ -1,5 +1,7 @@
 //! The list of callbacks: search, paging, CSV.
 
+use serde_json::json;
+
 use super::axe::inspect;
 use super::browser::LANGUAGES;
 use super::gateway::taku_for;
@@ -61,6 +63,66 @@ fn all_outcomes_are_in_one_list() {
         assert_eq!(outcomes(&format!("/console/callbacks?q={id}")), [words[0]]);
         browser.go("/console/callbacks?outcome=nonsense");
         assert!(browser.has("[role=alert]"));
+    }
+}
+
+#[test]
+fn a_long_path_widens_no_list_and_its_issue_opens() {
+    let Some(gateway) = stage::open("") else { return };
+    get(gateway.at.callbacks, &format!("/callback/{}", "n".repeat(300)));
+    let left = "const box = document.querySelector('main div.wide');\
+                return box.scrollWidth - box.clientWidth";
+    for (asked, _) in LANGUAGES {
+        let browser = stage::browser(&gateway, asked);
+        browser.width(1440);
+        for list in ["/console/callbacks", "/console/issues"] {
+            browser.go(list);
+            assert!(browser.text("tbody").contains("nnn"), "{}", browser.text("main"));
+            assert_eq!(browser.run(left, &json!([])), 0, "{list}");
+        }
+        browser.leave("tbody a[href*='cause=unknown_path']");
+        assert!(browser.has("tbody a[href^='/console/refusals/']"), "{}", browser.text("main"));
+    }
+}
+
+#[test]
+fn a_list_says_why_it_is_empty() {
+    let Some(gateway) = stage::open("") else { return };
+    let page = |path: &str| get(gateway.at.admin, &format!("/console/{path}"));
+    for (path, said) in [
+        ("callbacks", "No callbacks yet."),
+        ("callbacks?q=u1", "No callback matches."),
+        ("audit", "No changes yet."),
+        ("audit?who=u1", "No entry matches."),
+        ("callbacks?source=nope", "No source nope"),
+        ("issues?source=nope", "No source nope"),
+        ("held?source=nope", "No source nope"),
+        ("dead-letters?source=nope", "No source nope"),
+    ] {
+        let shown = page(path).body;
+        assert!(shown.contains(said), "{path}: {shown}");
+    }
+    assert!(!page("callbacks?source=level-end").body.contains("No source"));
+    for list in ["callbacks", "audit", "held", "dead-letters"] {
+        let expired = page(&format!("{list}?cursor=x"));
+        assert_eq!(expired.status, 400, "{list}");
+        let first = format!("<a href=\"/console/{list}\">First page</a>");
+        assert!(expired.body.contains("Page expired") && expired.body.contains(&first), "{list}");
+    }
+}
+
+#[test]
+fn what_is_gone_is_not_found_and_leads_to_its_list() {
+    let Some(gateway) = stage::open("") else { return };
+    for (path, list) in [
+        ("issues/one?kind=dead&source=s&cause=status+500", "issues"),
+        ("held/ref_00000000000000000000000000000000", "held"),
+        ("find/unknown", "callbacks"),
+    ] {
+        let gone = get(gateway.at.admin, &format!("/console/{path}"));
+        assert_eq!(gone.status, 404, "{path}");
+        assert!(gone.body.contains("Not found"), "{path}: {}", gone.body);
+        assert!(gone.body.contains(&format!("<p><a href=\"/console/{list}\">")), "{path}");
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::axe::inspect;
-use super::backend::{Backend, ok, status};
+use super::backend::{Backend, body, ok, status};
 use super::browser::{Browser, LANGUAGES, Scheme};
 use super::gateway::{TAKU_SECRET, taku};
 use super::stage::{self, ADMIN_TOKEN, READ_TOKEN, TOKENS, sign_in};
@@ -78,6 +78,23 @@ fn an_event_is_shown_whole_and_delivered_again() {
         send(gateway.at.admin, "GET /admin/v1/audit", &[("Authorization", &bearer)], "").json();
     assert_eq!(audit["audit"][0]["action"], "replayed", "{audit}");
     assert_eq!(audit["audit"][0]["who"], "token ops");
+}
+
+#[test]
+fn the_reply_is_that_of_the_verdict() {
+    let backend = Backend::saying([body(r#"{"isValid":false}"#)]);
+    let inline = delivered_to(&backend).replace("retry = ", "mode = \"inline\"\nretry = ");
+    let Some(gateway) = stage::open(&inline) else { return };
+    let got = get(gateway.at.callbacks, &taku("verdict-1")).status;
+    assert_ne!(got, 200);
+    let path = format!("/console/events/{}", event_id(&gateway));
+    for (asked, said) in LANGUAGES {
+        let browser = stage::browser(&gateway, asked);
+        sign_in(&browser, READ_TOKEN, &path);
+        let reply = browser.text("section[aria-labelledby=answer]");
+        let verdict = if said == "en" { "rejected by the backend" } else { "后端已拒绝" };
+        assert!(reply.contains(verdict) && reply.contains(&got.to_string()), "{reply}");
+    }
 }
 
 /// On paper there is what was said and done, and nothing to click.

@@ -47,6 +47,15 @@ fn both_sides_are_shown_and_each_decision_is_carried_out() {
         let row = reader.texts("tbody tr").into_iter().find(|row| row.contains(name)).unwrap();
         let why = if is_english { "Conflict" } else { "冲突" };
         assert!(row.contains(why) && row.contains("<b>u2</b>"), "{row}");
+        // Who may not decide is not asked to.
+        reader.go("/console");
+        let needs = reader.text(".needs");
+        let (shows, decides) = if is_english {
+            ("Show held callbacks", "Decide")
+        } else {
+            ("查看隔离的回调", "去处理")
+        };
+        assert!(needs.contains(shows) && !needs.contains(decides), "{needs}");
 
         let browser = stage::browser(&gateway, asked);
         sign_in(&browser, ADMIN_TOKEN, LIST);

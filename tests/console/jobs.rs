@@ -258,6 +258,19 @@ fn a_stopped_gateway_and_an_ended_session_are_noticed_within_two_refreshes() {
     assert!(browser.text("[data-alarm]").contains("does not respond"));
 }
 
+#[test]
+fn the_alarm_says_the_latest_reason() {
+    let Some(gateway) = stage::guarded("") else { return };
+    let browser = stage::browser(&gateway, "en");
+    sign_in(&browser, READ_TOKEN, "/console");
+    let state = "[data-state-of=live]";
+    browser.forget_cookies();
+    browser.until("the session is over", |browser| browser.text(state).contains("signed out"));
+    gateway.stop();
+    browser.until("the loss is said", |browser| browser.text(state).contains("lost"));
+    assert!(browser.text("[data-alarm]").contains("does not respond"));
+}
+
 /// A script that returns the words of tables that are broken inside, on the page as it is.
 const BROKEN: &str = r"
     const broken = [];

@@ -101,7 +101,8 @@ fn latencies_are_on_the_first_screen_as_charts_with_their_figures() {
         }
         let scale = browser.texts(&format!("{chart} .scale span"));
         assert!(scale.len() == 3 && scale[0].ends_with('s') && scale[2] == "0", "{scale:?}");
-        assert!(browser.text(&format!("{chart} .axis")).contains("UTC"));
+        let now = if said == "en" { "now" } else { "现在" };
+        assert!(browser.text(&format!("{chart} .axis")).contains(now));
         assert_eq!(browser.clicks(), 0);
         browser.click(&format!("{chart} summary"));
         let row = browser.text(&format!("{chart} tbody tr"));

@@ -27,6 +27,24 @@ fn transactions(page: &Value) -> Vec<String> {
 }
 
 #[test]
+fn no_answer_is_taken_for_a_page_by_a_browser() {
+    let gateway = Gateway::start(PLAIN);
+    for path in [
+        "/metrics",
+        "/livez",
+        "/readyz",
+        "/admin/v1/events",
+        "/admin/v1/rejections",
+        "/admin/v1/openapi.json",
+        "/admin/v1/export",
+        "/admin/v1/none",
+    ] {
+        let answer = get(gateway.at.admin, path);
+        assert_eq!(answer.field("x-content-type-options").as_deref(), Some("nosniff"), "{path}");
+    }
+}
+
+#[test]
 fn events_are_listed_newest_first_by_page_and_by_filter() {
     let gateway = Gateway::start(PLAIN);
     let to = gateway.at.callbacks;

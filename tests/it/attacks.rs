@@ -340,6 +340,31 @@ fn without_a_token_nothing_is_changed_or_read_out_on_loopback_either() {
     assert!(page.status != 200 || !page.body.contains("name=\"sender\""), "{}", page.body);
 }
 
+#[test]
+fn a_copied_token_of_the_machine_ends_with_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, data) = (folder.path().join("postern.toml"), folder.path().join("data"));
+    let more = "[admin]\ntoken = \"ops-token-9876543210\"\n[store]\npath = \"data\"\n";
+    std::fs::write(&config, format!("{PLAIN}\n{more}")).unwrap();
+    let token = || std::fs::read_to_string(data.join("admin-token")).unwrap().trim().to_owned();
+    let ask = |process: &Process, token: &str| {
+        let token = format!("Bearer {token}");
+        send(process.admin, "GET /admin/v1/events", &[("Authorization", &token)], "").status
+    };
+    let process = Process::start(&config);
+    let first = token();
+    assert_eq!(ask(&process, &first), 200);
+    process.kill();
+    let process = Process::start(&config);
+    assert_eq!(ask(&process, &first), 200);
+    process.kill();
+    std::fs::remove_file(data.join("admin-token")).unwrap();
+    let process = Process::start(&config);
+    assert_eq!(ask(&process, &first), 401);
+    assert_eq!(ask(&process, &token()), 200);
+    process.kill();
+}
+
 // === F28: guesses ===
 
 #[test]

@@ -12,22 +12,23 @@ use serde_json::{Value, json};
 use super::backend::{Backend, status};
 use super::deliver::{KEY, call, condition, outcomes, tries, whsec, with};
 use super::gateway::{Gateway, PLAIN, TAKU_SECRET, eventually};
+use super::kill::Process;
 use super::wire::{get, give_token, post, send};
 
 /// A folder with the configuration of a gateway, whose secrets are variables that are not set.
-struct Commands {
+pub struct Commands {
     folder: tempfile::TempDir,
 }
 
 /// The result of a command.
-struct Ran {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub struct Ran {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
 impl Commands {
-    fn beside(gateway: &Gateway) -> Self {
+    pub fn beside(gateway: &Gateway) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let text = with(&[("game", tries(gateway.at.admin, 1))])
             .replace("admin = \"127.0.0.1:0\"", &format!("admin = \"{}\"", gateway.at.admin))
@@ -42,12 +43,12 @@ impl Commands {
         self.folder.path().join("postern.toml")
     }
 
-    fn run(&self, args: &[&str]) -> Ran {
+    pub fn run(&self, args: &[&str]) -> Ran {
         ran(postern(self.folder.path()).args(args))
     }
 
     /// Runs a command that must end well, and answers what it said.
-    fn done(&self, args: &[&str]) -> String {
+    pub fn done(&self, args: &[&str]) -> String {
         let Ran { code, out, err } = self.run(args);
         assert_eq!(code, Some(0), "{args:?}: {out}{err}");
         out
@@ -92,8 +93,10 @@ fn commands_need_no_secret_of_a_source_and_find_their_configuration() {
 
     let sources = commands.done(&["sources"]);
     assert!(sources.contains("level-end  taku    /callback/level-end  game"), "{sources}");
-    let one: Value = serde_json::from_str(&commands.done(&["sources", "level-end"])).unwrap();
-    assert_eq!(one["sender"], "taku");
+    let one = commands.done(&["sources", "level-end", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&one).unwrap()["sender"], "taku");
+    let one = commands.done(&["sources", "level-end"]);
+    assert!(one.lines().any(|line| line.split_whitespace().eq(["sender", "taku"])), "{one}");
     assert!(commands.done(&["destinations"]).contains("game"));
     assert!(commands.done(&["destinations", "pause", "game"]).contains("operator, by local"));
     assert_eq!(condition(&gateway, "status")["state"], "paused");
@@ -105,7 +108,12 @@ fn commands_need_no_secret_of_a_source_and_find_their_configuration() {
     assert!(tried.out.contains("400"), "{}", tried.out);
 
     let dead = commands.done(&["deliveries", "--json"]);
-    assert_eq!(serde_json::from_str::<Value>(&dead).unwrap()["state"], "dead");
+    let dead: Value = serde_json::from_str(&dead).unwrap();
+    assert_eq!((&dead["state"], &dead["last_status"]), (&json!("dead"), &json!(400)));
+    let event = ["source", "transaction", "user"].map(|key| dead[key].as_str().unwrap());
+    assert_eq!(event, ["level-end", "c1", "u1"]);
+    let table = commands.done(&["deliveries"]);
+    assert!(table.contains("last_status") && !table.contains("due_at"), "{table}");
     assert!(
         commands.done(&["deliveries", "--state", "dead", "--destination", "game"]).contains(&id)
     );
@@ -130,7 +138,12 @@ fn a_misspelled_name_is_an_error_with_the_nearest_name() {
     let backend = Backend::start();
     let gateway = Gateway::start(&with(&[("game", tries(backend.at, 1))]));
     let commands = Commands::beside(&gateway);
-    let cases: [(&[&str], i32, &str); 7] = [
+    let cases: [(&[&str], i32, &str); 12] = [
+        (&["held", "--source", "levle-end"], 64, "did you mean level-end?"),
+        (&["held", "tr-1"], 64, "look for a transaction with --transaction"),
+        (&["events", "tr-1"], 64, "look for a transaction with --transaction"),
+        (&["replay", "tr-1"], 64, "look for a transaction with --transaction"),
+        (&["replay", "--dry-run"], 64, "narrow with --state"),
         (&["events", "--source", "levle-end"], 64, "did you mean level-end?"),
         (&["events", "--rejected", "--source", "levle-end"], 64, "did you mean level-end?"),
         (&["replay", "--source", "levle-end", "--state", "dead"], 64, "did you mean level-end?"),
@@ -392,6 +405,51 @@ fn listen_follows_a_gateway_that_cannot_reach_it() {
     assert_eq!(denied.code, Some(1), "{}", denied.err);
     let typed = run(&token, &["--token", "plain"]);
     assert_eq!(typed.code, Some(64), "{}", typed.err);
+}
+
+#[test]
+fn listen_goes_on_after_a_restart_of_the_gateway() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = free.local_addr().unwrap();
+    drop(free);
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("postern.toml");
+    let text = PLAIN.replace("admin = \"127.0.0.1:0\"", &format!("admin = \"{admin}\""));
+    fs::write(&config, text).unwrap();
+    let process = Process::start(&config);
+    let mut listener = Listener::start(folder.path(), &["--remote", "--json", "--count", "2"]);
+    assert!(listener.noted().starts_with("following http://"));
+    let mut comes = |process: &Process, transaction: &str| {
+        assert_eq!(get(process.callbacks, &super::gateway::taku(transaction)).status, 200);
+        let event: Value = serde_json::from_str(&listener.said()).unwrap();
+        assert_eq!(event["transaction"], transaction);
+    };
+    comes(&process, "r1");
+    process.kill();
+    // The token of the machine is another one now.
+    let data = folder.path().join("data");
+    let data = if data.is_dir() { data } else { folder.path().join("postern-data") };
+    fs::remove_file(data.join("admin-token")).unwrap();
+    let process = Process::start(&config);
+    comes(&process, "r2");
+    assert_eq!(listener.process.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn listen_ends_when_its_token_is_accepted_no_longer() {
+    let text = |token: &str| format!("{PLAIN}[admin]\ntoken = \"{token}\"\n");
+    let first = "0123456789abcdef0123456789abcdef";
+    let gateway = Gateway::start(&text(first));
+    let file = gateway.folder().join("token");
+    fs::write(&file, first).unwrap();
+    let (url, token) = (format!("http://{}", gateway.at.admin), format!("file:{}", file.display()));
+    let args = ["--remote", &url, "--token", &token];
+    let mut listener = Listener::start(gateway.folder(), &args);
+    assert!(listener.noted().starts_with("following http://"));
+    gateway.reload(&text("another-0123456789abcdef01234567"));
+    let line = listener.noted();
+    assert!(line.contains(" says: ") && !line.contains("asking again"), "{line}");
+    assert_eq!(listener.process.wait().unwrap().code(), Some(1));
 }
 
 #[test]

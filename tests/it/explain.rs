@@ -86,7 +86,8 @@ fn whatever_was_captured_names_the_source_and_the_mistake() {
     ] {
         let told = desk.explained(&words, input);
         assert_eq!(told["verdict"], "rejected", "{words:?}");
-        assert_eq!(told["mistake"]["kind"], "secret_quoted", "{words:?}: {told}");
+        assert_eq!(told["mistake"]["kind"], "secret_whitespace", "{words:?}: {told}");
+        assert_eq!(told["mistake"]["detail"], "secret_quoted", "{words:?}: {told}");
         assert_eq!(told["alternatives"], json!([]));
         assert!(!told.to_string().contains("tapjoy-vc-secret"));
     }
@@ -103,7 +104,7 @@ fn the_base_that_counts_is_the_gateways() {
     let target = "/callback/bitlabs?uid=u1&val=1&tx=s-7&type=COMPLETE&ref=";
     let key = hmac_sha1("bitlabs-app-secret", &format!("https://old.example.com{target}"));
     let told = desk.explained(&[&format!("https://old.example.com{target}&hash={key}")], None);
-    assert_eq!(told["mistake"]["kind"], "other_url", "{told}");
+    assert_eq!(told["mistake"]["detail"], "other_url", "{told}");
     let advice = told["mistake"]["advice"].as_str().unwrap();
     assert!(advice.contains("https://old.example.com/callback/bitlabs"), "{advice}");
     let right = hmac_sha1("bitlabs-app-secret", &format!("https://cb.example.com{target}"));
@@ -130,6 +131,39 @@ fn the_api_finds_the_source_too() {
     let list = get(gateway.at.admin, "/admin/v1/rejections").json();
     let id = &list["rejections"][0]["id"];
     assert_eq!(ask(json!({ "rejection": id })).json()["reason"], "bad_signature");
+}
+
+/// A large callback has its reason, and no search that would hold up the listener.
+#[test]
+fn the_api_says_that_a_large_callback_was_not_searched() {
+    let gateway = Gateway::start(PLAIN);
+    let forged = taku("x1").replace("coin", "gold");
+    let url = format!("{forged}&pad={}", "%61+".repeat(200_000));
+    let told = post(gateway.at.admin, "/admin/v1/explain", &json!({ "url": url }).to_string());
+    assert_eq!(told.status, 200, "{}", told.body);
+    let told = told.json();
+    assert_eq!(told["reason"], "bad_signature");
+    assert_eq!(told["mistake"]["kind"], "unknown");
+    assert!(told["mistake"]["advice"].as_str().unwrap().contains("64 KiB"), "{}", told["mistake"]);
+}
+
+/// Callers choose the values that an operator reads: none of them may control the terminal.
+#[test]
+fn a_forged_callback_does_not_control_the_terminal() {
+    let desk = Desk::with(CONFIG);
+    let odd = "%1b]52;c;eA==%07%c2%9b31m%e2%80%ae%e2%81%a6";
+    let url = format!("/callback/tapjoy?snuid={odd}&currency=25&id=q-1&verifier=00");
+    let out = desk.run("explain", &[&url], None);
+    let shown = String::from_utf8(out.stdout).unwrap() + &String::from_utf8(out.stderr).unwrap();
+    assert!(shown.contains("snuid") && shown.contains("]52;c;eA=="), "{shown:?}");
+    let controls = ['\u{1b}', '\u{7}', '\u{9b}', '\u{202e}', '\u{2066}'];
+    assert!(!shown.contains(controls), "{shown:?}");
+    let out = desk.run("explain", &["--json", &url], None);
+    let json = String::from_utf8(out.stdout).unwrap();
+    assert!(!json.contains(controls), "{json:?}");
+    let told: Value = serde_json::from_str(&json).unwrap();
+    let value = told["parameters"][0]["value"].as_str().unwrap();
+    assert_eq!(value, "\u{1b}]52;c;eA==\u{7}\u{9b}31m\u{202e}\u{2066}");
 }
 
 /// The API says of a path what the command says on its error output.

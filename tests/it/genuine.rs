@@ -44,7 +44,7 @@ fn a_value_that_would_lead_to_another_path_is_not_sent() {
     let backend = Backend::start();
     let rest = "format = \"template\"\nretry = { first = \"20ms\", max = \"20ms\", attempts = 3 }";
     let gateway = Gateway::start(&with(&[("game", to(&backend, "/tpl/{user}/grant", rest))]));
-    for (n, user) in ["..", "%2e%2E", "a%2F..%2F..%2Fadmin", "."].iter().enumerate() {
+    for (n, user) in ["", "..", "%2e%2E", "a%2F..%2F..%2Fadmin", "."].iter().enumerate() {
         let target = taku_for(user, &format!("d{n}"), "10");
         assert_eq!(get(gateway.at.callbacks, &target).status, 200);
         eventually("dead", || outcomes(&gateway, "dead") == n as f64 + 1.0);
@@ -446,6 +446,38 @@ fn what_is_signed_for_one_destination_proves_nothing_to_another() {
     let absent = get(gateway.at.admin, "/admin/v1/signing-key?destination=absent");
     assert_eq!(absent.status, 404, "{}", absent.body);
     assert_eq!(get(gateway.at.admin, "/admin/v1/signing-key?name=game").status, 400);
+}
+
+#[test]
+fn users_with_half_of_a_surrogate_pair_stay_apart() {
+    let backend = Backend::start();
+    let text = with(&[("game", to(&backend, "/", ""))]);
+    let text = text
+        .replace("\"taku\"", "\"adgem-v3\"")
+        .replace("0123456789abcdefghijklmnopqrstuv", "adgem-key");
+    let gateway = Gateway::start(&text);
+    let call = |user: &str, transaction: &str| {
+        let body = format!(
+            r#"{{"data":{{"player_id":"{user}","amount":5,"transaction_id":"{transaction}"}}}}"#
+        );
+        let own = const_hex::encode(hmac(b"adgem-key", body.as_bytes()));
+        let fields = [("Content-Type", "application/json"), ("Signature", &*own)];
+        send(gateway.at.callbacks, "POST /callback/level-end", &fields, &body)
+    };
+    assert_eq!(call(r"v\ud83d", "s1").status, 200);
+    let event = get(gateway.at.admin, "/admin/v1/events").json()["events"][0].clone();
+    assert_eq!((&event["user"], &event["escaped"]), (&json!("v%ED%A0%BD"), &json!(["user"])));
+    // The same transaction for another user is a conflict, and waits for a person.
+    assert_eq!(call(r"v\ud83e", "s1").status, 200);
+    let held = get(gateway.at.admin, "/admin/v1/held").json();
+    assert_eq!(
+        (held["held"].as_array().unwrap().len(), &held["held"][0]["why"]),
+        (1, &json!("conflict"))
+    );
+    // A transaction has to be a text.
+    assert_eq!(call("v", r"s\ud83d").status, 403);
+    let rejected = get(gateway.at.admin, "/admin/v1/rejections").json();
+    assert_eq!(rejected["rejections"][0]["reason"], "bad_encoding");
 }
 
 /// The file of this sender reads the header `Signature`, and nothing signs its query.

@@ -1,6 +1,7 @@
 //! Callbacks that dispute an event: held, acknowledged, decided by a person.
 
 use postern::ledger::{Embedded, EmbeddedOptions};
+use serde_json::json;
 
 use super::backend::{Backend, body, ok};
 use super::deliver::{game, with};
@@ -80,7 +81,13 @@ fn a_conflict_is_acknowledged_and_delivered_once_a_person_releases_it() {
     let audit = get(gateway.at.admin, "/admin/v1/audit").json();
     let entry = &audit["audit"][0];
     assert_eq!((&entry["action"], &entry["name"]), (&"released".into(), &id.clone().into()));
-    assert_eq!(entry["changes"]["reason"][1], "confirmed");
+    assert_eq!(
+        entry["changes"],
+        json!({
+            "reason": [null, "confirmed"], "why": [null, "conflict"],
+            "source": [null, "level-end"], "transaction": [null, "held-1"], "user": [null, "u2"],
+        })
+    );
     assert_eq!(backend.got().len(), 2);
 }
 

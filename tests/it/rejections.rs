@@ -4,8 +4,8 @@
 use postern::ledger::{Embedded, EmbeddedOptions};
 use serde_json::{Value, json};
 
-use super::gateway::{Gateway, PLAIN, eventually, taku, taku_for};
-use super::wire::{ask, get, post};
+use super::gateway::{Gateway, PLAIN, await_lines, eventually, logged, taku, taku_for};
+use super::wire::{ask, get, post, send};
 
 fn rejections(gateway: &Gateway, query: &str) -> Vec<Value> {
     let answer = get(gateway.at.admin, &format!("/admin/v1/rejections?{query}"));
@@ -89,6 +89,71 @@ fn a_call_to_a_path_of_no_source_names_the_nearest() {
     let question = json!({ "source": "level-end", "rejection": id }).to_string();
     let explained = post(gateway.at.admin, "/admin/v1/explain", &question);
     assert_eq!(explained.status, 200, "{}", explained.body);
+}
+
+/// Two senders that send their secret as it is.
+const BARE: &str = r#"
+[server]
+callbacks = "127.0.0.1:0"
+admin = "127.0.0.1:0"
+
+[[source]]
+name = "hz"
+sender = "heyzap"
+secrets = "hzSECRETVALUE-111"
+
+[[source]]
+name = "mlx"
+sender = "monlix"
+secrets = "mlxSECRETVALUE-222"
+"#;
+
+/// The usual mistakes at the first try, made with the right secret.
+#[test]
+fn a_secret_in_the_wrong_place_is_shown_nowhere() {
+    let gateway = Gateway::start(BARE);
+    let (to, admin) = (gateway.at.callbacks, gateway.at.admin);
+    let form = [("Content-Type", "application/x-www-form-urlencoded")];
+    for body in [
+        r#"{"device_id": "d", "tracking_id": "t", "secret_key": "hzSECRETVALUE-111"}"#,
+        "<x><secret_key>hzSECRETVALUE-111</secret_key></x>",
+    ] {
+        assert_eq!(send(to, "POST /callback/hz", &form, body).status, 403, "{body}");
+    }
+    for query in [
+        "userid=u;secret=mlxSECRETVALUE-222",
+        "userid=u?secret=mlxSECRETVALUE-222",
+        "userid=u%26reward%3D1%26secret%3DmlxSECRETVALUE-222",
+        "%75serid%3Du%26secret%3D%6D%6CxSECRETVALUE%2D222",
+        "userid=u%253Bsecret%253DmlxSECRETVALUE%252D222",
+    ] {
+        assert_eq!(get(to, &format!("/callback/mlx?{query}")).status, 403, "{query}");
+    }
+    for path in ["/callback/mlx/mlxSECRETVALUE-222", "/callback/mlx/mlxSECRETVALUE%2d222/x"] {
+        assert_eq!(get(to, path).status, 404, "{path}");
+    }
+    let all = rejections(&gateway, "");
+    assert_eq!(all.len(), 9);
+    for one in &all {
+        let text = one.to_string();
+        assert!(text.contains("***") && !text.contains("SECRETVALUE"), "{text}");
+        let id = one["id"].as_str().unwrap();
+        let page = get(admin, &format!("/console/refusals/{id}"));
+        assert_eq!(page.status, 200);
+        assert!(!page.body.contains("SECRETVALUE"), "{}", page.body);
+        let question = json!({ "source": one["source"], "rejection": id }).to_string();
+        let explained = post(admin, "/admin/v1/explain", &question);
+        assert!(!explained.body.contains("SECRETVALUE"), "{}", explained.body);
+    }
+    assert!(!get(admin, "/console/callbacks").body.contains("SECRETVALUE"));
+    let said = |at: usize, member: &str| all[at][member].to_string();
+    assert!(said(8, "params").contains("device_id"), "all else is shown: {}", said(8, "params"));
+    assert_eq!(all[6]["unverified"]["user"], "u;secret=***");
+    for member in ["path", "source"] {
+        assert_eq!(all[1][member], "/callback/mlx/***", "{member}");
+    }
+    await_lines("/callback/mlx/***", 2);
+    assert!(!logged().contains("SECRETVALUE"));
 }
 
 #[test]

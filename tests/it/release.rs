@@ -124,8 +124,12 @@ fn a_mended_secret_releases_what_was_rejected_and_nothing_else() {
     // The audit log has the orders, and the dry one not.
     let audit = get(admin, "/admin/v1/audit").json();
     let orders = audit["audit"].as_array().unwrap();
-    let orders = orders.iter().filter(|entry| entry["kind"] == "release").count();
-    assert_eq!(orders, 5, "{audit}");
+    let orders: Vec<&Value> = orders.iter().filter(|entry| entry["kind"] == "release").collect();
+    assert_eq!(orders.len(), 5, "{audit}");
+    // Newest first: each with its filter.
+    assert_eq!(orders[0]["changes"], json!({ "source": [null, "level-end"] }));
+    assert_eq!(orders[2]["changes"]["ids"], json!([null, [before[3]["id"]]]));
+    assert_eq!(orders[3]["changes"]["reasons"], json!([null, ["stale"]]));
     gateway.stop();
     is_kept(Gateway::over(&text(&backend, TAKU_SECRET), open()).at.admin, &path, &done);
 }
@@ -184,7 +188,14 @@ fn what_stays_has_its_new_reason_and_one_is_granted_for_a_reason() {
         audit["audit"].as_array().unwrap().iter().find(|entry| entry["name"] == id.as_str());
     let entry = entry.unwrap_or_else(|| panic!("{audit}"));
     assert_eq!(entry["action"], "released");
-    assert_eq!(entry["changes"]["reason"][1], "the platform confirms g2");
+    assert_eq!(
+        entry["changes"],
+        json!({
+            "reason": [null, "the platform confirms g2"], "why": [null, "quarantine"],
+            "rejected_for": [null, "bad_signature"], "source": [null, "level-end"],
+            "transaction": [null, "g2"], "user": [null, "u2"],
+        })
+    );
     // The verified callback's transaction is known, with another item.
     gateway.reload(&text(&backend, TAKU_SECRET));
     eventually("the table is gone", || get(to, &taku_for("u9", "more", "7")).status == 200);

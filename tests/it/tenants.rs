@@ -173,11 +173,12 @@ const BODIES: [&str; 9] = [
     r#"{"source":"NAME-shop","parameters":["transaction=t","item=coin","amount=1"]}"#,
 ];
 
-const QUERIES: [&str; 7] = [
+const QUERIES: [&str; 8] = [
     "",
     "?source=NAME-shop",
     "?state=dead",
     "?state=dead&destination=NAME-backend",
+    "?destination=NAME-backend",
     "?transaction=NAME-t1",
     "?user=NAME-user",
     "?reason=unknown_path",
@@ -292,6 +293,7 @@ fn a_bound_token_does_its_work_on_its_own_sources() {
     }
     assert_eq!(get(&format!("events/{event}")).0, 200);
     assert_eq!(get("sources/acme-shop").0, 200);
+    assert_eq!(get("signing-key").0, 200, "the gateway's own names no destination");
     let (_, senders) = get("senders");
     let taku = senders["senders"].as_array().unwrap().iter().find(|one| one["name"] == "taku");
     assert_eq!(taku.unwrap()["sources"], json!(["acme-shop"]));
@@ -302,6 +304,7 @@ fn a_bound_token_does_its_work_on_its_own_sources() {
         "destinations",
         "destinations/acme-backend",
         "destinations/acme-backend/status",
+        "signing-key?destination=acme-backend",
         "export",
         "verify",
     ] {

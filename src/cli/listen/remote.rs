@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::Listen;
 use super::show::{Forward, Received, ended};
-use crate::cli::client::AdminApi;
+use crate::cli::client::{AdminApi, CallFault};
 use crate::cli::webhook::WebhookKey;
 use crate::cli::{Exit, Screen};
 use crate::clock::{now_ms, rfc3339};
@@ -39,7 +39,7 @@ pub(super) struct Remote {
 
 impl Remote {
     /// Shows events until Ctrl-C, or until enough came. A gateway that does not answer for a while
-    /// is asked again.
+    /// is asked again; one that does not accept the token is not.
     pub(super) async fn follow(self, asked: &Listen, screen: &mut Screen<'_>) -> io::Result<Exit> {
         let began_ms = now_ms();
         let mut position = Position::new(asked.since.clone(), began_ms);
@@ -66,13 +66,16 @@ impl Remote {
                         }
                     }
                 }
-                // A wrong URL or token does not mend itself.
-                Err(sentence) if position.is_first() => return screen.fail(&sentence),
-                Err(sentence) if !is_down => {
+                // A wrong token does not mend itself, nor does a wrong URL.
+                Err(CallFault::Token(sentence)) => return screen.fail(&sentence),
+                Err(CallFault::Other(sentence)) if position.is_first() => {
+                    return screen.fail(&sentence);
+                }
+                Err(CallFault::Other(sentence)) if !is_down => {
                     is_down = true;
                     writeln!(screen.err, "{sentence}; asking again")?;
                 }
-                Err(_) => {}
+                Err(CallFault::Other(_)) => {}
             }
             position.was_asked();
             tokio::select! {
@@ -98,7 +101,11 @@ impl Remote {
     }
 
     /// Events that are not known yet, oldest first.
-    async fn fresh(&self, asked: &Listen, position: &mut Position) -> Result<Vec<Value>, String> {
+    async fn fresh(
+        &self,
+        asked: &Listen,
+        position: &mut Position,
+    ) -> Result<Vec<Value>, CallFault> {
         let mut found = Vec::new();
         let mut cursor: Option<String> = None;
         loop {
@@ -107,9 +114,10 @@ impl Remote {
             pairs.extend(filter.iter().filter_map(|(name, one)| Some((*name, one.as_deref()?))));
             pairs.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
             let query = serde_urlencoded::to_string(pairs).unwrap_or_default();
-            let mut page = self.api.get(&format!("/admin/v1/events?{query}")).await?;
+            let mut page = self.api.ask(&format!("/admin/v1/events?{query}")).await?;
             let Value::Array(events) = page["events"].take() else {
-                return Err(String::from("the gateway returned a list that cannot be read"));
+                let sentence = "the gateway returned a list that cannot be read";
+                return Err(CallFault::Other(sentence.to_owned()));
             };
             found.extend(events.into_iter().filter(|event| position.is_new(event)));
             cursor = page["next_cursor"].as_str().map(str::to_owned);

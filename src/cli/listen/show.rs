@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Listen;
 use crate::cli::client::Client;
-use crate::cli::rows::printable;
+use crate::cli::rows::{printable, printable_json};
 use crate::cli::{Exit, Screen};
 use crate::clock::instant;
 
@@ -78,7 +78,7 @@ impl Received {
     /// Prints the event: one line for people, or itself as JSON.
     pub(super) fn print(&self, asked: &Listen, screen: &mut Screen<'_>) -> io::Result<()> {
         if asked.config.json {
-            writeln!(screen.out, "{}", self.event)?;
+            writeln!(screen.out, "{}", printable_json(&self.event.to_string()))?;
             if let Some(forwarded) = &self.forwarded {
                 writeln!(screen.err, "{} {}", text(&self.event, "id"), forwarded.text())?;
             }

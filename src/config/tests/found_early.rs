@@ -318,6 +318,68 @@ fn acme(signature: &str, reply: &str) -> String {
 }
 
 #[test]
+fn a_mistake_in_a_sender_file_is_one_error_at_its_own_key() {
+    let right = acme("1cf1b3cab57606b7927a0a841516054c", "reply");
+    let faults = |file: &str| {
+        let text = format!("senders = \"acme.toml\"\n{}", source("acme", "secrets = \"k1\""));
+        let loaded = paper().file("acme.toml", file).load(&text);
+        let faults = loaded.err().map(|errors| errors.faults).unwrap_or_default();
+        faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(faults(&right), [""; 0]);
+    for (from, to, expected) in [
+        (
+            "accepted = 200",
+            "acepted = 200",
+            "12: reply.acepted: is neither an outcome nor a reason; did you mean accepted?",
+        ),
+        (
+            "rejected = 403",
+            "rejected = 99",
+            "13: reply.rejected.status: is not a final HTTP status",
+        ),
+        (
+            "outcome =",
+            "outcom =",
+            "expect.outcom: is nothing that a vector can expect; did you mean outcome?",
+        ),
+        (
+            "\"accepted\"",
+            "\"ok\"",
+            "expect.outcome: `ok` is not an outcome; known here: accepted, duplicate",
+        ),
+        (
+            "transaction = \"t1\"",
+            "authenticated = \"usr\"",
+            "`usr` is neither a role nor kind or test; did you mean user?",
+        ),
+        (
+            "in = \"{sign}\"",
+            "in = \"[sign]\"",
+            "`[sign]` is nothing the gateway knows; write {sign} for a parameter",
+        ),
+        ("[secret]", "[SECRET]", "`[SECRET]` is nothing the gateway knows; did you mean [secret]?"),
+        ("secret = \"its key\"\n", "", "acme.toml: secret: is missing: the signature needs one"),
+        (
+            "[reply]",
+            "[patience]\nretries = \"3\"\n[reply]",
+            "a list of gaps; write retries = 3, or",
+        ),
+        (
+            "\"md5\"",
+            "\"sha1\"",
+            "The signature was made with md5: correct the file if the request is the sender's own",
+        ),
+    ] {
+        let wrong = right.replacen(from, to, 1);
+        assert_ne!(wrong, right, "{from}");
+        let found = faults(&wrong);
+        assert_eq!(found.len(), 1, "{to}: {found:#?}");
+        assert!(found[0].starts_with("acme.toml:") && found[0].contains(expected), "{found:#?}");
+    }
+}
+
+#[test]
 fn a_vector_that_fails_says_why_and_a_key_in_the_plural_is_recognised() {
     let text = "senders = \"acme.toml\"";
     let with = |file: &str| paper().file("acme.toml", file).load(text).map(|_| ()).unwrap_err();

@@ -231,6 +231,24 @@ fn a_mistake_in_a_sender_file_is_found_in_that_file() {
 }
 
 #[test]
+fn a_query_to_paste_that_cannot_bring_what_is_signed_draws_a_warning() {
+    let right = fixture("senders/my-sender.toml");
+    let pasted = "paste  = \"user={user}&order={order}&sign={sign}\"";
+    assert!(right.contains(pasted));
+    let warnings = |paste: &str| {
+        let text = right.replace(pasted, paste);
+        paper().file("shop.toml", &text).warnings("senders = \"shop.toml\"")
+    };
+    let lacking =
+        |names: &str| format!("paste: lacks {names}, without which a callback is rejected");
+    assert_eq!(warnings("paste = \"usr={user}&ordr={order}\""), [lacking("order, sign, user")]);
+    assert_eq!(warnings("paste = \"user={user}&order={order}\""), [lacking("sign")]);
+    for right in ["", pasted, "paste = \"user={user}&order={order}\"\nappends = \"sign\""] {
+        assert_eq!(warnings(right), [""; 0], "{right}");
+    }
+}
+
+#[test]
 fn a_sender_of_a_known_name_takes_its_place() {
     let paper = paper().file("taku.toml", &fixture("senders/my-sender.toml"));
     let text = "senders = \"taku.toml\"";
@@ -257,6 +275,9 @@ fn a_recipe_of_ones_own_belongs_to_its_source() {
     let taken = paper.mistakes(&source("a", "\"taku\"\nrecipe = \"shop.toml\""));
     assert_eq!(taken.len(), 1, "{taken:?}");
     assert!(taken[0].starts_with("5 source[a].recipe: "), "{taken:?}");
+    let bare = format!("[[source]]\nname = \"a\"\nsender = {own}\n");
+    let bare = paper.load(&bare).map(|_| ()).unwrap_err().to_string();
+    assert!(bare.contains("is missing; set it to the key of its settings page"), "{bare}");
     let absent = paper.mistakes(&source("a", "\"custom\"\nrecipe = \"no.toml\""));
     assert!(absent[0].contains("no.toml"), "{absent:?}");
 }
@@ -361,9 +382,10 @@ fn secrets_inside_a_text_do_not_begin_or_end_each_other() {
     let with = |sender: &str, secrets: &str| {
         format!("[[source]]\nname = \"s\"\nsender = {sender:?}\nsecrets = {secrets}\n")
     };
-    for secrets in ["[\"abc\", \"abcd\"]", "[\"xabc\", \"abc\"]"] {
+    for (secrets, place) in [("[\"abc\", \"abcd\"]", 1), ("[\"xabc\", \"abc\"]", 0)] {
         let mistakes = paper().mistakes(&with("taku", secrets));
         assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert!(mistakes[0].contains(&format!("source[s].secrets[{place}]: ")), "{mistakes:?}");
         assert!(mistakes[0].ends_with("begins or ends with another secret of the source"));
         // The key of an HMAC is not part of the text.
         paper().config(&with("adiscope", secrets));

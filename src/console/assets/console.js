@@ -17,12 +17,22 @@ const zone = () => {
 
 const day = (at) => `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
 
+const formats = {
+  "": (at) => `${day(at)} ${clock(at)}`,
+  ms: (at) => `${day(at)} ${clock(at)}.${String(at.getMilliseconds()).padStart(3, "0")}`,
+  minute: (at) => clock(at).slice(0, 5),
+  hour: (at) => `${day(at).slice(5)} ${clock(at).slice(0, 5)}`,
+};
+
 const localize = (root) => {
   if (zone() === "UTC") return;
   for (const time of root.querySelectorAll("time[data-local]")) {
-    const at = new Date(time.dateTime);
-    const millis = time.dataset.local === "ms" ? `.${String(at.getMilliseconds()).padStart(3, "0")}` : "";
-    time.textContent = `${day(at)} ${clock(at)}${millis}`;
+    time.textContent = formats[time.dataset.local](new Date(time.dateTime));
+  }
+  // Tooltips of charts begin with their time.
+  for (const title of root.querySelectorAll("title[data-at]")) {
+    const at = formats[title.dataset.local](new Date(title.dataset.at));
+    title.textContent = title.textContent.replace(/^.* UTC/, at);
   }
 };
 
@@ -86,10 +96,10 @@ for (const part of document.querySelectorAll("[data-live]")) {
     part.classList.toggle("stale", word === "lost" || word === "out");
     const alarm = document.querySelector(`[data-alarm="${part.id}"]`);
     const bad = word === "lost" || word === "out";
-    if (alarm !== null && alarm.hidden === bad) {
-      alarm.hidden = !bad;
-      alarm.textContent = bad ? state.dataset[`${word}Alarm`] : "";
-    }
+    if (alarm === null) return;
+    const reason = bad ? state.dataset[`${word}Alarm`] : "";
+    if (alarm.textContent !== reason) alarm.textContent = reason;
+    alarm.hidden = !bad;
   };
 
   // Typing and selecting are not interrupted; a click is.

@@ -4,9 +4,14 @@ use maud::{Markup, html};
 
 use super::value;
 use crate::console::lang::Lang;
+use crate::console::text::texts;
 use crate::console::words;
 use crate::ledger::{DeliveryState, EventState, Rejected};
-use crate::sender::{Outcome, Reason};
+use crate::sender::{Effect, Outcome, Reason};
+
+texts! {
+    NO_EFFECT = "no effect", "不发放";
+}
 
 /// The outcome of a callback.
 pub(crate) fn outcome(lang: Lang, of: Outcome) -> Markup {
@@ -32,6 +37,15 @@ pub(crate) fn rejected(lang: Lang, of: Rejected) -> Markup {
     html! { span.reason title=(of.as_str()) { (words::rejected(of).of(lang)) } }
 }
 
+/// The effect of an event, where nothing else says that it is one.
+pub(crate) fn effect(lang: Lang, of: Effect) -> Markup {
+    let text = match of {
+        Effect::None => NO_EFFECT,
+        Effect::Grant | Effect::Revoke => words::effect(of),
+    };
+    html! { span.badge title=(of.as_str()) { (text.of(lang)) } }
+}
+
 /// The state of a delivery.
 pub(crate) fn delivery(lang: Lang, of: DeliveryState) -> Markup {
     html! { span.badge.(of.as_str()) title=(of.as_str()) { (words::delivery(of).of(lang)) } }
@@ -40,4 +54,17 @@ pub(crate) fn delivery(lang: Lang, of: DeliveryState) -> Markup {
 /// The state of the deliveries of an event.
 pub(crate) fn event(lang: Lang, of: EventState) -> Markup {
     html! { span.badge.(of.as_str()) title=(of.as_str()) { (words::event(of).of(lang)) } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_without_effect_says_so() {
+        let shown = |lang| effect(lang, Effect::None).into_string();
+        assert!(shown(Lang::En).contains(">no effect<"), "{}", shown(Lang::En));
+        assert!(shown(Lang::Zh).contains(">不发放<"), "{}", shown(Lang::Zh));
+        assert!(effect(Lang::En, Effect::Revoke).into_string().contains(">Revoke<"));
+    }
 }

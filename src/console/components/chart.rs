@@ -12,9 +12,9 @@ use crate::console::text::{Text, texts};
 
 texts! {
     FIGURES = "Figures", "数据";
-    AS_TABLE = "Figures as a table (UTC)", "以表格显示数据（UTC）";
+    AS_TABLE = "Figures as a table", "以表格显示数据";
     PERIOD = "Period", "时段";
-    UNTIL_NOW = "now (UTC)", "现在（UTC）";
+    UNTIL_NOW = "now", "现在";
     NO_DATA = "Nothing in this time range.", "该时段内没有数据。";
 }
 
@@ -45,12 +45,37 @@ pub(crate) struct About<'a> {
 }
 
 impl About<'_> {
-    /// The start of period number `at`, as the axis shows it: the day too, if a period is an hour.
-    fn label(&self, at: usize) -> String {
+    /// The start of period number `at`.
+    fn stamp(&self, at: usize) -> String {
         let ms = self.first_ms + i64::try_from(at).unwrap_or(0) * self.period_ms;
-        let stamp = rfc3339(ms - ms.rem_euclid(self.period_ms.max(1)));
-        let part = if self.period_ms < 3_600_000 { 11..16 } else { 5..16 };
+        rfc3339(ms - ms.rem_euclid(self.period_ms.max(1)))
+    }
+
+    /// How the script shows such a time: the day too, if a period is an hour.
+    const fn format(&self) -> &'static str {
+        if self.period_ms < 3_600_000 { "minute" } else { "hour" }
+    }
+
+    /// [`Self::stamp`] in UTC, as the axis shows it.
+    fn label(&self, at: usize) -> String {
+        let stamp = self.stamp(at);
+        let part = if self.format() == "minute" { 11..16 } else { 5..16 };
         stamp.get(part).unwrap_or(&stamp).replace('T', " ")
+    }
+
+    /// [`Self::label`], which the script shows in the time zone of the browser.
+    fn time(&self, at: usize) -> Markup {
+        let stamp = self.stamp(at);
+        html! { time datetime=(stamp) title={ (stamp) " UTC" } data-local=(self.format()) { (self.label(at)) } }
+    }
+
+    /// The tooltip of period number `at`. The script replaces its time.
+    fn tooltip(&self, at: usize, values: &[String]) -> Markup {
+        html! {
+            title data-at=(self.stamp(at)) data-local=(self.format()) {
+                (self.label(at)) " UTC: " (values.join(", "))
+            }
+        }
     }
 }
 
@@ -107,7 +132,7 @@ fn line_drawing(
         let values = lines.iter().filter_map(|line| {
             Some(format!("{} {}", line.name.of(lang), time::about(of(line, at)?)))
         });
-        format!("{} UTC: {}", about.label(at), values.collect::<Vec<_>>().join(", "))
+        about.tooltip(at, &values.collect::<Vec<_>>())
     };
     html! {
         svg viewBox=(format!("0 0 {width} {HEIGHT}")) preserveAspectRatio="none" role="img"
@@ -117,7 +142,7 @@ fn line_drawing(
             line.grid x1="0" x2=(width) y1="50" y2="50" {}
             @for line in lines { path.line.(line.class) d=(path(&line.values, top)) {} }
             @for at in (0..periods).filter(|at| lines.iter().any(|line| of(line, *at).is_some())) {
-                rect.hit x=(at as f64 * BAR) y="0" width=(BAR) height=(HEIGHT) { title { (said(at)) } }
+                rect.hit x=(at as f64 * BAR) y="0" width=(BAR) height=(HEIGHT) { (said(at)) }
             }
         }
     }
@@ -168,7 +193,7 @@ fn table(lang: Lang, about: About<'_>, names: &[&Text], rows: Vec<(usize, Vec<Ma
                     tbody {
                         @for (at, cells) in rows {
                             tr {
-                                th scope="row" { (about.label(at)) }
+                                th scope="row" { (about.time(at)) }
                                 @for cell in cells { td { (cell) } }
                             }
                         }
@@ -183,7 +208,7 @@ fn table(lang: Lang, about: About<'_>, names: &[&Text], rows: Vec<(usize, Vec<Ma
 fn axis(lang: Lang, about: About<'_>, periods: usize) -> Markup {
     html! {
         div.axis aria-hidden="true" {
-            @for part in 0..4 { span { (about.label(periods * part / 4)) } }
+            @for part in 0..4 { span { (about.time(periods * part / 4)) } }
             span { (UNTIL_NOW.of(lang)) }
         }
     }
@@ -275,7 +300,7 @@ fn drawing(lang: Lang, about: Option<About<'_>>, series: &[&Series], top: u64) -
             }
             @for at in (0..periods).filter(|at| total(series, *at) > 0) {
                 g {
-                    @if let Some(about) = about { title { (said(lang, about, series, at)) } }
+                    @if let Some(about) = about { (said(lang, about, series, at)) }
                     (bar(series, at, scale))
                 }
             }
@@ -284,12 +309,12 @@ fn drawing(lang: Lang, about: Option<About<'_>>, series: &[&Series], top: u64) -
 }
 
 /// The tooltip of a bar.
-fn said(lang: Lang, about: About<'_>, series: &[&Series], at: usize) -> String {
+fn said(lang: Lang, about: About<'_>, series: &[&Series], at: usize) -> Markup {
     let values = series.iter().filter_map(|one| {
         let value = one.values.get(at).copied().filter(|value| *value > 0)?;
         Some(format!("{} {}", one.name.of(lang), count(value)))
     });
-    format!("{} UTC: {}", about.label(at), values.collect::<Vec<_>>().join(", "))
+    about.tooltip(at, &values.collect::<Vec<_>>())
 }
 
 fn bar(series: &[&Series], at: usize, scale: f64) -> Markup {
@@ -329,8 +354,16 @@ mod tests {
         let shown = bars(Lang::En, about, &series).into_string();
         assert_eq!(shown.matches("<rect").count(), 3);
         assert!(shown.contains(r#"height="75.00""#), "three of four: {shown}");
-        assert!(shown.contains("<title>03:03 UTC: accepted 1, rejected 1</title>"), "{shown}");
+        assert!(shown.contains(">03:03 UTC: accepted 1, rejected 1</title>"), "{shown}");
         assert!(shown.contains("accepted <b>4</b>") && shown.contains("rejected <b>1</b>"));
+        let stamp = "2026-01-02T03:03:00.000Z";
+        let axis = format!(
+            "<time datetime=\"{stamp}\" title=\"{stamp} UTC\" data-local=\"minute\">03:03<"
+        );
+        assert!(
+            shown.contains(&axis) && shown.contains(&format!("data-at=\"{stamp}\"")),
+            "{shown}"
+        );
         assert!(!shown.contains("test <b>") && shown.contains("&lt;Callbacks&gt;"), "{shown}");
         assert!(bars(Lang::Zh, about, &[]).into_string().contains("该时段内没有数据"));
     }
@@ -345,7 +378,7 @@ mod tests {
         let shown = lines(Lang::En, about, &[line]).into_string();
         assert!(shown.contains(r#"d="M0 74.50H10V1.00H20M30 50.00H40""#), "{shown}");
         assert!(shown.contains("<span>40 ms</span><span>20 ms</span><span>0</span>"), "{shown}");
-        assert!(shown.contains("<title>03:10 UTC: p99 ≈ 40.0 ms</title>"), "{shown}");
+        assert!(shown.contains(">03:10 UTC: p99 ≈ 40.0 ms</title>"), "{shown}");
         assert_eq!(shown.matches("<tr>").count(), 4, "the head, and three periods");
         let nothing = Line { class: "p99", name: Text::new("p99", "p99"), values: vec![None; 4] };
         assert!(lines(Lang::Zh, about, &[nothing]).into_string().contains("该时段内没有数据"));

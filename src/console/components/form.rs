@@ -16,7 +16,7 @@ texts! {
     SIGN_IN = "Sign in to make changes.", "登录后可更改。";
     FILTERS = "Filters", "筛选条件";
     READ_ONLY = "Your token is read-only.", "您的令牌是只读的。";
-    BOUND = "Your token is bound to its sources and changes no settings.", "您的令牌只限于其来源，不能更改设置。";
+    BOUND = "Your token is bound to its sources and changes no settings.", "您的令牌仅限部分来源，不能更改设置。";
     NOT_ADMIN = "Changes need an admin token.", "更改需要管理令牌。";
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn ask(action: &str, fields: &Markup) -> Markup {
 
 /// The fields `names` of a search form. The script folds them on a phone, unless one is used.
 pub(crate) fn filters(visit: &Visit, names: &[&str], fields: &Markup) -> Markup {
-    let is_used = names.iter().any(|name| visit.query.text(name).is_some());
+    let is_used = visit.has_any(names);
     html! {
         details.filters open data-used[is_used] {
             summary { (FILTERS.of(visit.lang)) }
@@ -98,6 +98,8 @@ pub(crate) struct Field<'f> {
     pub error: Option<&'f str>,
     /// Id of the list of suggested values.
     pub list: Option<&'f str>,
+    /// The value that counts while the field is empty.
+    pub placeholder: Option<&'f str>,
 }
 
 impl<'f> Field<'f> {
@@ -105,7 +107,8 @@ impl<'f> Field<'f> {
     pub(crate) const fn new(name: &'f str, label: Text) -> Self {
         let (value, kind) = ("", "text");
         let (code, hint, about, error, list) = (None, None, None, None, None);
-        Self { name, label, value, code, kind, hint, about, error, list }
+        let placeholder = None;
+        Self { name, label, value, code, kind, hint, about, error, list, placeholder }
     }
 
     pub(crate) fn show(&self, lang: Lang) -> Markup {
@@ -117,7 +120,7 @@ impl<'f> Field<'f> {
             (self.around(lang, &html! {
                 input id=(self.id()) name=(self.name) type=(self.kind) value=(value)
                     step=[is_seconds.then_some("1")] spellcheck="false"
-                    autocomplete=(self.filled_by()) list=[self.list]
+                    autocomplete=(self.filled_by()) list=[self.list] placeholder=[self.placeholder]
                     aria-invalid=[self.error.map(|_| "true")]
                     aria-describedby=[self.described_by()];
             }))

@@ -14,7 +14,7 @@ texts! {
     LIVE = "Updated {} · live", "更新于 {} · 实时";
     PAUSED = "Updated {} · paused", "更新于 {} · 已暂停";
     LOST = "Updated {} · lost: the gateway does not respond", "更新于 {} · 已断开：网关无响应";
-    OUT = "Updated {} · signed out", "更新于 {} · 已退出登录";
+    OUT = "Updated {} · signed out", "更新于 {} · 登录已失效";
     LOST_ALARM = "The gateway does not respond. What is shown below is out of date.", "网关无响应，以下内容已过时。";
     OUT_ALARM = "Your session has ended. Reload the page to sign in. What is shown below is out of date.", "会话已结束。请重新加载页面并登录。以下内容已过时。";
 }

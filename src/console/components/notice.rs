@@ -15,6 +15,11 @@ pub(crate) enum Tone {
 
 /// A notice. Screen readers announce a failure at once.
 pub(crate) fn notice(tone: Tone, sentence: &str) -> Markup {
+    with(tone, &html! { (sentence) })
+}
+
+/// A notice with more than words in it.
+pub(crate) fn with(tone: Tone, sentence: &Markup) -> Markup {
     let (class, role) = match tone {
         Tone::Good => ("good", "status"),
         Tone::Plain => ("plain", "note"),

@@ -8,11 +8,15 @@ use crate::console::visit::Visit;
 
 texts! {
     NEXT = "Next page", "下一页";
-    FIRST = "First page", "第一页";
+    /// A region beside the section of the same heading needs a name of its own.
+    REGION = "{} (table)", "{}（表格）";
     ROWS = "Rows: {}", "共 {} 行";
     ROWS_MORE = "Rows on this page: {}; more on the next", "本页 {} 行，下一页还有更多";
     PAGES = "Pages", "分页";
 }
+
+/// Words of a link to the first page of a list.
+pub(crate) const FIRST: Text = Text::new("First page", "第一页");
 
 /// The caption of a table.
 #[derive(Clone, Copy, Debug)]
@@ -44,9 +48,13 @@ impl<'t> DataTable<'t> {
         // The roles keep it a table for screen readers where the stylesheet makes cards of the rows,
         // and each cell there needs the name of its column.
         let (Caption::Shown(text) | Caption::Hidden(text)) = self.caption;
+        let name_of_region = match self.caption {
+            Caption::Shown(text) => text.to_owned(),
+            Caption::Hidden(text) => region(lang, text),
+        };
         let name = |at: usize| self.columns.get(at).map(|column| column.of(lang));
         html! {
-            div.wide role="region" aria-label=(text) tabindex="0" {
+            div.wide role="region" aria-label=(name_of_region) tabindex="0" {
                 table.cards role="table" {
                     caption.unseen[matches!(self.caption, Caption::Hidden(_))] { (text) }
                     thead role="rowgroup" {
@@ -72,6 +80,11 @@ impl<'t> DataTable<'t> {
     }
 }
 
+/// The name of the region of a table below a heading with the text `title`.
+pub(crate) fn region(lang: Lang, title: &str) -> String {
+    REGION.fill(lang, &[&title])
+}
+
 /// The number of rows on a page, and whether there are more.
 pub(crate) fn counted(lang: Lang, rows: usize, more: bool) -> Markup {
     let text = if more { ROWS_MORE } else { ROWS };
@@ -92,5 +105,20 @@ pub(crate) fn pages(visit: &Visit, next: Option<&str>) -> Markup {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_region_of_a_table_below_a_heading_has_a_name_of_its_own() {
+        let shown = |caption| {
+            let table = DataTable::new(caption, &[NEXT], NEXT);
+            table.show(Lang::En, &[vec![html! { "x" }]]).into_string()
+        };
+        assert!(shown(Caption::Hidden("Secrets")).contains("aria-label=\"Secrets (table)\""));
+        assert!(shown(Caption::Shown("Newest first")).contains("aria-label=\"Newest first\""));
     }
 }

@@ -12,11 +12,19 @@ const LONG_CHARACTERS: usize = 16 * 1024;
 /// Longest value that a list shows in one line, in characters.
 const WORD_CHARACTERS: usize = 24;
 
+/// The size from which GiB say enough: 10 GiB, in bytes.
+const LARGE: u64 = 10 << 30;
+
 /// A value in a list, truncated. A short one is not broken at its hyphens.
 pub(crate) fn short(text: &str) -> Markup {
-    match text.chars().nth(WORD_CHARACTERS) {
-        Some(_) => cut(text, SHORT_CHARACTERS),
-        None => html! { bdi.value.word { (pieces(text, WORD_CHARACTERS)) } },
+    let is_longer = |text: &str| text.chars().nth(WORD_CHARACTERS).is_some();
+    // Without a place to break, it would push the other columns off the screen.
+    let is_unbroken = text.split_whitespace().any(is_longer);
+    html! {
+        @match is_longer(text) {
+            true => bdi.value.long[is_unbroken] { (pieces(text, SHORT_CHARACTERS)) },
+            false => bdi.value.word { (pieces(text, WORD_CHARACTERS)) },
+        }
     }
 }
 
@@ -60,6 +68,14 @@ pub(crate) fn count(of: u64) -> String {
         shown.push(digit);
     }
     shown
+}
+
+/// A number of bytes: in MiB, and from 10 GiB on in GiB.
+pub(crate) fn bytes(of: u64) -> String {
+    match of {
+        0..LARGE => format!("{} MiB", of >> 20),
+        _ => format!("{} GiB", of >> 30),
+    }
 }
 
 /// A count in a column of counts.
@@ -174,8 +190,23 @@ mod tests {
     }
 
     #[test]
+    fn only_a_long_run_in_a_list_may_be_broken_anywhere() {
+        let is_long = |shown: Markup| shown.into_string().starts_with("<bdi class=\"value long\">");
+        let (word, long) = ("x".repeat(WORD_CHARACTERS), "x".repeat(WORD_CHARACTERS + 1));
+        assert!(is_long(short(&long)) && is_long(short(&format!("a {long}"))));
+        assert!(!is_long(short(&word)) && !is_long(short(&format!("{word} {word}"))));
+        assert!(!is_long(whole(&long)));
+    }
+
+    #[test]
     fn thousands_are_separated() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn large_sizes_are_in_larger_units() {
+        let shown = [0, 5 << 20, LARGE - 1, LARGE, 46_873 << 20].map(bytes);
+        assert_eq!(shown, ["0 MiB", "5 MiB", "10239 MiB", "10 GiB", "45 GiB"]);
     }
 
     #[test]

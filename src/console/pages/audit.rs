@@ -34,17 +34,20 @@ texts! {
     GO = "Search entries", "搜索记录";
     CLEAR = "Clear filter", "清除筛选";
     CAPTION = "Newest first; the latest {} changes are kept", "最新在前；保留最近 {} 次变更";
+    NONE_YET = "No changes yet.", "尚无变更记录。";
     EMPTY = "No entry matches. Clear the filter to see all.", "没有匹配的记录。清除筛选可查看全部。";
     ABSENT = "None", "无";
     REPLACED = "replaced", "已替换";
-    SECRET_ENDS = "{} (expires {} UTC)", "{}（{} UTC 失效）";
+    SECRET_ENDS = "{} (expires {})", "{}（{} 失效）";
     REASON = "Reason", "原因";
     FILE = "Download as CSV", "下载 CSV";
     WHAT_TIME = "Invalid time. Use 2026-01-02T03:04 or a full time such as 2026-01-02T03:04:05Z.",
         "时间无效。请使用 2026-01-02T03:04 或完整时间，如 2026-01-02T03:04:05Z。";
     WHAT_ACTION = "Unknown action.", "操作不存在。";
-    WHAT_CURSOR = "Unknown page.", "页面不存在。";
 }
+
+/// The fields of the filter.
+const CHOICES: [&str; 6] = ["who", "action", "kind", "name", "since", "until"];
 
 /// A filter of entries; `None` matches all.
 #[derive(Debug, Default)]
@@ -108,7 +111,7 @@ pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
 
 async fn page(console: &Console, visit: &Visit, filter: &Filter) -> PageResult {
     let before = visit.query.text("cursor").map(str::parse).transpose();
-    let before = before.map_err(|_| PageError::Bad(WHAT_CURSOR))?;
+    let before = before.map_err(|_| PageError::Expired)?;
     let wanted = |entry: &Entry| filter.wants(entry) && console.view().sees_entry(entry);
     let book = console.tools.registry.book();
     let (entries, next) = audit_log(book, filter.query(before), PAGE, wanted).await?;
@@ -116,9 +119,10 @@ async fn page(console: &Console, visit: &Visit, filter: &Filter) -> PageResult {
     let rows: Vec<Vec<Markup>> = entries.iter().map(|entry| row(visit, entry)).collect();
     let caption = CAPTION.fill(lang, &[&value::count(ENTRIES_MAX)]);
     let columns = [TIME, WHO, ACTION, THING, CHANGES];
+    let empty = if visit.has_any(&CHOICES) { EMPTY } else { NONE_YET };
     let middle = html! {
         (search(visit, filter))
-        (DataTable::new(Caption::Shown(&caption), &columns, EMPTY).show(lang, &rows))
+        (DataTable::new(Caption::Shown(&caption), &columns, empty).show(lang, &rows))
         (table::counted(lang, rows.len(), next.is_some()))
         (table::pages(visit, next.map(|next| next.to_string()).as_deref()))
         @if !rows.is_empty() {
@@ -138,14 +142,14 @@ fn search(visit: &Visit, filter: &Filter) -> Markup {
     let any = [("", ANY.of(lang))];
     let actions = Action::ALL.map(|one| (one.as_str(), words::action(one).of(lang)));
     let actions: Vec<(&str, &str)> = any.into_iter().chain(actions).collect();
-    let kinds =
-        words::AUDITED.map(|kind| (kind, words::audited(kind).map_or(kind, |text| text.of(lang))));
+    let kinds = words::AUDITED
+        .map(|kind| (kind, words::audited_alone(kind).map_or(kind, |text| text.of(lang))));
     let kinds: Vec<(&str, &str)> = any.into_iter().chain(kinds).collect();
     let action = filter.action.map_or("", Action::as_str);
     form::ask(
         Area::Audit.path(),
         &html! {
-            (form::filters(visit, &["who", "action", "kind", "name", "since", "until"], &html! {
+            (form::filters(visit, &CHOICES, &html! {
                 (text("who", WHO))
                 (Field { value: action, ..Field::new("action", ACTION) }.show_choice(lang, &actions))
                 (Field { value: field("kind"), ..Field::new("kind", KIND) }.show_choice(lang, &kinds))
@@ -226,8 +230,9 @@ fn shown(visit: &Visit, side: &Value) -> Markup {
         Value::Null => html! { span.absent { (ABSENT.of(lang)) } },
         Value::String(text) => value::whole(text),
         Value::Array(list) => {
-            let ids: Option<Vec<String>> = list.iter().map(|one| secret(visit, one)).collect();
-            value::whole(&ids.map_or_else(|| side.to_string(), |ids| ids.join(", ")))
+            let ids: Option<Vec<Markup>> = list.iter().map(|one| secret(visit, one)).collect();
+            let Some(ids) = ids else { return value::whole(&side.to_string()) };
+            html! { @for (at, id) in ids.iter().enumerate() { @if at > 0 { (lang.comma()) } (id) } }
         }
         Value::Object(object) if object.len() == 1 && object.contains_key("replaced") => html! {
             (shown(visit, &side["replaced"])) " (" (REPLACED.of(lang)) ")"
@@ -237,11 +242,11 @@ fn shown(visit: &Visit, side: &Value) -> Markup {
 }
 
 /// A secret of a source in words: its id, and when it expires.
-fn secret(visit: &Visit, one: &Value) -> Option<String> {
+fn secret(visit: &Visit, one: &Value) -> Option<Markup> {
     one.get("value")?;
     let id = one.get("id")?.as_str()?;
     Some(match one.get("until").and_then(Value::as_str).and_then(fields::time) {
-        Some(until) => SECRET_ENDS.fill(visit.lang, &[&id, &time::second(until)]),
-        None => id.to_owned(),
+        Some(until) => SECRET_ENDS.fill_with(visit.lang, &[value::short(id), time::time(until)]),
+        None => value::short(id),
     })
 }

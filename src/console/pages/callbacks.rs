@@ -64,13 +64,13 @@ texts! {
     TOOK = "Latency", "耗时";
     CAPTION = "Newest first", "最新在前";
     EMPTY = "No callback matches. Clear the filter to see all.", "没有匹配的回调。清除筛选可查看全部。";
+    NONE_YET = "No callbacks yet. Send one with the debug tool.", "尚无回调，可用调试工具发送一个。";
     FURTHER = "No match so far. Continue on the next page.", "目前没有匹配的结果，请在下一页继续查找。";
-    OWN = "Accepted and rejected callbacks come from the store and are those of all gateways. Of the rejected ones, samples are kept; their content is not verified. Duplicates, conflicts and other outcomes are the latest of this gateway since its start on {} UTC.",
-        "已接受和被拒绝的回调来自存储，包含所有网关。被拒绝的回调仅保留样本，其内容未经验证。重复、冲突等其他结果仅为本网关自 {} UTC 启动以来的最新记录。";
+    OWN = "Accepted and rejected callbacks come from the store and are those of all gateways. Of the rejected ones, samples are kept; their content is not verified. Duplicates, conflicts and other outcomes are the latest of this gateway since its start on {}.",
+        "已接受和被拒绝的回调来自存储，包含所有网关。被拒绝的回调仅保留样本，其内容未经验证。重复、冲突等其他结果仅为本网关自 {} 启动以来的最新记录。";
     WHAT_TIME = "Invalid time. Use 2026-01-02T03:04 or a full time such as 2026-01-02T03:04:05Z.",
         "时间无效。请使用 2026-01-02T03:04 或完整时间，如 2026-01-02T03:04:05Z。";
     WHAT_WORD = "Unknown outcome or reason.", "结果或原因不存在。";
-    WHAT_CURSOR = "Unknown page.", "页面不存在。";
 }
 
 pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
@@ -91,7 +91,7 @@ const EVERY_S: u32 = 2;
 
 async fn list(console: &Console, visit: &Visit, filter: &Filter) -> PageResult {
     let lang = visit.lang;
-    let since = time::second(console.tools.metrics.histories.start().ms());
+    let since = time::time(console.tools.metrics.histories.start().ms());
     let download = format!("{}/callbacks.csv{}", Area::Callbacks.path(), filter.query());
     let part = part(console, visit, filter).await?;
     let follows = visit.query.text("live").is_some();
@@ -99,6 +99,7 @@ async fn list(console: &Console, visit: &Visit, filter: &Filter) -> PageResult {
     let again = format!("{}/{LIVE}{}", Area::Callbacks.path(), filter.query());
     let middle = html! {
         (search(console, visit, filter))
+        (sources::unknown(console, visit))
         (span::links(visit))
         @if follows && is_first { (live::frame(lang, &again, EVERY_S, &part)) } @else { (part) }
         p.actions {
@@ -106,7 +107,7 @@ async fn list(console: &Console, visit: &Visit, filter: &Filter) -> PageResult {
             @if follows { a href=(visit.with("live", None)) { (UNFOLLOW.of(lang)) } }
             @else if is_first { a href=(visit.with("live", Some("on"))) { (FOLLOW.of(lang)) } }
         }
-        (notice::notice(notice::Tone::Plain, &OWN.fill(lang, &[&since])))
+        (notice::with(notice::Tone::Plain, &OWN.fill_with(lang, &[since])))
     };
     Ok(Reply::Page(Area::Callbacks.title().of(lang).to_owned(), middle))
 }
@@ -115,12 +116,17 @@ async fn list(console: &Console, visit: &Visit, filter: &Filter) -> PageResult {
 async fn part(console: &Console, visit: &Visit, filter: &Filter) -> Result<Markup, PageError> {
     let position = match visit.query.text("cursor") {
         None => Position::default(),
-        Some(text) => text.parse().map_err(|_| PageError::Bad(WHAT_CURSOR))?,
+        Some(text) => text.parse().map_err(|_| PageError::Expired)?,
     };
     let Lines { lines, next } = lines::find(console, filter, &position, PAGE).await?;
     let lang = visit.lang;
     let rows: Vec<Vec<Markup>> = lines.iter().map(|line| row(console, visit, line)).collect();
-    let empty = if next.is_some() { FURTHER } else { EMPTY };
+    let is_filtered = visit.has_any(&filter::CHOICES) || visit.has_any(&["q", "cursor"]);
+    let empty = match next {
+        Some(_) => FURTHER,
+        None if is_filtered => EMPTY,
+        None => NONE_YET,
+    };
     let columns = [TIME, OUTCOME, SOURCE, TRANSACTION, USER, ITEM, AMOUNT, MORE, TOOK];
     let beginning = filter.as_beginning().filter(|_| rows.is_empty());
     Ok(html! {
@@ -211,7 +217,7 @@ fn row(console: &Console, visit: &Visit, line: &Line) -> Vec<Markup> {
             " " (value::short(kind))
         }
         @if let Some(effect) = line.effect.filter(|effect| *effect != Effect::Grant) {
-            " " (words::effect(effect).of(lang))
+            " " (badge::effect(lang, effect))
         }
         @if let Some(reason) = line.reason { (badge::rejected(lang, reason)) }
         @if let Some(near) = &line.nearest { " → " (value::short(near)) }

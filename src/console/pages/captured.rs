@@ -1,5 +1,7 @@
 //! Parts of several pages about one callback: the masked request, and the result of explain.
 
+use std::sync::Arc;
+
 use maud::{Markup, html};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -8,13 +10,16 @@ use crate::clock::UnixMillis;
 use crate::config::{Config, Source};
 use crate::console::app::Console;
 use crate::console::components::facts::facts;
+use crate::console::components::notice::{Tone, notice};
 use crate::console::components::{badge, json, value};
 use crate::console::lang::Lang;
+use crate::console::page_error::PageError;
 use crate::console::sender_texts;
 use crate::console::text::{Text, texts};
+use crate::keys::Keys;
 use crate::ledger::RawRequest;
-use crate::operator::{Masked, RawShown, base_of, curl_of_shown, explained};
-use crate::sender::{Explanation, Reason, Recipe, Verdict};
+use crate::operator::{Asker, Masked, Overloaded, RawShown, ToExplain, base_of, curl_of_shown};
+use crate::sender::{Advice, Explanation, KeySet, OwnedRequest, Reason, Recipe, Verdict};
 
 texts! {
     REQUEST = "Request", "请求";
@@ -39,6 +44,7 @@ texts! {
     COPY_CURL = "Copy as curl", "复制为 curl";
     SIGNED = "Signature check", "签名检查";
     SIGNED_NOTE = "Evaluated now, with the current secrets and settings of the source.", "按来源当前的密钥和设置重新检查。";
+    OVERLOADED = "Too many explanations are running: reload the page for this part.", "诊断请求过多，刷新页面可重新加载此部分。";
     VERDICT = "Result", "结果";
     VERIFIED = "Verified", "已验证";
     NOT_VERIFIED = "Not verified", "未通过验证";
@@ -163,17 +169,63 @@ pub(super) fn pairs(lang: Lang, caption: Text, object: &RawValue) -> Markup {
     }
 }
 
-/// Explains a request to `source` as of `at_ms`.
-pub(super) fn explain(
+/// Explains a request to `source` as of `at_ms`. The inner error: too many explanations are running.
+pub(super) async fn explain(
     console: &Console,
-    config: &Config,
+    config: &Arc<Config>,
     source: &Source,
     request: &RawRequest,
     at_ms: UnixMillis,
-) -> Explanation {
-    let headers = request.header_map();
-    let keys = |recipe: &Recipe| console.tools.keys.of(recipe)?.now();
-    explained(config, source, &request.as_request("", &headers), at_ms, &keys).explanation
+) -> Result<Result<Explanation, Overloaded>, PageError> {
+    let asked = to_explain(config, source, owned(request), at_ms)?;
+    let explained = asked.explained(Asker::Console, keys_of(console.tools.keys.clone())).await;
+    Ok(explained.map(|explained| explained.explanation))
+}
+
+/// A request to `source` of `config`, to be explained as of `at_ms`.
+pub(super) fn to_explain(
+    config: &Arc<Config>,
+    source: &Source,
+    request: OwnedRequest,
+    at_ms: UnixMillis,
+) -> Result<ToExplain, PageError> {
+    let source = config.sources.get(&source.name).ok_or(PageError::Absent)?;
+    Ok(ToExplain { config: Arc::clone(config), source: Arc::clone(source), request, at_ms })
+}
+
+/// A request as it was received, to be moved to another thread.
+pub(super) fn owned(request: &RawRequest) -> OwnedRequest {
+    OwnedRequest {
+        method: request.method.clone(),
+        base: String::new(),
+        target: request.target.to_vec(),
+        headers: request.header_map(),
+        body: request.body.to_vec(),
+    }
+}
+
+/// The public keys of senders, as explanations ask for them.
+pub(super) fn keys_of(keys: Keys) -> impl Fn(&Recipe) -> Option<Arc<KeySet>> + Send + 'static {
+    move |recipe| keys.of(recipe)?.now()
+}
+
+/// The part of a page about the explanation, also where there is none: the rest of the page does not
+/// need it.
+pub(super) fn explained(lang: Lang, found: &Result<Explanation, Overloaded>) -> Markup {
+    match found {
+        Ok(found) => explanation(lang, found),
+        Err(Overloaded) => html! {
+            section aria-labelledby="signed" {
+                h2 #signed { (SIGNED.of(lang)) }
+                (overloaded(lang))
+            }
+        },
+    }
+}
+
+/// The line in place of what too many explanations leave out.
+pub(super) fn overloaded(lang: Lang) -> Markup {
+    notice(Tone::Plain, OVERLOADED.of(lang))
 }
 
 /// The result of explain.
@@ -199,15 +251,13 @@ pub(super) fn explanation(lang: Lang, found: &Explanation) -> Markup {
             h2 #signed { (SIGNED.of(lang)) }
             p.hint { (SIGNED_NOTE.of(lang)) }
             (facts(lang, &all))
+            @if let Some(advice) = &found.advice { p.advice { (sentence(lang, advice)) } }
             @for (at, mistake) in found.mistake.iter().chain(&found.alternatives).enumerate() {
                 div.notice.plain role="note" {
-                    b { (if at == 0 { MISTAKE } else { OTHER_MISTAKE }.of(lang)) } " " code { (mistake.kind.as_str()) }
+                    b { (if at == 0 { MISTAKE } else { OTHER_MISTAKE }.of(lang)) } " " code { (mistake.kind.detail().unwrap_or(mistake.kind.as_str())) }
                     @if let Some(parameter) = &mistake.parameter { " " (value::short(parameter)) }
                     br;
-                    @match lang {
-                        Lang::En => (value::sentence(mistake.advice.english())),
-                        Lang::Zh => (value::sentence(mistake.advice.chinese())),
-                    }
+                    (sentence(lang, &mistake.advice))
                 }
             }
             @match (&found.signed_text, missing) {
@@ -216,5 +266,24 @@ pub(super) fn explanation(lang: Lang, found: &Explanation) -> Markup {
                 (None, None) => p.empty { (NOTHING_SIGNED.of(lang)) },
             }
         }
+    }
+}
+
+fn sentence(lang: Lang, advice: &Advice) -> Markup {
+    value::sentence(match lang {
+        Lang::En => advice.english(),
+        Lang::Zh => advice.chinese(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_without_an_explanation_says_so() {
+        let line = |lang| explained(lang, &Err(Overloaded)).into_string();
+        assert!(line(Lang::En).contains("Too many explanations are running: reload the page"));
+        assert!(line(Lang::Zh).contains("诊断请求过多"));
     }
 }

@@ -11,6 +11,7 @@ use crate::console::components::value;
 use crate::console::page_error::PageError;
 use crate::console::text::texts;
 use crate::console::visit::Visit;
+use crate::console::words;
 use crate::ledger::{Event, EventBody, EventId, LogQuery, SourceId};
 use crate::operator::held_roles;
 use crate::sender::{Callback, Role};
@@ -106,7 +107,8 @@ pub(super) fn section(visit: &Visit, claims: &Claims, accepted: Option<&Accepted
             true => shown,
             false => html! { mark { b { (shown) } } },
         };
-        Some(vec![html! { code { (role.as_str()) } }, shown, value::maybe(other)])
+        let name = html! { span title=(role.as_str()) { (words::role(*role).of(lang)) } };
+        Some(vec![name, shown, value::maybe(other)])
     });
     let rows: Vec<Vec<Markup>> = rows.collect();
     let said = match differ {
@@ -118,7 +120,7 @@ pub(super) fn section(visit: &Visit, claims: &Claims, accepted: Option<&Accepted
             h2 #compared { (TITLE.of(lang)) }
             p { a href=(format!("{}/{id}", Area::Event.path())) { code { (id) } } }
             p { (said) }
-            (DataTable::new(Caption::Shown(TITLE.of(lang)), &[ROLE, THIS, EVENT], NONE).show(lang, &rows))
+            (DataTable::new(Caption::Hidden(TITLE.of(lang)), &[ROLE, THIS, EVENT], NONE).show(lang, &rows))
         }
     }
 }

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 
 use self::filter::Filter;
 use self::find::{Counted, Found, Letter};
-use super::{LIVE, resolved};
+use super::{LIVE, resolved, sources};
 use crate::clock::{now_ms, rfc3339};
 use crate::console::app::Console;
 use crate::console::area::Area;
@@ -67,7 +67,6 @@ texts! {
     LAST_OF = "attempt {}, ", "第 {} 次尝试，";
     WHAT_TIME = "Invalid time. Use 2026-01-02T03:04 or a full time such as 2026-01-02T03:04:05Z.",
         "时间无效。请使用 2026-01-02T03:04 或完整时间，如 2026-01-02T03:04:05Z。";
-    WHAT_CURSOR = "Unknown page.", "页面不存在。";
     WHAT_EVENT = "Invalid event id.", "事件 ID 无效。";
     BUSY = "Four replays are already running on this gateway. Wait for one to end, or cancel it.",
         "本网关已有四个重新投递任务在运行。请等待其中一个结束，或将其取消。";
@@ -103,7 +102,7 @@ async fn list(console: &Console, visit: &Visit) -> PageResult {
     let lang = visit.lang;
     let filter = Filter::read(&visit.query)?;
     let cursor = visit.query.text("cursor").map(str::parse).transpose();
-    let cursor = cursor.map_err(|_| PageError::Bad(WHAT_CURSOR))?;
+    let cursor = cursor.map_err(|_| PageError::Expired)?;
     let Found { letters, next } = find::find(console, &filter, cursor, find::PAGE).await?;
     let stats = console.ledger().stats().await?;
     let total: u64 = stats.targets.iter().map(|target| target.dead).sum();
@@ -125,6 +124,7 @@ async fn list(console: &Console, visit: &Visit) -> PageResult {
             (notice::notice(notice::Tone::Bad, NONE_CHOSEN.of(lang)))
         }
         (search(console, visit, &filter))
+        (sources::unknown(console, visit))
         (span::links(visit))
         @if let Some(total) = total { p { (TOTAL.fill(lang, &[&value::count(total)])) } }
         @if rows.is_empty() { (letters) } @else { (replay_form(visit, &filter, &letters)) }

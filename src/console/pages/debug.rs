@@ -32,10 +32,10 @@ use crate::console::visit::Visit;
 use crate::console::words;
 use crate::ledger::{EventBody, Rejection};
 use crate::operator::{
-    CallPurpose, Capture, Explained, Masked, as_text, base_of, curl, explained, source_of,
+    Asker, CallPurpose, Capture, Explained, Masked, Overloaded, as_text, base_of, curl, source_of,
 };
 use crate::registry::Action;
-use crate::sender::{Composing, DefinitionError, OwnedRequest, Recipe, Signing};
+use crate::sender::{Composing, DefinitionError, OwnedRequest, Signing};
 
 texts! {
     INTRODUCTION = "Paste a captured callback, or choose a source and fill one in.", "粘贴抓取到的回调，或选择一个来源并填写回调。";
@@ -58,6 +58,9 @@ texts! {
         "签名后的请求含有无法显示为文本的字节，请使用命令行 postern sign。";
     NO_RANDOM = "No randomness from the operating system.", "操作系统无法提供随机数。";
     NOT_DONE = "This cannot be done yet:", "暂时无法执行：";
+    UNEXPLAINED = "Could not explain:", "无法诊断：";
+    OVERLOADED = "Too many explanations are running, so this callback is not explained. “Explain callback” below explains it later.",
+        "诊断请求过多，未诊断此回调。稍后点击下方的“诊断回调”即可。";
     NO_TIME = "must be a time", "必须是时间";
     NOT_HERE = "must have the path of the source, {}", "路径必须是该来源的路径 {}";
 }
@@ -67,7 +70,7 @@ const PATH: &str = Area::Debug.path();
 /// The result for one callback.
 #[derive(Debug)]
 struct Found {
-    explained: Explained,
+    explained: Result<Explained, Overloaded>,
     /// The command, if the callback was signed here.
     command: Option<String>,
     /// The result of sending it.
@@ -128,16 +131,16 @@ pub(crate) async fn post(console: &Console, visit: &Visit, form: &Fields) -> Pag
     let done = match form.text("do") {
         Some("sign") if !visit.viewer.may_change() => return Err(PageError::ReadOnly),
         Some("send" | "deliver") if !visit.viewer.may_change() => return Err(PageError::ReadOnly),
-        Some("sign") => sign(console, visit.lang, &config, source, &mut sheet),
+        Some("sign") => sign(console, visit.lang, &config, source, &mut sheet).await?,
         Some("send") => {
             let purpose = CallPurpose::Test(&console.tools.gate);
-            send(console, visit, source, &sheet, purpose).await?
+            send(console, visit, &config, source, &sheet, purpose).await?
         }
         Some("deliver") => match sheet.unconfirmed(visit.lang) {
             Some(errors) => Err(errors),
-            None => send(console, visit, source, &sheet, CallPurpose::Real).await?,
+            None => send(console, visit, &config, source, &sheet, CallPurpose::Real).await?,
         },
-        _ => explain(console, visit.lang, &config, source, &sheet),
+        _ => explain(console, visit.lang, &config, source, &sheet).await?,
     };
     match done {
         Ok(found) => Ok(page(
@@ -150,8 +153,12 @@ pub(crate) async fn post(console: &Console, visit: &Visit, form: &Fields) -> Pag
         )),
         Err(errors) => {
             sheet.errors = errors;
+            let heading = match form.text("do") {
+                Some("sign" | "send" | "deliver") => NOT_DONE,
+                _ => UNEXPLAINED,
+            };
             let middle = html! {
-                (sheet.errors.show_under(lang, NOT_DONE))
+                (sheet.errors.show_under(lang, heading))
                 (chooser(lang, &config, &source.name))
                 (sheet.show(visit))
             };
@@ -171,7 +178,7 @@ fn named_by_path<'c>(config: &'c Config, form: &Fields) -> Result<&'c Arc<Source
 fn unfound(visit: &Visit, config: &Config, form: &Fields, errors: &FormErrors) -> Reply {
     let typed = form.verbatim("request").unwrap_or_default();
     let middle = html! {
-        (errors.show(visit.lang))
+        (errors.show_under(visit.lang, UNEXPLAINED))
         (chooser(visit.lang, config, ""))
         (sheet::unnamed(visit, typed, errors))
     };
@@ -200,24 +207,40 @@ fn chooser(lang: Lang, config: &Config, chosen: &str) -> Markup {
 
 // === Explained ===
 
-fn explaining(
+async fn explaining(
     console: &Console,
-    config: &Config,
+    config: &Arc<Config>,
     source: &Source,
-    request: &OwnedRequest,
+    request: OwnedRequest,
     at_ms: UnixMillis,
-) -> Explained {
-    let keys = |recipe: &Recipe| console.tools.keys.of(recipe)?.now();
-    explained(config, source, &request.borrow(), at_ms, &keys)
+) -> Result<Result<Explained, Overloaded>, PageError> {
+    let asked = captured::to_explain(config, source, request, at_ms)?;
+    let keys = captured::keys_of(console.tools.keys.clone());
+    Ok(asked.explained(Asker::Console, keys).await)
 }
 
-fn explain(
+async fn explain(
     console: &Console,
     lang: Lang,
-    config: &Config,
+    config: &Arc<Config>,
     source: &Source,
     sheet: &Sheet<'_>,
-) -> Result<Found, FormErrors> {
+) -> Result<Result<Found, FormErrors>, PageError> {
+    let Pasted { request, at_ms } = match pasted(lang, source, sheet) {
+        Ok(pasted) => pasted,
+        Err(errors) => return Ok(Err(errors)),
+    };
+    let explained = explaining(console, config, source, request, at_ms).await?;
+    Ok(Ok(Found { explained, command: None, sent: None }))
+}
+
+/// A pasted callback, and the time that it is explained for.
+struct Pasted {
+    request: OwnedRequest,
+    at_ms: UnixMillis,
+}
+
+fn pasted(lang: Lang, source: &Source, sheet: &Sheet<'_>) -> Result<Pasted, FormErrors> {
     let capture =
         Capture::read(&sheet.request).map_err(|why| FormErrors::of_field("request", &why))?;
     let logged = capture.at_ms;
@@ -226,15 +249,14 @@ fn explain(
         "" => logged.unwrap_or_else(now_ms),
         text => fields::time(text).ok_or_else(|| FormErrors::one("at", NO_TIME.of(lang)))?,
     };
-    let explained = explaining(console, config, source, &request, at_ms);
-    Ok(Found { explained, command: None, sent: None })
+    Ok(Pasted { request, at_ms })
 }
 
 /// A rejected callback, explained as of its receipt, and what of it the forms begin with.
 async fn rejection(
     console: &Console,
     lang: Lang,
-    config: &Config,
+    config: &Arc<Config>,
     source: &Arc<Source>,
     id: &str,
 ) -> Result<(Markup, Prefill), PageError> {
@@ -248,14 +270,15 @@ async fn rejection(
         return Ok((notice(Tone::Bad, GONE.of(lang)), Prefill::default()));
     };
     let received = Received { request: &kept.request, source, at_ms: kept.at_ms };
-    Ok(opened(console, lang, config, received, &REJECTION.fill(lang, &[&kept.id])))
+    let about = REJECTION.fill(lang, &[&kept.id]);
+    opened(console, lang, config, received, &about).await
 }
 
 /// The callback of an event, explained as of its receipt, and what of it the forms begin with.
 async fn event(
     console: &Console,
     lang: Lang,
-    config: &Config,
+    config: &Arc<Config>,
     source: &Arc<Source>,
     id: &str,
 ) -> Result<(Markup, Prefill), PageError> {
@@ -269,41 +292,59 @@ async fn event(
         return Ok((notice(Tone::Bad, EVENT_GONE.of(lang)), Prefill::default()));
     };
     let received = Received { request: &body.request, source, at_ms: detail.event.received_ms };
-    Ok(opened(console, lang, config, received, &EVENT.fill(lang, &[&detail.event.id])))
+    let about = EVENT.fill(lang, &[&detail.event.id]);
+    opened(console, lang, config, received, &about).await
 }
 
-fn opened(
+async fn opened(
     console: &Console,
     lang: Lang,
-    config: &Config,
+    config: &Arc<Config>,
     received: Received<'_>,
     title: &str,
-) -> (Markup, Prefill) {
+) -> Result<(Markup, Prefill), PageError> {
     let Received { request, source, at_ms } = received;
-    let found = captured::explain(console, config, source, request, at_ms);
-    let masked = Masked::of(request, Some(source), at_ms);
+    let found = captured::explain(console, config, source, request, at_ms).await?;
+    let masked = Masked::of(request, config, Some(source), at_ms);
     let shown = html! {
         p { b { (title) } }
         (captured::request(console, lang, &masked, Some(received)))
-        (captured::explanation(lang, &found))
+        (captured::explained(lang, &found))
     };
-    (shown, Prefill::of(received, &masked))
+    Ok((shown, Prefill::of(received, &masked)))
 }
 
 // === Signed ===
 
-fn sign(
+async fn sign(
     console: &Console,
     lang: Lang,
-    config: &Config,
+    config: &Arc<Config>,
     source: &Source,
     sheet: &mut Sheet<'_>,
-) -> Result<Found, FormErrors> {
+) -> Result<Result<Found, FormErrors>, PageError> {
+    let now = now_ms();
+    let base = base_of(&config.server, console.tools.callbacks);
+    let request = match signed(lang, source, sheet, &base, now) {
+        Ok(request) => request,
+        Err(errors) => return Ok(Err(errors)),
+    };
+    let command = Some(curl(&base, &request));
+    let explained = explaining(console, config, source, request, now).await?;
+    Ok(Ok(Found { explained, command, sent: None }))
+}
+
+/// The callback that the form describes, signed; it stands in the sheet from now on.
+fn signed(
+    lang: Lang,
+    source: &Source,
+    sheet: &mut Sheet<'_>,
+    base: &str,
+    now: UnixMillis,
+) -> Result<OwnedRequest, FormErrors> {
     let mut salt = [0; 16];
     getrandom::fill(&mut salt).map_err(|_| FormErrors::one("", NO_RANDOM.of(lang)))?;
-    let base = base_of(&config.server, console.tools.callbacks);
-    let now = now_ms();
-    let signing = Signing { salt, base: &base, ..Signing::at(now) };
+    let signing = Signing { salt, base, ..Signing::at(now) };
     let recipe = &source.recipe;
     let pairs = sheet.pairs(lang)?;
     let signed: Result<OwnedRequest, DefinitionError> = recipe
@@ -313,8 +354,7 @@ fn sign(
     let signed = signed.map_err(|fault| FormErrors::of_definition(&fault))?;
     let text = as_text(&signed).ok_or_else(|| FormErrors::one("", NO_TEXT.of(lang)))?;
     sheet.request = text;
-    let explained = explaining(console, config, source, &signed, now);
-    Ok(Found { explained, command: Some(curl(&base, &signed)), sent: None })
+    Ok(signed)
 }
 
 // === Sent ===
@@ -322,11 +362,12 @@ fn sign(
 async fn send(
     console: &Console,
     visit: &Visit,
+    config: &Arc<Config>,
     source: &Source,
     sheet: &Sheet<'_>,
     purpose: CallPurpose<'_>,
 ) -> Result<Result<Found, FormErrors>, PageError> {
-    let (lang, config) = (visit.lang, console.config());
+    let lang = visit.lang;
     let request = match Capture::read(&sheet.request) {
         Ok(capture) => capture.to(source),
         Err(why) => return Ok(Err(FormErrors::of_field("request", &why))),
@@ -343,15 +384,34 @@ async fn send(
     let (who, thing) = (&visit.viewer.who, (kind, source.name.as_str()));
     console.tools.registry.note(who, Action::Created, thing).await?;
     tracing::info!(target: "postern::console", source = source.name, who = who.as_str(), kind, "sending a callback");
-    let sent = Sent::to(console, source, &request, purpose).await?;
-    let explained = explaining(console, &config, source, &request, now_ms());
+    let sent = Sent::to(console, source, &request, purpose).await;
+    // From here on no error may hide that it was sent: an operator would send it again. This one
+    // cannot come, as the source is from `config`.
+    let explained = explaining(console, config, source, request, now_ms()).await?;
     Ok(Ok(Found { explained, command: None, sent: Some(sent) }))
 }
 
 // === Shown ===
 
 fn shown(lang: Lang, found: &Found) -> Markup {
-    let Explained { explanation, misdirected } = &found.explained;
+    html! {
+        @if let Some(sent) = &found.sent { (sent.show(lang)) }
+        @match &found.explained {
+            Ok(explained) => (about(lang, explained)),
+            Err(Overloaded) => (notice(Tone::Plain, OVERLOADED.of(lang))),
+        }
+        @if let Some(command) = &found.command {
+            section aria-labelledby="curl" {
+                h2 #curl { (CURL.of(lang)) }
+                div #command { (value::block(command)) }
+                button.quiet type="button" data-copy="command" hidden { (COPY.of(lang)) }
+            }
+        }
+    }
+}
+
+fn about(lang: Lang, explained: &Explained) -> Markup {
+    let Explained { explanation, misdirected } = explained;
     let rows: Vec<_> = explanation
         .parameters
         .iter()
@@ -361,18 +421,10 @@ fn shown(lang: Lang, found: &Found) -> Markup {
         })
         .collect();
     html! {
-        @if let Some(sent) = &found.sent { (sent.show(lang)) }
         @if let Some(note) = misdirected {
             (notice(Tone::Bad, &match lang { Lang::En => note.english(), Lang::Zh => note.chinese() }))
         }
         (captured::explanation(lang, explanation))
         (DataTable::new(Caption::Shown(READ.of(lang)), &[NAME, WHERE, VALUE], NOTHING_READ).show(lang, &rows))
-        @if let Some(command) = &found.command {
-            section aria-labelledby="curl" {
-                h2 #curl { (CURL.of(lang)) }
-                div #command { (value::block(command)) }
-                button.quiet type="button" data-copy="command" hidden { (COPY.of(lang)) }
-            }
-        }
     }
 }

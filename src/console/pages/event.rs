@@ -72,12 +72,17 @@ pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
         |source: &&std::sync::Arc<crate::config::Source>| source.id == detail.event.source.as_str();
     let source = config.sources.values().find(by_id).map(|source| &**source);
     let at_ms = detail.event.received_ms;
-    let found =
-        source.map(|source| captured::explain(console, &config, source, &body.request, at_ms));
-    let mut request = Masked::of(&body.request, source, at_ms);
+    let found = match source {
+        Some(source) => {
+            Some(captured::explain(console, &config, source, &body.request, at_ms).await?)
+        }
+        None => None,
+    };
+    let mut request = Masked::of(&body.request, &config, source, at_ms);
     // The stored parameters were masked while the source existed.
     request.params = Some(event.params.clone().into_owned());
     let unsent = source.map(|source| deliveries::Unsent::of(&config, source, &event, &detail));
+    let waiting = deliveries::Waiting::of(console, &detail).await;
     let received = source.map(|source| Received { request: &body.request, source, at_ms });
     let transaction = query(&[("q", &event.transaction)]);
     let path = format!("{}/{id}", Area::Event.path());
@@ -101,10 +106,10 @@ pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
             button.quiet type="button" data-copy="event-id" hidden { (COPY_ID.of(lang)) }
             span #event-id.unseen { (id) }
         }
-        (deliveries::section(visit, &detail, unsent.as_deref().unwrap_or_default()))
+        (deliveries::section(visit, &detail, unsent.as_deref().unwrap_or_default(), &waiting))
         (captured::request(console, lang, &request, received))
-        (answer::section(visit, source, &body, at_ms))
-        @if let Some(found) = &found { (captured::explanation(lang, found)) }
+        (answer::section(visit, &config, source, &detail, &body))
+        @if let Some(found) = &found { (captured::explained(lang, found)) }
         (resolved(visit, &event))
         (resolution::section(console, visit, thing))
         (erase::section(visit, id, &event))

@@ -27,7 +27,7 @@ use crate::sender::{OwnedRequest, Role};
 
 texts! {
     TITLE = "Pasted callback", "粘贴的回调";
-    AT = "Pasted {} UTC. The address of this page can be shared; it is kept until the gateway restarts.", "粘贴于 {} UTC。本页地址可以分享，保留至网关重启。";
+    AT = "Pasted {}. The address of this page can be shared; it is kept until the gateway restarts.", "粘贴于 {}。本页地址可以分享，保留至网关重启。";
     GONE = "This result is no longer kept. Paste the callback again.", "该结果已不再保留，请重新粘贴回调。";
     UNREADABLE = "The text is not a callback: {}", "该文本不是回调：{}";
     SEARCH = "Search for it as user or transaction", "作为用户或交易号搜索";
@@ -43,6 +43,9 @@ texts! {
     NO_RANDOM = "No randomness from the operating system.", "操作系统无法提供随机数。";
 }
 
+/// A result that is no longer kept.
+const IS_GONE: PageError = PageError::Gone { why: GONE, list: Area::Callbacks };
+
 /// Characters of a text that is searched for: longer ones are callbacks.
 const WORD_CHARACTERS_MAX: usize = 512;
 
@@ -50,7 +53,7 @@ pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
         [] => find(console, visit.query.text("q").unwrap_or_default()).await,
         [id] => {
-            let finding = console.findings().find(id).ok_or(PageError::Bad(GONE))?;
+            let finding = console.findings().find(id).ok_or(IS_GONE)?;
             page(console, visit, &finding).await
         }
         _ => Err(PageError::Absent),
@@ -139,7 +142,7 @@ fn looks_like_callback(text: &str) -> bool {
 
 async fn page(console: &Console, visit: &Visit, finding: &Finding) -> PageResult {
     let (lang, config) = (visit.lang, console.config());
-    let said = html! { p.hint { (AT.fill(lang, &[&time::second(finding.at_ms)])) } };
+    let said = html! { p.hint { (AT.fill_with(lang, &[time::time(finding.at_ms)])) } };
     let capture = match Capture::read(&finding.text) {
         Ok(capture) => capture,
         Err(why) => {
@@ -207,11 +210,11 @@ async fn explained(
             .collect(),
         body: request.body.clone().into(),
     };
-    let found = captured::explain(console, &config, source, &raw, at_ms);
+    let found = captured::explain(console, &config, source, &raw, at_ms).await?;
     let claims = Claims::of(&source.recipe.read(request.borrow(), at_ms));
     let captured = Captured { source, request: &raw, at_ms };
-    let (why, compared) = why::sections(console, visit, captured, &found).await?;
-    let masked = Masked::of(&raw, Some(source), at_ms);
+    let (why, compared) = why::sections(console, visit, captured, found.as_ref().ok()).await?;
+    let masked = Masked::of(&raw, &config, Some(source), at_ms);
     let search = |text: &str| format!("{}{}", Area::Callbacks.path(), query(&[("q", text)]));
     Ok(html! {
         p.actions {
@@ -219,7 +222,7 @@ async fn explained(
             @if let Some(text) = claims.get(Role::User) { a href=(search(text)) { (OF_USER.of(lang)) } }
             a href={ (Area::Debug.path()) (query(&[("source", &source.name)])) } { (TRY.of(lang)) }
         }
-        (captured::explanation(lang, &found))
+        (captured::explained(lang, &found))
         (why)
         (compared)
         (captured::request(console, lang, &masked, Some(Received { request: &raw, source, at_ms })))

@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 use serde_json::{Map, Value};
 
+use super::sources;
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::form::{self, Field};
@@ -33,8 +34,8 @@ texts! {
     EMPTY = "No callback waits for a decision.", "没有等待决定的回调。";
     NOTHING = "This callback was never verified: there is nothing to compare.", "此回调从未通过验签，没有可对比的内容。";
     REJECTED = "Show the rejected callback", "查看被拒绝的回调";
-    WHAT = "Their senders received the reply for an accepted callback. They are delivered only after their release.",
-        "其发送方已收到“已接受”的应答。放行之后才会投递。";
+    WHAT = "Conflicts and ambiguous callbacks got the reply for an accepted callback. Quarantined ones got a rejection, unless the source has answer = \"accept\". None is delivered before its release.",
+        "冲突和有歧义的回调，发送方已收到“已接受”的应答；被隔离的回调，发送方收到的是拒绝（来源设置 answer = \"accept\" 时除外）。放行之后才会投递。";
     ONE = "Held callback {}", "隔离的回调 {}";
     ROLE = "Field", "字段";
     THIS = "This callback", "本回调";
@@ -55,7 +56,6 @@ texts! {
     EVENT = "Show event", "查看事件";
     LIST = "Held callbacks", "隔离的回调";
     WHAT_WHY = "Unknown reason.", "原因不存在。";
-    WHAT_CURSOR = "Unknown page.", "页面不存在。";
     UNKNOWN = "No held callback has this id.", "没有该 ID 的隔离回调。";
     ALREADY = "This callback was already decided. Reload the page.", "此回调已有决定，请重新加载页面。";
     UNREADABLE = "No event can be created: the content of this callback cannot be read.", "无法创建事件：此回调的内容无法读取。";
@@ -63,6 +63,9 @@ texts! {
         "此回调与已有事件冲突，请先处理因该事件而隔离的回调。";
     NO_REASON = "This callback was never verified. Give a reason for its release.", "此回调从未通过验签，放行须填写原因。";
 }
+
+/// A held callback that is no longer kept, or never was.
+const IS_UNKNOWN: PageError = PageError::Gone { why: UNKNOWN, list: Area::Held };
 
 /// Entries per page; each may need a read of its existing event.
 const PAGE: usize = 50;
@@ -99,7 +102,7 @@ async fn list(console: &Console, visit: &Visit) -> PageResult {
         SourceId::from(id)
     });
     let cursor = visit.query.text("cursor").map(str::parse::<Cursor>).transpose();
-    let cursor = cursor.map_err(|_| PageError::Bad(WHAT_CURSOR))?;
+    let cursor = cursor.map_err(|_| PageError::Expired)?;
     let page = console
         .ledger()
         .held(&HeldQuery { source, why, ..HeldQuery::default() }, cursor.as_ref(), PAGE)
@@ -112,6 +115,7 @@ async fn list(console: &Console, visit: &Visit) -> PageResult {
     let next = page.next.map(|next| next.to_string());
     let middle = html! {
         (search(console, visit))
+        (sources::unknown(console, visit))
         p { (WHAT.of(lang)) }
         (DataTable::new(Caption::Shown(CAPTION.of(lang)), &columns, EMPTY).show(lang, &rows))
         (table::pages(visit, next.as_deref()))
@@ -178,7 +182,7 @@ fn first(shown: &HeldShown) -> Markup {
 async fn one(console: &Console, visit: &Visit, id: &str, told: Option<Text>) -> PageResult {
     let lang = visit.lang;
     let id: HeldId = id.parse().map_err(|_| PageError::Absent)?;
-    let middle = match console.ledger().held_one(id).await?.ok_or(PageError::Bad(UNKNOWN))? {
+    let middle = match console.ledger().held_one(id).await?.ok_or(IS_UNKNOWN)? {
         HeldOne::Waiting(held) => {
             let shown = show_held(console.ledger(), *held).await?;
             html! {
@@ -286,7 +290,7 @@ async fn decide(
     if form.text("sure") != Some("yes") {
         return one(console, visit, text, Some(NOT_SURE)).await;
     }
-    console.ledger().held_one(id).await?.ok_or(PageError::Bad(UNKNOWN))?;
+    console.ledger().held_one(id).await?.ok_or(IS_UNKNOWN)?;
     let registry = &console.tools.registry;
     let who = &visit.viewer.who;
     match decide_held((registry, &console.tools.gate), who, (id, decision), form.text("reason"))
@@ -294,7 +298,7 @@ async fn decide(
     {
         Ok(_) => Ok(Reply::Redirect(path(id))),
         Err(DecideError::Ledger(error)) => Err(error.into()),
-        Err(DecideError::Unknown) => Err(PageError::Bad(UNKNOWN)),
+        Err(DecideError::Unknown) => Err(IS_UNKNOWN),
         Err(DecideError::Already(_)) => Err(PageError::Bad(ALREADY)),
         Err(DecideError::Unreadable(_)) => one(console, visit, text, Some(UNREADABLE)).await,
         Err(DecideError::Full) => one(console, visit, text, Some(FULL)).await,

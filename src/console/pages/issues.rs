@@ -40,23 +40,26 @@ texts! {
     LAST = "Last", "最近";
     COURSE = "Last 24 h", "最近 24 小时";
     CAPTION = "Newest first", "最新在前";
-    EMPTY = "No issues. Nothing was rejected, held or dead-lettered.", "没有问题：没有被拒绝、被隔离或成为死信的回调。";
+    EMPTY = "No issues. Nothing was rejected, held or dead-lettered.", "没有待处理问题：没有被拒绝、被隔离或成为死信的回调。";
     PARTLY = "Of many callbacks, the latest {} of each kind are grouped.", "数量较多时，每类仅对最近 {} 个分组。";
     SOURCE = "Source", "来源";
     DESTINATION = "Destination", "投递目标";
     ANY = "Any", "不限";
     GO = "Apply filter", "筛选";
     CLEAR = "Clear filter", "清除筛选";
-    ONE = "Issue", "问题";
+    ONE = "Issue", "待处理问题";
     SAMPLES = "Samples", "样本";
     TIME = "Time", "时间";
     TRANSACTION = "Transaction", "交易号";
     USER = "User", "用户";
     DETAIL = "Detail", "详情";
     GONE = "This issue has no callback any more: it was settled or is no longer kept.", "该问题已没有回调：已处理，或不再保留。";
-    ALL = "All issues", "全部问题";
+    ALL = "All issues", "全部待处理问题";
     AT_LEAST = "{} or more", "{} 个或更多";
 }
+
+/// An issue without callbacks.
+const IS_GONE: PageError = PageError::Gone { why: GONE, list: Area::Issues };
 
 /// Samples on the page of an issue.
 const SAMPLES_MAX: usize = 20;
@@ -123,7 +126,7 @@ fn detail(lang: Lang, detail: Option<&Detail>) -> Markup {
 fn badge(lang: Lang, kind: IssueKind) -> Markup {
     let (class, text): (&str, Text) = match kind {
         IssueKind::Rejected => ("rejected", Text::new("Rejected", "已拒绝")),
-        IssueKind::Held => ("conflict", Text::new("Held", "隔离")),
+        IssueKind::Held => ("conflict", Text::new("Held", "待决定")),
         IssueKind::Dead => ("dead", Text::new("Dead letter", "死信")),
     };
     html! { span.badge.(class) { (text.of(lang)) } }
@@ -139,6 +142,7 @@ async fn list(console: &Console, visit: &Visit) -> PageResult {
     let middle = html! {
         p { (INTRODUCTION.of(lang)) }
         (search(console, visit))
+        (sources::unknown(console, visit))
         (DataTable::new(Caption::Shown(CAPTION.of(lang)), &columns, EMPTY).show(lang, &rows))
         @if groups.is_partial { p.hint { (PARTLY.fill(lang, &[&value::count(groups::SCANNED_MAX as u64)])) } }
     };
@@ -183,18 +187,26 @@ fn row(lang: Lang, group: &groups::Group) -> Vec<Markup> {
 
 // === One ===
 
+/// The name of a source, linked unless none has it.
+fn source(console: &Console, name: &str) -> Markup {
+    match console.config().sources.contains_key(name) {
+        true => html! { a href=(sources::path_of(name)) { (value::short(name)) } },
+        false => value::short(name),
+    }
+}
+
 async fn one(console: &Console, visit: &Visit) -> PageResult {
     let lang = visit.lang;
     let key = Key::read(&visit.query).ok_or(PageError::Absent)?;
     let groups = Groups::of(console, &visit.query).await?;
-    let group = groups.all.iter().find(|group| group.key == key).ok_or(PageError::Bad(GONE))?;
+    let group = groups.all.iter().find(|group| group.key == key).ok_or(IS_GONE)?;
     let count = value::count(group.samples.len() as u64);
     let count = if groups.is_partial { AT_LEAST.fill(lang, &[&count]) } else { count };
     let shown = |ms: Option<i64>| ms.map_or_else(|| value::maybe(None), time::time);
     let mut all = vec![
         (KIND, badge(lang, key.kind)),
         (CAUSE, cause(lang, &key)),
-        (SOURCE, html! { a href=(sources::path_of(&key.source)) { (value::short(&key.source)) } }),
+        (SOURCE, source(console, &key.source)),
     ];
     if let Some(name) = &key.destination {
         all.push((

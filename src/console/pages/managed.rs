@@ -41,7 +41,7 @@ texts! {
     SOURCE = "Source", "来源";
     DESTINATION = "Destination", "投递目标";
     TITLE = "{}: {}", "{}：{}";
-    OPEN_DELETE = "Delete…", "删除…";
+    OPEN_DELETE = "Delete…", "删除……";
 }
 
 /// The form field with the version of the object.

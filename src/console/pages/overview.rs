@@ -48,7 +48,7 @@ texts! {
     DAYS = "last three days, by hour", "最近三天，按小时";
     SHOW = "Apply filter", "筛选";
     CHART = "Callbacks by outcome: {}", "按结果统计的回调：{}";
-    OWN = "Counts and latencies are those of all gateways since {} UTC. Those of other gateways are up to 10 s old.", "计数与耗时为所有网关自 {} UTC 以来的数据，其他网关的数据最多有 10 秒延迟。";
+    OWN = "Counts and latencies are those of all gateways since {}. Those of other gateways are up to 10 s old.", "计数与耗时为所有网关自 {} 以来的数据，其他网关的数据最多有 10 秒延迟。";
 }
 
 /// Sources and time range of the overview.
@@ -145,7 +145,7 @@ fn choose(visit: &Visit, scope: &Scope<'_>) -> Markup {
 /// The part that the script refreshes.
 async fn part(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
     let lang = visit.lang;
-    let since = time::second(console.tools.metrics.histories.since_ms());
+    let since = time::time(console.tools.metrics.histories.since_ms());
     let stats = console.ledger().stats().await;
     html! {
         (attention::section(console, visit, &stats).await)
@@ -154,7 +154,7 @@ async fn part(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
         @if !console.view().is_bound() { (backlog::section(console, visit, &stats).await) }
         (rejections::section(console, lang, scope))
         @if !console.view().is_bound() { (gateway::section(console, visit, &stats).await) }
-        (notice::notice(notice::Tone::Plain, &OWN.fill(lang, &[&since])))
+        (notice::with(notice::Tone::Plain, &OWN.fill_with(lang, &[since])))
     }
 }
 
@@ -188,6 +188,7 @@ fn traffic(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
         section aria-labelledby="traffic" {
             h2 #traffic { (TRAFFIC.of(lang)) }
             (choose(visit, scope))
+            (super::sources::unknown(console, visit))
             div.figures-of-hour { (facts(lang, &all)) }
             (callbacks(console, lang, scope, &histories))
             div.sides {

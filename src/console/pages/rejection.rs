@@ -49,15 +49,19 @@ pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     let kept = console.rejections().get(id).await?.ok_or(PageError::Absent)?;
     let (config, lang) = (console.config(), visit.lang);
     let source = source_of(&kept, &config).map(|source| &**source);
-    let request = Masked::of(&kept.request, source, kept.at_ms);
-    let found =
-        source.map(|source| captured::explain(console, &config, source, &kept.request, kept.at_ms));
+    let request = Masked::of(&kept.request, &config, source, kept.at_ms);
+    let found = match source {
+        Some(source) => {
+            Some(captured::explain(console, &config, source, &kept.request, kept.at_ms).await?)
+        }
+        None => None,
+    };
     let received =
         source.map(|source| Received { request: &kept.request, source, at_ms: kept.at_ms });
     let (why, compared) = match (source, &found) {
         (Some(source), Some(found)) => {
             let captured = Captured { source, request: &kept.request, at_ms: kept.at_ms };
-            why::sections(console, visit, captured, found).await?
+            why::sections(console, visit, captured, found.as_ref().ok()).await?
         }
         _ => (html! {}, html! {}),
     };
@@ -85,7 +89,7 @@ pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
                 a href=(format!("{}{}", Area::Debug.path(), query(&asked))) { (TRY.of(lang)) }
             }
         }
-        @if let Some(found) = &found { (captured::explanation(lang, found)) }
+        @if let Some(found) = &found { (captured::explained(lang, found)) }
         (why)
         (compared)
         (captured::request(console, lang, &request, received))

@@ -25,7 +25,7 @@ use crate::sender::{Basis, Sender};
 const PLACE_CHARACTERS: usize = 60;
 
 texts! {
-    SEARCH = "Name, title, parameter or other part of the contract", "名称、标题、参数或约定中的其他内容";
+    SEARCH = "Name, title, parameter or other part of the contract", "名称、标题、参数或对接约定中的其他内容";
     GO = "Search senders", "搜索发送方";
     CLEAR = "Clear filter", "清除筛选";
     COUNT = "{} of {} senders", "{} / {} 个发送方";
@@ -33,14 +33,14 @@ texts! {
     TITLE = "Platform", "平台";
     BASIS = "Based on", "依据";
     CALLS = "Method", "请求方法";
-    OPEN = "Unconfirmed", "未证实项";
+    OPEN = "Unconfirmed", "未经平台证实";
     SOURCES = "Sources", "来源";
     FOUND = "Match", "匹配内容";
     DOCUMENTATION = "Documentation", "官方文档";
     IMPLEMENTATIONS = "Implementations", "现有实现";
     NONE = "No sender matches. To add your own, write a file: postern senders NAME --toml prints one to start from.",
         "没有匹配的发送方。可编写文件添加自己的发送方：postern senders NAME --toml 会打印一个可作起点的文件。";
-    UNCONFIRMED = "{} points of this contract are not confirmed by the platform. They are listed below.", "此约定有 {} 点未经平台证实，见下文。";
+    UNCONFIRMED = "{} points of this contract are not confirmed by the platform. They are listed below.", "此对接约定有 {} 点未经平台证实，见下文。";
     ALL = "All senders", "全部发送方";
     EXAMPLE = "Example source", "来源示例";
     PASTE_TOOLS = "postern url SOURCE prints the URL to paste. postern sign SOURCE … creates a test callback.",

@@ -19,7 +19,7 @@ use crate::operator::find_token;
 
 texts! {
     INTRODUCTION = "Sign in with a token of the admin listener (admin.token in the configuration). A read token is read-only, a support token can also replay and resolve, an admin token can change everything.",
-        "请使用管理监听的令牌登录（配置中的 admin.token）。read 令牌只读，support 令牌还可重新投递和标记处理，admin 令牌可更改全部内容。";
+        "请使用管理端口的令牌登录（配置中的 admin.token）。read 令牌只读，support 令牌还可重新投递和标记处理，admin 令牌可更改全部内容。";
     LOCAL = "No token is configured. Access from this machine is read-only; the token for changes is in the file admin-token in the store's directory.",
         "未配置令牌。从本机访问为只读；用于更改的令牌在存储目录的 admin-token 文件中。";
     TOKEN = "Token", "令牌";
@@ -46,7 +46,8 @@ pub(crate) fn post(
     let config = console.config();
     let given = form.verbatim("token").unwrap_or_default();
     let next = form.text("next");
-    let opened = find_token(console.tools.local.or(&config.admin.tokens), given.trim().as_bytes())
+    let tokens = console.tools.local.or(&config.admin.tokens);
+    let opened = find_token(&tokens, given.trim().as_bytes())
         .and_then(|token| Some((token, console.sessions().open(token, instant())?)));
     let Some((AdminToken { name, .. }, session)) = opened else {
         tracing::warn!(target: "postern::console", client = %from, "sign-in rejected: unknown token");

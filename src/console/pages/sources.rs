@@ -15,6 +15,7 @@ use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::form as forms;
 use crate::console::components::form::Field;
+use crate::console::components::notice::{Tone, notice};
 use crate::console::components::table::{Caption, DataTable};
 use crate::console::components::value;
 use crate::console::fields::{Fields, segment};
@@ -36,7 +37,7 @@ texts! {
     STATE = "State", "状态";
     ORIGIN = "Origin", "定义位置";
     DESTINATIONS = "Destinations", "投递目标";
-    UNCONFIRMED = "Unconfirmed", "未证实项";
+    UNCONFIRMED = "Unconfirmed", "未经平台证实";
     ACTIVE = "Active", "已启用";
     PAUSED = "Paused", "已暂停";
     INACTIVE = "Inactive", "未运行";
@@ -45,6 +46,7 @@ texts! {
     CHOOSE = "Sender", "发送方";
     GO = "Continue", "继续";
     NO_SENDER = "Unknown sender.", "发送方不存在。";
+    NO_SOURCE = "No source {}", "没有来源 {}";
 }
 
 const PATH: &str = Area::Sources.path();
@@ -105,6 +107,16 @@ pub(crate) async fn post(console: &Console, visit: &Visit, form: &Fields) -> Pag
 /// The path of a source.
 pub(crate) fn path_of(name: &str) -> String {
     format!("{PATH}/{}", segment(name))
+}
+
+/// A notice if the query asks for a source that does not exist: nothing can match.
+pub(crate) fn unknown(console: &Console, visit: &Visit) -> Markup {
+    let asked = visit.query.text("source");
+    let unknown = asked.filter(|name| !console.config().sources.contains_key(*name));
+    match unknown {
+        Some(name) => notice(Tone::Bad, &NO_SOURCE.fill(visit.lang, &[&name])),
+        None => html! {},
+    }
 }
 
 // === The list ===

@@ -3,6 +3,7 @@
 
 use maud::{Markup, html};
 
+use super::captured::{self, keys_of, owned, to_explain};
 use super::compare::{self, Accepted, Claims};
 use crate::clock::UnixMillis;
 use crate::config::Source;
@@ -14,10 +15,8 @@ use crate::console::page_error::PageError;
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::ledger::RawRequest;
-use crate::operator::evidence_of;
-use crate::sender::{
-    Beside, Changes, Ends, Evidence, Expected, Explanation, Reason, Recipe, Verdict,
-};
+use crate::operator::Overloaded;
+use crate::sender::{Beside, Changes, Ends, Evidence, Expected, Explanation, Reason, Verdict};
 
 texts! {
     BESIDE = "Signature that came, and the expected one", "收到的签名与期望的签名";
@@ -50,27 +49,37 @@ pub(super) struct Captured<'c> {
     pub at_ms: UnixMillis,
 }
 
-/// Why it does not verify, and the comparison with the accepted event of its transaction.
+/// Why it does not verify, if its explanation was `found`, and the comparison with the accepted event
+/// of its transaction.
 pub(super) async fn sections(
     console: &Console,
     visit: &Visit,
     captured: Captured<'_>,
-    found: &Explanation,
+    found: Option<&Explanation>,
 ) -> Result<(Markup, Markup), PageError> {
     let Captured { source, request, at_ms } = captured;
-    let headers = request.header_map();
-    let request = request.as_request("", &headers);
-    let claims = Claims::of(&source.recipe.read(request, at_ms));
+    let request = owned(request);
+    let claims = Claims::of(&source.recipe.read(request.borrow(), at_ms));
     let accepted = Accepted::find(console, source, &claims).await?;
     let compared = compare::section(visit, &claims, accepted.as_ref());
-    if !is_about_signature(found) {
+    let Some(found) = found.filter(|found| is_about_signature(found)) else {
         return Ok((html! {}, compared));
-    }
-    let keys = |recipe: &Recipe| console.tools.keys.of(recipe)?.now();
+    };
     let parameters = accepted.map(|accepted| accepted.parameters()).unwrap_or_default();
-    let config = console.config();
-    let evidence = evidence_of(&config, source, (&request, at_ms), &keys, &parameters);
-    Ok((html! { (nearest(visit.lang, found, &evidence)) (beside(visit, &evidence)) }, compared))
+    let asked = to_explain(&console.config(), source, request, at_ms)?;
+    let evidence = asked.evidence(keys_of(console.tools.keys.clone()), parameters).await;
+    let why = match evidence {
+        Ok(evidence) => {
+            html! { (nearest(visit.lang, found, &evidence)) (beside(visit, &evidence)) }
+        }
+        Err(Overloaded) => html! {
+            section aria-labelledby="beside" {
+                h2 #beside { (BESIDE.of(visit.lang)) }
+                (captured::overloaded(visit.lang))
+            }
+        },
+    };
+    Ok((why, compared))
 }
 
 /// Whether the signature was looked at, and may be the reason.

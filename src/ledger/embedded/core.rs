@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::EmbeddedOptions;
 use super::age::Age;
 use super::damage::{DamageLog, with_remedy};
-use super::deliveries::{Deliveries, Row};
+use super::deliveries::Deliveries;
 use super::documents::{DocumentTable, Written};
 use super::files::Files;
 use super::held::HeldTable;
@@ -28,13 +28,14 @@ use super::segment::{Position, Segment};
 use super::sweep::LastSweep;
 use super::tables::Tables;
 use crate::clock::{Occasional, UnixMillis};
-use crate::ledger::{DiskSpace, LedgerError, Revision, SourceId};
+use crate::ledger::{DiskSpace, Durability, Health, LedgerError, Revision, SourceId};
 
 /// Segments that must fit on the disk besides the existing ones: the next one, one that retention
 /// rewrites, their index, and one more for concurrent writes.
-const RESERVE: u64 = 4;
+pub(super) const RESERVE: u64 = 4;
 
-/// The interval of log lines about an unreadable body: each lease meets it again.
+/// The interval of log lines about an unreadable body, which each lease meets again, and about a
+/// segment that cannot be closed, which each sweep meets again.
 const UNREAD_EVERY: Duration = Duration::from_secs(60);
 
 /// State shared by the threads. Only the committer changes what a commit changes; all threads read.
@@ -63,9 +64,15 @@ pub(super) struct Core {
     manifest: Mutex<Manifest>,
     /// Limits log lines about unreadable bodies of deliveries.
     pub(super) unread: Occasional,
+    /// Limits log lines about old segments that cannot be closed.
+    pub(super) unrolled: Occasional,
     pub(super) age: Age,
-    /// The last error while indexing a closed segment.
+    /// The last error while indexing a closed segment; `None`: no segment waits for its index.
     pub(super) unindexed: Mutex<Option<LedgerError>>,
+    /// Segments whose part of the index is lost, and why it cannot be written again.
+    pub(super) lost: Mutex<BTreeMap<u32, LedgerError>>,
+    /// Held by the thread that writes to the index.
+    pub(super) indexing: Mutex<()>,
     pub(super) sync_ns: AtomicU64,
     /// The number of published keys.
     pub(super) keys: AtomicU64,
@@ -129,12 +136,7 @@ impl Gathered {
         }
         keys.into_iter().for_each(|keys| self.loading.add(keys));
         for ((event, target), row) in &tables.deliveries {
-            // A delivery without an attempt is due at once, whatever the clock was when it was
-            // made.
-            let row = row.map(|row| match row.attempt {
-                0 => Row { due_ms: row.due_ms.min(now), ..row },
-                _ => row,
-            });
+            let row = row.map(|row| row.at_start(*event, now));
             self.deliveries.put(*event, target, row);
         }
         for nonce in tables.nonces.iter().filter(|nonce| nonce.expires_ms > now) {
@@ -249,6 +251,8 @@ impl Core {
         let core = Self {
             age,
             unindexed: Mutex::default(),
+            lost: Mutex::default(),
+            indexing: Mutex::default(),
             options,
             files: Arc::clone(open_files.files()),
             open_files,
@@ -267,6 +271,7 @@ impl Core {
             damage: gathered.damage,
             manifest: Mutex::new(manifest),
             unread: Occasional::new(UNREAD_EVERY),
+            unrolled: Occasional::new(UNREAD_EVERY),
             sync_ns: AtomicU64::new(0),
             keys: AtomicU64::new(gathered.memory.keys.len() as u64),
             known: Arc::clone(&gathered.memory.keys),
@@ -386,7 +391,22 @@ impl Core {
         notices.push(what);
     }
 
-    pub(super) fn notices(&self) -> Vec<String> {
+    /// The state of the ledger.
+    pub(super) fn health(&self) -> Health {
+        let segments = self.all_runs().iter().map(|run| run.segment().size).sum::<u64>();
+        Health {
+            stopped: self.poison.reason().map(str::to_owned),
+            durability: Durability::Local,
+            bytes: Some(segments + self.index.size()),
+            room: self.room(),
+            mended: self.notices(),
+            server: None,
+            damage: self.damage.all(),
+            unindexed: self.waits_for_index(),
+        }
+    }
+
+    fn notices(&self) -> Vec<String> {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -21,6 +21,10 @@ use crate::ledger::{
 /// Bytes of fresh events' bodies kept in memory: an immediate delivery reads nothing from the disk.
 const BODIES_MAX: usize = 32 << 20;
 
+/// The longest time between two attempts in ms: a day, which is the bound of `retry.max` in the
+/// configuration, and a fifth more, which is its jitter.
+const GAP_MAX_MS: i64 = 86_400_000 / 5 * 6;
+
 /// The number of a destination within this process.
 type TargetNo = u16;
 type Key = (EventId, TargetNo);
@@ -50,6 +54,24 @@ impl Row {
     /// A new delivery.
     pub(super) fn due(due_ms: UnixMillis) -> Self {
         Self { dead: false, attempt: 0, due_ms }
+    }
+
+    /// The delivery of an event as a start at `now` takes it over. A clock that was ahead before has
+    /// made it due too late, by as much as it was ahead; no delivery becomes due too early. That holds
+    /// if `now` is behind instead: the ledger's clock does not jump when the system's clock is set.
+    pub(super) fn at_start(self, event: EventId, now: UnixMillis) -> Self {
+        let Self { attempt, due_ms, .. } = self;
+        if attempt == 0 {
+            return Self { due_ms: due_ms.min(now), ..self };
+        }
+        let received_ms = event.ms();
+        let due_ms = if now < received_ms && received_ms <= due_ms {
+            // Both times are of that clock: what was between them counts.
+            now.saturating_add(due_ms.saturating_sub(received_ms))
+        } else {
+            due_ms
+        };
+        Self { due_ms: due_ms.min(now.saturating_add(GAP_MAX_MS)), ..self }
     }
 
     fn state(&self) -> DeliveryState {

@@ -13,7 +13,7 @@ use crate::private;
 pub(in crate::ledger) trait Files: Send + Sync {
     /// Creates a file. An existing file is an error: nothing is ever truncated.
     fn create(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
-    /// Opens a file to read and write.
+    /// Opens a file to read and write; on a read-only file system, where its writes fail, to read.
     fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
     /// The files of a directory.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
@@ -58,7 +58,13 @@ impl Files for Disk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
-        Ok(Box::new(OpenOptions::new().read(true).write(true).open(path)?))
+        match OpenOptions::new().read(true).write(true).open(path) {
+            // A store is verified and salvaged there too.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                Ok(Box::new(File::open(path)?))
+            }
+            opened => Ok(Box::new(opened?)),
+        }
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {

@@ -5,12 +5,14 @@
 //! cut into sorted blocks of a few kB and put once. Their summary is written only after the blocks
 //! are flushed **and** synced, because sled's flush alone is not a barrier. If the blocks do not match
 //! the summary, they are rebuilt from the segment. sled may panic on a damaged database: every call
-//! is caught, and a database that cannot be opened at a start is removed.
+//! is caught, and a database that is found damaged when it is opened is removed. After a failed write
+//! sled refuses every later one: that database is closed and opened again, and what it has lost is
+//! written again (`indexer`). Until then its missing blocks are not lost, and reads of them fail.
 //!
 //! The keys of each segment are in a plain file beside the database too (`key_file`), which a start
 //! reads.
 //!
-//! One thread writes, with the blocking `flush`. No transactions; no ranges are deleted.
+//! One thread writes at a time (`Core::indexing`), with the blocking `flush`. No transactions; no ranges are deleted.
 
 mod databases;
 mod key_file;
@@ -18,7 +20,7 @@ mod meta;
 mod pack;
 mod period;
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -57,28 +59,28 @@ enum Table {
     Documents = 9,
 }
 
-impl Table {
-    const ALL: [Self; 9] = [
-        Self::Meta,
-        Self::Keys,
-        Self::Events,
-        Self::Transactions,
-        Self::Users,
-        Self::Notes,
-        Self::Nonces,
-        Self::Deliveries,
-        Self::Documents,
-    ];
-}
-
 fn broken(what: &str) -> LedgerError {
     LedgerError::Corrupt(format!("the index {what}; it is rebuilt at the next start"))
+}
+
+/// An error of the file system below the index. A disk that takes no more writes damages nothing.
+fn io_failed(error: &io::Error) -> LedgerError {
+    match error.kind() {
+        // sled keeps the kind of an error, and not its text.
+        kind @ (ErrorKind::StorageFull
+        | ErrorKind::QuotaExceeded
+        | ErrorKind::ReadOnlyFilesystem) => {
+            LedgerError::Unavailable(format!("the index could not be written: {kind}"))
+        }
+        _ => broken(&format!("failed: {error}")),
+    }
 }
 
 /// Calls sled, which may panic on unexpected data.
 fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, LedgerError> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
+        Ok(Err(sled::Error::Io(error))) => Err(io_failed(&error)),
         Ok(Err(error)) => Err(broken(&format!("failed: {error}"))),
         Err(_) => Err(broken("panicked")),
     }
@@ -109,6 +111,8 @@ impl Form {
 const KEY_LEN: usize = 13;
 /// Bytes of a key that all blocks of a table share.
 const PREFIX: usize = 9;
+/// Bytes of a key that all blocks of a segment's form share.
+const OF_FORM: usize = 8;
 
 // === Blocks ===
 
@@ -117,27 +121,43 @@ impl Period {
         self.call(|db| db.insert(key, value)).map(|_| ())
     }
 
-    /// Removes all blocks of a segment's form, the summary first.
+    /// Removes all blocks of a segment's form, the summary first. There may be gaps between them.
     fn forget(&self, form: Form) -> Result<(), LedgerError> {
-        for table in Table::ALL {
-            let mut at = 0;
-            while self.call(|db| db.remove(form.key(table, at)))?.is_some() {
-                at += 1;
+        let summary = form.key(Table::Meta, 0);
+        self.with(|database| {
+            let mut found = guarded(|| Ok(database.db.scan_prefix(&summary[..OF_FORM]).keys()))?;
+            while let Some(key) = guarded(|| found.next().transpose())? {
+                guarded(|| database.db.remove(key))?;
             }
+            Ok(())
+        })
+    }
+
+    /// The same; no crash leaves the summary without its blocks.
+    fn clear(&self, form: Form) -> Result<(), LedgerError> {
+        if self.call(|db| db.remove(form.key(Table::Meta, 0)))?.is_some() {
+            self.settle()?;
         }
-        Ok(())
+        self.forget(form)
     }
 
     fn block(&self, table: Table, form: Form, block: usize) -> Result<sled::IVec, LedgerError> {
+        let seen = self.failures();
         match self.call(|db| db.get(form.key(table, block)))?.filter(|found| !found.is_empty()) {
             Some(found) => Ok(found),
-            None => Err(self.lost(form, "has lost a block")),
+            None => Err(self.lost(form, "has lost a block", seen)),
         }
     }
 
-    /// Removes the summary: the segment is read again at the next start.
-    fn lost(&self, form: Form, what: &str) -> LedgerError {
-        match self.call(|db| db.remove(form.key(Table::Meta, 0))) {
+    /// Removes the summary: the segment is read again at the next start. A database that was written
+    /// again since its failures were `seen`, or is to be, has lost nothing.
+    fn lost(&self, form: Form, what: &str, seen: u64) -> LedgerError {
+        let removed = self.with(|database| {
+            // Nothing replaces the database meanwhile.
+            self.check_sound(seen)?;
+            guarded(|| database.db.remove(form.key(Table::Meta, 0)))
+        });
+        match removed {
             Ok(_) => broken(what),
             Err(error) => error,
         }
@@ -174,6 +194,8 @@ impl Period {
     ) -> Result<IndexedRun, LedgerError> {
         let form = Form::of(segment);
         KeyFile::remove(self.dir(), &segment.header);
+        // A write that failed may have left more blocks than this one has.
+        self.clear(form)?;
         let mut meta = Meta::new(segment, tables, scan);
         let transactions = lookups(&tables.events, By::Transaction);
         let users = lookups(&tables.events, By::User);
@@ -307,7 +329,7 @@ impl IndexedRun {
         let file = KeyFile::open(self.index.dir(), &self.segment.header, self.scan())?;
         match file.keys() == self.keys() {
             true => Ok(file),
-            false => Err(io::Error::new(io::ErrorKind::InvalidData, "it has other keys")),
+            false => Err(io::Error::new(ErrorKind::InvalidData, "it has other keys")),
         }
     }
 
@@ -396,21 +418,22 @@ impl IndexedRun {
     ///
     /// # Errors
     /// [`LedgerError::Corrupt`] if a block is missing, is unreadable, or has another number of
-    /// entries than were put.
+    /// entries than were put; [`LedgerError::Unavailable`] while its database is written again.
     pub(super) fn verify(&self) -> Result<u64, LedgerError> {
-        let meta = &self.meta;
+        let (meta, seen) = (&self.meta, self.index.failures());
+        self.index.check_sound(seen)?;
+        let lost = |what| self.index.lost(self.form(), what, seen);
         let mut bytes = 0;
         let mut count = |table, blocks, wanted: u32, len: &dyn Fn(&[u8]) -> Option<usize>| {
             let mut entries = 0;
             for block in 0..blocks {
                 let found = self.index.block(table, self.form(), block)?;
                 bytes += found.len() as u64;
-                entries += len(&found)
-                    .ok_or_else(|| self.index.lost(self.form(), "has a block of no known form"))?;
+                entries += len(&found).ok_or_else(|| lost("has a block of no known form"))?;
             }
             match entries == wanted as usize {
                 true => Ok(()),
-                false => Err(self.index.lost(self.form(), "has lost entries")),
+                false => Err(lost("has lost entries")),
             }
         };
         let rows = |block: &[u8]| take_events(block).ok().map(|rows| rows.len());
@@ -422,7 +445,7 @@ impl IndexedRun {
         count(Table::Notes, meta.note_fences.len(), meta.notes, &notes)?;
         match (self.load()?, self.load_keys()?) {
             (Some(_), Some(keys)) => Ok(bytes + self.verify_key_file(&keys)?),
-            _ => Err(self.index.lost(self.form(), "has lost entries")),
+            _ => Err(lost("has lost entries")),
         }
     }
 
@@ -430,14 +453,14 @@ impl IndexedRun {
     fn verify_key_file(&self, keys: &[(u64, u32)]) -> Result<u64, LedgerError> {
         let read = self.key_file().and_then(|file| {
             let is_same = file.has(keys)?;
-            let other = || io::Error::new(io::ErrorKind::InvalidData, "it has other keys");
+            let other = || io::Error::new(ErrorKind::InvalidData, "it has other keys");
             is_same.then_some(file.size()).ok_or_else(other)
         });
         match read {
             Ok(bytes) => Ok(bytes),
             Err(error) => match error.kind() {
-                io::ErrorKind::NotFound => Ok(0),
-                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                ErrorKind::NotFound => Ok(0),
+                ErrorKind::InvalidData | ErrorKind::UnexpectedEof => {
                     KeyFile::remove(self.index.dir(), &self.segment.header);
                     Err(broken(&format!("had a damaged file of keys ({error})")))
                 }
@@ -493,8 +516,9 @@ impl IndexedRun {
         block: usize,
         take: impl Fn(&[u8]) -> Result<Vec<T>, DecodeError>,
     ) -> Result<Vec<T>, LedgerError> {
+        let seen = self.index.failures();
         let bytes = self.index.block(table, self.form(), block)?;
-        take(&bytes).map_err(|_| self.index.lost(self.form(), "has a block of no known form"))
+        take(&bytes).map_err(|_| self.index.lost(self.form(), "has a block of no known form", seen))
     }
 
     /// The number of rows with a smaller id.

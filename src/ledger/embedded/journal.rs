@@ -1,10 +1,12 @@
 //! The end of the journal, where the committer writes.
 
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::core::RESERVE;
 use super::files::{Files, Handle};
 use super::frame::Frame;
 use super::run::OpenRun;
@@ -47,7 +49,7 @@ impl Journal {
 
     /// Writes the frame and syncs it; returns the duration of the sync. After an error the state on
     /// disk is unknown, and the journal must not be used again.
-    pub(super) fn commit(&mut self) -> std::io::Result<Duration> {
+    pub(super) fn commit(&mut self) -> io::Result<Duration> {
         let file = &self.run.segment.file;
         let base = u64::from(self.frame.base());
         file.write_at(self.frame.seal(self.next_seq), base)?;
@@ -136,7 +138,7 @@ impl Spare {
             Ok(file) => Ok(Self { path, file, size }),
             Err(error) => {
                 let _ = files.remove(&path);
-                Err(failed(&path, "create", &error))
+                Err(not_made(&path, size, &error))
             }
         }
     }
@@ -150,7 +152,7 @@ impl Spare {
         files: &dyn Files,
         header: Header,
         key: Option<&MasterKey>,
-    ) -> std::io::Result<Segment> {
+    ) -> io::Result<Segment> {
         self.file.write_at(&header.bytes(), 0)?;
         self.file.sync_data()?;
         let dir = self.path.parent().unwrap_or(Path::new("."));
@@ -169,14 +171,35 @@ pub(super) fn new_header(
     now_ms: UnixMillis,
     key: Option<&MasterKey>,
 ) -> Header {
-    let mut salt = [0; 4];
-    // Without random bytes the time tells this segment from earlier data on the disk.
-    if getrandom::fill(&mut salt).is_err() {
-        salt = (now_ms as u32 ^ number).to_le_bytes();
-    }
-    let salt = u32::from_le_bytes(salt);
+    let salt = new_salt(number, now_ms);
     let key = key.map(MasterKey::id);
     Header { version, number, generation: 0, salt, first_seq, created_ms: now_ms, next_seq: 0, key }
+}
+
+/// The salt of a segment's new form.
+pub(super) fn new_salt(number: u32, now_ms: UnixMillis) -> u32 {
+    let mut salt = [0; 4];
+    // Without random bytes the time tells this segment from earlier data on the disk.
+    match getrandom::fill(&mut salt) {
+        Ok(()) => u32::from_le_bytes(salt),
+        Err(_) => now_ms as u32 ^ number,
+    }
+}
+
+/// The error of a file of `size` bytes that could not be written. On a full disk it says how much
+/// must be freed.
+fn not_made(path: &Path, size: u64, error: &io::Error) -> LedgerError {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            let (mib, reserve) = (size.div_ceil(1 << 20), (size * RESERVE).div_ceil(1 << 20));
+            LedgerError::Unavailable(format!(
+                "could not write {mib} MiB to {}: {error}; free space on the disk: a segment takes \
+                 {mib} MiB, and with less than {reserve} MiB beside it the gateway is not ready",
+                path.display()
+            ))
+        }
+        _ => failed(path, "create", error),
+    }
 }
 
 /// The error without random bytes.
@@ -188,4 +211,23 @@ pub(super) fn no_random(error: &getrandom::Error) -> LedgerError {
 pub(super) fn payload_max(segment_bytes: u64) -> usize {
     let room = segment_bytes as usize - HEADER as usize - 2 * FRAME_HEAD - 2 * RECORD_HEAD;
     room.min(16 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::files::sim::{Fault, Sim};
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_named_with_what_must_be_freed() {
+        let said = |fault| {
+            let sim = Sim::default();
+            sim.fail_at(0, fault);
+            let made = Spare::make(&sim, Path::new("d"), 64 << 20, &|_, _| {});
+            made.err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        let full = said(Fault::NoSpace);
+        assert!(full.contains("could not write 64 MiB") && full.contains("256 MiB"), "{full}");
+        assert!(said(Fault::Io).contains("could not create"));
+    }
 }

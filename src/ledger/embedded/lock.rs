@@ -4,7 +4,7 @@
 //! is locked too: it names the process, and older versions lock nothing else.
 
 use std::fs::{self, File, TryLockError};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use super::core::journal_dir;
@@ -15,6 +15,16 @@ use crate::private;
 /// Held while this process works on the store.
 pub(super) struct Lock {
     held: Vec<File>,
+    disk: DiskAccess,
+}
+
+/// The access that the file system of a store allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DiskAccess {
+    /// To change the store.
+    Write,
+    /// To read it: it is mounted read-only.
+    Read,
 }
 
 impl Lock {
@@ -23,6 +33,23 @@ impl Lock {
     /// # Errors
     /// [`LedgerError::InUse`] if another process does.
     pub(super) fn take(path: &Path) -> Result<Self, LedgerError> {
+        let lock = Self::take_to_read(path)?;
+        match lock.disk {
+            DiskAccess::Write => Ok(lock),
+            DiskAccess::Read => Err(LedgerError::Unavailable(format!(
+                "{} is on a read-only file system: mount it for writing; `postern verify` and \
+                 `postern export --salvage` work there too",
+                path.display()
+            ))),
+        }
+    }
+
+    /// As [`Lock::take`], also on a read-only file system. Nothing can be written there, so the lock
+    /// file is not needed.
+    ///
+    /// # Errors
+    /// As [`Lock::take`].
+    pub(super) fn take_to_read(path: &Path) -> Result<Self, LedgerError> {
         let mut held = vec![];
         for dir in [path, &journal_dir(path)] {
             if dir.is_dir() {
@@ -32,7 +59,13 @@ impl Lock {
         let name = path.join("lock");
         let mut options = private::options();
         let opened = options.read(true).write(true).create(true).truncate(false).open(&name);
-        let mut file = opened.map_err(|error| failed(&name, "open", &error))?;
+        let mut file = match opened {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
+                return Ok(Self { held, disk: DiskAccess::Read });
+            }
+            Err(error) => return Err(failed(&name, "open", &error)),
+        };
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(in_use(path)),
@@ -41,7 +74,12 @@ impl Lock {
         // Only for operators: the lock itself counts.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id()));
         held.push(file);
-        Ok(Self { held })
+        Ok(Self { held, disk: DiskAccess::Write })
+    }
+
+    /// The access that the file system of the store allows.
+    pub(super) fn disk(&self) -> DiskAccess {
+        self.disk
     }
 
     /// Locks the journal's directory too, which was created after the lock was taken.

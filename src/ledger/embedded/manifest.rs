@@ -22,6 +22,7 @@ use std::io::{self, ErrorKind};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use super::damage::REMEDY;
 use super::files::{Files, Handle};
 use super::segment::{HEADER, failed};
 use crate::clock::UnixMillis;
@@ -132,22 +133,26 @@ impl Content {
         journal: &Path,
         present: impl Fn(u32) -> bool,
     ) -> Result<(), LedgerError> {
-        let missing = self.missing(present);
+        let missing = self.missing(&present);
         if missing.is_empty() {
             return Ok(());
         }
         let (journal, which) = (journal.display(), name(&missing));
-        let all = missing == [self.first..=self.last];
-        let remedy = match all {
-            true => {
-                "mount the volume, or restore a backup; to begin an empty store instead, remove \
-                 `manifest` and `index` beside it"
-            }
-            false => {
-                "restore them from a backup; or get out what is there with `postern export \
-                 --salvage`; or go on without them with `postern rebuild --accept-missing`: their \
-                 events are lost, and their transactions are accepted again if they repeat"
-            }
+        // The journal may be one segment longer: it is created before the manifest names it.
+        let at_an_end = |range: &RangeInclusive<u32>| {
+            let is_last = *range.end() == self.last && !present(self.last.saturating_add(1));
+            *range.start() == self.first || is_last
+        };
+        let remedy = if missing == [self.first..=self.last] {
+            "mount the volume, or restore a backup; to begin an empty store instead, remove \
+             `manifest` and `index` beside it"
+        } else if missing.iter().all(at_an_end) {
+            "restore them from a backup; or get out what is there with `postern export --salvage`; \
+             or go on without them with `postern rebuild --accept-missing`: their events are lost, \
+             and their transactions are accepted again if they repeat"
+        } else {
+            // No rebuild goes on over a gap: what comes after it may belong to what was in it.
+            REMEDY
         };
         Err(LedgerError::Corrupt(format!("{journal}: segments are missing: {which}; {remedy}")))
     }
@@ -428,5 +433,11 @@ mod tests {
         assert!(said(&[4]).contains("segments are missing: 3, 5; restore"));
         assert!(said(&[3]).contains("missing: 4 to 5") && said(&[3]).contains("--accept-missing"));
         assert!(said(&[]).contains("mount the volume"));
+        // A rebuild does not go on over a gap.
+        for (present, named) in [(&[3, 5][..], "missing: 4;"), (&[3, 4, 6], "missing: 5;")] {
+            let said = said(present);
+            assert!(said.contains(named) && said.contains("--salvage"), "{said}");
+            assert!(!said.contains("--accept-missing"), "{said}");
+        }
     }
 }

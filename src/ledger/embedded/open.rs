@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
 use super::core::{Core, Gathered, Memory, index_dir, journal_dir};
-use super::damage::with_remedy;
+use super::damage::{REMEDY, with_remedy};
 use super::files::Files;
 use super::index::{Index, IndexedRun, KeyFile};
 use super::journal::{Journal, Spare, new_header, parse_name};
@@ -119,12 +119,13 @@ pub(super) fn open(options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Op
     let segments = reader.segments(&journal_dir)?;
     reader.check_all_there(&path, &segments)?;
     let (run, scan) = if segments.is_empty() {
+        let begun = reader.begin(&journal_dir, options.segment_bytes)?;
         tracing::warn!(
             path = %path.display(),
             "a new store was created: if one was expected here, stop the gateway, and check that the \
              volume is mounted and that store.path is right"
         );
-        reader.begin(&journal_dir, options.segment_bytes)?
+        begun
     } else {
         reader.read_all(segments)?
     };
@@ -505,7 +506,7 @@ fn check_order(segment: &Segment, expected: Option<(u32, u64)>) -> Result<(), Le
     match expected {
         None => Ok(()),
         Some((number, _)) if number != header.number => Err(LedgerError::Corrupt(format!(
-            "segment {number} is missing before {}",
+            "segment {number} is missing before {}; {REMEDY}",
             segment.path.display()
         ))),
         Some((_, seq)) if seq != header.first_seq => Err(segment.damaged(

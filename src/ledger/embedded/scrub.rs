@@ -256,6 +256,11 @@ impl Core {
         page.done += indexed.segment.size;
         match indexed.verify() {
             Ok(bytes) => page.read += bytes,
+            // Its database is written again; the next pass reads it.
+            Err(LedgerError::Unavailable(why)) => {
+                let segment = indexed.segment.header.number;
+                tracing::info!(segment, why, "the scrub skips a segment's index");
+            }
             Err(error) => {
                 let number = indexed.segment.header.number;
                 let what = format!(

@@ -24,7 +24,7 @@ use super::export::new_event;
 use super::files::Handle;
 use super::frame::Frame;
 use super::index::IndexedRun;
-use super::journal::{file_name, no_random, temporary};
+use super::journal::{file_name, new_salt, no_random, temporary};
 use super::record::{self, EventRecord, Gaps, KeysRecord, Record};
 use super::run::Run;
 use super::segment::{HEADER, Header, Position, Segment, failed};
@@ -98,7 +98,8 @@ impl Core {
                         self.check_whole(run.segment())?;
                     }
                     let old = run.newest_ms().is_some_and(|newest| newest < policy.events_before);
-                    swept.more = at < last && old;
+                    // One that waits for its index may wait long.
+                    swept.more = at < last && old && self.waits_for_index().is_none();
                     break;
                 }
             };
@@ -125,14 +126,26 @@ impl Core {
         Ok(swept)
     }
 
-    /// Starts a new segment if the last one is old.
+    /// Starts a new segment if the last one is old. One that a clock ahead of this one began would
+    /// not be old before that time has come. On a full disk there may be no room for another one: that
+    /// ends no sweep, because what it deletes makes some.
     fn close_if_old(&self, calls: &mpsc::Sender<Call>) -> Result<(), LedgerError> {
         let age = millis(self.options.segment_age);
         let runs = self.all_runs();
         let created = runs.last().map(|run| run.segment().header.created_ms);
-        match created.is_some_and(|created| created.saturating_add(age) <= self.now()) {
-            true => ask(calls, Call::Roll),
-            false => Ok(()),
+        let now = self.now();
+        let old = |created: UnixMillis| created > now || created.saturating_add(age) <= now;
+        if created.filter(|created| old(*created)).is_none() {
+            return Ok(());
+        }
+        match ask(calls, Call::Roll) {
+            Err(error) if !error.is_fatal() => {
+                if let Some(others) = self.unrolled.admit() {
+                    tracing::warn!(%error, others, "an old segment could not be closed");
+                }
+                Ok(())
+            }
+            closed => closed,
         }
     }
 
@@ -224,6 +237,8 @@ impl Core {
         swept.bytes += run.segment.size.saturating_sub(rewrite.size());
         let moves = std::mem::take(&mut rewrite.moves);
         let rewrite_held = std::mem::take(&mut rewrite.held);
+        // The new form is indexed and put to use in one turn: see there.
+        let turn = self.indexing();
         let new = if rewrite.records == 0 && self.is_oldest(run) {
             let _ = self.files.remove(&rewrite.path);
             None
@@ -234,6 +249,7 @@ impl Core {
             self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
         }
         ask(calls, |answer| Call::Swap(number, new, answer))?;
+        drop(turn);
         self.held().moved(&rewrite_held);
         for moves in moves.chunks(MOVES) {
             ask(calls, |answer| Call::Move(moves.to_vec(), answer))?;
@@ -359,6 +375,8 @@ impl<'c> Rewrite<'c> {
     ) -> Result<Self, LedgerError> {
         let mut header = Header {
             generation: old.segment.header.generation + 1,
+            // What a failed rewrite has left in the index is of another form.
+            salt: new_salt(old.segment.header.number, core.now()),
             next_seq: old.scan().next_seq,
             ..old.segment.header
         };
@@ -511,7 +529,7 @@ impl<'c> Rewrite<'c> {
         !self.policy.erases(event) && (is_recent || self.core.deliveries().is_live(event))
     }
 
-    /// Names the new form, reads it back and indexes it.
+    /// Names the new form, reads it back and indexes it, in a turn of [`Core::indexing`].
     fn finish(self) -> Result<IndexedRun, LedgerError> {
         let dir = self.core.journal_dir();
         let path = dir.join(file_name(self.header.number, self.header.generation));
@@ -529,11 +547,12 @@ impl<'c> Rewrite<'c> {
     fn index(&self, path: &std::path::Path) -> Result<IndexedRun, LedgerError> {
         let segment = Segment::open(&self.core.files, &self.core.options.keys, path)?;
         let segment = Arc::new(Segment::at_rest(&self.core.open_files, &segment));
+        self.core.ready_index(&segment)?;
         let (tables, scan) = Tables::read(&segment)?;
         if scan.records != self.records {
             return Err(segment.damaged(scan.end, "it does not read back as it was written"));
         }
         segment.check_complete(scan)?;
-        self.core.index.write(&segment, &tables, scan, &|took| self.core.rest(took))
+        self.core.index_segment(&segment, &tables, scan)
     }
 }

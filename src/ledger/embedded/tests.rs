@@ -5,6 +5,7 @@ mod damage;
 mod every_region;
 mod faults;
 mod fixtures;
+mod indexing;
 mod missing;
 mod model;
 mod soak;
@@ -274,6 +275,51 @@ async fn leases_die_with_the_process_and_what_was_settled_does_not() {
     assert_eq!(due.leases[0].attempt, 1);
     clock.advance(60_000);
     assert_eq!(ledger.lease(&node(), &ask(9)).await.unwrap().leases.len(), 2);
+}
+
+#[tokio::test]
+async fn a_start_sets_right_what_a_clock_ahead_made_late() {
+    const HOUR_MS: u64 = 3_600_000;
+    // How far the clock is ahead, when it says that the event was received, the time of the retry
+    // in s, and the same after a start under the right clock.
+    let cases = [
+        (3 * HOUR_MS, 3 * HOUR_MS, 60, 60),
+        // Received before: no later than after the longest gap.
+        (9000 * HOUR_MS, 0, 60, 103_680),
+        // Right from the start: not too early.
+        (0, 0, 86_400, 86_400),
+    ];
+    for (ahead_ms, received, after, expected) in cases {
+        let dir = TempDir::new().unwrap();
+        let clock = StoreClock::manual(START_MS + ahead_ms as i64);
+        let ledger = Embedded::open(options(&dir, clock)).unwrap();
+        ledger.accept(&[event(received, &["a"])]).await.unwrap();
+        let lease = ledger.lease(&node(), &ask(1)).await.unwrap().leases.remove(0);
+        let retry = Verdict::Retry { after: Duration::from_secs(after) };
+        ledger.settle(&node(), &[conformance::settlement(&lease, retry)]).await.unwrap();
+        drop(ledger);
+        let ledger = open_in(&dir).unwrap();
+        let due = ledger.lease(&node(), &ask(1)).await.unwrap().next_due;
+        assert_eq!(due, Some(Duration::from_secs(expected)), "{ahead_ms} ms ahead");
+    }
+}
+
+#[tokio::test]
+async fn a_start_under_a_clock_that_is_behind_makes_no_retry_early() {
+    let dir = TempDir::new().unwrap();
+    let ledger = open_in(&dir).unwrap();
+    ledger.accept(&[event(0, &["a"])]).await.unwrap();
+    let lease = ledger.lease(&node(), &ask(1)).await.unwrap().leases.remove(0);
+    let retry = Verdict::Retry { after: Duration::from_secs(600) };
+    ledger.settle(&node(), &[conformance::settlement(&lease, retry)]).await.unwrap();
+    drop(ledger);
+    // In 1970. The clock of a ledger goes on from there when the system's clock is set.
+    let clock = StoreClock::manual(0);
+    let ledger = Embedded::open(options(&dir, clock.clone())).unwrap();
+    clock.advance(599_999);
+    assert_eq!(ledger.lease(&node(), &ask(1)).await.unwrap().leases, []);
+    clock.advance(1);
+    assert_eq!(ledger.lease(&node(), &ask(1)).await.unwrap().leases.len(), 1);
 }
 
 #[tokio::test]

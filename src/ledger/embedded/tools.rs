@@ -15,7 +15,7 @@ use super::export::{done, new_event, past};
 use super::files::{Disk, Files};
 use super::index::Index;
 use super::journal::parse_name;
-use super::lock::Lock;
+use super::lock::{DiskAccess, Lock};
 use super::manifest::{self, Content};
 use super::record::{EventRecord, Record};
 use super::run::Run;
@@ -74,15 +74,11 @@ impl Embedded {
     /// If another process uses the ledger, the disk fails, or a key is missing.
     pub fn verify(options: &EmbeddedOptions) -> Result<Survey, LedgerError> {
         let files: Arc<dyn Files> = Arc::new(Disk);
-        let _lock = Lock::take(&options.path)?;
+        let lock = Lock::take_to_read(&options.path)?;
         let mut survey = Survey::default();
         let segments = list(&files, &options.path)?;
         let known = survey.manifest(&files, &options.path, &segments)?;
-        let dir = index_dir(&options.path);
-        let index = dir.is_dir().then(|| Index::new(dir));
-        if index.is_none() {
-            survey.remark("there is no index; it is rebuilt at the next start".into());
-        }
+        let index = survey.index(&lock, index_dir(&options.path));
         let last = segments.keys().next_back().copied();
         let mut next: Option<(u32, u64)> = None;
         for (number, path) in &segments {
@@ -97,8 +93,11 @@ impl Embedded {
                 Err(error) => return Err(error),
             };
             survey.follows(&segment, *number, next);
+            let before = survey.damage.len();
             let end = survey.look_at(&segment, tail(*number, last, known))?;
-            if let Some(index) = &index
+            // No start makes the index of a damaged segment again.
+            let is_whole = survey.damage.len() == before;
+            if let Some(index) = index.as_ref().filter(|_| is_whole)
                 && Some(*number) != last
             {
                 survey.compare(index, &segment)?;
@@ -119,7 +118,7 @@ impl Embedded {
         take: &mut dyn FnMut(&[Item]) -> Result<(), E>,
     ) -> Result<Survey, E> {
         let files: Arc<dyn Files> = Arc::new(Disk);
-        let _lock = Lock::take(&options.path)?;
+        let _lock = Lock::take_to_read(&options.path)?;
         let mut survey = Survey::default();
         let mut segments = Vec::new();
         let paths = list(&files, &options.path)?;
@@ -185,6 +184,7 @@ impl Embedded {
                 return Err(LedgerError::Corrupt(what));
             }
             check_journal(&files, &options, &segments)?;
+            check_gaps(&segments)?;
             let manifest = manifest::path(&options.path);
             if missing == Missing::Accept && manifest.is_file() {
                 // The next start creates a manifest of the existing segments.
@@ -255,6 +255,19 @@ fn check_journal(
     Ok(())
 }
 
+/// Checks that no segment is missing in between: no start goes on over a gap.
+fn check_gaps(segments: &BTreeMap<u32, PathBuf>) -> Result<(), LedgerError> {
+    for ((before, _), (number, path)) in segments.iter().zip(segments.iter().skip(1)) {
+        let expected = before.saturating_add(1);
+        if *number != expected {
+            let path = path.display();
+            let what = format!("segment {expected} is missing before {path}; {REMEDY}");
+            return Err(LedgerError::Corrupt(what));
+        }
+    }
+    Ok(())
+}
+
 /// The allowed bytes after the frames of segment `number`.
 fn tail(number: u32, last: Option<u32>, known: Option<Content>) -> Tail {
     match Some(number) == last {
@@ -305,6 +318,19 @@ impl Survey {
     fn damaged(&mut self, path: &Path, bytes: std::ops::Range<u32>, what: &str) {
         let (path, what) = (path.to_owned(), what.to_owned());
         self.damage.push(Damage { path, from: bytes.start.into(), until: bytes.end.into(), what });
+    }
+
+    /// The index in `dir`, if it can be compared.
+    fn index(&mut self, lock: &Lock, dir: PathBuf) -> Option<Index> {
+        if !dir.is_dir() {
+            self.remark("there is no index; it is rebuilt at the next start".to_owned());
+        } else if lock.disk() == DiskAccess::Read {
+            // A database writes when it is opened.
+            self.remark("the index is not compared: the file system is read-only".to_owned());
+        } else {
+            return Some(Index::new(dir));
+        }
+        None
     }
 
     /// Checks that neither segment numbers nor frame sequences have gaps.

@@ -281,6 +281,7 @@ impl ServerWatch {
             mended: Vec::new(),
             server: None,
             damage: Vec::new(),
+            unindexed: None,
         };
         let server = ServerHealth {
             clock_ahead_ms: seen.clock.ahead_ms,

@@ -1,15 +1,23 @@
 //! Deliveries by state, and doing them again.
 
+use std::collections::HashMap;
+
 use http::StatusCode;
 use http::request::Parts;
 use serde::Serialize;
 
 use super::{Admin, query};
 use crate::clock::rfc3339;
-use crate::ledger::{Cursor, Delivery, DeliveryQuery, DeliveryState, EventId, TargetId};
+use crate::ledger::{
+    Attempt, Cursor, Delivery, DeliveryQuery, DeliveryState, EventBody, EventDetail, EventId,
+    LedgerError, TargetId,
+};
 use crate::manage::http::{Answered, ApiError, Query, json};
-use crate::operator::{View, replay_event};
+use crate::operator::{SeenLedger, View, replay_event};
 use crate::registry::Actor;
+
+/// Events that are read together for a page: with bodies of 256 KiB, the usual maximum, 25 MiB.
+const EVENTS_TOGETHER: usize = 100;
 
 pub(super) const PARAMETERS: [&str; 4] = ["state", "destination", "limit", "cursor"];
 
@@ -26,6 +34,22 @@ struct Listed<'a> {
     state: &'static str,
     attempt: u32,
     due_at: Option<String>,
+    /// `None`: the event is no longer kept, or cannot be read.
+    source: Option<String>,
+    transaction: Option<String>,
+    user: Option<String>,
+    /// The result of the last attempt.
+    last_status: Option<u16>,
+    last_error: Option<String>,
+}
+
+/// Details of a delivery in a list: its event and its last attempt.
+#[derive(Default)]
+struct Told {
+    source: Option<String>,
+    transaction: Option<String>,
+    user: Option<String>,
+    last: Option<Attempt>,
 }
 
 /// The counts that a replay began with.
@@ -46,10 +70,14 @@ impl Admin {
             state.ok_or_else(|| ApiError::bad("state is missing: pending, dead or done"))?;
         let target = query.text("destination").map(TargetId::from);
         let wanted = DeliveryQuery { target, ..DeliveryQuery::of(state) };
-        let page = view.ledger(&self.book).deliveries(&wanted, cursor.as_ref(), limit).await;
+        let ledger = view.ledger(&self.book);
+        let page = ledger.deliveries(&wanted, cursor.as_ref(), limit).await;
         let page = page.map_err(|error| ApiError::ledger(&error))?;
+        let told = told(&ledger, &page.deliveries).await;
+        let told = told.map_err(|error| ApiError::ledger(&error))?;
+        let rows = page.deliveries.iter().zip(told);
         Ok(json(&Page {
-            deliveries: page.deliveries.iter().map(Listed::of).collect(),
+            deliveries: rows.map(|(delivery, told)| Listed::of(delivery, told)).collect(),
             next_cursor: page.next.map(|cursor| cursor.to_string()),
         }))
     }
@@ -68,14 +96,56 @@ impl Admin {
     }
 }
 
+/// Returns the details of `deliveries`, in their order. Each event is read once.
+async fn told(ledger: &SeenLedger, deliveries: &[Delivery]) -> Result<Vec<Told>, LedgerError> {
+    let mut ids: Vec<EventId> = deliveries.iter().map(|delivery| delivery.event).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let mut all: HashMap<(EventId, TargetId), Told> = HashMap::with_capacity(deliveries.len());
+    for ids in ids.chunks(EVENTS_TOGETHER) {
+        match ledger.events(ids).await {
+            Ok(details) => all.extend(details.into_iter().flatten().flat_map(Told::of)),
+            // A damaged event must not hide the list that it is in.
+            Err(LedgerError::Corrupt(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let one = |delivery: &Delivery| all.remove(&(delivery.event, delivery.target.clone()));
+    Ok(deliveries.iter().map(one).map(Option::unwrap_or_default).collect())
+}
+
+impl Told {
+    /// The deliveries of an event, each with its key.
+    fn of(detail: EventDetail) -> impl Iterator<Item = ((EventId, TargetId), Self)> {
+        let EventDetail { event, deliveries } = detail;
+        let read = EventBody::decode(&event.body).and_then(|body| body.event()).ok();
+        deliveries.into_iter().map(move |mut delivery| {
+            let told = read.as_ref();
+            let told = Self {
+                source: told.map(|event| event.source.clone().into_owned()),
+                transaction: told.map(|event| event.transaction.clone().into_owned()),
+                user: told.and_then(|event| event.user.as_deref().map(str::to_owned)),
+                last: delivery.attempts.pop(),
+            };
+            ((event.id, delivery.target), told)
+        })
+    }
+}
+
 impl<'a> Listed<'a> {
-    fn of(delivery: &'a Delivery) -> Self {
+    fn of(delivery: &'a Delivery, told: Told) -> Self {
+        let Told { source, transaction, user, last } = told;
         Self {
             event: delivery.event,
             destination: delivery.target.as_str(),
             state: delivery.state.as_str(),
             attempt: delivery.attempt,
             due_at: delivery.due_ms.map(rfc3339),
+            source,
+            transaction,
+            user,
+            last_status: last.as_ref().and_then(|last| last.status),
+            last_error: last.and_then(|last| last.error),
         }
     }
 }

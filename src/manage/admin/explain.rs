@@ -1,16 +1,17 @@
 //! Why a captured callback verifies or does not.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 
 use super::Admin;
 use crate::clock;
 use crate::manage::http::{Answered, ApiError, json};
-use crate::operator::{View, explained, source_at, source_of};
-use crate::sender::{Recipe, Request};
+use crate::operator::{Asker, Overloaded, ToExplain, View, source_at, source_of};
+use crate::sender::{OwnedRequest, Recipe};
 
 /// The question: a URL alone, or a whole request.
 #[derive(Deserialize)]
@@ -41,7 +42,6 @@ impl Admin {
                 Some(config.sources.get(name).ok_or_else(absent)?)
             }
         };
-        let keys = |recipe: &Recipe| self.keys.of(recipe)?.now();
         if let Some(id) = &question.rejection {
             let gone = || ApiError::absent("there is no such rejection of that source (any more)");
             let id = id.parse().map_err(|_| gone())?;
@@ -51,25 +51,40 @@ impl Admin {
             if named.is_some_and(|named| named.name != source.name) {
                 return Err(gone());
             }
-            let headers = kept.request.header_map();
-            let request = kept.request.as_request("", &headers);
-            return Ok(json(&explained(config, source, &request, kept.at_ms, &keys)));
+            let request = OwnedRequest {
+                method: kept.request.method.clone(),
+                base: String::new(),
+                target: kept.request.target.to_vec(),
+                headers: kept.request.header_map(),
+                body: kept.request.body.to_vec(),
+            };
+            let (config, source) = (Arc::clone(config), Arc::clone(source));
+            let at_ms = kept.at_ms;
+            return self.explained(ToExplain { config, source, request, at_ms }).await;
         }
         let (base, target) = question.target()?;
-        let method = question.method()?;
-        let headers = question.headers()?;
-        let request = Request {
-            method: &method,
-            target: target.as_bytes(),
-            base,
-            headers: &headers,
-            body: question.body.as_bytes(),
+        let request = OwnedRequest {
+            method: question.method()?,
+            base: base.to_owned(),
+            target: target.as_bytes().to_vec(),
+            headers: question.headers()?,
+            body: question.body.clone().into_bytes(),
         };
         let source = match named {
             Some(source) => source,
-            None => source_at(config, request.target).map_err(ApiError::absent)?,
+            None => source_at(config, &request.target).map_err(ApiError::absent)?,
         };
-        Ok(json(&explained(config, source, &request, clock::now_ms(), &keys)))
+        let (config, source) = (Arc::clone(config), Arc::clone(source));
+        let at_ms = clock::now_ms();
+        self.explained(ToExplain { config, source, request, at_ms }).await
+    }
+
+    async fn explained(&self, asked: ToExplain) -> Answered {
+        let keys = self.keys.clone();
+        let keys = move |recipe: &Recipe| keys.of(recipe)?.now();
+        let busy =
+            |Overloaded| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "server busy, retry later");
+        Ok(json(&asked.explained(Asker::Api, keys).await.map_err(busy)?))
     }
 }
 

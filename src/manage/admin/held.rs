@@ -8,12 +8,18 @@ use serde_json::{Map, Value};
 
 use super::{Admin, query};
 use crate::clock::rfc3339;
-use crate::ledger::{Cursor, Decision, EventId, HeldMark, HeldQuery, HeldWhy, SourceId};
+use crate::config::Config;
+use crate::ledger::{
+    Cursor, Decision, EventId, HeldId, HeldMark, HeldOne, HeldQuery, HeldWhy, SourceId,
+};
 use crate::manage::http::{Answered, ApiError, Query, json};
-use crate::operator::{DecideError, HeldShown, View, decide_held, held_roles, show_held};
+use crate::operator::{
+    DecideError, HeldShown, View, decide_held, held_roles, show_held, source_name,
+};
 use crate::registry::Actor;
 
-pub(super) const PARAMETERS: [&str; 4] = ["source", "why", "limit", "cursor"];
+pub(super) const PARAMETERS: [&str; 8] =
+    ["source", "why", "transaction", "user", "since", "until", "limit", "cursor"];
 
 #[derive(Serialize)]
 struct Page {
@@ -70,17 +76,42 @@ impl Admin {
             let id = config.sources.get(name).map_or(name, |source| source.id.as_str());
             SourceId::from(id)
         });
+        let wanted = HeldQuery {
+            source,
+            why,
+            transaction: query.text("transaction").map(str::to_owned),
+            user: query.text("user").map(str::to_owned),
+            since_ms: query.time("since")?,
+            until_ms: query.time("until")?,
+            ..HeldQuery::default()
+        };
         let ledger = view.ledger(&self.book);
-        let page = ledger
-            .held(&HeldQuery { source, why, ..HeldQuery::default() }, cursor.as_ref(), limit)
-            .await;
+        let page = ledger.held(&wanted, cursor.as_ref(), limit).await;
         let page = page.map_err(|error| ApiError::ledger(&error))?;
         let mut held = Vec::with_capacity(page.held.len());
         for one in page.held {
             let shown = show_held(&ledger, one).await;
-            held.push(Listed::of(shown.map_err(|error| ApiError::ledger(&error))?));
+            held.push(Listed::of(shown.map_err(|error| ApiError::ledger(&error))?, config));
         }
         Ok(json(&Page { held, next_cursor: page.next.map(|cursor| cursor.to_string()) }))
+    }
+
+    /// One that waits, or the decision about it.
+    pub(super) async fn held_one(&self, view: &View, id: &str) -> Answered {
+        let unknown = || ApiError::absent(DecideError::Unknown.to_string());
+        let id: HeldId = id.parse().map_err(|_| unknown())?;
+        let ledger = view.ledger(&self.book);
+        let known = ledger.held_one(id).await.map_err(|error| ApiError::ledger(&error))?;
+        match known.ok_or_else(unknown)? {
+            HeldOne::Decided(mark) => Ok(json(&Done::of(&mark))),
+            // A sample does not wait for a decision.
+            HeldOne::Waiting(held) if held.why == HeldWhy::Rejected => Err(unknown()),
+            HeldOne::Waiting(held) => {
+                let shown = show_held(&ledger, *held).await;
+                let shown = shown.map_err(|error| ApiError::ledger(&error))?;
+                Ok(json(&Listed::of(shown, view.config())))
+            }
+        }
     }
 
     pub(super) async fn decide_held(
@@ -117,14 +148,14 @@ impl Admin {
 }
 
 impl Listed {
-    fn of(shown: HeldShown) -> Self {
+    fn of(shown: HeldShown, config: &Config) -> Self {
         let HeldShown { held, event, first } = shown;
         let disputes = held.why != HeldWhy::Quarantine;
         let source = event.as_ref().map(|event| event.source.clone().into_owned());
         Self {
             id: held.id.to_string(),
             why: held.why.as_str(),
-            source: source.unwrap_or_else(|| held.event.source.as_str().to_owned()),
+            source: source.unwrap_or_else(|| source_name(config, &held.event.source).to_owned()),
             received_at: rfc3339(held.event.received_ms),
             reason: held.reason.map(crate::sender::Reason::as_str),
             transaction: Some(held.event.transaction).filter(|text| !text.is_empty()),

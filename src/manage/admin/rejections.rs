@@ -93,7 +93,7 @@ impl<'a> RejectionView<'a> {
     fn of(rejection: &'a Rejection, config: &Config) -> Self {
         let source = source_of(rejection, config);
         let request =
-            Masked::of(&rejection.request, source.map(|source| &**source), rejection.at_ms);
+            Masked::of(&rejection.request, config, source.map(|source| &**source), rejection.at_ms);
         Self {
             id: rejection.id.to_string(),
             at: rfc3339(rejection.at_ms),

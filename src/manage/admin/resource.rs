@@ -30,6 +30,7 @@ pub(super) enum Resource<'p> {
     Release(&'p str),
     Deliveries,
     Held,
+    HeldOne(&'p str),
     Decide(&'p str, Decision),
     Status(&'p str),
     Pause(&'p str),
@@ -78,6 +79,7 @@ impl<'p> Resource<'p> {
                 ["release", id] => Self::Release(id),
                 ["deliveries"] => Self::Deliveries,
                 ["held"] => Self::Held,
+                ["held", id] => Self::HeldOne(id),
                 ["held", id, "release"] => Self::Decide(id, Decision::Release),
                 ["held", id, "drop"] => Self::Decide(id, Decision::Drop),
                 ["destinations", _, .., last] if ACTIONS.contains(last) => {
@@ -168,7 +170,7 @@ impl<'p> Resource<'p> {
     /// does not compile before that is decided.
     fn knows_bound_tokens(&self, method: &Method) -> bool {
         match self {
-            // Nothing of any source is in them.
+            // Nothing of any source is in them; keys of destinations ask the view.
             Self::Live
             | Self::Alive
             | Self::Ready
@@ -185,6 +187,7 @@ impl<'p> Resource<'p> {
             | Self::Release(_)
             | Self::Deliveries
             | Self::Held
+            | Self::HeldOne(_)
             | Self::Decide(..)
             | Self::Rejections
             | Self::Senders

@@ -43,7 +43,7 @@ impl Starting {
             let config = config.borrow();
             let local = LocalToken::new(&config.admin.token_file);
             // Created now: the command line may ask for a drain before the store is open.
-            local.own(&config.admin.tokens);
+            local.ensure(&config.admin.tokens);
             Arc::new(local)
         };
         Self { address, config, metrics, life, local }
@@ -61,14 +61,14 @@ impl Starting {
         self.life.unready().unwrap_or_default()
     }
 
-    fn answer(&self, head: &Parts) -> Answered {
+    fn answer(&self, peer: Peer, head: &Parts) -> Answered {
         check_site(head)?;
         check_name(self.address, head)?;
         let Some(resource) = Resource::find(head.uri.path()) else { return Err(self.early()) };
         let asked = if head.method == Method::HEAD { &Method::GET } else { &head.method };
         let config = Arc::clone(&self.config.borrow());
         let need = resource.need_at(self.address, &config, asked);
-        let asker = Asked { at: self.address, head, need };
+        let asker = Asked { at: self.address, peer: peer.0.ip(), head, need };
         let Admitted { who, scope, .. } = check_token(&config.admin.tokens, &self.local, asker)?;
         resource.check_scope(asked, &scope)?;
         if !resource.methods().contains(asked) {
@@ -95,10 +95,10 @@ impl Starting {
 impl Handler for Starting {
     async fn handle(
         &self,
-        _: Peer,
+        peer: Peer,
         request: Request<RequestBody>,
     ) -> Result<Response, CloseWithoutReply> {
         let (head, _) = request.into_parts();
-        Ok(self.answer(&head).unwrap_or_else(ApiError::response))
+        Ok(self.answer(peer, &head).unwrap_or_else(ApiError::response))
     }
 }

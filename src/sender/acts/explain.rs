@@ -5,10 +5,12 @@
 //! sender's rule. Where several would make the same signature, it reports them all. The report never
 //! contains a secret or a valid signature.
 //!
-//! Not part of the verify path. Bounded by [`DIGESTS_MAX`].
+//! Not part of the verify path. Bounded by [`DIGESTS_MAX`], by the bytes that are composed and hashed,
+//! and by the caller's [`Deadline`]; a request of more than 64 KiB has its reason and no search.
 
 mod advice;
 mod case;
+mod decoding;
 mod draft;
 mod evidence;
 mod keys;
@@ -18,6 +20,7 @@ mod mistake;
 mod others;
 mod parts;
 mod public;
+mod reasons;
 mod record;
 mod renamed;
 mod rewrite;
@@ -38,11 +41,11 @@ use crate::sender::crypto::key_set::KeySet;
 use crate::sender::language::recipe::{Also, Recipe, WhenBody};
 use crate::sender::request::Request;
 use crate::sender::request::callback::{Callback, CallbackError, Judgement, Resolution};
-use case::{Budget, Case};
+use case::{Budget, Case, is_large};
 use shown::Scrubber;
 
 pub use advice::Advice;
-pub use case::DIGESTS_MAX;
+pub use case::{DIGESTS_MAX, Deadline};
 pub use evidence::{Beside, ChangedValue, Changes, Ends, Evidence, Expected, evidence};
 pub use mistake::{Mistake, MistakeKind};
 
@@ -59,6 +62,9 @@ pub struct Explanation {
     pub reason: Option<Reason>,
     /// The parameter that the reason is about.
     pub parameter: Option<String>,
+    /// The usual cause of the reason, and the remedy; `None` for a bad signature, of which the
+    /// mistake says more.
+    pub advice: Option<Advice>,
     /// The text that the sender signs, secrets masked, cut to a length that can be shown.
     pub signed_text: Option<String>,
     /// The purpose of the signature variant that was used; `None` for the usual one.
@@ -111,6 +117,8 @@ pub struct Around<'o> {
     pub others: &'o [Other<'o>],
     /// Schemes with authorities that the callback may have been sent to, besides the gateway's.
     pub bases: &'o [&'o str],
+    /// The end of the time for the search, if there is one. What was not tried until then is said.
+    pub deadline: Option<Deadline>,
 }
 
 /// Explains what becomes of `request`, which came at `now_ms`, under `recipe`. `others` are the
@@ -122,7 +130,7 @@ pub fn explain(
     now_ms: i64,
     others: &[Other<'_>],
 ) -> Explanation {
-    explain_under(recipe, None, request, now_ms, Around { others, bases: &[] })
+    explain_under(recipe, None, request, now_ms, Around { others, ..Around::default() })
 }
 
 /// As [`explain`], with the public keys that the sender publishes. Without them, the outcome of a
@@ -151,7 +159,7 @@ pub fn explain_under(
     let cases = if is_about(rejection.as_ref(), &second) { second } else { first };
     let reason = rejection.as_ref().map(|rejection| rejection.reason);
     let rejected = rejection.as_ref();
-    let mut mistakes = rejected.map_or_else(Vec::new, |rejection| {
+    let mut mistakes: Vec<Mistake> = rejected.map_or_else(Vec::new, |rejection| {
         let sealed = message::sealed_otherwise(rejection, callback);
         let mut found = Vec::from_iter(sealed);
         if found.is_empty() {
@@ -175,6 +183,7 @@ pub fn explain_under(
         },
         outcome,
         reason,
+        advice: reason.and_then(|reason| reasons::advice(reason, callback)),
         parameter: rejection
             .and_then(|rejection| rejection.parameter)
             .map(|name| scrubber.short(&name)),
@@ -192,6 +201,8 @@ fn scrubber<'c>(
     others: &[Other<'_>],
     cases: impl Iterator<Item = &'c Case<'c>>,
 ) -> Scrubber {
+    // Without a deadline: what is hidden must not depend on the time.
+    let budget = &mut Budget::default();
     let mut scrubber = Scrubber::new(callback.recipe);
     for other in others {
         let secrets = case::live_secrets(other.recipe, callback.now_ms);
@@ -199,7 +210,7 @@ fn scrubber<'c>(
     }
     for case in cases {
         scrubber.take(case.supplied_signatures.iter().cloned());
-        scrubber.take(keys::expected(case, &mut Budget::default()));
+        scrubber.take(keys::expected(case, budget));
     }
     scrubber
 }
@@ -211,24 +222,29 @@ fn mistakes(
     cases: &[Case<'_>],
     around: Around<'_>,
 ) -> Vec<Mistake> {
+    let budget = &mut Budget::until(around.deadline);
+    if is_large(&outside.request) {
+        let is_right = cases.iter().any(|case| case.matches(&case.draft, budget));
+        return match scope(reason) {
+            Search::All if !is_right => vec![Mistake::unsearched()],
+            _ => Vec::new(),
+        };
+    }
     match scope(reason) {
-        Search::All => search(outside, cases, around),
+        Search::All => search(outside, cases, around, budget),
         Search::Likely => {
-            let mut found = search(outside, cases, around);
+            let mut found = search(outside, cases, around, budget);
             found.retain(|mistake| mistake.kind != MistakeKind::Unknown);
             found
         }
         // What lacks more than the signature may have its names from elsewhere, or be another
         // sender's, if it is not ours.
         Search::OtherSenders => {
-            let budget = &mut Budget::default();
-            let ours = cases.iter().any(|case| case.matches(&case.draft, budget));
-            let mut renamed = || renamed::names(outside, budget).map(|found| found.mistake);
-            let found = if ours { None } else { renamed() };
-            found
-                .or_else(|| if ours { None } else { others::sender(outside, around.others) })
-                .into_iter()
-                .collect()
+            if cases.iter().any(|case| case.matches(&case.draft, budget)) {
+                return Vec::new();
+            }
+            let renamed = renamed::names(outside, budget).map(|found| found.mistake);
+            renamed.or_else(|| others::sender(outside, around.others, budget)).into_iter().collect()
         }
     }
 }
@@ -335,8 +351,12 @@ const FAMILIES: &[Family] = &[
 const REPORTED_MAX: usize = 3;
 
 /// Finds the mistakes; none where the signature is right after all.
-fn search(callback: &Callback<'_>, cases: &[Case<'_>], around: Around<'_>) -> Vec<Mistake> {
-    let budget = &mut Budget::default();
+fn search(
+    callback: &Callback<'_>,
+    cases: &[Case<'_>],
+    around: Around<'_>,
+    budget: &mut Budget,
+) -> Vec<Mistake> {
     if cases.iter().any(|case| case.matches(&case.draft, budget)) {
         return Vec::new();
     }
@@ -369,9 +389,12 @@ fn search(callback: &Callback<'_>, cases: &[Case<'_>], around: Around<'_>) -> Ve
         found.extend(cases.iter().find_map(twice));
     }
     if found.is_empty() {
-        let other = others::sender(callback, around.others);
+        let other = others::sender(callback, around.others, budget);
         let other = other.or_else(|| missing::parameters(callback));
-        found.push(other.unwrap_or_else(Mistake::unknown));
+        found.push(other.unwrap_or_else(|| match budget.was_cut_short() {
+            true => Mistake::unfinished(),
+            false => Mistake::unknown(),
+        }));
     }
     let mut kinds = Vec::new();
     found.retain(|mistake| {

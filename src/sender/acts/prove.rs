@@ -28,11 +28,25 @@ pub fn prove(sender: &Arc<Sender>) -> Vec<DefinitionError> {
             Ok(recipe) => compare(index, vector, &recipe, &mut faults),
             Err(found) => {
                 let at = format!("vector[{index}].source");
-                faults.extend(found.into_iter().map(|fault| fault.under(&at)));
+                for fault in found {
+                    match is_of_file(&fault, vector) {
+                        false => faults.push(fault.under(&at)),
+                        true if faults.contains(&fault) => {}
+                        true => faults.push(fault),
+                    }
+                }
             }
         }
     }
     faults
+}
+
+/// Whether a mistake in the terms of a vector is one of the file: at a key inside a table that the
+/// file has, and the vector's source does not.
+fn is_of_file(fault: &DefinitionError, vector: &Vector) -> bool {
+    const TABLES: [&str; 6] = ["signature", "reply", "roles", "time", "open", "countersign"];
+    let table = fault.key.split_once('.').map(|(table, _)| table);
+    table.is_some_and(|table| TABLES.contains(&table) && !vector.source.contains_key(table))
 }
 
 fn compare(index: usize, vector: &Vector, recipe: &Recipe, faults: &mut Vec<DefinitionError>) {
@@ -82,12 +96,26 @@ fn why(vector: &Vector, recipe: &Recipe) -> (String, String) {
     }
     let remedy = match explanation.mistake {
         Some(mistake) if mistake.kind != MistakeKind::Unknown => {
-            format!("{}; mend the file or the vector", mistake.advice)
+            for_the_author(mistake.advice.english())
         }
         _ => String::from("mend the file or the vector"),
     };
     (why, remedy)
 }
+
+/// The advice of a diagnosis, turned around. It tells the one who signs to do as the file says; but
+/// the request of a vector is what the sender really does, so the file has to say what that is.
+fn for_the_author(advice: &str) -> String {
+    // Behind the colon it says what to change where the callback is signed.
+    let diagnosis = match advice.split_once(": ") {
+        Some((diagnosis, _)) if !diagnosis.starts_with(SEVERAL) => diagnosis,
+        _ => advice.trim_end_matches('.'),
+    };
+    format!("{diagnosis}: correct the file if the request is the sender's own, else the vector")
+}
+
+/// The start of advice that names its changes as the diagnosis.
+const SEVERAL: &str = "Two things differ";
 
 /// Facts of a resolved callback that a vector can expect.
 fn said(resolved: &Resolved, got: &mut Vec<(&'static str, String)>) {
@@ -95,6 +123,7 @@ fn said(resolved: &Resolved, got: &mut Vec<(&'static str, String)>) {
     let covered = roles.chain(resolved.covered().iter().map(|fact| fact.as_str()));
     got.push(("authenticated", covered.collect::<Vec<_>>().join(" ")));
     got.push(("effect", resolved.effect().as_str().to_owned()));
+    got.push(("test", resolved.test.to_string()));
     got.push(("kind", resolved.kind.clone().unwrap_or_default()));
     got.push(("recut", resolved.recut().join(" ")));
     got.push(("misfits", resolved.misfits().join(" ")));

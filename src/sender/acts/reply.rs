@@ -4,6 +4,7 @@
 //! escaped by the writer, so that no value can break or extend it.
 
 mod headers;
+mod mistakes;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,9 +15,11 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 
 use self::headers::ReplyHeaders;
+use self::mistakes::{no_part, no_status};
 use super::outcome::{Outcome, Reason};
 use crate::sender::language::definition::status;
 use crate::sender::language::definition_error::DefinitionError;
+use crate::sender::language::nearest::{meant, nearest};
 use crate::sender::language::text::{Piece, Spot, Strictness, Text};
 use crate::sender::request::encoding;
 
@@ -161,38 +164,37 @@ pub(in crate::sender) fn names(
 }
 
 impl Rows {
-    /// Reads a `[reply]` table.
-    ///
-    /// # Errors
-    /// All errors in the table.
-    pub(in crate::sender) fn parse(table: &toml::Table) -> Result<Self, Vec<DefinitionError>> {
+    /// Reads a `[reply]` table: its replies, and all errors in it. A reply with an error is there
+    /// as silence, and one under a misspelled name under the name that was meant: one mistake is
+    /// one error. The rows of a table with errors are for further checks alone.
+    pub(in crate::sender) fn parse(table: &toml::Table) -> (Self, Vec<DefinitionError>) {
+        let outcomes = Outcome::ALL.iter().map(|outcome| outcome.as_str());
+        let reasons = Reason::ALL.iter().map(|reason| reason.as_str());
+        let known: Vec<&str> = outcomes.chain(reasons).chain([CHALLENGE_REJECTED]).collect();
         let mut rows = BTreeMap::new();
         let mut faults = Vec::new();
         for (name, value) in table {
-            let known = Outcome::from_name(name).is_some()
-                || Reason::from_name(name).is_some()
-                || name == CHALLENGE_REJECTED;
-            if !known {
-                faults.push(DefinitionError::new(
-                    name,
-                    "is neither an outcome nor a reason",
-                    "see the list of both",
-                ));
+            let mut row = name.as_str();
+            if !known.contains(&row) {
+                let what = "is neither an outcome nor a reason";
+                faults.push(DefinitionError::new(name, what, meant(name, &known)));
+                row = nearest(name, &known).unwrap_or(row);
             }
-            let is_stored = !["challenge", "test"].contains(&name.as_str());
-            match Spec::parse(value) {
+            let is_stored = !["challenge", "test"].contains(&row);
+            let spec = match Spec::parse(value) {
                 Ok(Spec::Made(made)) if is_stored && !made.headers.is_empty() => {
                     let remedy = "only the replies to address checks and tests have some";
-                    let fault = DefinitionError::new("headers", "does not belong here", remedy);
-                    faults.push(fault.under(name));
+                    Err(DefinitionError::new("headers", "does not belong here", remedy))
                 }
-                Ok(spec) => {
-                    rows.insert(name.clone(), spec);
-                }
-                Err(fault) => faults.push(fault.under(name)),
-            }
+                read => read,
+            };
+            let spec = spec.unwrap_or_else(|fault| {
+                faults.push(fault.under(name));
+                Spec::Silence
+            });
+            rows.insert(row.to_owned(), spec);
         }
-        if faults.is_empty() { Ok(Self(rows.into_iter().collect())) } else { Err(faults) }
+        (Self(rows.into_iter().collect()), faults)
     }
 
     /// Every text of the table, for the names it reads.
@@ -233,6 +235,11 @@ impl<K> Rows<K> {
         self.get(name).is_some()
     }
 
+    /// The names of the replies.
+    pub(in crate::sender) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
     /// The texts of the reply called `name`.
     pub(in crate::sender) fn texts_of(&self, name: &str) -> Vec<&Text<K>> {
         let mut texts = Vec::new();
@@ -267,10 +274,6 @@ impl Spec {
             )),
         }
     }
-}
-
-fn no_status() -> DefinitionError {
-    DefinitionError::new("status", "is not a final HTTP status", "use a number from 200 to 999")
 }
 
 impl Made {
@@ -313,13 +316,7 @@ impl Made {
                 ("form", toml::Value::Table(table)) => Body::Form(members(key, table)?),
                 ("xml", value @ toml::Value::Table(_)) => Body::Xml(tree(key, value)?),
                 ("alike", value @ toml::Value::Table(_)) => Body::Alike(tree(key, value)?),
-                _ => {
-                    return Err(DefinitionError::new(
-                        key,
-                        "is not part of a reply, or not of this type",
-                        "use body, json, form, xml or alike, with status, type, headers, sealed",
-                    ));
-                }
+                _ => return Err(no_part(key)),
             };
             if made.replace(body).is_some() {
                 return Err(DefinitionError::new(key, "is a second body", "write one"));

@@ -489,11 +489,12 @@ impl<'a> Callback<'a> {
         to.put(str::from_utf8(&json).unwrap_or_default())
     }
 
-    /// The value of `role` as far as it can be read, verified or not. Use it only to search.
+    /// The value of `role` as far as it can be read, verified or not, without secrets of the source.
+    /// Use it only to search and to show.
     #[must_use]
     pub fn says(&self, role: Role) -> Option<String> {
         let value = self.role(role).ok()??;
-        Some(encoding::shown(&value).into_owned())
+        Some(self.recipe.without_secrets(&encoding::shown(&value)).into_owned())
     }
 }
 

@@ -4,18 +4,33 @@
 //! user, port or escapes, and a path without escapes or dot segments. So no two parsers can
 //! understand it differently.
 
+use std::ops::RangeInclusive;
+
 use crate::sender::language::definition_error::DefinitionError;
 
 /// Bytes of a URL that may be called: those of confirmations hold a token of 300 characters.
 const PINNED_URL_MAX: usize = 1024;
 
 /// Bytes of the label that a `*` stands for: a region of a cloud.
-const LABEL_BYTES: std::ops::RangeInclusive<usize> = 3..=40;
+const LABEL_BYTES: RangeInclusive<usize> = 3..=40;
+
+/// The label of Amazon's cloud. Anybody can have a bucket of any name there, and `sns` is at
+/// `sns.s3-us-west-2.amazonaws.com`. So a `*` beside it is a region.
+const AMAZON: &str = "amazonaws";
+
+/// Bytes of the first word of a region: `us`, `eusc`.
+const AREA_BYTES: RangeInclusive<usize> = 2..=4;
+
+/// Digits of the number of a region.
+const NUMBER_BYTES: RangeInclusive<usize> = 1..=2;
+
+/// Bytes that a `*` in a path stands for: the known ones are 32 hexadecimal digits.
+const NAME_BYTES: RangeInclusive<usize> = 1..=64;
 
 /// Hosts and paths that may be called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::sender) struct UrlPins {
-    /// Hosts in lower case; a label `*` is any one label.
+    /// Hosts in lower case; a label `*` is any one label, or a region of Amazon's.
     hosts: Vec<Box<str>>,
     path: PathPin,
 }
@@ -27,6 +42,8 @@ enum PathPin {
     Prefix(Box<str>),
     /// The end; there is no query.
     Suffix(Box<str>),
+    /// The start and the end, with letters and digits between them; there is no query.
+    Around(Box<str>, Box<str>),
 }
 
 impl UrlPins {
@@ -44,13 +61,10 @@ impl UrlPins {
                           the last two";
             return Err(DefinitionError::new("hosts", format!("has {wrong:?}"), remedy));
         }
-        let path = match path.strip_prefix('*') {
-            Some(end) if !end.is_empty() && is_path(end) => PathPin::Suffix(end.into()),
-            None if path.starts_with('/') && is_query(path) => PathPin::Prefix(path.into()),
-            _ => {
-                let remedy = "write a path with its start, \"/certs/\", or its end, \"*.pem\"";
-                return Err(DefinitionError::new("path", "is not a path", remedy));
-            }
+        let Some(path) = PathPin::parse(path) else {
+            let remedy = "write a path with its start, \"/certs/\", its end, \"*.pem\", or both, \
+                          \"/certs/*.pem\"";
+            return Err(DefinitionError::new("path", "is not a path", remedy));
         };
         Ok(Self { hosts: hosts.iter().map(|host| host.as_str().into()).collect(), path })
     }
@@ -73,9 +87,29 @@ impl UrlPins {
 }
 
 impl PathPin {
+    fn parse(path: &str) -> Option<Self> {
+        match path.split_once('*') {
+            Some((start, end)) if is_path(start) && is_path(end) && !end.is_empty() => {
+                match start {
+                    "" => Some(Self::Suffix(end.into())),
+                    _ => start.starts_with('/').then(|| Self::Around(start.into(), end.into())),
+                }
+            }
+            // A query may have a `*`, which stands for itself.
+            _ => (path.starts_with('/') && is_query(path)).then(|| Self::Prefix(path.into())),
+        }
+    }
+
     fn allows(&self, rest: &str) -> bool {
         match self {
             Self::Suffix(end) => is_path(rest) && rest.len() > end.len() && rest.ends_with(&**end),
+            Self::Around(start, end) => {
+                let name = rest.strip_prefix(&**start).and_then(|rest| rest.strip_suffix(&**end));
+                name.is_some_and(|name| {
+                    NAME_BYTES.contains(&name.len())
+                        && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+                })
+            }
             Self::Prefix(start) => {
                 let is_right = if start.contains('?') { is_query } else { is_path };
                 rest.starts_with(&**start) && is_right(rest)
@@ -99,15 +133,30 @@ fn is_of_label(byte: u8) -> bool {
 
 /// Whether `host` has the labels of `pattern`, one for one.
 fn is_like(host: &str, pattern: &str) -> bool {
+    let is_of_amazon = pattern.split('.').any(|label| label == AMAZON);
+    let stands =
+        |label: &str| LABEL_BYTES.contains(&label.len()) && (!is_of_amazon || is_region(label));
     let (mut labels, mut wanted) = (host.split('.'), pattern.split('.'));
     loop {
         match (labels.next(), wanted.next()) {
             (None, None) => return true,
-            (Some(label), Some("*")) if LABEL_BYTES.contains(&label.len()) => {}
+            (Some(label), Some("*")) if stands(label) => {}
             (Some(label), Some(word)) if label == word => {}
             _ => return false,
         }
     }
+}
+
+/// Whether a label is a region of Amazon's: words of letters, and a number (`us-gov-west-1`).
+fn is_region(label: &str) -> bool {
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|one| one.is_ascii_lowercase());
+    let Some((words, number)) = label.rsplit_once('-') else { return false };
+    let Some((area, places)) = words.split_once('-') else { return false };
+    AREA_BYTES.contains(&area.len())
+        && is_word(area)
+        && places.split('-').all(is_word)
+        && NUMBER_BYTES.contains(&number.len())
+        && number.bytes().all(|one| one.is_ascii_digit())
 }
 
 /// A pattern ends in a registered name: a `*` there would be any host of all.
@@ -185,6 +234,67 @@ mod tests {
     }
 
     #[test]
+    fn at_amazon_a_star_is_a_region_and_never_a_bucket() {
+        let pins = pins(&["sns.*.amazonaws.com", "sns.*.amazonaws.com.cn"], "*.pem").unwrap();
+        for region in
+            ["us-east-1", "us-gov-west-1", "ap-southeast-12", "il-central-1", "cn-north-1"]
+        {
+            for host in ["amazonaws.com", "amazonaws.com.cn"] {
+                let url = format!("https://sns.{region}.{host}/x.pem");
+                assert!(pins.allow(url.as_bytes()), "{url}");
+            }
+        }
+        for label in [
+            "s3-us-west-2",
+            "s3-website-us-east-1",
+            "s3-fips-us-gov-west-1",
+            "s3-accelerate",
+            "compute-1",
+            "us-1",
+            "us-east",
+            "us-east-",
+            "us-east-100",
+            "us--1",
+            "-east-1",
+            "us-e4st-1",
+            "elastic-east-1",
+        ] {
+            let url = format!("https://sns.{label}.amazonaws.com/x.pem");
+            assert!(!pins.allow(url.as_bytes()), "{url}");
+        }
+    }
+
+    #[test]
+    fn elsewhere_a_star_is_one_label() {
+        let pins = pins(&["keys.*.example.com"], "*.pem").unwrap();
+        for label in ["eu-1", "s3-eu-1", "europe"] {
+            assert!(pins.allow(format!("https://keys.{label}.example.com/x.pem").as_bytes()));
+        }
+        assert!(!pins.allow(b"https://keys.a.b.example.com/x.pem"));
+    }
+
+    #[test]
+    fn a_star_within_a_path_is_a_name() {
+        let pins = pins(&["a.example.com"], "/Certificate-*.pem").unwrap();
+        let may = |path: &str| pins.allow(format!("https://a.example.com{path}").as_bytes());
+        assert!(may("/Certificate-0aF.pem"));
+        for path in [
+            "/Certificate-.pem",
+            "/Certificate-a/b.pem",
+            "/Certificate-a.b.pem",
+            "/Certificate-a-b.pem",
+            "/Certificate-a%62.pem",
+            "/Certificate-a.pem?x",
+            "/Certificate-.pe",
+            "/x/Certificate-a.pem",
+            "/b1.pem",
+        ] {
+            assert!(!may(path), "{path}");
+        }
+        assert!(!may(&format!("/Certificate-{}.pem", "a".repeat(65))));
+    }
+
+    #[test]
     fn a_start_with_a_query_leaves_the_rest_of_the_query_free() {
         let confirm = pins(&["sns.*.amazonaws.com"], "/?Action=ConfirmSubscription&").unwrap();
         let url = "https://sns.us-east-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=arn:aws:sns:us-east-1:1:a&Token=2336";
@@ -219,7 +329,7 @@ mod tests {
             assert_eq!(pins(&[host], "/").unwrap_err().key, "hosts", "{host}");
         }
         assert!(pins(&[], "/").is_err());
-        for path in ["", "a", "*", "*?", "/a b", "/%2e", "/../"] {
+        for path in ["", "a", "*", "*?", "/a b", "/%2e", "/../", "/a*", "a*b", "/a*b*c", "/*?b"] {
             assert_eq!(pins(&["a.com"], path).unwrap_err().key, "path", "{path}");
         }
     }

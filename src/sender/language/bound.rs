@@ -12,6 +12,7 @@ use super::definition::{
 };
 use super::definition_error::DefinitionError;
 use super::modifier::Modifier;
+use super::nearest::nearest;
 use super::recipe::{Replay, Terms};
 use super::text::{Spot, Text};
 use crate::sender::acts::resolved::Role;
@@ -481,11 +482,7 @@ impl<'s> Binder<'s> {
         match gateway(key) {
             Some(gateway) if r#use.may(gateway) => Ok(Input::Gateway(gateway)),
             Some(_) => Err(misplaced(key)),
-            None => Err(DefinitionError::new(
-                "",
-                format!("`[{key}]` is nothing the gateway knows"),
-                format!("write [[{key}]] for the plain text, or {{{key}}} for a parameter"),
-            )),
+            None => Err(unknown(key)),
         }
     }
 }
@@ -502,28 +499,55 @@ fn misplaced(key: &str) -> DefinitionError {
     )
 }
 
-fn gateway(key: &str) -> Option<Gateway> {
-    Some(match key {
-        "secret" => Gateway::Secret,
-        "public_key" => Gateway::PublicKey,
-        "body" => Gateway::Body,
-        "body_sha256" => Gateway::BodySha256,
-        "content" => Gateway::Content,
-        "query" => Gateway::Query,
-        "url" => Gateway::Url,
-        "path" => Gateway::Path,
-        "method" => Gateway::Method,
-        "now" => Gateway::Now,
-        "pairs" => Gateway::Pairs,
-        "sorted" => Gateway::Sorted,
-        "signed" => Gateway::Signed,
-        "reason" => Gateway::Reason,
-        "code" => Gateway::Code,
-        "countersign" => Gateway::Countersign,
-        "message" => Gateway::Message,
-        "source" => Gateway::Source,
-        "event_id" => Gateway::EventId,
-        "received_at" => Gateway::ReceivedAt,
-        _ => return None,
-    })
+/// The mistake of a placeholder in square brackets whose name means nothing in any source: neither
+/// the gateway knows it, nor is it one of `named`, the names of the file's settings and of `[known]`.
+pub(in crate::sender) fn unknown_here(spot: &Spot, named: &[String]) -> Option<DefinitionError> {
+    let key = spot.key.as_str();
+    let is_known = spot.came()
+        || named.iter().any(|name| name == key)
+        || key.starts_with("header.")
+        || key == "transaction"
+        || EVERYWHERE_ABSENT.contains(&key)
+        || gateway(key).is_some();
+    (!is_known).then(|| unknown(key).at(spot.column))
 }
+
+fn unknown(key: &str) -> DefinitionError {
+    let names = GATEWAY.map(|(name, _)| name);
+    // A name that is much longer or shorter is another word: `[sign]` is not `[signed]`.
+    let near = nearest(key, &names).filter(|near| near.len().abs_diff(key.len()) <= 1);
+    let meant = near.map(|near| format!("did you mean [{near}]? Else ")).unwrap_or_default();
+    DefinitionError::new(
+        "",
+        format!("`[{key}]` is nothing the gateway knows"),
+        format!("{meant}write {{{key}}} for a parameter, or [[{key}]] for the plain text"),
+    )
+}
+
+fn gateway(key: &str) -> Option<Gateway> {
+    GATEWAY.iter().find(|(name, _)| *name == key).map(|(_, gateway)| *gateway)
+}
+
+/// The names of what every gateway knows.
+const GATEWAY: [(&str, Gateway); 20] = [
+    ("secret", Gateway::Secret),
+    ("public_key", Gateway::PublicKey),
+    ("body", Gateway::Body),
+    ("body_sha256", Gateway::BodySha256),
+    ("content", Gateway::Content),
+    ("query", Gateway::Query),
+    ("url", Gateway::Url),
+    ("path", Gateway::Path),
+    ("method", Gateway::Method),
+    ("now", Gateway::Now),
+    ("pairs", Gateway::Pairs),
+    ("sorted", Gateway::Sorted),
+    ("signed", Gateway::Signed),
+    ("reason", Gateway::Reason),
+    ("code", Gateway::Code),
+    ("countersign", Gateway::Countersign),
+    ("message", Gateway::Message),
+    ("source", Gateway::Source),
+    ("event_id", Gateway::EventId),
+    ("received_at", Gateway::ReceivedAt),
+];

@@ -1,6 +1,6 @@
 //! The senders that a gateway knows: the embedded files and those of its user.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::sender::{DefinitionError, Sender};
@@ -8,8 +8,12 @@ use crate::sender::{DefinitionError, Sender};
 const EMBEDDED: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/catalog.rs"));
 
 /// The senders by name.
-#[derive(Clone, Debug)]
-pub struct Catalog(BTreeMap<String, Arc<Sender>>);
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    senders: BTreeMap<String, Arc<Sender>>,
+    /// The names of senders whose files have mistakes.
+    broken: BTreeSet<String>,
+}
 
 impl Catalog {
     /// The senders that come with the program.
@@ -17,7 +21,7 @@ impl Catalog {
     /// # Errors
     /// All errors of all embedded files, with the file's name. A test keeps them out of a release.
     pub fn embedded() -> Result<Self, Vec<(String, DefinitionError)>> {
-        let mut catalog = Self(BTreeMap::new());
+        let mut catalog = Self::default();
         let mut faults = Vec::new();
         for (name, text) in EMBEDDED {
             if let Err(found) = catalog.add(name, text) {
@@ -33,15 +37,23 @@ impl Catalog {
     /// # Errors
     /// All errors in `text`.
     pub fn add(&mut self, name: &str, text: &str) -> Result<(), Vec<DefinitionError>> {
-        let sender = Sender::parse(name, text)?;
-        self.0.insert(name.to_owned(), Arc::new(sender));
+        let sender = Sender::parse(name, text).inspect_err(|_| {
+            self.broken.insert(name.to_owned());
+        })?;
+        self.senders.insert(name.to_owned(), Arc::new(sender));
         Ok(())
     }
 
     /// The sender called `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Arc<Sender>> {
-        self.0.get(name)
+        self.senders.get(name)
+    }
+
+    /// Whether a file for a sender called `name` was to be added, and has mistakes.
+    #[must_use]
+    pub fn is_broken(&self, name: &str) -> bool {
+        self.broken.contains(name)
     }
 
     /// The sender that people also call `name`: one of the `aliases` of its file. Case and
@@ -66,7 +78,7 @@ impl Catalog {
 
     /// All senders, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Sender>> {
-        self.0.values()
+        self.senders.values()
     }
 }
 
@@ -101,6 +113,13 @@ mod tests {
         assert_eq!(names("OfferToro"), ["torox"]);
         assert!(names("ironsource").contains(&"levelplay"));
         assert_eq!(names(""), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_pasted_brings_what_the_files_need() {
+        for sender in Catalog::embedded().unwrap().iter() {
+            assert_eq!(sender.unpasted(), [""; 0], "{}", sender.name());
+        }
     }
 
     #[test]

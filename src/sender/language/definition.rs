@@ -5,6 +5,7 @@ mod cipher;
 mod confirm;
 mod effects;
 mod event_list;
+mod pasted;
 mod public;
 mod reader;
 mod routing;
@@ -59,6 +60,8 @@ pub struct Sender {
     /// The list of events in one callback.
     pub(in crate::sender) each: Option<EventList>,
     pub(in crate::sender) paste: Vec<Pasted>,
+    /// Parameters that the sender adds to the pasted query by itself.
+    pub(in crate::sender) appends: Vec<String>,
     pub(in crate::sender) unsigned: bool,
     pub(in crate::sender) from_client: Vec<Role>,
     /// Placeholders of the sender's secrets: shown nowhere.

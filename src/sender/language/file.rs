@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 /// One value or a list of them: a list of one may be written without brackets.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "is neither a value that this key takes, nor a list of them")]
 pub(in crate::sender) enum Many<T> {
     One(T),
     List(Vec<T>),
@@ -35,7 +35,7 @@ impl<T: Clone> Many<T> {
 
 /// A condition, or several that all have to hold.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "is not a condition; write \"{x}\" or { all = [\"{x}\", \"{y}\"] }")]
 pub(in crate::sender) enum ConditionText {
     One(String),
     All(AllOf),
@@ -69,6 +69,8 @@ pub(in crate::sender) struct File {
     pub(in crate::sender) root: Option<String>,
     pub(in crate::sender) each: Option<EventList>,
     pub(in crate::sender) paste: Option<String>,
+    #[serde(default)]
+    pub(in crate::sender) appends: Many<String>,
     #[serde(default)]
     pub(in crate::sender) unsigned: bool,
     #[serde(default)]
@@ -136,7 +138,7 @@ pub(in crate::sender) struct List {
 
 /// A role's text, perhaps only under a condition.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "is not a text; write \"{x}\" or { of = \"{x}\", when = \"{y}\" }")]
 pub(in crate::sender) enum RoleText {
     Text(String),
     When {
@@ -172,7 +174,7 @@ pub(in crate::sender) struct Formerly {
 
 /// Why signatures repeat, perhaps only under a condition.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "is not a reason; write \"why\" or { why = \"…\", when = \"{x}\" }")]
 pub(in crate::sender) enum Repeats {
     Why(String),
     When {
@@ -362,7 +364,10 @@ pub(in crate::sender) struct RetriesTable {
 
 /// A sender's retries: a count or the gaps.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "is neither a number of retries nor a list of gaps; write retries = 3, or retries = [\"1m\", \"1h\"]"
+)]
 pub(in crate::sender) enum Retries {
     Count(u32),
     Gaps(Vec<String>),

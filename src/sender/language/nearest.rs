@@ -14,6 +14,14 @@ pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     (near.0 <= ((word.len().max(near.1.len()) + 1) / 3).max(1)).then_some(near.1)
 }
 
+/// The remedy for `word`, which is none of `known`: the one that was probably meant, or all of them.
+pub(in crate::sender) fn meant(word: &str, known: &[&str]) -> String {
+    match nearest(word, known) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("known here: {}", known.join(", ")),
+    }
+}
+
 /// Whether `many` is the plural of `one`.
 fn is_plural(many: &str, one: &str) -> bool {
     let of_y = || many.strip_suffix("ies").zip(one.strip_suffix('y'));

@@ -1,11 +1,14 @@
 //! The headers and parameters that a sender's file reads, for forwarding and renaming.
 
+use std::collections::BTreeSet;
+
 use http::HeaderName;
 
 use super::bound::{Bound, Input, file_names};
 use super::definition::{RoleText, Sender};
 use super::recipe::Recipe;
 use super::text::{Piece, Text};
+use super::value_shape::Presence;
 use crate::sender::acts::resolved::Role;
 
 /// The prefix of a header placeholder's key: `[header.NAME]`.
@@ -73,6 +76,42 @@ impl Recipe {
         file_names(&self.sender).into_iter().map(wire).collect()
     }
 
+    /// Parameters on the wire that the sender signs and sends with every callback, as the shapes
+    /// of its file say, and that are not among `given`: roles, names of the file or on the wire. A
+    /// callback without them is one that the sender never makes. Without those that
+    /// [`Self::makes_up`] names, and none where messages are sealed. Sorted.
+    #[must_use]
+    pub fn left_out(&self, given: &[&str]) -> Vec<String> {
+        if !self.is_signed() || self.open.is_some() || given.contains(&"body") {
+            return Vec::new();
+        }
+        let shapes = &self.sender.shapes;
+        let given: Vec<String> = given.iter().map(|name| self.file_name_of(name)).collect();
+        let is_given = |name: &String| {
+            let within = |given: &str| given.strip_prefix(name).is_some_and(|r| r.starts_with('.'));
+            given.iter().any(|given| given == name || within(given))
+        };
+        let all_there = shapes.together.iter().any(is_given);
+        let known = file_names(&self.sender);
+        let is_sent = |name: &&String| {
+            let presence = shapes.of.get(*name).map(|shape| shape.presence);
+            presence == Some(Presence::Required) || (all_there && shapes.together.contains(name))
+        };
+        let names = known.iter().filter(is_sent).filter(|name| !is_given(name));
+        let wire = |name: &String| self.renames.get(name).unwrap_or(name).clone();
+        let names = names.map(wire).filter(|name| !self.makes_up(name));
+        names.collect::<BTreeSet<String>>().into_iter().collect()
+    }
+
+    /// The file's name of the parameter that is called `name` there or on the wire, or that is the
+    /// role of that name.
+    fn file_name_of(&self, name: &str) -> String {
+        let role = Role::from_name(name).and_then(|role| self.sender.single_parameter(role));
+        let renamed = || self.renames.iter().find(|(_, wire)| *wire == name);
+        let own = role.or_else(|| renamed().map(|(own, _)| own.clone()));
+        own.unwrap_or_else(|| name.to_owned())
+    }
+
     /// The names of the pairs of the source's template.
     #[must_use]
     pub fn template_names(&self) -> Vec<&str> {
@@ -103,7 +142,7 @@ fn is_parameter(text: &RoleText, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sender::Catalog;
+    use crate::sender::{Catalog, LiveSecret, Secret, Terms};
 
     fn headers_of(sender: &str) -> Vec<String> {
         let catalog = Catalog::embedded().unwrap();
@@ -123,6 +162,23 @@ mod tests {
             !headers_of("huawei").iter().any(|name| name == "authorization"),
             "of its key list"
         );
+    }
+
+    #[test]
+    fn what_a_sender_always_signs_is_named_where_it_is_left_out() {
+        let secret =
+            LiveSecret { id: "1".to_owned(), value: Secret::new("key".as_bytes()), until_ms: None };
+        let terms = Terms { secrets: vec![secret], ..Terms::default() };
+        let catalog = Catalog::embedded().unwrap();
+        let left_out = |sender: &str, given: &[&str]| {
+            Recipe::compile(catalog.get(sender).unwrap(), &terms).unwrap().left_out(given)
+        };
+        assert_eq!(left_out("imur-http", &["sid", "aid"]), ["timestamp"]);
+        let with_user = left_out("imur-http", &["sid", "aid", "user"]);
+        assert_eq!(with_user, ["timestamp", "uid_source", "user_type"]);
+        assert_eq!(left_out("imur-http", &["sid", "aid", "timestamp"]), [""; 0]);
+        // The time is filled in.
+        assert_eq!(left_out("levelplay", &["transaction", "user", "amount"]), [""; 0]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub enum Placeholder<'k> {
     Parameter(&'k str),
     /// A pair of the source's template, resolved: `[resolved.type]`.
     Resolved(&'k str),
-    /// A pair of the source's template, or else a parameter: `[type]`.
+    /// A pair of the source's template, or else a [survey value](SURVEY_VALUES): `[type]`.
     Known(&'k str),
 }
 
@@ -73,10 +73,22 @@ pub const MEMBERS: [&str; 21] = [
     "effect",
 ];
 
-/// A value that makes `.` or `..` of a segment of the path: a server would look for another path.
+/// Values of a survey system, which `[…]` names although the callback brings them. No other `[…]` is
+/// ever a parameter: any caller can add one that nothing signs.
+pub const SURVEY_VALUES: [&str; 5] =
+    ["effective", "answer_consumed", "uid_info", "sid", "answer_id"];
+
+/// A value with which a segment of the path is not one of its own: a server would look for another
+/// path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a value would make a dot segment (`.` or `..`) in its path")]
-pub struct DotSegmentError;
+pub enum PathSegmentError {
+    /// The segment would be `.` or `..`.
+    #[error("a value would make a dot segment (`.` or `..`) in its path")]
+    Dots,
+    /// The segment would be empty.
+    #[error("a value is empty, and would make an empty segment in its path")]
+    Empty,
+}
 
 impl<'k> Placeholder<'k> {
     /// The value of `key` in these brackets.
@@ -144,11 +156,11 @@ impl UrlTemplate {
     /// add a parameter or a part of a path. A missing value is written as an empty text.
     ///
     /// # Errors
-    /// When a value would make a dot segment in the path.
+    /// When a value would make a dot segment, or an empty one, in the path.
     pub fn fill(
         &self,
         mut value: impl FnMut(Placeholder<'_>) -> Option<String>,
-    ) -> Result<String, DotSegmentError> {
+    ) -> Result<String, PathSegmentError> {
         let mut get =
             |spot: &Spot| value(Placeholder::of(spot.bracket(), &spot.key)).unwrap_or_default();
         let mut url = Filled::behind(&self.origin);
@@ -190,13 +202,27 @@ struct Filled {
     segment: Option<Vec<u8>>,
     /// Whether a value is a part of the segment.
     has_value: bool,
-    dots: Result<(), DotSegmentError>,
+    /// The content since the last slash of the URL as it is written.
+    written: SegmentText,
+    fault: Result<(), PathSegmentError>,
+}
+
+/// The content of a segment of a path, as it is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SegmentText {
+    /// Nothing yet.
+    Nothing,
+    /// Values, all of them empty.
+    EmptyValue,
+    /// Characters.
+    Characters,
 }
 
 impl Filled {
     fn behind(origin: &str) -> Self {
         let segment = Some(Vec::new());
-        Self { url: origin.to_owned(), segment, has_value: false, dots: Ok(()) }
+        let (has_value, written) = (false, SegmentText::Nothing);
+        Self { url: origin.to_owned(), segment, has_value, written, fault: Ok(()) }
     }
 
     /// Writes literal parts of the URL.
@@ -209,15 +235,26 @@ impl Filled {
         for &byte in &*unpercented(path.as_bytes(), Plus::Kept) {
             self.decoded(byte);
         }
+        for byte in path.bytes() {
+            match byte {
+                b'/' => self.end_written(),
+                _ => self.written = SegmentText::Characters,
+            }
+        }
         if is_end {
-            self.end_segment();
-            self.segment = None;
+            self.end_path();
         }
     }
 
     /// Writes a value, percent-encoded.
     fn value(&mut self, value: &[u8]) {
         encoded(&mut self.url, value);
+        self.written = match self.written {
+            SegmentText::Nothing | SegmentText::EmptyValue if value.is_empty() => {
+                SegmentText::EmptyValue
+            }
+            _ => SegmentText::Characters,
+        };
         self.has_value = true;
         for &byte in value {
             self.decoded(byte);
@@ -239,15 +276,29 @@ impl Filled {
         // Some servers take what is behind a semicolon away first.
         let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
         if self.has_value && matches!(name, b"." | b"..") {
-            self.dots = Err(DotSegmentError);
+            self.fault = Err(PathSegmentError::Dots);
         }
         segment.clear();
         self.has_value = false;
     }
 
-    fn finish(mut self) -> Result<String, DotSegmentError> {
+    /// Ends a segment as it is written: a slash in a value is escaped, and ends none.
+    fn end_written(&mut self) {
+        if self.written == SegmentText::EmptyValue && self.segment.is_some() {
+            self.fault = self.fault.and(Err(PathSegmentError::Empty));
+        }
+        self.written = SegmentText::Nothing;
+    }
+
+    fn end_path(&mut self) {
         self.end_segment();
-        self.dots.map(|()| self.url)
+        self.end_written();
+        self.segment = None;
+    }
+
+    fn finish(mut self) -> Result<String, PathSegmentError> {
+        self.end_path();
+        self.fault.map(|()| self.url)
     }
 }
 
@@ -305,11 +356,11 @@ impl MacroUrl {
     /// nothing; what no URL may hold as it is, is escaped too.
     ///
     /// # Errors
-    /// When a value would make a dot segment in the path.
+    /// When a value would make a dot segment, or an empty one, in the path.
     pub fn fill<'v>(
         &self,
         value: impl Fn(&str) -> Option<Cow<'v, [u8]>>,
-    ) -> Result<String, DotSegmentError> {
+    ) -> Result<String, PathSegmentError> {
         let mut url = Filled::behind("");
         for part in &self.0 {
             match part {
@@ -413,7 +464,7 @@ mod tests {
             ("http://h/tpl/{user};v=1/grant", ".."),
             ("http://h/tpl({user})?/x", "/../"),
         ] {
-            assert_eq!(fill(url, value), Err(DotSegmentError), "{url} {value}");
+            assert_eq!(fill(url, value), Err(PathSegmentError::Dots), "{url} {value}");
         }
         for (url, value) in [
             ("http://h/tpl/{user}/grant", "..."),
@@ -421,13 +472,42 @@ mod tests {
             ("http://h/tpl/v{user}", ".."),
             ("http://h/a/../b/{user}", "u"),
             ("http://h/grant?u={user}", "../.."),
-            ("http://h/tpl/{user}", ""),
         ] {
             assert!(fill(url, value).is_ok(), "{url} {value}");
         }
         let own = MacroUrl::read("http://h/{user_id}/x?u={user_id}", |name| name == "user_id");
-        assert_eq!(own.fill(|_| Some(Cow::Borrowed(b".."))), Err(DotSegmentError));
+        assert_eq!(own.fill(|_| Some(Cow::Borrowed(b".."))), Err(PathSegmentError::Dots));
         assert_eq!(own.fill(|_| Some(Cow::Borrowed(b"..a"))).unwrap(), "http://h/..a/x?u=..a");
+    }
+
+    #[test]
+    fn no_empty_value_is_a_segment() {
+        let fill = |url: &str, value: &str| {
+            UrlTemplate::parse(url).unwrap().fill(|_| Some(value.to_owned()))
+        };
+        for url in [
+            "http://h/t/{user}/x",
+            "http://h/t/{user}",
+            "http://h/{user}?a=1",
+            "http://h/t/{user}{item}/x?u={user}",
+            "http://h/t/x/{user}(/{item})?",
+        ] {
+            assert_eq!(fill(url, ""), Err(PathSegmentError::Empty), "{url}");
+            assert!(fill(url, "u").is_ok(), "{url}");
+        }
+        for (url, value) in [
+            ("http://h/t/u{user}/x", ""),
+            ("http://h/t/{user}-{item}/x", ""),
+            ("http://h/t(/{user})?/x", ""),
+            ("http://h/t//x?u={user}", ""),
+            ("http://h/t?u={user}/{user}/x", ""),
+            ("http://h/t/{user}/x", "/"),
+            ("http://h/t/{user}/x", "a//b"),
+        ] {
+            assert!(fill(url, value).is_ok(), "{url} {value}");
+        }
+        let own = MacroUrl::read("http://h/{user_id}/x?u={user_id}", |name| name == "user_id");
+        assert_eq!(own.fill(|_| None), Err(PathSegmentError::Empty));
     }
 
     #[test]
@@ -466,7 +546,8 @@ mod tests {
             url.fill(value).unwrap(),
             "http://h/a%20b%26c%2F..d/%7Bother%7D?u=a%20b%26c%2F..d&i=%7B%22a%22%3A1%7D&%7Bsign"
         );
-        assert_eq!(url.fill(|_| None).unwrap(), "http://h//%7Bother%7D?u=&i=&%7Bsign");
+        let absent = MacroUrl::read("http://h/u{user_id}/{other}?u={user_id}&{sign", known);
+        assert_eq!(absent.fill(|_| None).unwrap(), "http://h/u/%7Bother%7D?u=&%7Bsign");
         assert_eq!(
             url.unfilled(),
             "http://h/%7Buser_id%7D/%7Bother%7D?u=%7Buser_id%7D&i=%7Bilrd%7D&%7Bsign"

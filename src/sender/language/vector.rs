@@ -6,8 +6,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::definition_error::DefinitionError;
 use super::file;
+use super::nearest::meant;
 use super::recipe::{Confirming, LiveSecret, MaxAge, Replay, Terms, Weak};
 use super::time;
+use crate::sender::acts::outcome::{Outcome, Reason};
+use crate::sender::acts::resolved::{Effect, Fact, Role};
 use crate::sender::crypto::secret::Secret;
 use crate::sender::request::Request;
 
@@ -20,8 +23,23 @@ pub(in crate::sender) struct Vector {
     pub(in crate::sender) keys: BTreeMap<String, String>,
     pub(in crate::sender) now_ms: Option<i64>,
     pub(in crate::sender) request: OwnedRequest,
-    expect: toml::Table,
+    expect: BTreeMap<String, String>,
 }
+
+/// The names that a vector can expect something of, besides the roles.
+const EXPECTED: [&str; 11] = [
+    "outcome",
+    "reason",
+    "reply",
+    "kind",
+    "effect",
+    "authenticated",
+    "events",
+    "misfits",
+    "recut",
+    "test",
+    "unresolved",
+];
 
 /// A request with buffers of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,25 +103,28 @@ impl OwnedRequest {
 }
 
 impl Vector {
-    pub(in crate::sender) fn parse(vector: file::Vector) -> Result<Self, DefinitionError> {
-        let now_ms = match vector.now {
-            None => None,
-            Some(now) => {
-                let stamp: Result<jiff::Timestamp, _> = now.to_string().parse();
-                let stamp = stamp.map_err(|_| {
-                    DefinitionError::new("now", "is not a point in time", "write it with an offset")
-                })?;
-                Some(stamp.as_millisecond())
+    /// Reads a vector as written.
+    ///
+    /// # Errors
+    /// All errors in it.
+    pub(in crate::sender) fn parse(vector: file::Vector) -> Result<Self, Vec<DefinitionError>> {
+        let now_ms = vector.now.as_ref().map(point_in_time).transpose();
+        let request = OwnedRequest::parse(&vector.request);
+        match (now_ms, request, expectations(vector.expect)) {
+            (Ok(now_ms), Ok(request), Ok(expect)) => Ok(Self {
+                about: vector.about,
+                source: vector.source,
+                keys: vector.keys,
+                now_ms,
+                request,
+                expect,
+            }),
+            (now_ms, request, expect) => {
+                let mut faults: Vec<_> = now_ms.err().into_iter().chain(request.err()).collect();
+                faults.extend(expect.err().unwrap_or_default());
+                Err(faults)
             }
-        };
-        Ok(Self {
-            about: vector.about,
-            source: vector.source,
-            keys: vector.keys,
-            now_ms,
-            request: OwnedRequest::parse(&vector.request)?,
-            expect: vector.expect,
-        })
+        }
     }
 
     /// Whether it expects `key` to be `value`.
@@ -116,9 +137,9 @@ impl Vector {
         self.expect.keys().map(String::as_str)
     }
 
-    /// The expected value of `key`.
+    /// The expected value of `key`, as a text.
     pub(in crate::sender) fn expected(&self, key: &str) -> Option<&str> {
-        self.expect.get(key).and_then(toml::Value::as_str)
+        self.expect.get(key).map(String::as_str)
     }
 
     /// The terms of the vector's source.
@@ -163,6 +184,65 @@ impl Vector {
         }
         terms
     }
+}
+
+fn point_in_time(now: &toml::value::Datetime) -> Result<i64, DefinitionError> {
+    let stamp: Result<jiff::Timestamp, _> = now.to_string().parse();
+    let wrong =
+        |_| DefinitionError::new("now", "is not a point in time", "write it with an offset");
+    stamp.map(jiff::Timestamp::as_millisecond).map_err(wrong)
+}
+
+/// The expectations, each as text. A misspelled one would expect nothing.
+fn expectations(written: toml::Table) -> Result<BTreeMap<String, String>, Vec<DefinitionError>> {
+    let (mut expected, mut faults) = (BTreeMap::new(), Vec::new());
+    for (key, value) in written {
+        let text = match value {
+            toml::Value::String(text) => Ok(text),
+            toml::Value::Integer(number) => Ok(number.to_string()),
+            toml::Value::Boolean(truth) => Ok(truth.to_string()),
+            _ => Err(DefinitionError::new(&*key, "is not a text", "write it in quotes")),
+        };
+        match text.and_then(|text| expectable(&key, text)) {
+            Ok(text) => drop(expected.insert(key, text)),
+            Err(fault) => faults.push(fault.under("expect")),
+        }
+    }
+    if faults.is_empty() { Ok(expected) } else { Err(faults) }
+}
+
+/// `text` as the expected value of `key`, if a callback can have it.
+fn expectable(key: &str, text: String) -> Result<String, DefinitionError> {
+    let roles = Role::ALL.map(Role::as_str);
+    let check = |what: &str, words: &[&str]| match text.split(' ').find(|w| !words.contains(w)) {
+        Some(word) => {
+            Err(DefinitionError::new(key, format!("`{word}` is {what}"), meant(word, words)))
+        }
+        None => Ok(()),
+    };
+    let checked = match key {
+        "outcome" => check(
+            "not an outcome",
+            &Outcome::ALL.iter().map(|one| one.as_str()).collect::<Vec<_>>(),
+        ),
+        // Empty: it expects no reason, and nothing authenticated.
+        "reason" | "authenticated" if text.is_empty() => Ok(()),
+        "reason" => {
+            check("not a reason", &Reason::ALL.iter().map(|one| one.as_str()).collect::<Vec<_>>())
+        }
+        "effect" => check("not an effect", &Effect::ALL.map(Effect::as_str)),
+        "authenticated" => {
+            let facts = [Fact::Kind, Fact::Test].map(Fact::as_str);
+            check("neither a role nor kind or test", &[&roles[..], &facts].concat())
+        }
+        "test" => check("neither true nor false", &["true", "false"]),
+        _ if EXPECTED.contains(&key) || Role::from_name(key).is_some() => Ok(()),
+        _ => {
+            let what = "is nothing that a vector can expect";
+            Err(DefinitionError::new(key, what, meant(key, &[&EXPECTED[..], &roles].concat())))
+        }
+    };
+    checked.map(|()| text)
 }
 
 fn live(index: usize, secret: &str) -> LiveSecret {

@@ -3,6 +3,8 @@
 //! Path and text of every leaf, sorted by path. The order of members, white space, escapes, CDATA
 //! and sealing make no difference. Lists keep their order. Volatile members are left out.
 
+use std::borrow::Cow;
+
 use quick_xml::Reader;
 use quick_xml::events::Event;
 use sha2::{Digest as _, Sha256};
@@ -115,9 +117,10 @@ fn json_leaves(text: &[u8], path: &mut Path<'_>, to: &mut Vec<Leaf>) -> Result<(
         }
         Some(_) => {
             to.push(match encoding::json_text(text) {
+                // A lone surrogate has no text: what is spelled tells it apart.
+                Ok(Some(Cow::Owned(value))) if str::from_utf8(&value).is_err() => path.leaf(text),
                 Ok(Some(value)) => path.leaf(&value),
                 Ok(None) => path.leaf(NULL),
-                // A lone surrogate has no text: what is spelled tells it apart.
                 Err(_) => path.leaf(text),
             });
             Ok(())

@@ -3,10 +3,13 @@
 //! Decoding streams into a [`Sink`], so that the verify path makes no copy of its own.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde::Deserialize;
+use serde::de::{Deserializer, Visitor};
 
 /// Takes bytes: a hasher, a buffer, a counter.
 pub(in crate::sender) trait Sink {
@@ -197,17 +200,39 @@ pub(in crate::sender) fn base64url(bytes: &[u8]) -> String {
 }
 
 /// The text of a JSON value: a string's decoded text, anything else as it is spelled; `None` for
-/// `null`.
+/// `null`. Half of a surrogate pair has no UTF-8: it becomes the three bytes that would encode its
+/// number, so that two different strings never have one text.
 pub(in crate::sender) fn json_text(raw: &[u8]) -> Result<Option<Cow<'_, [u8]>>, EncodingError> {
     match raw {
         b"null" => Ok(None),
         [b'"', inner @ .., b'"'] if memchr::memchr(b'\\', inner).is_none() => {
             Ok(Some(Cow::Borrowed(inner)))
         }
-        [b'"', ..] => serde_json::from_slice::<String>(raw)
-            .map(|text| Some(Cow::Owned(text.into_bytes())))
+        [b'"', ..] => serde_json::from_slice::<TextBytes>(raw)
+            .map(|text| Some(Cow::Owned(text.0)))
             .map_err(|_| EncodingError),
         _ => Ok(Some(Cow::Borrowed(raw))),
+    }
+}
+
+/// The decoded bytes of a JSON string. Read as bytes, since a `String` has no halves of pairs.
+struct TextBytes(Vec<u8>);
+
+impl<'de> Deserialize<'de> for TextBytes {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct BytesVisitor;
+        impl Visitor<'_> for BytesVisitor {
+            type Value = TextBytes;
+
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                to.write_str("a string")
+            }
+
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<TextBytes, E> {
+                Ok(TextBytes(bytes.to_vec()))
+            }
+        }
+        from.deserialize_bytes(BytesVisitor)
     }
 }
 
@@ -255,6 +280,8 @@ mod tests {
         assert_eq!(json_text(b"1.50").unwrap().unwrap().as_ref(), b"1.50");
         assert_eq!(json_text(br#""a\nb""#).unwrap().unwrap().as_ref(), b"a\nb");
         assert_eq!(json_text(b"null").unwrap(), None);
-        assert!(json_text(br#""\ud800""#).is_err());
+        assert_eq!(json_text(br#""v\ud83d""#).unwrap().unwrap().as_ref(), b"v\xED\xA0\xBD");
+        assert_eq!(json_text(br#""\ud83d\ude00""#).unwrap().unwrap().as_ref(), "😀".as_bytes());
+        assert!(json_text(br#""\ud80""#).is_err());
     }
 }

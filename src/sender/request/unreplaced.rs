@@ -9,8 +9,8 @@ use crate::sender::language::text::is_key;
 /// The macros of one sender, as they would arrive if they were not replaced.
 #[derive(Clone, Debug, Default)]
 pub(in crate::sender) struct Macros {
-    /// The names in the brackets of `paste`; empty where the file has none.
-    macros: Vec<String>,
+    /// The names in the brackets of `paste`, each with the bracket; empty where the file has none.
+    macros: Vec<(u8, String)>,
     /// The macros whose names are not valid keys, as in `paste`.
     odd: Vec<String>,
     /// The names that the file reads, for senders without `paste`.
@@ -21,9 +21,12 @@ pub(in crate::sender) struct Macros {
 
 impl Macros {
     pub(in crate::sender) fn new(sender: &Sender, binder: &Binder<'_>) -> Self {
-        let macros = sender.paste.iter().filter_map(|pasted| name_of(pasted.value.as_bytes()));
+        let macros = sender.paste.iter().filter_map(|pasted| {
+            let value = pasted.value.as_bytes();
+            Some((*value.first()?, name_of(value)?.to_owned()))
+        });
         Self {
-            macros: macros.map(str::to_owned).collect(),
+            macros: macros.collect(),
             odd: sender
                 .paste
                 .iter()
@@ -43,6 +46,7 @@ impl Macros {
     }
 
     /// Whether the decoded `value` is nothing but one of the sender's own macros, in any brackets.
+    /// In the sender's brackets, its name may be spelled with other cases, `_` and `-`.
     ///
     /// Without `paste` it has to be a name of the file or of the source: a player may be called
     /// `[PRO]`, and a report `{ABCDEF00-8B86}`.
@@ -56,10 +60,21 @@ impl Macros {
             return self.odd.iter().any(|known| known.as_bytes() == value);
         };
         if !self.macros.is_empty() {
-            return self.macros.iter().any(|known| known == name);
+            return self.macros.iter().any(|(bracket, known)| {
+                known == name || (value.first() == Some(bracket) && is_respelled(known, name))
+            });
         }
         self.names.iter().any(|known| known == name)
     }
+}
+
+/// Whether two names differ in the case of letters, `_` and `-` alone: `user_id`, `userId`.
+fn is_respelled(known: &str, name: &str) -> bool {
+    fn plain(name: &str) -> impl Iterator<Item = u8> {
+        let bytes = name.bytes().filter(|byte| !matches!(byte, b'_' | b'-'));
+        bytes.map(|byte| byte.to_ascii_lowercase())
+    }
+    plain(known).eq(plain(name))
 }
 
 /// The names that a source of a sender without `paste` may have written in brackets.
@@ -112,7 +127,8 @@ mod tests {
     use super::*;
 
     fn macros(names: &[&str]) -> Macros {
-        Macros { macros: names.iter().map(|n| (*n).to_owned()).collect(), ..Macros::default() }
+        let macros = names.iter().map(|name| (b'{', (*name).to_owned()));
+        Macros { macros: macros.collect(), ..Macros::default() }
     }
 
     #[test]
@@ -124,6 +140,17 @@ mod tests {
         let bitlabs = Macros { odd: vec!["[%TX%]".into()], ..macros(&[]) };
         assert!(bitlabs.is_unreplaced(b"[%TX%]") && !bitlabs.is_unreplaced(b"[%TY%]"));
         for value in ["[PRO]", "{other}", "x{user_id}", "user_id", "", "{user id}"] {
+            assert!(!taku.is_unreplaced(value.as_bytes()), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_misspelled_macro_is_one_in_the_brackets_of_the_sender() {
+        let taku = macros(&["user_id", "trans_id"]);
+        for value in ["{userid}", "{userId}", "{USER-ID}", "{{UserID}}"] {
+            assert!(taku.is_unreplaced(value.as_bytes()), "{value}");
+        }
+        for value in ["[userid]", "%UserId%", "{user}", "{user_ids}", "{_}", "{user.id}"] {
             assert!(!taku.is_unreplaced(value.as_bytes()), "{value}");
         }
     }

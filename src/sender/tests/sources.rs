@@ -113,8 +113,8 @@ fn mistakes_of_a_source_name_their_key() {
         ("taku", "secrets = \"k\"\nkey_set_url = \"https://a/b\"", "key_set_url"),
         ("huawei", "secrets = \"a2V5\"", "developer_id"),
         ("huawei", "developer_id = \"d\"", "secrets"),
-        ("huawei", "developer_id = \"d\"\nsecrets = \"*\"", "secrets[1]"),
-        ("standard-webhooks", "secrets = \"whpk_YQ==\"", "secrets[1]"),
+        ("huawei", "developer_id = \"d\"\nsecrets = \"*\"", "secrets"),
+        ("standard-webhooks", "secrets = \"whpk_YQ==\"", "secrets"),
         ("taku", "", "secrets"),
         ("taku", "secrets = [\"a\", \"b\", \"c\", \"d\", \"e\"]", "secrets"),
         ("taku", "unsigned = true", "unsigned"),
@@ -126,7 +126,8 @@ fn mistakes_of_a_source_name_their_key() {
         ("taku", "secrets = \"k\"\n[reply]\naccepted = { body = \"[secret]\" }", "reply.accepted"),
         ("wechat-push", "secrets = \"k\"\naes_key = \"short\"\napp_id = \"wx\"", "aes_key"),
         ("wechat-push", &format!("secrets = \"k\"\naes_key = \"{}\"", "A".repeat(43)), "app_id"),
-        ("standard-webhooks", "secrets = \"no-prefix\"", "secrets[1]"),
+        ("standard-webhooks", "secrets = \"no-prefix\"", "secrets"),
+        ("standard-webhooks", "secrets = [\"whsec_YWJj\", \"no-prefix\"]", "secrets[1]"),
     ] {
         let faults = source(sender, text).unwrap_err();
         assert!(faults.iter().any(|fault| fault.key == key), "{sender} {text:?}: {faults:?}");

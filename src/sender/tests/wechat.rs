@@ -8,11 +8,10 @@ use crate::sender::crypto::cipher::Sealed;
 
 const NOW: i64 = 1_700_000_000_000;
 
-/// Events of the table of WeChat pushes that give something.
+/// Events of the table of WeChat pushes that give something, some of them in one state only.
 const GIVEN: &[&str] = &[
     "xpay_goods_deliver_notify",
     "xpay_coin_pay_notify",
-    "xpay_subscribe_signing_result_notify",
     "minigame_deliver_goods",
     "minigame_coin_deliver_completed",
     "minigame_recharge_center_coin_deliver_completed",
@@ -23,28 +22,15 @@ const GIVEN: &[&str] = &[
     "open_product_order_pay",
     "funds_order_pay",
     "merchant_order",
-    "channels_ec_order_new",
     "channels_ec_order_pay",
-    "channels_ec_order_confirm",
-    "channels_ec_order_settle",
     "channels_ec_coupon_receive",
-    "channels_ec_vip_score_update",
     "channels_ec_vip_task_award",
-    "channels_ec_vip_join",
-    "channels_ec_vip_grade_info_update",
     "user_get_card",
-    "user_gifting_card",
     "user_pay_from_pay_cell",
-    "update_member_card",
     "giftcard_pay_done",
-    "giftcard_send_to_friend",
-    "giftcard_user_accept",
-    "card_pay_order",
-    "subscribe_msg_popup_event",
-    "subscribe_msg_change_event",
 ];
 
-/// Events that take something back.
+/// Events that take something back, some of them in one state only.
 const TAKEN_BACK: &[&str] = &[
     "xpay_refund_notify",
     "minigame_pay_refund_succ_notify",
@@ -52,18 +38,32 @@ const TAKEN_BACK: &[&str] = &[
     "channels_ec_order_cancel",
     "channels_ec_aftersale_update",
     "channels_ec_present_aftersale_update",
+];
+
+/// Events that inform, or ask for a decision.
+const NEITHER: &[&str] = &[
+    "xpay_subscribe_signing_result_notify",
+    "xpay_complaint_notify",
+    "xpay_subscribe_pay_fail_notify",
+    "xpay_subscribe_ios_refund_query_notify",
+    "channels_ec_order_new",
+    "channels_ec_order_confirm",
+    "channels_ec_order_settle",
+    "channels_ec_vip_score_update",
+    "channels_ec_vip_join",
+    "channels_ec_vip_grade_info_update",
+    "user_gifting_card",
+    "update_member_card",
+    "giftcard_send_to_friend",
+    "giftcard_user_accept",
+    "card_pay_order",
+    "subscribe_msg_popup_event",
+    "subscribe_msg_change_event",
     "channels_ec_user_coupon_use",
     "channels_ec_user_coupon_unuse",
     "channels_ec_vip_score_exchange",
     "channels_ec_vip_close",
     "user_consume_card",
-];
-
-/// Events that inform, or ask for a decision.
-const NEITHER: &[&str] = &[
-    "xpay_complaint_notify",
-    "xpay_subscribe_pay_fail_notify",
-    "xpay_subscribe_ios_refund_query_notify",
     "channels_ec_order_deliver",
     "channels_ec_order_ext_info_update",
     "submit_membercard_user_info",
@@ -79,7 +79,7 @@ fn sender(name: &str) -> Arc<Sender> {
     Arc::clone(Catalog::embedded().unwrap().get(name).unwrap())
 }
 
-/// The effect of the row of `event`; `None`: no row.
+/// The first effect of the row of `event`; `None`: no row.
 fn effect_of(sender: &Sender, event: &str) -> Option<Effect> {
     let events = sender.events.as_ref()?;
     let row = events.rows.iter().find(|row| row.is.iter().any(|name| name == event))?;
@@ -94,11 +94,12 @@ fn every_event_of_the_tables_has_a_row_with_its_effect() {
         (&push, GIVEN, Effect::Grant),
         (&push, TAKEN_BACK, Effect::Revoke),
         (&push, NEITHER, Effect::None),
-        (&wecom, &["license_pay_success", "pay_for_app_success", "change_order"], Effect::Grant),
+        (&wecom, &["license_pay_success", "pay_for_app_success"], Effect::Grant),
         (&wecom, &["license_refund", "refund"], Effect::Revoke),
         (&wecom, &["template_card_event", "taskcard_click", "batch_job_result"], Effect::None),
         (&wecom, &["kf_msg_or_event", "create_auth", "suite_ticket", "change_auth"], Effect::None),
         (&wecom, &["change_contact", "change_external_contact", "open_order"], Effect::None),
+        (&wecom, &["change_order"], Effect::None),
         (&wecom, &["change_external_chat", "change_external_tag", "change_chain"], Effect::None),
         (&wecom, &["change_school_contact", "customer_acquisition"], Effect::None),
         (&wecom, &["sys_approval_change", "open_approval_change"], Effect::None),

@@ -56,7 +56,8 @@ pub(super) fn path(id: ReplayId) -> String {
 async fn find(console: &Console, id: &str) -> Result<FoundReplay, PageError> {
     let id = id.parse().map_err(|_| PageError::Absent)?;
     let found = console.tools.replays.find(id).await?;
-    found.filter(|found| console.view().sees_replay(&found.progress)).ok_or(PageError::Bad(GONE))
+    let gone = PageError::Gone { why: GONE, list: Area::DeadLetters };
+    found.filter(|found| console.view().sees_replay(&found.progress)).ok_or(gone)
 }
 
 /// The page of one replay.

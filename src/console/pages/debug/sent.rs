@@ -14,7 +14,9 @@ use crate::console::lang::Lang;
 use crate::console::messages;
 use crate::console::page_error::PageError;
 use crate::console::text::{Text, texts};
-use crate::ledger::{EventBody, EventId, HeldId, HeldQuery, LogQuery, Rejected, SourceId};
+use crate::ledger::{
+    EventBody, EventId, HeldId, HeldQuery, LedgerError, LogQuery, Rejected, SourceId,
+};
 use crate::operator::{CallError, CallPurpose, Called, call};
 use crate::sender::{Outcome, OwnedRequest};
 
@@ -51,6 +53,8 @@ enum Recorded {
     Passed(Outcome, Option<EventId>),
     Rejected(Rejected, HeldId),
     Unknown,
+    /// The logs cannot be read; the callback was sent all the same.
+    Unread(LedgerError),
 }
 
 /// The ends of the logs before the callback was sent.
@@ -66,11 +70,11 @@ impl Sent {
         source: &Source,
         request: &OwnedRequest,
         purpose: CallPurpose<'_>,
-    ) -> Result<Self, PageError> {
+    ) -> Self {
         let (before, config) = (Before::now(console), console.config());
         let answer = call(&config.server, console.tools.callbacks, request, purpose).await;
-        let recorded = before.recorded(console, source, request).await?;
-        Ok(Self { answer, recorded })
+        let recorded = before.recorded(console, source, request).await;
+        Self { answer, recorded: recorded.unwrap_or_else(Recorded::Unread) }
     }
 
     pub(super) fn show(&self, lang: Lang) -> Markup {
@@ -115,7 +119,7 @@ impl Before {
         console: &Console,
         source: &Source,
         request: &OwnedRequest,
-    ) -> Result<Recorded, PageError> {
+    ) -> Result<Recorded, LedgerError> {
         let gate = &console.tools.gate;
         let of_source = HeldQuery {
             source: Some(SourceId::from(source.id.as_str())),
@@ -170,6 +174,31 @@ impl Recorded {
                 vec![(OUTCOME, outcome), (REJECTION, html! { a href=(path) { code { (id) } } })]
             }
             Self::Unknown => vec![(OUTCOME, html! { span.absent { (UNKNOWN.of(lang)) } })],
+            Self::Unread(error) => {
+                let why = PageError::Ledger(error.clone()).why(lang);
+                vec![(OUTCOME, html! { span.absent { (why) } })]
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Found, shown};
+    use super::*;
+    use crate::operator::Overloaded;
+
+    #[test]
+    fn a_callback_that_was_sent_is_shown_without_explanation_and_outcome() {
+        let recorded = Recorded::Unread(LedgerError::Unknown);
+        let sent = Sent { answer: Err(CallError::Closed), recorded };
+        let found = Found { explained: Err(Overloaded), command: None, sent: Some(sent) };
+        for (lang, parts) in [
+            (Lang::En, ["The connection was closed", "The store returned", "is not explained"]),
+            (Lang::Zh, ["连接被关闭", "存储返回错误", "未诊断此回调"]),
+        ] {
+            let page = shown(lang, &found).into_string();
+            assert!(parts.iter().all(|part| page.contains(part)), "{page}");
         }
     }
 }

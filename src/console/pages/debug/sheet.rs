@@ -18,14 +18,14 @@ use crate::operator::{Masked, RawShown};
 use crate::sender::{self, Role};
 
 texts! {
-    FILL = "Sign a callback", "签名回调";
+    FILL = "Sign a callback", "生成签名回调";
     FILL_HINT = "The values that the sender generates (time, nonce) and the signature are added.", "发送方生成的值（时间、随机数）和签名会自动添加。";
     NO_SIGN = "This sender signs with a private key that only the sender has. No callback can be signed here.",
         "该发送方使用只有其自身持有的私钥签名，此处无法签名。";
     MORE = "Other parameters", "其他参数";
     MORE_HINT = "One per line, NAME=VALUE; header.NAME sets a header, body the whole body.",
         "每行一个，格式为“名称=值”；header.名称 设置请求头，body 设置整个请求体。";
-    SIGN = "Sign callback", "签名回调";
+    SIGN = "Sign callback", "生成签名回调";
     PASTE = "Explain a callback", "诊断回调";
     REQUEST = "URL, request, curl command or log line", "URL、请求、curl 命令或日志行";
     REQUEST_HINT = "A request consists of the request line, headers, an empty line and the body. A query alone is enough for a GET.",
@@ -34,7 +34,7 @@ texts! {
     AT = "Received (UTC)", "接收时间（UTC）";
     AT_HINT = "If empty, the time of the log line, or the current time.", "留空表示日志行中的时间，没有则为当前时间。";
     EXPLAIN = "Explain callback", "诊断回调";
-    SEND = "Send as a test", "作为测试发送";
+    SEND = "Send as a test", "发送测试回调";
     SEND_HINT = "Recorded and delivered with \"test\": true and without effect: a backend must not grant it. The transaction stays free for a real callback.",
         "以 \"test\": true 记录并投递，不产生奖励效果，后端不应发放。该交易号仍可用于真实回调。";
     REAL = "Send as a real callback…", "作为真实回调发送……";

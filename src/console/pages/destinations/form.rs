@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use serde_json::{Value, json};
 
 use super::PATH;
-use crate::config::{MASK, Table, is_same_server};
+use crate::config::{MASK, Table, is_same_server, limits, show};
 use crate::console::components::form as forms;
 use crate::console::components::form::Field;
 use crate::console::fields::Fields;
@@ -28,6 +28,8 @@ texts! {
     SECRET = "Signing secret", "签名密钥";
     SECRET_HINT = "whsec_ followed by base64. It is not shown again. If empty, the secret is not changed.",
         "以 whsec_ 开头，后接 base64。保存后不再显示。留空则不更改。";
+    SECRET_OF_NEW = "whsec_ followed by base64. It is not shown again. If empty, deliveries are not signed.",
+        "以 whsec_ 开头，后接 base64。保存后不再显示。留空则投递不带签名。";
     BESIDE = "Also sign with the old secrets until you remove them", "同时使用旧密钥签名，直到您移除它们";
     HEADERS = "Additional headers", "附加请求头";
     HEADERS_HINT = "One per line, NAME: VALUE. Values are not shown again; *** keeps the current value.",
@@ -117,6 +119,13 @@ impl<'t> Typed<'t> {
 
 // === Shown ===
 
+/// The destination of a form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FormOf {
+    New,
+    Stored,
+}
+
 /// The page of a new destination.
 pub(super) fn new(
     visit: &Visit,
@@ -130,7 +139,7 @@ pub(super) fn new(
         (errors.show(lang))
         (forms::change(visit, PATH, &html! {
             (Field { value: &name, hint: Some(NAME_HINT), error: errors.of("name"), ..Field::new("name", NAME_LABEL) }.show(lang))
-            (fields(lang, errors, typed))
+            (fields(lang, FormOf::New, errors, typed))
             button type="submit" name="do" value="save" { (CREATE.of(lang)) }
             (Choice::of_form(events, typed.form(), errors).show_in_form(lang))
         }))
@@ -138,11 +147,16 @@ pub(super) fn new(
 }
 
 /// The fields of new and stored destinations.
-pub(super) fn fields(lang: Lang, errors: &FormErrors, typed: &Typed<'_>) -> Markup {
+pub(super) fn fields(lang: Lang, of: FormOf, errors: &FormErrors, typed: &Typed<'_>) -> Markup {
     let line = |name, label, hint: Option<Text>| {
         let text = typed.text(name);
         let error = errors.of(name);
         Field { value: &text, hint, error, ..Field::new(name, label) }.show(lang)
+    };
+    let usual = |name, label, default: &str| {
+        let text = typed.text(name);
+        let (placeholder, error) = (Some(default), errors.of(name));
+        Field { value: &text, placeholder, error, ..Field::new(name, label) }.show(lang)
     };
     let choice = |name, label, hint: Option<Text>, options: &[(&str, &str)]| {
         let text = typed.text(name);
@@ -160,12 +174,13 @@ pub(super) fn fields(lang: Lang, errors: &FormErrors, typed: &Typed<'_>) -> Mark
     ];
     let headers = typed.headers();
     let has_secret = matches!(typed, Typed::Table(table) if table.contains_key("secret"));
+    let secret_hint = if of == FormOf::New { SECRET_OF_NEW } else { SECRET_HINT };
     html! {
         (line("url", URL, Some(URL_HINT)))
         (choice("format", FORMAT, Some(FORMAT_HINT), &formats))
         (choice("method", METHOD, None, &[("", unset), ("GET", "GET"), ("POST", "POST")]))
         (Field {
-            kind: "password", hint: Some(SECRET_HINT), error: errors.of("secret"),
+            kind: "password", hint: Some(secret_hint), error: errors.of("secret"),
             ..Field::new("secret", SECRET)
         }.show(lang))
         @if has_secret { (Field::new("beside", BESIDE).show_box(lang)) }
@@ -175,11 +190,11 @@ pub(super) fn fields(lang: Lang, errors: &FormErrors, typed: &Typed<'_>) -> Mark
         }.show_area(lang, 3))
         p.hint { (DEFAULTS.of(lang)) }
         div.fields {
-            (line("retry.first", FIRST, None))
-            (line("retry.max", MAX, None))
-            (line("retry.attempts", ATTEMPTS, None))
-            (line("timeout", TIMEOUT, None))
-            (line("concurrency", CONCURRENCY, None))
+            (usual("retry.first", FIRST, &show(limits::RETRY_FIRST)))
+            (usual("retry.max", MAX, &show(limits::RETRY_MAX)))
+            (usual("retry.attempts", ATTEMPTS, &limits::RETRY_ATTEMPTS.to_string()))
+            (usual("timeout", TIMEOUT, &show(limits::DELIVERY_TIMEOUT)))
+            (usual("concurrency", CONCURRENCY, &limits::DELIVERY_CONCURRENCY.to_string()))
         }
         (line("rate", RATE, Some(RATE_HINT)))
         (choice("mode", MODE, None, &modes))
@@ -282,9 +297,25 @@ mod tests {
     #[test]
     fn submitted_secrets_are_not_shown_again() {
         let form = Fields::read(b"headers=X-A%3A+s3cret%0AX-B%3A+***&secret=whsec_x");
-        let shown = fields(Lang::En, &FormErrors::default(), &Typed::of(&form)).into_string();
+        let (errors, typed) = (FormErrors::default(), Typed::of(&form));
+        let shown = fields(Lang::En, FormOf::New, &errors, &typed).into_string();
         assert!(!shown.contains("s3cret") && !shown.contains("whsec_x"), "{shown}");
         assert!(shown.contains("X-A: ") && shown.contains("X-B: ***"));
+    }
+
+    #[test]
+    fn a_new_destination_has_no_secret_to_keep() {
+        let shown =
+            |of| fields(Lang::En, of, &FormErrors::default(), &Typed::nothing()).into_string();
+        let new = shown(FormOf::New);
+        assert!(new.contains("deliveries are not signed") && !new.contains("is not changed"));
+        assert!(shown(FormOf::Stored).contains("the secret is not changed"));
+        for (name, default) in [("retry.first", "1s"), ("retry.attempts", "84"), ("timeout", "15s")]
+        {
+            let at = new.find(&format!("name=\"{name}\"")).unwrap();
+            let input = new[at..].split('>').next().unwrap();
+            assert!(input.contains(&format!("placeholder=\"{default}\"")), "{input}");
+        }
     }
 
     #[test]

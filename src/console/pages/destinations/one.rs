@@ -380,7 +380,7 @@ fn edit_section(
             h2 #change { (CHANGE.of(lang)) }
             (forms::change(visit, &path_of(name), &html! {
                 (managed::version_field(version))
-                (form::fields(lang, &view.errors, &typed))
+                (form::fields(lang, form::FormOf::Stored, &view.errors, &typed))
                 button type="submit" name="do" value="save" { (SAVE.of(lang)) }
                 (Choice::of_form(events, view.typed, &view.errors).show_in_form(lang))
             }))

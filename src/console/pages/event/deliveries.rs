@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use crate::clock::now_ms;
 use crate::config::{Config, EventNature, Source, UrlFacts, Withheld};
+use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::attempt_error;
 use crate::console::components::{badge, form, json, time, value};
@@ -11,6 +12,7 @@ use crate::console::fields::query;
 use crate::console::pages::{destinations, preview};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
+use crate::delivery::{BreakerState, Condition};
 use crate::ledger::{Attempt, Delivery, Event, EventDetail, EventId};
 
 texts! {
@@ -31,6 +33,8 @@ texts! {
     PREVIEW = "Preview the request as it would be sent now", "预览现在会发送的请求";
     DUE = "Next attempt", "下次尝试";
     DUE_SINCE = "Next attempt: was due", "下次尝试本应在";
+    WAITS_BROKEN = "Waits: circuit breaker open", "等待中：已熔断";
+    WAITS_PAUSED = "Waits: destination paused", "等待中：已暂停";
     NO_ATTEMPT = "No attempt has finished yet.", "尚无已完成的尝试。";
     ATTEMPT = "Attempt {}", "第 {} 次尝试";
     STATUS = "Status {}", "状态码 {}";
@@ -81,6 +85,35 @@ impl<'d> Unsent<'d> {
     }
 }
 
+/// A destination that lets its deliveries wait, whenever they are due.
+pub(super) struct Waiting<'d> {
+    destination: &'d str,
+    why: Text,
+}
+
+impl<'d> Waiting<'d> {
+    /// Of the destinations of an event.
+    pub(super) async fn of(console: &Console, detail: &'d EventDetail) -> Vec<Self> {
+        let mut all = Vec::new();
+        for delivery in detail.deliveries.iter().filter(|one| one.due_ms.is_some()) {
+            let condition = console.tools.control.condition(&delivery.target).await;
+            let why = condition.as_ref().and_then(waits);
+            let destination = delivery.target.as_str();
+            all.extend(why.map(|why| Self { destination, why }));
+        }
+        all
+    }
+}
+
+/// Why a destination in this condition lets its deliveries wait.
+const fn waits(condition: &Condition) -> Option<Text> {
+    match (&condition.paused, condition.breaker) {
+        (Some(_), _) => Some(WAITS_PAUSED),
+        (None, BreakerState::Open) => Some(WAITS_BROKEN),
+        (None, BreakerState::HalfOpen | BreakerState::Closed) => None,
+    }
+}
+
 /// Why an event is not sent to a URL.
 pub(crate) const fn withheld(why: Withheld) -> Text {
     match why {
@@ -91,7 +124,12 @@ pub(crate) const fn withheld(why: Withheld) -> Text {
 }
 
 /// The section about the deliveries of an event.
-pub(super) fn section(visit: &Visit, detail: &EventDetail, unsent: &[Unsent<'_>]) -> Markup {
+pub(super) fn section(
+    visit: &Visit,
+    detail: &EventDetail,
+    unsent: &[Unsent<'_>],
+    waiting: &[Waiting<'_>],
+) -> Markup {
     let lang = visit.lang;
     let action = format!("{}/{}/replay", Area::Event.path(), detail.event.id);
     let button = match detail.deliveries.len() {
@@ -103,7 +141,7 @@ pub(super) fn section(visit: &Visit, detail: &EventDetail, unsent: &[Unsent<'_>]
             h2 #deliveries { (TITLE.of(lang)) }
             @for one in unsent { (one.shown(visit)) }
             @if detail.deliveries.is_empty() && unsent.is_empty() { p.empty { (NONE.of(lang)) } }
-            @for delivery in &detail.deliveries { (one(visit, detail.event.id, delivery)) }
+            @for delivery in &detail.deliveries { (one(visit, detail.event.id, delivery, waiting)) }
             @if !detail.deliveries.is_empty() {
                 @if visit.viewer.may_support() {
                     details {
@@ -119,9 +157,10 @@ pub(super) fn section(visit: &Visit, detail: &EventDetail, unsent: &[Unsent<'_>]
     }
 }
 
-fn one(visit: &Visit, id: EventId, delivery: &Delivery) -> Markup {
+fn one(visit: &Visit, id: EventId, delivery: &Delivery, waiting: &[Waiting<'_>]) -> Markup {
     let lang = visit.lang;
     let name = delivery.target.as_str();
+    let waits = waiting.iter().find(|one| one.destination == name).map(|one| one.why);
     html! {
         h3 {
             @if visit.viewer.may_see(Area::Destinations) {
@@ -145,7 +184,10 @@ fn one(visit: &Visit, id: EventId, delivery: &Delivery) -> Markup {
                     li.next {
                         @let now = now_ms();
                         @let words = if due < now { DUE_SINCE } else { DUE };
-                        p { (words.of(lang)) " " b { (time::from_now(lang, due, now)) } " · " (time::time(due)) }
+                        @match waits.filter(|_| due < now) {
+                            Some(why) => p { b { (why.of(lang)) } " · " (time::time(due)) },
+                            None => p { (words.of(lang)) " " b { (time::from_now(lang, due, now)) } " · " (time::time(due)) },
+                        }
                     }
                 }
             }

@@ -36,8 +36,8 @@ texts! {
     RELEASE_WHAT = "Creates an event of each with its original time of receipt, and delivers it: the players get the rewards.", "以原接收时间为每个回调创建事件并投递：玩家会得到奖励。";
     DROP_OPEN = "Drop {} callbacks…", "丢弃 {} 个回调……";
     DROP = "Drop {} callbacks without delivery", "丢弃 {} 个回调，不投递";
-    RESOLVE_OPEN = "Mark {} as resolved…", "将 {} 个标记为已处理……";
-    RESOLVE = "Mark {} as resolved", "将 {} 个标记为已处理";
+    RESOLVE_OPEN = "Mark {} as resolved…", "将这 {} 个回调标记为已处理……";
+    RESOLVE = "Mark {} as resolved", "将这 {} 个回调标记为已处理";
     REASON = "Reason, for the audit log", "原因（记入审计日志）";
     NOTE = "Note", "处理说明";
     OUTCOME = "Result", "结果";
@@ -206,12 +206,9 @@ pub(super) async fn all(
     form: &Fields,
 ) -> PageResult {
     let lang = visit.lang;
-    let query = Fields::read(
-        crate::console::fields::query(&wanted.pairs()).trim_start_matches('?').as_bytes(),
-    );
-    let groups = Groups::of(console, &query).await?;
+    let groups = Groups::of(console, &Fields::of(&wanted.pairs())).await?;
     let group = groups.all.iter().find(|group| group.key == *wanted);
-    let group = group.ok_or(PageError::Bad(super::GONE))?;
+    let group = group.ok_or(super::IS_GONE)?;
     let verb = visit.rest.first().map(String::as_str);
     if verb == Some("resolve") && form.text("note").is_none() {
         let middle = html! {

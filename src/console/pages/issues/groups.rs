@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::clock::UnixMillis;
+use crate::config::Config;
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::fields::Fields;
 use crate::console::page_error::PageError;
 use crate::console::pages::dead_letters;
-use crate::ledger::{EventId, HeldId, HeldQuery, Rejected, SourceId};
+use crate::ledger::{EventId, HeldId, HeldQuery, Rejected, Rejection, SourceId};
 use crate::registry::Subject;
 use crate::sender::Reason;
 
@@ -174,11 +175,8 @@ impl Groups {
     /// The groups of the source and the destination in `query`, if they are there.
     pub(super) async fn of(console: &Console, query: &Fields) -> Result<Self, PageError> {
         let mut found = Found::default();
-        let source = query.text("source");
-        let id = source.map(|name| {
-            let config = console.config();
-            SourceId::from(config.sources.get(name).map_or(name, |source| source.id.as_str()))
-        });
+        let config = console.config();
+        let id = source_id(&config, query);
         let asked = HeldQuery { source: id, ..HeldQuery::default() };
         // A destination has dead letters only.
         if query.text("destination").is_none() {
@@ -191,6 +189,16 @@ impl Groups {
         all.sort_by_key(|group| std::cmp::Reverse(group.last_ms()));
         Ok(Self { all, is_partial: found.is_partial })
     }
+}
+
+/// The id of the source in `query`, under which callbacks are kept.
+fn source_id(config: &Config, query: &Fields) -> Option<SourceId> {
+    let name = query.text("source")?;
+    // The source of such an issue is a path, and all paths have one id.
+    if query.verbatim("cause") == Some(Rejected::UNKNOWN_PATH) {
+        return Some(SourceId::from(Rejection::UNKNOWN_PATHS));
+    }
+    Some(SourceId::from(config.sources.get(name).map_or(name, |source| source.id.as_str())))
 }
 
 #[derive(Default)]

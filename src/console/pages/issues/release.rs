@@ -54,7 +54,8 @@ async fn find(console: &Console, id: &str) -> Result<(ReleaseId, Account, Outcom
     let ledger = console.tools.registry.book();
     let found = Account::with_outcome(ledger, id).await?;
     let found = found.filter(|(account, _)| console.view().sees_account(account));
-    let (account, outcome) = found.ok_or(PageError::Bad(GONE))?;
+    let gone = PageError::Gone { why: GONE, list: Area::Issues };
+    let (account, outcome) = found.ok_or(gone)?;
     Ok((id, account, outcome))
 }
 

@@ -66,7 +66,7 @@ texts! {
     LAST_ERROR = "last error: {}", "最近错误：{}";
     STATUS = "status {}", "状态码 {}";
     NO_ANSWER = "no response", "无响应";
-    SILENT = "{} is silent: the last event came {} ago; usually one every {}", "{} 没有动静：最近一次事件在 {}前，通常每 {}一次";
+    SILENT = "{} is silent: the last event came {} ago; usual gap {}", "{} 长时间没有事件：最近一次在 {}前，通常间隔 {}";
     REJECTS = "{} rejects {} of {} callbacks of the last hour ({} %)", "{} 最近一小时拒绝了 {} / {} 个回调（{} %）";
     MOSTLY = "mostly: {}", "主要原因：{}";
     HELD = "Callbacks of {} that wait for a decision: {}", "{} 等待决定的回调：{} 个";
@@ -74,10 +74,11 @@ texts! {
     OPEN_DESTINATION = "Open destination", "查看投递目标";
     PAUSE = "Pause or test it", "暂停或测试";
     RESUME = "Resume it", "恢复";
-    OPEN_ISSUES = "Show issues", "查看问题";
+    OPEN_ISSUES = "Show issues", "查看待处理问题";
     OPEN_SOURCE = "Open source", "查看来源";
     OPEN_REJECTED = "Show rejections", "查看拒绝记录";
     DECIDE = "Decide", "去处理";
+    SHOW_HELD = "Show held callbacks", "查看隔离的回调";
     ROTATE = "Rotate secret", "轮换密钥";
     CREATE = "Create source", "创建来源";
     TRY = "Open debug tool", "打开调试工具";
@@ -145,12 +146,12 @@ pub(super) async fn section(
     }
     if let Ok(stats) = stats {
         if !is_bound {
-            needs.extend(deliveries(console, lang, &config, stats).await);
+            needs.extend(deliveries(console, visit, &config, stats).await);
         }
-        needs.extend(held(lang, &config, stats));
+        needs.extend(held(visit, &config, stats));
     }
     needs.extend(callbacks(console, lang, &config).await);
-    needs.extend(secrets(lang, &config));
+    needs.extend(secrets(visit, &config));
     needs.sort_by_key(|need| (need.level, std::cmp::Reverse(need.age)));
     let begin = match stats {
         _ if is_bound => None,
@@ -226,13 +227,19 @@ async fn gateway(
 
 // === Deliveries ===
 
-async fn deliveries(console: &Console, lang: Lang, config: &Config, stats: &Stats) -> Vec<Finding> {
+async fn deliveries(
+    console: &Console,
+    visit: &Visit,
+    config: &Config,
+    stats: &Stats,
+) -> Vec<Finding> {
+    let lang = visit.lang;
     let mut needs = Vec::new();
     for name in config.destinations.keys() {
         let target = TargetId::from(name.as_str());
         let counts = stats.targets.iter().find(|one| one.target == target);
         if let Some(condition) = console.tools.control.condition(&target).await {
-            needs.extend(destination(lang, name, &condition, counts));
+            needs.extend(destination(visit, name, &condition, counts));
         }
     }
     for target in stats.targets.iter().filter(|target| target.dead > 0) {
@@ -246,11 +253,12 @@ async fn deliveries(console: &Console, lang: Lang, config: &Config, stats: &Stat
 
 /// The problem of a destination, if it has one.
 fn destination(
-    lang: Lang,
+    visit: &Visit,
     name: &str,
     condition: &Condition,
     counts: Option<&TargetStats>,
 ) -> Option<Finding> {
+    let lang = visit.lang;
     let overdue = counts.and_then(|counts| counts.oldest_due);
     let failures = condition.health.failures;
     let need = match (&condition.paused, condition.breaker) {
@@ -286,12 +294,18 @@ fn destination(
     let help = if condition.paused.is_some() { RESUME } else { PAUSE };
     let path = destinations::path_of(name);
     let need = need.aged(overdue).with(waiting).with(error).with(note);
-    Some(need.helped_by(OPEN_DESTINATION, path.clone()).helped_by(help, format!("{path}#pause")))
+    let need = need.helped_by(OPEN_DESTINATION, path.clone());
+    Some(match visit.viewer.may_change() {
+        true => need.helped_by(help, format!("{path}#pause")),
+        false => need,
+    })
 }
 
 // === Callbacks ===
 
-fn held(lang: Lang, config: &Config, stats: &Stats) -> Vec<Finding> {
+fn held(visit: &Visit, config: &Config, stats: &Stats) -> Vec<Finding> {
+    let lang = visit.lang;
+    let help = if visit.viewer.may_change() { DECIDE } else { SHOW_HELD };
     let name = |id: &SourceId| {
         let source = config.sources.values().find(|source| source.id == id.as_str());
         source.map_or_else(|| id.as_str().to_owned(), |source| source.name.clone())
@@ -300,7 +314,7 @@ fn held(lang: Lang, config: &Config, stats: &Stats) -> Vec<Finding> {
         let source = name(&held.source);
         let what = HELD.fill(lang, &[&source, &value::count(held.count)]);
         let path = format!("{}{}", Area::Held.path(), query(&[("source", &source)]));
-        Finding::new(Level::Warn, what).helped_by(DECIDE, path)
+        Finding::new(Level::Warn, what).helped_by(help, path)
     };
     stats.held.iter().filter(|held| held.count > 0).map(need).collect()
 }
@@ -350,7 +364,9 @@ fn rejects(lang: Lang, name: &str, history: &History) -> Option<Finding> {
 }
 
 /// Secrets that end soon, of sources that this console may change.
-fn secrets(lang: Lang, config: &Config) -> Vec<Finding> {
+fn secrets(visit: &Visit, config: &Config) -> Vec<Finding> {
+    let lang = visit.lang;
+    let help = if visit.viewer.may_change() { ROTATE } else { OPEN_SOURCE };
     let now = now_ms();
     let mut needs = Vec::new();
     for source in config.sources.values().filter(|one| one.origin == Origin::Admin) {
@@ -366,7 +382,7 @@ fn secrets(lang: Lang, config: &Config) -> Vec<Finding> {
         let left = Duration::from_millis(u64::try_from(until - now).unwrap_or(0));
         let what = ENDS.fill(lang, &[&id, &source.name, &time::length(lang, left)]);
         let path = format!("{}#secrets", sources::path_of(&source.name));
-        needs.push(Finding::new(Level::Bad, what).helped_by(ROTATE, path));
+        needs.push(Finding::new(Level::Bad, what).helped_by(help, path));
     }
     needs
 }

@@ -106,10 +106,9 @@ fn clock(lang: Lang, health: &Health) -> Option<Markup> {
 }
 
 fn size(lang: Lang, health: &Health) -> Markup {
-    let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
-    let Some(size) = health.bytes.map(mib) else { return html! { (UNKNOWN.of(lang)) } };
+    let Some(size) = health.bytes.map(value::bytes) else { return html! { (UNKNOWN.of(lang)) } };
     match health.room {
-        Some(room) => html! { (FREE.fill(lang, &[&size, &mib(room.free)])) },
+        Some(room) => html! { (FREE.fill(lang, &[&size, &value::bytes(room.free)])) },
         None => html! { (size) },
     }
 }

@@ -14,7 +14,7 @@ use crate::sender::Reason;
 
 texts! {
     TITLE = "Rejections by reason", "按原因统计的拒绝";
-    CAPTION = "On all gateways, since {} UTC", "所有网关，自 {} UTC 起";
+    SINCE = "On all gateways, since {}", "所有网关，自 {} 起";
     EMPTY = "No callback was rejected.", "没有被拒绝的回调。";
     REASON = "Reason", "原因";
     COUNT = "Callbacks", "回调";
@@ -24,8 +24,7 @@ texts! {
 pub(super) fn section(console: &Console, lang: Lang, scope: &Scope<'_>) -> Markup {
     let histories: Vec<_> = scope.histories(console).collect();
     let count = |reason| histories.iter().map(|history| history.rejected(reason)).sum::<u64>();
-    let since = time::second(console.tools.metrics.histories.since_ms());
-    let caption = CAPTION.fill(lang, &[&since]);
+    let since = time::time(console.tools.metrics.histories.since_ms());
     let mut all: Vec<(u64, Reason)> = Reason::ALL
         .iter()
         .map(|reason| (count(*reason), *reason))
@@ -42,7 +41,8 @@ pub(super) fn section(console: &Console, lang: Lang, scope: &Scope<'_>) -> Marku
     html! {
         section.narrow aria-labelledby="rejections" {
             h2 #rejections { (TITLE.of(lang)) }
-            (DataTable::new(Caption::Shown(&caption), &[REASON, COUNT], EMPTY).show(lang, &rows))
+            p.hint { (SINCE.fill_with(lang, &[since])) }
+            (DataTable::new(Caption::Hidden(TITLE.of(lang)), &[REASON, COUNT], EMPTY).show(lang, &rows))
         }
     }
 }

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::phrases::{self, phrase};
 use super::{EXAMPLE, PASTE_TOOLS};
-use crate::console::components::value;
+use crate::console::components::{table, value};
 use crate::console::lang::Lang;
 use crate::console::sender_texts;
 use crate::sender::{Cell, Contract, Part, Sender};
@@ -42,8 +42,9 @@ fn body(lang: Lang, part: &Part) -> Markup {
 }
 
 fn rows(lang: Lang, part: &Part, columns: usize) -> Markup {
+    let title = phrase(part.title).map_or(part.title, |text| text.of(lang));
     html! {
-        div.wide role="region" aria-label=(phrase(part.title).map_or(part.title, |text| text.of(lang))) tabindex="0" {
+        div.wide role="region" aria-label=(table::region(lang, title)) tabindex="0" {
             table {
                 @if !part.head.is_empty() {
                     thead { tr { @for title in part.head {
@@ -51,12 +52,12 @@ fn rows(lang: Lang, part: &Part, columns: usize) -> Markup {
                     } } }
                 }
                 tbody {
-                    @for row in &part.rows {
+                    @for cells in &part.rows {
                         tr {
+                            @let shown = row(lang, part, cells);
                             @for at in 0..columns {
-                                @let shown = row.get(at).map(|one| cell(lang, one));
-                                @if at == 0 { th scope="row" { (shown.unwrap_or_default()) } }
-                                @else { td { (shown.unwrap_or_default()) } }
+                                @let shown = shown.get(at).cloned().unwrap_or_default();
+                                @if at == 0 { th scope="row" { (shown) } } @else { td { (shown) } }
                             }
                         }
                     }
@@ -76,10 +77,28 @@ fn item(lang: Lang, one: &Cell) -> Markup {
     }
 }
 
-pub(in crate::console) fn cell(lang: Lang, one: &Cell) -> Markup {
+/// The cells of a row. The first may be a member of a closed set.
+pub(in crate::console) fn row(lang: Lang, part: &Part, row: &[Cell]) -> Vec<Markup> {
+    let shown = |(at, one): (usize, &Cell)| {
+        let member = match lang {
+            Lang::Zh if at == 0 => phrases::member(part.title, one.text()),
+            Lang::Zh | Lang::En => None,
+        };
+        match member {
+            Some(text) => html! { span title=(one.text()) { (text) } },
+            None => cell(lang, one),
+        }
+    };
+    row.iter().enumerate().map(shown).collect()
+}
+
+fn cell(lang: Lang, one: &Cell) -> Markup {
     match one {
         Cell::Code(text) if text.is_empty() => html! {},
-        Cell::Code(text) => html! { code { (value::whole(text)) } },
+        Cell::Code(text) => {
+            let translated = phrases::literal(text).filter(|_| lang == Lang::Zh);
+            html! { code { (value::whole(translated.as_deref().unwrap_or(text))) } }
+        }
         Cell::Words(text) => words(lang, text),
     }
 }

@@ -4,6 +4,8 @@
 use crate::console::lang::Lang;
 use crate::console::sender_texts;
 use crate::console::text::Text;
+use crate::console::words;
+use crate::sender::{Outcome, Reason};
 
 /// The translation of a fixed phrase.
 pub(super) fn phrase(english: &str) -> Option<Text> {
@@ -14,6 +16,22 @@ pub(super) fn phrase(english: &str) -> Option<Text> {
 pub(super) fn made(english: &str) -> Option<String> {
     if english == "no reply: held until the sender times out" {
         return Some(String::from("不应答：挂起，直到发送方超时"));
+    }
+    if let Some(secret) = english.strip_suffix(", or unsigned = true") {
+        let secret = sender_texts::translated(Lang::Zh, secret).unwrap_or(secret);
+        return Some(format!("{secret}，或设置 unsigned = true"));
+    }
+    if let Some(sender) =
+        english.strip_prefix("takes precedence over ").and_then(|text| text.strip_suffix(", by"))
+    {
+        return Some(format!("优先于 {sender}，依据"));
+    }
+    let places: Option<Vec<&str>> = english
+        .split(", ")
+        .map(|place| words::place(place).map(|text| text.of(Lang::Zh)))
+        .collect();
+    if let Some(places) = places {
+        return Some(places.join(Lang::Zh.comma()));
     }
     if let Some((count, gaps)) = english.split_once(" times, after ") {
         return Some(format!("{count} 次，间隔 {gaps}"));
@@ -42,6 +60,114 @@ pub(super) fn made(english: &str) -> Option<String> {
         return Some(format!("{list} 的每个元素各一个，最多 {most} 个"));
     }
     covered(english).or_else(|| attack(english))
+}
+
+/// The Chinese text of the first cell of a row: of a part with roles, outcomes or reasons.
+pub(super) fn member(title: &str, english: &str) -> Option<String> {
+    let outcome = |name: &str| {
+        let reason = || Reason::from_name(name).map(words::reason);
+        let text = Outcome::from_name(name).map(words::outcome).or_else(reason);
+        text.map(|text| text.of(Lang::Zh))
+    };
+    match title {
+        "Callback fields" => words::member(english).map(|text| text.of(Lang::Zh).to_owned()),
+        "Replies" => match english.split_once(", ") {
+            Some((name, kind)) => outcome(name).map(|text| format!("{text}（{kind}）")),
+            None => outcome(english).map(str::to_owned),
+        },
+        _ => None,
+    }
+}
+
+/// A literal text with the words between its parts in Chinese; `None`: it has no such words.
+pub(super) fn literal(english: &str) -> Option<String> {
+    for (joint, chinese) in [(", else ", "，否则 "), (", or ", "，或 "), (", then ", "，然后 ")]
+    {
+        if english.contains(joint) {
+            let one = |part: &str| literal(part).unwrap_or_else(|| part.to_owned());
+            return Some(english.split(joint).map(one).collect::<Vec<_>>().join(chinese));
+        }
+    }
+    if let Some((start, rest)) = english.split_once('‹')
+        && let Some((list, end)) = rest.split_once('›')
+    {
+        return Some(format!("{start}‹{}›{end}", signed_list(list)));
+    }
+    if let Some((value, when)) = english.split_once(" (when ") {
+        let when = when.strip_suffix(')')?;
+        return Some(format!("{value}（有 {when} 时）"));
+    }
+    if let Some(reply) = english.strip_suffix(" (encrypted like the callback)") {
+        let reply = literal(reply).unwrap_or_else(|| reply.to_owned());
+        return Some(format!("{reply}（与回调相同方式加密）"));
+    }
+    if let Some(reply) = english.strip_suffix(" or the same in XML") {
+        return Some(format!("{reply} 或内容相同的 XML"));
+    }
+    if let Some(token) = english.strip_suffix(", a JSON Web Signature") {
+        return Some(format!("{token}，JSON Web Signature 格式"));
+    }
+    let methods: Vec<&str> = english.split(" or ").collect();
+    if methods.len() > 1 && methods.iter().all(|one| one.bytes().all(|b| b.is_ascii_uppercase())) {
+        return Some(methods.join(" 或 "));
+    }
+    let positive = english.strip_prefix("not ").unwrap_or(english);
+    let is_condition = positive.starts_with(['{', '['])
+        && (positive.contains(" is ") || positive.len() < english.len());
+    is_condition.then(|| english.split(" and ").map(clause).collect::<Vec<_>>().join(" 且 "))
+}
+
+/// A part of a condition: whether a value is there, or is a certain one.
+fn clause(english: &str) -> String {
+    let (absent, is, positive) = match english.strip_prefix("not ") {
+        Some(positive) => ("没有 ", "不为", positive),
+        None => ("", "为", english),
+    };
+    match positive.split_once(" is ") {
+        Some((value, word)) => format!("{value} {is} {word}"),
+        None => format!("{absent}{positive}"),
+    }
+}
+
+/// The description of values that are signed as a list.
+fn signed_list(english: &str) -> String {
+    if let Some(parts) = english.strip_prefix("sorted: ") {
+        return format!("排序后：{parts}");
+    }
+    let mut said = String::new();
+    for (at, part) in english.split(", ").enumerate() {
+        if let Some(names) = part.strip_prefix("except ") {
+            said.push_str(&format!("（{names} 除外）"));
+            continue;
+        }
+        if at > 0 {
+            said.push('，');
+        }
+        said.push_str(&signed_part(part));
+    }
+    said
+}
+
+fn signed_part(english: &str) -> String {
+    let known = match english {
+        "all of the query" => "查询字符串的全部参数",
+        "all of the form" => "表单的全部参数",
+        "all of query and form" => "query 与 form 的全部参数",
+        "the pasted parameters" => "粘贴到 URL 的参数",
+        "as given" => "按给定顺序",
+        "sorted by name" => "按名称排序",
+        "sorted by macro" => "按宏排序",
+        "each in form encoding" => "各按表单编码",
+        "empty ones omitted" => "忽略空值",
+        other => {
+            return match (other.strip_prefix("with "), other.strip_prefix("written as ")) {
+                (Some(added), _) => format!("加上 {added}"),
+                (None, Some(shape)) => format!("写作 {shape}"),
+                (None, None) => other.to_owned(),
+            };
+        }
+    };
+    known.to_owned()
 }
 
 /// Whether the signature covers a role, with the reason if not.
@@ -152,7 +278,7 @@ macro_rules! phrases {
 phrases! {
     // Parts.
     "Basis" = "依据";
-    "Without outside confirmation" = "未经外部证实";
+    "Without outside confirmation" = "未经平台证实";
     "Requests" = "请求";
     "Source settings" = "来源设置";
     "Append to the URL of the source" = "追加到来源 URL 之后";
@@ -310,6 +436,42 @@ mod tests {
             let combined =
                 english.contains("; set by the app") || english.contains(", signed or unsigned");
             assert!(written || combined || used.contains(english), "{english:?} is not used");
+        }
+    }
+
+    #[test]
+    fn the_words_between_literal_texts_are_translated() {
+        for (english, chinese) in [
+            ("GET or POST", "GET 或 POST"),
+            ("{a} is 1", "{a} 为 1"),
+            ("{a} is 1, or {b} is x and {c}", "{a} 为 1，或 {b} 为 x 且 {c}"),
+            ("not {a} is 1", "{a} 不为 1"),
+            ("not {a} and {b} is x", "没有 {a} 且 {b} 为 x"),
+            ("{a} (when {openid}), else {b}:{openid}", "{a}（有 {openid} 时），否则 {b}:{openid}"),
+            (
+                "‹all of query and form, except sAMSToken, sorted by name, written as k=v&k=v, \
+                 empty ones omitted›&sAMSToken=[secret]",
+                "‹query 与 form 的全部参数（sAMSToken 除外），按名称排序，写作 k=v&k=v，忽略空值›\
+                 &sAMSToken=[secret]",
+            ),
+            ("‹sorted: [secret] {nonce}›", "‹排序后：[secret] {nonce}›"),
+        ] {
+            assert_eq!(literal(english).as_deref(), Some(chinese));
+        }
+        assert_eq!(literal("unsigned = true"), None);
+        assert_eq!(made("query, form").as_deref(), Some("查询字符串、表单"));
+        assert_eq!(member("Replies", "unresolved_placeholder").as_deref(), Some("宏未替换"));
+        assert_eq!(member("Callback fields", "user").as_deref(), Some("用户"));
+        let left = [", else ", ", or ", ", then ", " is ", " and ", "sorted by", "written as"];
+        let catalog = Catalog::embedded().unwrap();
+        for contract in catalog.iter().map(Contract::of) {
+            let parts = contract.parts.iter().filter(|part| part.title != "Replies");
+            for cell in parts.flat_map(|part| part.rows.iter().flatten()) {
+                let Cell::Code(text) = cell else { continue };
+                let shown = literal(text).unwrap_or_else(|| text.clone());
+                let english = left.iter().find(|word| shown.contains(**word));
+                assert_eq!(english, None, "{}: {shown}", contract.name);
+            }
         }
     }
 

@@ -37,7 +37,7 @@ texts! {
     ALLOW_HINT = "Addresses or ranges, separated by spaces. sender stands for the addresses that the sender publishes. If empty, all are allowed.",
         "地址或网段，以空格分隔。sender 表示发送方公布的地址。留空表示不限。";
     MAX_AGE = "Maximum age", "最大时效";
-    MAX_AGE_HINT = "For example 10m, or off. If empty, the sender's contract applies.", "例如 10m 或 off。留空则按发送方约定。";
+    MAX_AGE_HINT = "For example 10m, or off. If empty, the sender's contract applies.", "例如 10m 或 off。留空则按发送方的对接约定。";
     RATE = "Rate limit", "限速";
     RATE_HINT = "For example 500/s. If empty, there is no limit.", "例如 500/s。留空表示不限。";
     REQUIRE = "Required parameters", "必需参数";

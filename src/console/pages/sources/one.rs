@@ -63,12 +63,12 @@ texts! {
     TRY = "Open debug tool", "打开调试工具";
     CALLBACKS = "Show callbacks", "查看回调";
     COVERS = "Signature coverage", "签名覆盖范围";
-    ROLE = "Role", "角色";
+    ROLE = "Role", "字段";
     WHERE = "Location", "位置";
     COVERED = "Covered", "是否覆盖";
     CARE = "Notes", "注意事项";
     UNCONFIRMED = "Not confirmed by the platform", "未经平台证实";
-    CONTRACT = "Contract of this sender", "该发送方的约定";
+    CONTRACT = "Contract of this sender", "该发送方的对接约定";
     PAUSE = "Pause source", "暂停来源";
     RESUME = "Resume source", "恢复来源";
     PAUSE_HINT = "A paused source gives its sender the reply for a disabled source, and records nothing.",
@@ -265,8 +265,8 @@ fn contract(lang: Lang, sender: &Arc<Sender>) -> Markup {
     let contract = Contract::of(sender);
     let rows = |title: &str| -> Vec<Vec<Markup>> {
         let part = contract.parts.iter().find(|part| part.title == title);
-        let rows = part.into_iter().flat_map(|part| &part.rows);
-        rows.map(|row| row.iter().map(|one| contract::cell(lang, one)).collect()).collect()
+        let rows = part.into_iter().flat_map(|part| part.rows.iter().map(move |row| (part, row)));
+        rows.map(|(part, row)| contract::row(lang, part, row)).collect()
     };
     let (roles, cares) = (rows("Callback fields"), rows("Precautions"));
     let more = format!("{}{}", Area::Senders.path(), query(&[("q", sender.name())]));

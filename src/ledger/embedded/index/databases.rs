@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::period::Period;
+use super::period::{Check, Period};
 use super::{IndexedRun, KeyFile};
 use crate::ledger::LedgerError;
 use crate::ledger::embedded::segment::{Scan, Segment, failed};
@@ -94,12 +94,59 @@ impl Index {
         rest: &dyn Fn(Duration),
     ) -> Result<IndexedRun, LedgerError> {
         let period = self.period(segment)?;
-        let run = period.write(segment, tables, scan, rest)?;
+        let written = period.write(segment, tables, scan, rest);
+        let run = written.inspect_err(|_| period.note_failure())?;
         if (segment.header.number + 1).is_multiple_of(SNAPSHOT) {
             // If it cannot be opened now, its next use tries that again.
             let _ = period.snapshot();
         }
         Ok(run)
+    }
+
+    /// Whether a write to the database of that segment has failed and is not made good yet.
+    pub(in crate::ledger::embedded) fn has_failed(&self, segment: &Segment) -> bool {
+        let place = lock(&self.open).get(&Name::of(segment)).cloned();
+        place.is_some_and(|place| lock(&place).as_ref().is_some_and(|period| period.has_failed()))
+    }
+
+    /// Opens the database of that segment, if it is not open.
+    ///
+    /// # Errors
+    /// As [`Period::open`].
+    pub(in crate::ledger::embedded) fn open(&self, segment: &Segment) -> Result<(), LedgerError> {
+        self.period(segment).map(drop)
+    }
+
+    /// Opens the database of that segment again after a failed write; it may be empty then, and the
+    /// text says why.
+    ///
+    /// # Errors
+    /// As [`Period::renew`].
+    pub(in crate::ledger::embedded) fn renew(
+        &self,
+        segment: &Segment,
+        go_on: Check<'_>,
+        check_journal: Check<'_>,
+    ) -> Result<Option<String>, LedgerError> {
+        self.period(segment)?.renew(go_on, check_journal)
+    }
+
+    /// Notes that the database of that segment has every block again.
+    pub(in crate::ledger::embedded) fn note_mended(&self, segment: &Segment) {
+        if let Ok(period) = self.period(segment) {
+            period.note_mended();
+        }
+    }
+
+    /// Whether two segments are in the same database.
+    pub(in crate::ledger::embedded) fn is_shared(one: &Segment, other: &Segment) -> bool {
+        Name::of(one) == Name::of(other)
+    }
+
+    /// Has the database of that segment taken for one in which a write failed.
+    #[cfg(test)]
+    pub(in crate::ledger::embedded) fn fail(&self, segment: &Segment) {
+        self.period(segment).unwrap().note_failure();
     }
 
     /// Has the system read the keys of that segment from the disk in the meantime.
@@ -149,10 +196,11 @@ impl Index {
     pub(in crate::ledger::embedded) fn prune(&self, next: u32) {
         let next = Name { period: next / SEGMENTS, generation: 0 };
         let mut open = lock(&self.open);
-        // A database that only the map has is unused, and stays so while the map is locked.
+        // A database that only the map has is unused, and stays so while the map is locked. One that
+        // could not be opened yet is not: closed segments wait for it.
         let is_used = |place: &Arc<Place>| {
             Arc::strong_count(place) > 1
-                || lock(place).as_ref().is_some_and(|period| Arc::strong_count(period) > 1)
+                || lock(place).as_ref().is_none_or(|period| Arc::strong_count(period) > 1)
         };
         open.retain(|name, place| *name == next || is_used(place));
         let Ok(entries) = fs::read_dir(&self.dir) else { return };

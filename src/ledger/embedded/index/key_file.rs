@@ -13,6 +13,7 @@
 //! summary in the database. Nothing is synced: what a power cut leaves of a file has another CRC,
 //! and is read from the database or the segment instead.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::ops::Range;
@@ -28,6 +29,8 @@ use crate::private;
 /// The format, with the number of shards and parts, and the choice of a key's shard: another one
 /// has another last letter.
 const MAGIC: &[u8; 8] = b"postkey1";
+/// The first letters of the names of these files.
+const PREFIX: &str = "keys-";
 /// Parts of a file, each with a CRC: it can be read in pieces.
 pub(in crate::ledger::embedded) const PARTS: usize = 64;
 /// Shards whose keys are in one part.
@@ -50,7 +53,7 @@ pub(in crate::ledger::embedded) struct KeyFile {
 }
 
 fn path_of(dir: &Path, header: &Header) -> PathBuf {
-    dir.join(format!("keys-{:010}-{}", header.number, header.generation))
+    dir.join(format!("{PREFIX}{:010}-{}", header.number, header.generation))
 }
 
 fn claim_of(header: &Header, scan: Scan) -> [u8; CLAIM] {
@@ -146,6 +149,12 @@ impl KeyFile {
     /// Removes the file of a segment, if there is one.
     pub(super) fn remove(dir: &Path, header: &Header) {
         let _ = fs::remove_file(path_of(dir, header));
+    }
+
+    /// Whether a path is that of such a file.
+    pub(super) fn is_one(path: &Path) -> bool {
+        let name = path.file_name().and_then(OsStr::to_str);
+        path.extension().is_none() && name.is_some_and(|name| name.starts_with(PREFIX))
     }
 
     /// The segment's number.

@@ -26,7 +26,7 @@ pub(super) fn flip(path: &Path, at: usize) {
 }
 
 /// Every delivery is done.
-async fn settle_all(ledger: &Embedded) {
+pub(super) async fn settle_all(ledger: &Embedded) {
     let leases = ledger.lease(&node(), &ask(1000)).await.unwrap().leases;
     for lease in &leases {
         let settlement = conformance::settlement(lease, Verdict::Done);

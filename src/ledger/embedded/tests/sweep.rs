@@ -322,6 +322,42 @@ async fn events_stamped_by_a_clock_that_jumped_do_not_make_the_jump_true() {
 }
 
 #[tokio::test]
+async fn a_segment_that_a_clock_ahead_began_is_closed() {
+    let dir = TempDir::new().unwrap();
+    let ahead = StoreClock::manual(START_MS + 400 * DAY_MS);
+    let ledger = Embedded::open(options(&dir, ahead)).unwrap();
+    fill(&ledger, 0..3, 10).await;
+    drop(ledger);
+    assert_eq!(segments(&dir).len(), 1);
+    let clock = StoreClock::manual(START_MS + DAY_MS / 2);
+    let old = Old {
+        ledger: Embedded::open(options(&dir, clock.clone())).unwrap(),
+        dir,
+        clock,
+        events: Vec::new(),
+    };
+    assert_eq!(old.sweep(&["s"]).await, Swept::default());
+    assert_eq!(segments(&old.dir).len(), 2);
+}
+
+#[tokio::test]
+async fn a_sweep_goes_on_where_no_segment_can_be_begun() {
+    let dir = TempDir::new().unwrap();
+    let clock = StoreClock::manual(START_MS);
+    let faults = Faults::default();
+    let ledger = Embedded::open_with(options(&dir, clock.clone()), Arc::new(faults.clone()));
+    let old = Old { dir, clock, ledger: ledger.unwrap(), events: Vec::new() };
+    faults.create.store(true, Ordering::SeqCst);
+    for n in 0..3 {
+        // The first may take the file that was prepared before.
+        fill(&old.ledger, n..n + 1, 10).await;
+        old.clock.advance(2 * DAY_MS);
+        assert_eq!(old.sweep(&["s"]).await, Swept::default());
+    }
+    assert!(segments(&old.dir).len() < 3);
+}
+
+#[tokio::test]
 async fn a_ledger_that_was_swept_while_it_was_empty_expires_later() {
     let dir = TempDir::new().unwrap();
     let clock = StoreClock::manual(START_MS);

@@ -196,6 +196,7 @@ async fn whatever_byte_is_damaged_the_rest_is_salvaged_and_the_place_is_named() 
             // The padding of a frame and the zeros of a header are covered by nothing.
             let padding = survey.is_whole();
             assert!(named || padding, "byte {at}: {survey:?}");
+            assert_eq!(survey.remarks, [""; 0], "no start makes that index again");
             let (memory, survey) = salvaged(&options).await;
             let found = memory.stats().await.unwrap().events as usize;
             assert!(found >= events.len() - 1, "byte {at}: {found} events, {survey:?}");

@@ -12,7 +12,8 @@ pub(super) fn rows(file: &Table) -> Rows {
 
 fn line(file: &Table, row: &Table) -> Vec<Cell> {
     let kind = row.get("kind").map(plain).unwrap_or_default();
-    let effect = row.get("effect").map(plain).or_else(|| effect_of(file, &kind));
+    let effect = row.get("effect").map(|effect| role_texts(effect).join(", else "));
+    let effect = effect.or_else(|| effect_of(file, &kind));
     let id = match row.get("id").map(role_texts) {
         Some(texts) => Cell::code(texts.join(", or ")),
         None => Cell::words("its content"),

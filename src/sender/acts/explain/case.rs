@@ -1,6 +1,7 @@
 //! A case: one variant of one callback, to be tried under changed texts, secrets and digests.
 
 use std::borrow::Cow;
+use std::time::Instant;
 
 use crate::sender::acts::evaluate::Context;
 use crate::sender::acts::explain::Mistake;
@@ -12,6 +13,7 @@ use crate::sender::language::bound::{Bound, Gate, Gateway, Input};
 use crate::sender::language::definition::{Chain, First, Signs};
 use crate::sender::language::recipe::Recipe;
 use crate::sender::language::text::Piece;
+use crate::sender::request::Request;
 use crate::sender::request::callback::{self, Callback};
 use crate::sender::request::encoding::Sink as _;
 
@@ -21,28 +23,71 @@ pub const DIGESTS_MAX: usize = 4096;
 /// Digests that a check under a public key counts for: with all of them that is some 20 ms.
 const PUBLIC_COST: usize = 16;
 
-/// Bytes that one explanation may hash, so that a large body cannot make it slow.
-pub(super) const HASHED_MAX: usize = 32 * 1024 * 1024;
+/// Bytes that one explanation may read, compose and hash: some 100 ms' work. With all digests,
+/// texts of 8 KiB are tried under everything.
+pub(super) const BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// The remaining budget of one explanation.
+/// Bytes of the largest request that mistakes are searched for: one step of the search takes
+/// milliseconds with it, so that the budget is looked at often enough.
+pub(super) const SEARCHED_BYTES_MAX: usize = 64 * 1024;
+
+/// The end of the time for an explanation. The caller brings the clock: this module reads none.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    /// The end.
+    pub at: Instant,
+    /// The monotonic clock.
+    pub clock: fn() -> Instant,
+}
+
+impl Deadline {
+    fn is_over(self) -> bool {
+        (self.clock)() >= self.at
+    }
+}
+
+/// The remaining budget of one explanation: all of its parts spend the same.
 #[derive(Debug)]
 pub(super) struct Budget {
     digests: usize,
+    /// Bytes to be read, composed or hashed; none are left once the time is over.
     bytes: usize,
+    deadline: Option<Deadline>,
     /// The text that matched last, secrets masked.
     matched: Option<Vec<u8>>,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { digests: DIGESTS_MAX, bytes: HASHED_MAX, matched: None }
+        Self { digests: DIGESTS_MAX, bytes: BYTES_MAX, deadline: None, matched: None }
     }
 }
 
 impl Budget {
-    /// Enough for so many digests.
-    pub(super) fn of(digests: usize) -> Self {
-        Self { digests, ..Self::default() }
+    /// The whole budget, for the time until `deadline`.
+    pub(super) fn until(deadline: Option<Deadline>) -> Self {
+        Self { deadline, ..Self::default() }
+    }
+
+    /// The result of a `search` that has so many digests of its own. Bytes and time are those of
+    /// the whole explanation.
+    pub(super) fn apart<R>(&mut self, digests: usize, search: impl FnOnce(&mut Self) -> R) -> R {
+        let kept = std::mem::replace(&mut self.digests, digests);
+        let found = search(self);
+        self.digests = kept;
+        found
+    }
+
+    /// Takes the cost of reading or composing `len` bytes; whether there was enough left.
+    pub(super) fn work(&mut self, len: usize) -> bool {
+        let is_over = self.deadline.is_some_and(Deadline::is_over);
+        self.bytes = if is_over { 0 } else { self.bytes.saturating_sub(len) };
+        !self.is_spent()
+    }
+
+    /// Whether bytes or time were not enough, so that usual mistakes may be untried.
+    pub(super) fn was_cut_short(&self) -> bool {
+        self.bytes == 0
     }
 
     /// The mistake that `search` finds, with the text under which the signature that came is right.
@@ -63,13 +108,8 @@ impl Budget {
 
     /// Takes the cost of one digest of `len` bytes; whether there was enough left.
     fn spend(&mut self, len: usize) -> bool {
-        let enough = self.digests > 0 && self.bytes >= len;
-        if enough {
-            self.digests -= 1;
-            self.bytes -= len;
-        } else {
-            self.digests = 0;
-        }
+        let enough = self.work(len);
+        self.digests = self.digests.saturating_sub(1);
         enough
     }
 
@@ -82,8 +122,15 @@ impl Budget {
 
     /// Whether nothing more can be tried.
     pub(super) fn is_spent(&self) -> bool {
-        self.digests == 0
+        self.digests == 0 || self.bytes == 0
     }
+}
+
+/// Whether `request` is too large for a search.
+pub(super) fn is_large(request: &Request<'_>) -> bool {
+    let headers = request.headers.iter();
+    let head: usize = headers.map(|(name, value)| name.as_str().len() + value.len()).sum();
+    request.target.len() + head + request.body.len() > SEARCHED_BYTES_MAX
 }
 
 /// One variant of one callback.
@@ -152,7 +199,11 @@ impl<'c> Case<'c> {
         material: &[u8],
         budget: &mut Budget,
     ) -> bool {
-        let text = draft.written(material);
+        // Composing a text costs about as much as hashing it.
+        if budget.is_spent() {
+            return false;
+        }
+        let text = draft.written(material).filter(|text| budget.work(text.len()));
         let key = self.key(material);
         let says = match (text, key) {
             (Some(text), Some(key)) => self.says(&text, &key, budget),

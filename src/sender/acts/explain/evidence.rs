@@ -9,7 +9,7 @@
 
 use std::borrow::Cow;
 
-use crate::sender::acts::explain::case::{Budget, Case, live_secrets};
+use crate::sender::acts::explain::case::{Budget, Case, is_large, live_secrets};
 use crate::sender::acts::explain::shown::Scrubber;
 use crate::sender::acts::explain::{Around, keys, scrubber};
 use crate::sender::acts::signature;
@@ -118,18 +118,20 @@ pub fn evidence(
     let scrubber = scrubber(&callback, around.others, cases.iter());
     Evidence {
         signatures: beside(&cases, around),
-        changes: changes(&callback, accepted, &scrubber),
+        changes: changes(&callback, accepted, &scrubber, &mut Budget::until(around.deadline)),
     }
 }
 
 // === Signatures ===
 
 fn beside(cases: &[Case<'_>], around: Around<'_>) -> Vec<Beside> {
+    // Few digests, and without a deadline: none of them may be missing.
+    let budget = &mut Budget::default();
     let mut all: Vec<Beside> = Vec::new();
     for case in cases {
         let several = case.materials.len() > 1;
         for material in &case.materials {
-            let expected = Whole::of(case, material);
+            let expected = Whole::of(case, material, budget);
             for supplied in &case.supplied_signatures {
                 let one = Beside {
                     came: came(case, around, supplied, &expected),
@@ -154,8 +156,8 @@ enum Whole {
 }
 
 impl Whole {
-    fn of(case: &Case<'_>, material: &[u8]) -> Self {
-        let (variant, budget) = (case.variant, &mut Budget::default());
+    fn of(case: &Case<'_>, material: &[u8], budget: &mut Budget) -> Self {
+        let variant = case.variant;
         if variant.public.is_some() {
             return Self::PrivateKey;
         }
@@ -241,8 +243,11 @@ fn changes(
     callback: &Callback<'_>,
     accepted: &[(String, String)],
     scrubber: &Scrubber,
+    budget: &mut Budget,
 ) -> Option<Changes> {
-    let budget = &mut Budget::default();
+    if is_large(&callback.request) {
+        return None;
+    }
     if Case::all(callback).iter().any(|case| case.matches(&case.draft, budget)) {
         return None;
     }
@@ -256,15 +261,16 @@ fn changes(
         });
         Some(Changes { values: values.collect(), text: scrubber.text(&text) })
     };
-    let one = all.iter().find_map(|exchange| tried(vec![exchange], budget));
-    let two = || {
-        let rest = |at: usize| all.iter().skip(at + 1);
-        let mut pairs =
-            all.iter().enumerate().flat_map(|(at, one)| rest(at).map(move |o| [one, o]));
-        pairs.find_map(|pair| tried(pair.to_vec(), &mut Budget::default()))
-    };
-    let every = || tried(all.iter().collect(), &mut Budget::default());
-    one.or_else(two).or_else(|| if all.len() > 2 { every() } else { None })
+    if let Some(one) = all.iter().find_map(|exchange| tried(vec![exchange], budget)) {
+        return Some(one);
+    }
+    for (at, one) in all.iter().enumerate() {
+        let two = all.iter().skip(at + 1).find_map(|other| tried(vec![one, other], budget));
+        if two.is_some() {
+            return two;
+        }
+    }
+    if all.len() > 2 { tried(all.iter().collect(), budget) } else { None }
 }
 
 /// The values of query and form that differ from those of the accepted event.
@@ -297,6 +303,10 @@ fn text_with(
     budget: &mut Budget,
 ) -> Option<Vec<u8>> {
     let request = callback.request;
+    // Written with other values, and read again.
+    if !budget.work(2 * (request.target.len() + request.body.len())) {
+        return None;
+    }
     let (path, query) = request.target.split_at(request.target.len() - callback.query.len());
     let target = [path, &with_values(query, some)].concat();
     let is_form = callback.side(Scope::Outer).0.iter_places().any(|place| place == Place::Form);

@@ -2,6 +2,7 @@
 
 use crate::sender::acts::explain::advice::{Advice, Phrase, phrase};
 use crate::sender::acts::explain::case::{Budget, Case};
+use crate::sender::acts::explain::decoding::Decoding;
 use crate::sender::acts::explain::draft::{Content, Draft, Item};
 use crate::sender::acts::explain::public;
 use crate::sender::acts::explain::{Mistake, MistakeKind};
@@ -66,8 +67,9 @@ fn rule(case: &Case<'_>) -> (String, String) {
     }
 }
 
-/// Characters of a cut supplied signature below which a match could be chance.
-const CUT_MIN: usize = 8;
+/// Lengths that a signature is usually cut to. No other is reported: a reader who knows the start of
+/// a signature could otherwise confirm one character after the other.
+const CUTS: [usize; 8] = [16, 20, 24, 32, 40, 48, 64, 80];
 
 /// The spelling of `supplied`, by `says` once the usual additions are removed.
 fn written_as(says: impl Fn(&[u8]) -> Option<Phrase>, supplied: &[u8]) -> Option<Phrase> {
@@ -114,7 +116,7 @@ fn plainly(output: &Output, supplied: &[u8]) -> Option<Phrase> {
     if same(padded.trim_end_matches('=')) {
         return Some(phrase("in base64 without padding", "写成了无填充的 base64"));
     }
-    if supplied.len() < CUT_MIN {
+    if !CUTS.contains(&supplied.len()) {
         return None;
     }
     let middle = hex.len() / 4..hex.len() * 3 / 4;
@@ -133,12 +135,15 @@ fn bare(supplied: &[u8]) -> &[u8] {
         supplied.strip_prefix(b"\"").and_then(|c| c.strip_suffix(b"\"")).unwrap_or(supplied);
     let mark = supplied.iter().position(|byte| matches!(byte, b'=' | b',' | b':' | b' '));
     match mark {
-        Some(at) if at + CUT_MIN < supplied.len() && at <= WORD_MAX => {
+        Some(at) if at + BARE_MIN < supplied.len() && at <= WORD_MAX => {
             supplied[at + 1..].trim_ascii()
         }
         _ => supplied,
     }
 }
+
+/// Characters that follow such a word at least.
+const BARE_MIN: usize = 8;
 
 /// Characters of the word in front of a supplied signature: `sha256=`, `HMAC-SHA256 `,
 /// `signature:`.
@@ -249,27 +254,29 @@ pub(super) fn secret_encoding(case: &Case<'_>, budget: &mut Budget) -> Option<Mi
     if case.variant.public.is_some() {
         return None; // likewise
     }
-    let mistake = |advice: Phrase| Mistake::new(MistakeKind::SecretEncoding, None, advice);
+    let mistake = |advice: Advice| Mistake::new(MistakeKind::SecretEncoding, None, advice);
     for material in &case.materials {
         let variants = encodings(material);
         for one in &variants {
             if one.secret != *material && case.matches_under(&case.draft, &one.secret, budget) {
-                return Some(mistake(one.advice));
+                return Some(mistake(one.advice.into()));
             }
         }
         if !case.is_keyed() {
             if bare_in_text(case).is_some_and(|draft| case.matches_under(&draft, material, budget))
             {
-                return Some(mistake(BARE));
+                return Some(mistake(BARE.into()));
             }
             continue;
         }
         // The key itself, without what the rule does to the secret.
         let whole = Variant { secret: material.to_vec(), advice: BARE };
         let Some(text) = case.draft.written(material) else { continue };
+        let decoding = Decoding::of(case);
         for one in std::iter::once(&whole).chain(&variants) {
             if case.says(&text, &one.secret, budget) {
-                return Some(mistake(one.advice));
+                let undecoded = decoding.filter(|decoding| decoding.leaves(material, &one.secret));
+                return Some(mistake(undecoded.map_or(one.advice.into(), Decoding::advice)));
             }
         }
     }
@@ -371,6 +378,10 @@ pub(super) fn key_as_text(case: &Case<'_>, budget: &mut Budget) -> Option<Mistak
         };
         for secret in [key.as_slice(), material] {
             for algorithm in Algorithm::ALL {
+                // The text is the key here, and hashed too.
+                if !budget.work(text.len()) {
+                    return None;
+                }
                 let chain = Chain { first: First::Keyed(algorithm), ..case.variant.with.clone() };
                 let Some(output) = case.output(&chain, secret, &text, budget) else { continue };
                 let mut supplied = case.supplied_signatures.iter();
@@ -409,12 +420,13 @@ pub(super) fn other_digest(case: &Case<'_>, budget: &mut Budget) -> Option<Mista
                 let keyed = matches!(chain.first, First::Keyed(_));
                 let used: &[u8] = if keyed { &key } else { b"" };
                 let Some(output) = case.output(chain, &text, used, budget) else { continue };
-                if case
-                    .supplied_signatures
-                    .iter()
-                    .any(|supplied| plainly(&output, supplied).is_some())
-                {
+                if case.supplied_signatures.iter().any(|one| {
+                    case.variant.matches(&output, one) || plainly(&output, one).is_some()
+                }) {
                     let (made, own) = (named(chain), named(&case.variant.with));
+                    if made.en == own.en {
+                        continue; // not another digest: the text or the key is another one
+                    }
                     let advice = Advice::new(
                         format!(
                             "The signature was made with {}: make it with {}.",

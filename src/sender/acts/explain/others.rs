@@ -70,49 +70,79 @@ pub(super) fn ended(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
 }
 
 /// Another sender's rule, under its own secrets or under those of this source.
-pub(super) fn sender(callback: &Callback<'_>, others: &[Other<'_>]) -> Option<Mistake> {
+pub(super) fn sender(
+    callback: &Callback<'_>,
+    others: &[Other<'_>],
+    budget: &mut Budget,
+) -> Option<Mistake> {
     let (recipe, now_ms) = (callback.recipe, callback.now_ms);
     let secrets = live_secrets(recipe, now_ms);
-    for other in others.iter().filter(|other| other.recipe.sender.name != recipe.sender.name) {
-        let mut callback = other.recipe.read(callback.request, now_ms);
-        callback.use_keys(other.keys);
-        let mut budget = Budget::of(PER_SENDER);
-        for case in Case::all(&callback) {
-            let own = case.matches(&case.draft, &mut budget);
-            let ours =
-                secrets.iter().any(|secret| case.matches_under(&case.draft, secret, &mut budget));
-            if !own && !ours {
-                continue;
+    let request = callback.request;
+    let others = others.iter().filter(|other| other.recipe.sender.name != recipe.sender.name);
+    for other in others {
+        let signer = budget.apart(PER_SENDER, |budget| {
+            if !budget.work(request.target.len() + request.body.len()) {
+                return None;
             }
-            let shared = ours || case.materials.iter().any(|known| secrets.contains(known));
-            let (name, source) = (&other.recipe.sender.name, other.source);
-            let advice = if shared {
-                Advice::new(
-                    format!(
-                        "It is signed by the rule of the sender `{name}`: set `sender` of this \
-                         source to it, or have the callback signed as this source's sender does."
-                    ),
-                    format!(
-                        "它按发送方 `{name}` 的规则签名：请将本来源的 `sender` 设为 `{name}`，\
-                         或改为按本来源发送方的规则签名。"
-                    ),
-                )
-            } else {
-                Advice::new(
-                    format!(
-                        "It is a callback for the source `{source}` (sender `{name}`): paste the \
-                         address of `{source}` into that sender's console."
-                    ),
-                    format!(
-                        "这是发给来源 `{source}`（发送方 `{name}`）的回调：请在该发送方的后台填写 \
-                         `{source}` 的地址。"
-                    ),
-                )
-            };
+            let mut callback = other.recipe.read(request, now_ms);
+            callback.use_keys(other.keys);
+            let cases = Case::all(&callback);
+            cases.iter().find_map(|case| signer(case, &secrets, budget))
+        });
+        if let Some(signer) = signer {
+            let advice = sent_by(other, signer);
             return Some(Mistake::new(MistakeKind::OtherSender, None, advice));
         }
     }
     None
+}
+
+/// The secret that made a signature by another sender's rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signer {
+    /// One of this source.
+    Ours,
+    /// One of the other source.
+    Theirs,
+}
+
+/// The one under whose secret `case`, of another sender, has its signature; `secrets` are ours.
+fn signer(case: &Case<'_>, secrets: &[&[u8]], budget: &mut Budget) -> Option<Signer> {
+    let is_theirs = case.matches(&case.draft, budget);
+    let is_ours = secrets.iter().any(|secret| case.matches_under(&case.draft, secret, budget));
+    let is_shared = case.materials.iter().any(|known| secrets.contains(known));
+    match (is_ours, is_theirs) {
+        (true, _) => Some(Signer::Ours),
+        (false, true) if is_shared => Some(Signer::Ours),
+        (false, true) => Some(Signer::Theirs),
+        (false, false) => None,
+    }
+}
+
+fn sent_by(other: &Other<'_>, signer: Signer) -> Advice {
+    let (name, source) = (&other.recipe.sender.name, other.source);
+    match signer {
+        Signer::Ours => Advice::new(
+            format!(
+                "It is signed by the rule of the sender `{name}`: set `sender` of this source to \
+                 it, or have the callback signed as this source's sender does."
+            ),
+            format!(
+                "它按发送方 `{name}` 的规则签名：请将本来源的 `sender` 设为 `{name}`，或改为按\
+                 本来源发送方的规则签名。"
+            ),
+        ),
+        Signer::Theirs => Advice::new(
+            format!(
+                "It is a callback for the source `{source}` (sender `{name}`): paste the address \
+                 of `{source}` into that sender's console."
+            ),
+            format!(
+                "这是发给来源 `{source}`（发送方 `{name}`）的回调：请在该发送方的后台填写 \
+                 `{source}` 的地址。"
+            ),
+        ),
+    }
 }
 
 impl Recipe {

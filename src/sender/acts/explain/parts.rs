@@ -26,6 +26,9 @@ pub(super) fn left_out(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> 
     let places: Vec<usize> =
         draft.places().into_iter().filter(|&index| !draft.items[index].is_secret()).collect();
     for &index in &places {
+        if budget.is_spent() {
+            return None;
+        }
         let name = &draft.items[index].name;
         if case.matches(&draft.without(index), budget) {
             let advice = Advice::new(
@@ -78,6 +81,9 @@ fn two_left_out(case: &Case<'_>, places: &[usize], budget: &mut Budget) -> Optio
     }
     for (at, &one) in places.iter().enumerate() {
         for &other in &places[at + 1..] {
+            if budget.is_spent() {
+                return None;
+            }
             let mut draft = case.draft.clone();
             draft.item_mut(one).presence = Presence::Dropped;
             draft.item_mut(other).presence = Presence::Dropped;
@@ -99,6 +105,9 @@ pub(super) fn extra(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     let extras = extras(case);
     for item in &extras {
         for place in placements(&case.draft, item) {
+            if budget.is_spent() {
+                return None;
+            }
             let mut draft = case.draft.clone();
             draft.items.insert(place, Rc::new(item.clone()));
             if case.matches(&draft, budget) {
@@ -254,6 +263,9 @@ pub(super) fn other_parameter(case: &Case<'_>, budget: &mut Budget) -> Option<Mi
         // A whole query or body is not a parameter.
         let Some(field) = item.field().filter(|field| field.place.is_some()) else { continue };
         for (name, other) in others.iter().filter(|(name, _)| *name != item.name) {
+            if left == 0 || budget.is_spent() {
+                return None;
+            }
             let texts = texts_of(draft, field, name, other);
             for text in texts.into_iter().filter(|text| *text != field.text) {
                 left = left.saturating_sub(1);
@@ -490,6 +502,9 @@ fn permuted(case: &Case<'_>, places: &[usize], budget: &mut Budget) -> Option<Mi
         Vec::new()
     };
     for order in orders {
+        if budget.is_spent() {
+            return None;
+        }
         if case.matches(&draft.ordered(&order), budget) {
             let moved = order.iter().zip(places).find(|(one, other)| one != other);
             let name = moved.map(|(one, _)| draft.items[*one].name.as_str());

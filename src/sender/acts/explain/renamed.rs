@@ -55,7 +55,7 @@ pub(super) fn names(callback: &Callback<'_>, budget: &mut Budget) -> Option<Rena
     let mut left = TRIED_MAX;
     for count in 1..=EXCHANGED_MAX.min(strangers.len()).min(lacking.len()) {
         for exchanges in assignments(&lacking, &strangers, count) {
-            left = left.checked_sub(1)?;
+            left = left.checked_sub(1).filter(|_| !budget.is_spent())?;
             if matches_with(callback, &exchanges, budget) {
                 return Some(found(recipe, &exchanges));
             }
@@ -133,6 +133,10 @@ fn assignments<'s>(
 fn matches_with(callback: &Callback<'_>, exchanges: &[Exchange<'_>], budget: &mut Budget) -> bool {
     let recipe = callback.recipe;
     let request = callback.request;
+    // Written with other names, and read again.
+    if !budget.work(2 * (request.target.len() + request.body.len())) {
+        return false;
+    }
     let at = request.target.len() - callback.query.len();
     let (path, query) = request.target.split_at(at);
     let target = [path, &with_names(recipe, query, exchanges)].concat();

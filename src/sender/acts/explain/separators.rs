@@ -42,6 +42,9 @@ fn single_gap(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
             changed.extend(own);
         }
         for item in changed {
+            if budget.is_spent() {
+                return None;
+            }
             if case.matches(&draft.with(index, item), budget) {
                 let item = &draft.items[index];
                 let Rule { en, zh } = rule(draft);
@@ -125,6 +128,9 @@ fn all_gaps(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
         for between in BETWEENS {
             for within in withins(draft, names) {
                 for secret in [Own::Kept, Own::Changed] {
+                    if budget.is_spent() {
+                        return None;
+                    }
                     let changed =
                         separated_by(draft, Separators { between, within }, names, secret);
                     if case.matches(&changed, budget) {

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 
 use crate::sender::acts::explain::{Mistake, Shown, keys};
+use crate::sender::acts::without_secrets::masked;
+use crate::sender::crypto::secret::Secret;
 use crate::sender::language::bound::{Input, Scope};
 use crate::sender::language::recipe::Recipe;
 use crate::sender::language::text::Text;
@@ -28,12 +30,15 @@ const MASK: &[u8] = b"***";
 #[derive(Debug)]
 pub(super) struct Scrubber {
     hidden: Vec<Vec<u8>>,
+    /// The secrets of the source, which are found in other spellings too.
+    own: Vec<Secret>,
 }
 
 impl Scrubber {
     /// Hides the secrets and settings of `recipe`.
     pub(super) fn new(recipe: &Recipe) -> Self {
-        let mut scrubber = Self { hidden: Vec::new() };
+        let own = recipe.secrets.iter().map(|secret| secret.value.clone()).collect();
+        let mut scrubber = Self { hidden: Vec::new(), own };
         let secrets = recipe.secrets.iter().map(|secret| secret.value.expose());
         scrubber.take(secrets.clone().map(<[u8]>::to_vec));
         scrubber.take(secrets.map(|secret| keys::core(secret).to_vec()));
@@ -100,6 +105,7 @@ impl Scrubber {
     fn bounded(&self, bytes: &[u8], most: usize) -> String {
         let clean = self.clean(bytes);
         let text = String::from_utf8_lossy(&clean);
+        let text = masked(&text, self.own.iter());
         match text.char_indices().nth(most) {
             Some((at, _)) => format!("{}…", &text[..at]),
             None => text.into_owned(),
@@ -109,8 +115,12 @@ impl Scrubber {
     /// The text without hidden values, case-insensitively.
     fn clean(&self, bytes: &[u8]) -> Vec<u8> {
         let mut out = bytes.to_vec();
+        let mut low = out.to_ascii_lowercase();
         for hidden in &self.hidden {
-            let low = out.to_ascii_lowercase();
+            // Most do not occur, and copying a large text for each would take long.
+            if memchr::memmem::find(&low, hidden).is_none() {
+                continue;
+            }
             let mut next = Vec::with_capacity(out.len());
             let mut at = 0;
             for found in memchr::memmem::find_iter(&low, hidden) {
@@ -119,6 +129,7 @@ impl Scrubber {
                 at = found + hidden.len();
             }
             next.extend_from_slice(&out[at..]);
+            low = next.to_ascii_lowercase();
             out = next;
         }
         out

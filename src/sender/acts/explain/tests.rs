@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
+use crate::clock;
 use crate::sender::{Catalog, LiveSecret, OwnedRequest, Secret, Sender, Signing, Terms};
 use scene::{live, scenes};
 
@@ -62,7 +63,7 @@ const NAMED_MIN: usize = 95;
 #[test]
 fn the_usual_mistakes_of_every_sender_are_named() {
     let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
-    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut kinds: BTreeMap<MistakeKind, usize> = BTreeMap::new();
     let mut seen = Vec::new();
     for scene in scenes() {
         let another = slips::another(&scene);
@@ -82,7 +83,7 @@ fn the_usual_mistakes_of_every_sender_are_named() {
             if unreplaced && slip.kind == MistakeKind::Unknown {
                 continue; // the reason says enough
             }
-            *kinds.entry(slip.kind.as_str()).or_default() += 1;
+            *kinds.entry(slip.kind).or_default() += 1;
             tally.take(&scene, &slip, &explanation);
         }
     }
@@ -170,7 +171,8 @@ fn it_is_the_json_of_the_interface() {
         shown(right),
         serde_json::json!({
             "verdict": "verified", "outcome": "accepted", "reason": null, "parameter": null,
-            "signed_text": "***:tx-1", "reading": null, "mistake": null, "alternatives": [],
+            "advice": null, "signed_text": "***:tx-1", "reading": null, "mistake": null,
+            "alternatives": [],
             "parameters": [
                 { "name": "user", "in": "query", "value": "u1" },
                 { "name": "txid", "in": "query", "value": "tx-1" },
@@ -182,9 +184,62 @@ fn it_is_the_json_of_the_interface() {
     assert_eq!(wrong["verdict"], "rejected");
     assert_eq!(wrong["reason"], "bad_signature");
     assert_eq!(wrong["mistake"]["kind"], "unknown");
+    assert_eq!(wrong["mistake"]["detail"], serde_json::Value::Null);
     assert_eq!(wrong["mistake"]["parameter"], serde_json::Value::Null);
     for kind in MistakeKind::ALL {
         assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+    }
+    let finer = Mistake::new(MistakeKind::SecretQuoted, Some("p"), advice::phrase("e", "c"));
+    assert_eq!(
+        serde_json::to_value(finer).unwrap(),
+        serde_json::json!({
+            "kind": "secret_whitespace", "detail": "secret_quoted", "parameter": "p", "advice": "e",
+        }),
+    );
+}
+
+/// The names that the contract of the admin API has.
+const KINDS: [&str; 18] = [
+    "raw_values",
+    "decoded_values",
+    "plus_as_blank",
+    "plus_kept",
+    "secret_whitespace",
+    "other_secret",
+    "secret_encoding",
+    "empty_kept",
+    "empty_dropped",
+    "extra_parameter_signed",
+    "parameter_not_signed",
+    "order",
+    "separator",
+    "other_digest",
+    "other_encoding",
+    "other_sender",
+    "value_reformatted",
+    "unknown",
+];
+
+#[test]
+fn kinds_are_a_closed_set_and_finer_ones_are_details() {
+    let mut named: Vec<&str> = Vec::new();
+    for kind in MistakeKind::ALL {
+        assert!(KINDS.contains(&kind.as_str()), "{kind:?}");
+        named.push(kind.detail().unwrap_or(kind.as_str()));
+    }
+    named.sort_unstable();
+    named.dedup();
+    assert_eq!(named.len(), MistakeKind::ALL.len(), "each has a name of its own");
+}
+
+#[test]
+fn a_cut_signature_is_named_at_the_usual_lengths_only() {
+    let recipe = source("vungle", "k1");
+    let right = "f9437a7a63dde63c84b3b38f834d72e63fb4ed056cf9e06d0821c782c6041000";
+    for len in 1..right.len() {
+        let cut = said(&recipe, &format!("GET /?user=u1&txid=tx-1&digest={}", &right[..len]), &[]);
+        let is_named = kind(&cut) == Some(MistakeKind::OtherEncoding);
+        assert_eq!(is_named, [16, 20, 24, 32, 40, 48].contains(&len), "{len}: {cut:?}");
     }
 }
 
@@ -195,6 +250,7 @@ fn what_is_missing_or_unreplaced_is_named_by_the_reason() {
     assert_eq!(missing.reason, Some(Reason::MissingParameter));
     assert_eq!(missing.parameter.as_deref(), Some("placement_id"));
     assert_eq!(missing.mistake, None);
+    assert!(missing.advice.unwrap().english().contains("`postern url SOURCE`"));
     let unreplaced = "GET /?trans_id=t&placement_id={placement_id}&adsource_id=1&reward_amount=1\
                       &reward_name=c&sign=00&is_test=0";
     for text in [unreplaced, &unreplaced.replace("is_test=0", "is_test=1")] {
@@ -212,6 +268,10 @@ fn an_old_callback_is_told_what_else_is_wrong() {
     let signed = recipe.sign(&request(right), &Signing::at(NOW)).unwrap();
     let old = explain(&recipe, &signed.borrow(), NOW, &[]);
     assert_eq!((old.reason, old.mistake), (Some(Reason::Stale), None));
+    let advice = old.advice.unwrap();
+    let said = "Its time is 1157 d 9 h before it came, and ";
+    assert!(advice.english().starts_with(said), "{advice}");
+    assert!(advice.chinese().contains("1157 天 9 小时"), "{}", advice.chinese());
     let theirs = source("renaren", "demo-manager-key\n");
     let signed = theirs.sign(&request(right), &Signing::at(NOW)).unwrap();
     let old = explain(&recipe, &signed.borrow(), NOW, &[]);
@@ -386,12 +446,32 @@ fn a_large_callback_is_explained_within_bounds() {
     let mut large = request("POST /\nStripe-Signature: t=1700000000,v1=00\n\n");
     large.body = format!("{{\"id\":\"{}\"}}", "x".repeat(1 << 20)).into();
     let explanation = explain(&recipe, &large.borrow(), NOW, &[]);
-    assert_eq!(kind(&explanation), Some(MistakeKind::Unknown));
+    assert_eq!(explanation.mistake, Some(Mistake::unsearched()));
     assert!(explanation.signed_text.unwrap().chars().count() <= 4097);
     let recipe = source("unity-ads", "xyzKEY");
     let many: String = (0..150).map(|index| format!("p{index:03}=v{index}%20+&")).collect();
     let explanation = said(&recipe, &format!("GET /?oid=1&sid=s&{many}hmac=00"), &[]);
     assert_eq!(kind(&explanation), Some(MistakeKind::Unknown));
+    // Long values: each text that is tried costs its bytes, and what was not tried is said.
+    let long = "%61+".repeat(300);
+    let many: String = (0..50).map(|index| format!("p{index:02}={long}&")).collect();
+    let explanation = said(&recipe, &format!("GET /?oid=1&sid=s&{many}hmac=00"), &[]);
+    assert_eq!(explanation.mistake, Some(Mistake::unfinished()));
+}
+
+#[test]
+fn a_search_ends_with_its_time() {
+    let recipe = source("taku", "a-secret");
+    let right = "GET /?trans_id=t&placement_id=p&adsource_id=1&reward_amount=1&reward_name=c";
+    let signed = recipe.sign(&request(right), &Signing::at(NOW)).unwrap();
+    let ours = source("taku", "a-secret\n");
+    let told = |deadline| {
+        let around = Around { deadline, ..Around::default() };
+        explain_under(&ours, None, &signed.borrow(), NOW, around).mistake
+    };
+    assert_eq!(told(None).map(|mistake| mistake.kind), Some(MistakeKind::SecretWhitespace));
+    let over = Deadline { at: clock::instant(), clock: clock::instant };
+    assert_eq!(told(Some(over)), Some(Mistake::unfinished()));
 }
 
 #[test]

@@ -68,6 +68,9 @@ pub(super) fn twice(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     for (at, one) in SLIPS.iter().enumerate() {
         let Some(draft) = (one.of)(case, &case.draft) else { continue };
         for other in &SLIPS[at + 1..] {
+            if budget.is_spent() {
+                return None;
+            }
             let Some(draft) = (other.of)(case, &draft) else { continue };
             if case.matches(&draft, budget) {
                 let (one_is, other_is) = (one.about, other.about);

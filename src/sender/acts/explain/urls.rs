@@ -38,6 +38,10 @@ fn of_url(case: &Case<'_>, bases: &[&str], budget: &mut Budget) -> Option<Mistak
         return Some(mistake);
     }
     for other in others(case, bases) {
+        // Each has the whole URL, composed twice to be compared.
+        if !budget.work(2 * other.text.len()) {
+            return None;
+        }
         let Some(text) = draft::modified(&other.text, &field.modifiers) else { continue };
         let changed = draft.with(index, draft.items[index].saying(text.into_owned()));
         if text_differs(draft, &changed) && case.matches(&changed, budget) {

@@ -357,6 +357,9 @@ pub(super) fn changed(
     for index in draft.places() {
         let item = &draft.items[index];
         let Some(field) = item.field() else { continue };
+        if !budget.work(field.raw.len()) {
+            return None;
+        }
         if let Some(text) = value(field).filter(|text| *text != field.text) {
             texts.push((index, text));
         }
@@ -368,6 +371,9 @@ pub(super) fn changed(
         }
     }
     for (index, text) in &texts {
+        if budget.is_spent() {
+            return None;
+        }
         let mut one = draft.with(*index, draft.items[*index].saying(text.clone()));
         if case.matches(&one, budget) {
             return Some(Found(Some(draft.items[*index].name.clone())));
@@ -504,6 +510,9 @@ fn some_of(
     }
     let mut names = Vec::new();
     for index in places {
+        if budget.is_spent() {
+            break;
+        }
         let mut one = case.draft.clone();
         change(&mut one, *index);
         if case.matches(&one, budget) {
@@ -532,6 +541,9 @@ pub(super) fn reformatted(case: &Case<'_>, budget: &mut Budget) -> Option<Mistak
         return Some(Mistake::new(MistakeKind::ValueReformatted, found.parameter(), advice));
     }
     for rewriting in rewrite::ALL {
+        if budget.is_spent() {
+            return None;
+        }
         let value = |field: &Field| rewriting.of(field);
         if let Some(found) = changed(case, budget, &value, &same_label) {
             let advice = Advice::new(

@@ -19,7 +19,7 @@ impl RenderText<Spot> for Saying {
 
 fn said(reply: &str, voice: &Saying) -> String {
     let table: toml::Table = format!("accepted = {reply}").parse().unwrap();
-    match Rows::parse(&table).unwrap().get("accepted").unwrap() {
+    match Rows::parse(&table).0.get("accepted").unwrap() {
         Spec::Silence => "silence".to_owned(),
         Spec::Fixed(answer) => show(answer),
         Spec::Made(made) => show(&made.answer(voice)),
@@ -61,9 +61,25 @@ fn the_simple_forms() {
 fn mistakes_are_named() {
     for reply in ["99", "\"quiet\"", "{ jsn = {} }", "{ body = \"a\", json = {} }", "[1]"] {
         let table: toml::Table = format!("accepted = {reply}").parse().unwrap();
-        let faults = Rows::parse(&table).unwrap_err();
+        let (rows, faults) = Rows::parse(&table);
+        assert_eq!(faults.len(), 1, "{reply}");
         assert!(faults[0].key.starts_with("accepted"), "{reply}: {}", faults[0]);
+        assert!(rows.has("accepted"), "{reply}: a reply with a mistake is not missing, too");
     }
-    let table: toml::Table = "acepted = 200".parse().unwrap();
-    assert_eq!(Rows::parse(&table).unwrap_err().len(), 1);
+}
+
+#[test]
+fn a_misspelled_name_is_named_with_the_one_that_was_meant() {
+    for (written, meant) in [
+        ("acepted = 200", "accepted"),
+        ("bad_signatur = 403", "bad_signature"),
+        ("accepted = { jsn = {} }", "json"),
+        ("accepted = { statsu = 200 }", "status"),
+    ] {
+        let (_, faults) = Rows::parse(&written.parse().unwrap());
+        let remedies: Vec<&str> = faults.iter().map(|fault| fault.remedy.as_str()).collect();
+        assert_eq!(remedies, [format!("did you mean {meant}?")], "{written}");
+    }
+    let (rows, _) = Rows::parse(&"acepted = 200".parse().unwrap());
+    assert!(rows.has("accepted"));
 }

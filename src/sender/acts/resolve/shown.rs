@@ -37,13 +37,22 @@ fn object_of(parameter: &Parameter<'_>) -> Option<Vec<u8>> {
 impl Callback<'_> {
     /// The parameters as received, as a JSON object, for operators. Supplied signatures are masked,
     /// as is any unknown parameter that could be one: a valid signature under a misspelt name could
-    /// still be used.
+    /// still be used. So are secrets of the source, wherever they are in a name or a value: nothing
+    /// has verified that this is a callback of its sender, written as its sender writes them.
     #[must_use]
     pub fn params(&self) -> Box<RawValue> {
         let mut out = Vec::new();
         self.put_params(&mut out, UnknownNames::Masked);
-        let text = String::from_utf8(out).unwrap_or_default();
-        RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
+        raw_value(self.recipe.json_without_secrets(&out))
+    }
+
+    /// The same, but a secret is masked only where it is a whole value, so that each name is that of
+    /// a parameter. For readers that look for the masked ones in the request; not to be shown.
+    #[must_use]
+    pub fn params_by_name(&self) -> Box<RawValue> {
+        let mut out = Vec::new();
+        self.put_params(&mut out, UnknownNames::Masked);
+        raw_value(out)
     }
 
     /// The JSON that [`Self::shown_params`] stands for.
@@ -307,6 +316,11 @@ impl Callback<'_> {
             None => Cow::Borrowed(raw),
         }
     }
+}
+
+fn raw_value(json: Vec<u8>) -> Box<RawValue> {
+    let text = String::from_utf8(json).unwrap_or_default();
+    RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 /// Whether `text` is not UTF-8, and so is shown percent-encoded.

@@ -13,11 +13,12 @@ use http::{HeaderName, Method};
 
 use super::{
     Basis, Challenge, Claim, EventList, Pasted, Precedence, Probes, Reads, Root, Sender,
-    SenderRetries, SenderRouting, Test, TokenRule,
+    SenderRetries, SenderRouting, SignatureVariant, Test, TokenRule,
 };
 use crate::sender::acts::reply::Rows;
 use crate::sender::acts::resolved::Role;
 use crate::sender::crypto::public_key::Scheme;
+use crate::sender::language::bound::unknown_here;
 use crate::sender::language::condition::Condition;
 use crate::sender::language::definition_error::DefinitionError;
 use crate::sender::language::file::{self, File, Many};
@@ -28,9 +29,16 @@ use crate::sender::language::vector::Vector;
 /// Reads a file and collects its mistakes.
 pub(super) struct Reader {
     pub(super) faults: Vec<DefinitionError>,
+    /// The names that `[name]` may have besides those of the gateway: settings, and `[known]`.
+    named: Vec<String>,
 }
 
 impl Reader {
+    pub(super) fn new(file: &File) -> Self {
+        let named = file.settings.keys().chain(file.known.keys()).cloned().collect();
+        Self { faults: Vec::new(), named }
+    }
+
     pub(super) fn sender(&mut self, name: &str, text: &str, file: File) -> Sender {
         let paste = file.paste.as_deref().map(|paste| self.paste(paste)).unwrap_or_default();
         let token = file.jws.and_then(|jws| self.token(&jws));
@@ -45,11 +53,8 @@ impl Reader {
         }
         let kinds = self.kinds(file.kind);
         if file.events.is_none() && !file.event.is_empty() {
-            self.fault(
-                "events",
-                "is missing",
-                "name the placeholder of an event's name: by = \"{Event}\"",
-            );
+            let remedy = "name the placeholder of an event's name: by = \"{Event}\"";
+            self.fault("events", "is missing", remedy);
         }
         let root = self.word(
             "root",
@@ -70,6 +75,7 @@ impl Reader {
             root,
             each: file.each.map(|each| EventList::read(self, &each, root)),
             paste,
+            appends: file.appends.into_vec(),
             unsigned: file.unsigned,
             from_client: self.client_roles(file.from_client),
             masked: self.masked(file.masked),
@@ -117,11 +123,6 @@ impl Reader {
                     "{method} is only a probe: [test] when = \"[method] is {method}\", signed = false"
                 );
                 self.fault("method", &format!("takes {method} as a callback"), &remedy);
-            }
-        }
-        for row in ["accepted", "rejected", "unavailable"] {
-            if !sender.replies.has(row) {
-                self.fault(format!("reply.{row}"), "is missing", "add it: every file needs it");
             }
         }
         if !sender.challenge.when.is_empty() && !sender.replies.has("challenge") {
@@ -172,8 +173,24 @@ impl Reader {
         if self.faults.is_empty() {
             self.sound(sender); // a text with a mistake of its own reads nothing
         }
-        let accepted = sender.vectors.iter().any(|vector| vector.expects("outcome", "accepted"));
-        if !accepted {
+        self.required(sender);
+    }
+
+    /// Reports what every file needs and this one lacks.
+    fn required(&mut self, sender: &Sender) {
+        for row in ["accepted", "rejected", "unavailable"] {
+            if !sender.replies.has(row) {
+                self.fault(format!("reply.{row}"), "is missing", "add it: every file needs it");
+            }
+        }
+        if sender.secret.is_none() && sender.variants.iter().any(SignatureVariant::needs_secret) {
+            let remedy = "write secret = \"what the sender calls it\" at the top of the file";
+            self.fault("secret", "is missing: the signature needs one", remedy);
+        }
+        let is_accepted = |vector: &Vector| vector.expects("outcome", "accepted");
+        // A vector with a mistake of its own may be the accepted one.
+        let is_faulty = self.faults.iter().any(|fault| fault.key.starts_with("vector["));
+        if !is_faulty && !sender.vectors.iter().any(is_accepted) {
             self.fault("vector", "none is accepted", "add an accepted vector: it is required");
         }
     }
@@ -185,12 +202,21 @@ impl Reader {
     /// A text at `key`; an empty one when it is none.
     pub(super) fn text(&mut self, key: &str, text: &str, strictness: Strictness) -> Text {
         match Text::parse(text, strictness) {
-            Ok(text) => text,
+            Ok(text) => {
+                self.placeholders(key, text.spots());
+                text
+            }
             Err(fault) => {
                 self.faults.push(fault.under(key));
                 Text::default()
             }
         }
+    }
+
+    /// Reports placeholders in square brackets whose name means nothing, whatever the source.
+    fn placeholders<'s>(&mut self, key: &str, spots: impl Iterator<Item = &'s Spot>) {
+        let unknown = spots.filter_map(|spot| unknown_here(spot, &self.named));
+        self.faults.extend(unknown.map(|fault| fault.under(key)));
     }
 
     pub(super) fn conditions(
@@ -205,7 +231,10 @@ impl Reader {
                 file::ConditionText::All(several) => Condition::parse_all(&several.all),
             };
             match read {
-                Ok(condition) => conditions.push(condition),
+                Ok(condition) => {
+                    self.placeholders(key, condition.spots());
+                    conditions.push(condition);
+                }
                 Err(fault) => self.faults.push(fault.under(key)),
             }
         }
@@ -409,10 +438,13 @@ impl Reader {
     }
 
     fn rows(&mut self, key: &str, table: &toml::Table) -> Rows {
-        Rows::parse(table).unwrap_or_else(|faults| {
-            self.faults.extend(faults.into_iter().map(|fault| fault.under(key)));
-            Rows::default()
-        })
+        let (rows, faults) = Rows::parse(table);
+        self.faults.extend(faults.into_iter().map(|fault| fault.under(key)));
+        for name in rows.names() {
+            let spots = rows.texts_of(name).into_iter().flat_map(Text::spots);
+            self.placeholders(&format!("{key}.{name}"), spots);
+        }
+        rows
     }
 
     fn vectors(&mut self, vectors: Vec<file::Vector>) -> Vec<Vector> {
@@ -420,7 +452,10 @@ impl Reader {
         for (index, vector) in vectors.into_iter().enumerate() {
             match Vector::parse(vector) {
                 Ok(vector) => known.push(vector),
-                Err(fault) => self.faults.push(fault.under(&format!("vector[{index}]"))),
+                Err(faults) => {
+                    let at = format!("vector[{index}]");
+                    self.faults.extend(faults.into_iter().map(|fault| fault.under(&at)));
+                }
             }
         }
         known

@@ -10,7 +10,7 @@ use crate::sender::acts::resolved::Role;
 use crate::sender::crypto::key_set::KeyListForm;
 use crate::sender::language::definition_error::DefinitionError;
 use crate::sender::language::file::File;
-use crate::sender::language::nearest::nearest;
+use crate::sender::language::nearest::meant;
 use crate::sender::language::text::{Piece, Text};
 use crate::sender::language::value_shape::ShapeBasis;
 use crate::sender::request::unreplaced::name_of;
@@ -28,10 +28,13 @@ impl Sender {
             });
             let message = error.message().trim();
             vec![unknown_key(&place, message).unwrap_or_else(|| {
-                DefinitionError::new(place, message, "see docs/adding-a-sender.md")
+                // The errors of `file` have a remedy of their own.
+                let (what, remedy) =
+                    message.split_once("; ").unwrap_or((message, "see docs/adding-a-sender.md"));
+                DefinitionError::new(place, what, remedy)
             })]
         })?;
-        let mut reader = Reader { faults: Vec::new() };
+        let mut reader = Reader::new(&file);
         let sender = reader.sender(name, text, file);
         if reader.faults.is_empty() { Ok(sender) } else { Err(reader.faults) }
     }
@@ -213,9 +216,6 @@ fn unknown_key(place: &str, message: &str) -> Option<DefinitionError> {
     let mut names = message.strip_prefix("unknown field `")?.split('`').step_by(2);
     let written = names.next()?;
     let known: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
-    let remedy = match nearest(written, &known) {
-        Some(near) => format!("did you mean {near}?"),
-        None => format!("known here: {}", known.join(", ")),
-    };
-    Some(DefinitionError::new(place, format!("`{written}` is not a known key"), remedy))
+    let what = format!("`{written}` is not a known key");
+    Some(DefinitionError::new(place, what, meant(written, &known)))
 }

@@ -161,7 +161,7 @@ impl Compiler {
         let is_needed = signed && sender.certificate_hosts().is_none();
         if is_needed && terms.secrets.is_empty() && !terms.unsigned && terms.keys.is_empty() {
             let about = sender.secret.as_deref().unwrap_or_default();
-            let remedy = format!("set it to the {about}");
+            let remedy = format!("set it to the {}", without_article(about));
             self.fault("secrets", "is missing", &remedy);
         }
         if terms.unsigned && !terms.secrets.is_empty() {
@@ -214,11 +214,11 @@ impl Compiler {
             let remedy = "set what its signature needs; see `postern senders NAME`";
             self.fault("signature", "no variant can ever apply", remedy);
         }
-        for (index, secret) in binder.terms.secrets.iter().enumerate() {
+        for index in 0..binder.terms.secrets.len() {
             let usable = variants.iter().any(|variant| variant.can_use(index));
             if !usable && !variants.is_empty() {
                 let remedy = "check how the sender writes it (prefix, base64)";
-                self.fault(format!("secrets[{}]", secret.id), "fits no signature", remedy);
+                self.fault(secret_key(binder.terms, index), "fits no signature", remedy);
             }
         }
         variants
@@ -230,17 +230,16 @@ impl Compiler {
         if !variants.iter().any(SignatureVariant::separates_by_secret) {
             return;
         }
-        let all = terms.secrets.iter();
-        let borders = |long: &&LiveSecret| {
+        let borders = |long: &LiveSecret| {
             let long = long.value.expose();
             terms.secrets.iter().map(|short| short.value.expose()).any(|short| {
                 short.len() < long.len() && (long.starts_with(short) || long.ends_with(short))
             })
         };
-        for long in all.filter(borders) {
+        for (index, _) in terms.secrets.iter().enumerate().filter(|(_, long)| borders(long)) {
             let what = "begins or ends with another secret of the source";
             let remedy = "replace one of the two: where they meet, values could be exchanged";
-            self.fault(format!("secrets[{}]", long.id), what, remedy);
+            self.fault(secret_key(terms, index), what, remedy);
         }
     }
 
@@ -471,15 +470,10 @@ impl Compiler {
     }
 
     fn own_replies(&mut self, binder: &mut Binder<'_>) -> Rows<Bound> {
-        match Rows::parse(&binder.terms.reply) {
-            Ok(rows) => self
-                .take(rows.bind(&mut |spot| binder.spot(spot, Use::Reply)), "reply")
-                .unwrap_or_default(),
-            Err(faults) => {
-                self.errors.extend(faults.into_iter().map(|fault| fault.under("reply")));
-                Rows::default()
-            }
-        }
+        let (rows, faults) = Rows::parse(&binder.terms.reply);
+        self.errors.extend(faults.into_iter().map(|fault| fault.under("reply")));
+        let bound = rows.bind(&mut |spot| binder.spot(spot, Use::Reply));
+        self.take(bound, "reply").unwrap_or_default()
     }
 
     fn freshness(&mut self, sender: &Sender, binder: &mut Binder<'_>) -> Option<Freshness> {
@@ -510,16 +504,24 @@ impl Compiler {
         let key = sign.key.as_ref().map(|key| binder.text(key, Use::Key)).transpose();
         let key = self.take(key, "countersign.key")?;
         let keyed = signature::keyed(&sign.with, key.as_ref(), &binder.terms.secrets);
-        for (secret, keyed) in binder.terms.secrets.iter().zip(&keyed) {
-            if keyed.is_none() {
-                let remedy = "check how the sender writes it (prefix, base64)";
-                self.fault(
-                    format!("secrets[{}]", secret.id),
-                    "is not a usable signing key",
-                    remedy,
-                );
-            }
+        for (index, _) in keyed.iter().enumerate().filter(|(_, keyed)| keyed.is_none()) {
+            let remedy = "check how the sender writes it (prefix, base64)";
+            self.fault(secret_key(binder.terms, index), "is not a usable signing key", remedy);
         }
         Some(Countersign { of, with: sign.with.clone(), writing: sign.r#as, keyed })
     }
+}
+
+/// The key of a secret in its source: its place, where there are several.
+fn secret_key(terms: &Terms, index: usize) -> String {
+    match terms.secrets.len() {
+        1 => String::from("secrets"),
+        _ => format!("secrets[{index}]"),
+    }
+}
+
+/// The name of a secret, without the article that some files write.
+fn without_article(about: &str) -> &str {
+    let articles = ["the ", "a ", "an ", "its ", "your "];
+    articles.into_iter().find_map(|article| about.strip_prefix(article)).unwrap_or(about)
 }

@@ -304,7 +304,7 @@ fn the_address_that_was_seen_is_tried_besides_the_gateways() {
     let signed = recipe.sign(&unsigned, &signing).unwrap();
     let mut at_gateway = signed.clone();
     at_gateway.base = "https://cb.example.com".into();
-    let around = Around { others: &[], bases: &["https://old.example.com"] };
+    let around = Around { bases: &["https://old.example.com"], ..Around::default() };
     let told = explain_under(&recipe, None, &at_gateway.borrow(), NOW, around);
     assert_eq!(kinds(&told), [MistakeKind::OtherUrl]);
     assert!(told.mistake.unwrap().advice.english().contains("https://old.example.com/callback/b"));
@@ -316,4 +316,26 @@ fn names_are_exchanged_only_where_the_signature_says_so() {
     let wrong = request("GET /?user=u1&tx=tx-1&digest=00");
     let callback = recipe.read(wrong.borrow(), NOW);
     assert!(renamed::names(&callback, &mut Budget::default()).is_none());
+}
+
+#[test]
+fn a_secret_that_was_not_decoded_is_to_be_decoded() {
+    let text_of_key = super::own::base64(b"0123456789abcdef01234567");
+    let secret = format!("whsec_{text_of_key}");
+    for key in [&secret, &text_of_key] {
+        let signed = b"msg_1.1700000000.{}";
+        let digest = super::own::digest(&["hmac_sha256".into()], key.as_bytes(), signed);
+        let signature = super::own::base64(&digest);
+        let text = format!(
+            "POST /\nwebhook-id: msg_1\nwebhook-timestamp: 1700000000\n\
+             webhook-signature: v1,{signature}\n\n{{}}"
+        );
+        let told =
+            explain(&source("standard-webhooks", &secret), &request(&text).borrow(), NOW, &[]);
+        // No other digest besides: the rule's own was made.
+        assert_eq!(kinds(&told), [MistakeKind::SecretEncoding], "{told:?}");
+        let advice = told.mistake.unwrap().advice;
+        assert!(advice.english().contains("base64-decode what follows `whsec_`"), "{advice}");
+        assert!(advice.chinese().contains("`whsec_`"), "{}", advice.chinese());
+    }
 }

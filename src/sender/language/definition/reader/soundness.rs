@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::Reader;
 use crate::sender::acts::resolved::Role;
 use crate::sender::language::definition::{
-    ListedParameters, RoleText, Roles, Sender, SignatureVariant,
+    First, ListedParameters, RoleText, Roles, Sender, SignatureVariant, reads,
 };
 use crate::sender::language::text::{Spot, Text};
 
@@ -86,6 +86,12 @@ fn texts_of(sender: &Sender, role: Role) -> impl Iterator<Item = &RoleText> {
 }
 
 impl SignatureVariant {
+    /// Whether it is made with the source's secret: as the key, or in the signed text.
+    pub(super) fn needs_secret(&self) -> bool {
+        let has_key = self.public.is_some() || matches!(self.with.first, First::Keyed(_));
+        (has_key && self.reads("secret")) || self.signed_texts().any(|text| reads(text, "secret"))
+    }
+
     /// The texts that are signed, those of lists included.
     fn signed_texts(&self) -> impl Iterator<Item = &Text> {
         let added = self.pairs.iter().flat_map(|pairs| &pairs.add).map(|(_, text)| text);
