@@ -168,7 +168,7 @@ pub(super) fn check_known(section: &Section<'_>, key: &str, sources: &[&Source],
             let is_theirs = OF_SIGNATURES.contains(&name) || name.starts_with("header.");
             let what = match is_theirs {
                 true => "may not be read here: only signature texts read it",
-                false => "is no value that is known here, and no pair of a source's template",
+                false => "is not a value that is known here, nor a pair of a source's template",
             };
             let what =
                 format!("`[{name}]` (column {} of the path of {}) {what}", written.column, to.name);

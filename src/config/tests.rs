@@ -336,7 +336,7 @@ fn a_url_reads_what_is_known_here_and_no_unsigned_parameter_in_its_place() {
         assert_eq!(mistakes(known), None, "{known}");
     }
     let unknown = mistakes("[nope]").unwrap();
-    assert!(unknown.contains("`[nope]` (column 5 of the path of d) is no value"), "{unknown}");
+    assert!(unknown.contains("`[nope]` (column 5 of the path of d) is not a value"), "{unknown}");
     assert!(unknown.contains("{nope} for a parameter"), "{unknown}");
     for forbidden in ["secret", "body", "query", "url", "method", "header.host"] {
         let found = mistakes(&format!("[{forbidden}]")).unwrap();

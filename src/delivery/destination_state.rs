@@ -50,7 +50,7 @@ pub(super) enum Load {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     Delivery,
-    /// It also tells whether a backend that answered 410 takes deliveries again.
+    /// Also shows whether a backend that answered 410 takes deliveries again.
     Trial,
 }
 

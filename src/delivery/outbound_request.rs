@@ -73,7 +73,7 @@ pub(super) enum PayloadError {
     Url(String),
     /// The URL names what only a caller brought: anybody can add a parameter that nothing signs.
     #[error(
-        "[{0}] in its URL is no pair of the source's template; write {{{0}}} for the parameter"
+        "[{0}] in its URL is not a pair of the source's template; write {{{0}}} for the parameter"
     )]
     Unknown(String),
     /// The backend would take the event for a grant.

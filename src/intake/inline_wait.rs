@@ -97,8 +97,8 @@ impl<'r> InlineWait<'r> {
         }
     }
 
-    /// Waits for the verdict of an event that nobody here waits for, unless its first sender has
-    /// its answer: such a verdict stays late.
+    /// Waits for the verdict of an event for which no callback waits here, unless its first sender
+    /// has its answer: such a verdict stays late.
     fn reopen(&self, first: EventId) -> Option<Waiter> {
         let opens = || self.verdicts.expect(first, self.until, self.inline.late);
         (!self.was_told_late(first)).then(opens)

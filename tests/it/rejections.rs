@@ -100,11 +100,13 @@ admin = "127.0.0.1:0"
 [[source]]
 name = "hz"
 sender = "heyzap"
+replayable = true
 secrets = "hzSECRETVALUE-111"
 
 [[source]]
 name = "mlx"
 sender = "monlix"
+replayable = true
 secrets = "mlxSECRETVALUE-222"
 "#;
 
