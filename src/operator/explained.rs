@@ -17,13 +17,15 @@ use crate::sender::{
 /// The public keys of a source's sender, where it has some.
 pub(crate) type KeysOf<'k> = dyn Fn(&Recipe) -> Option<Arc<KeySet>> + 'k;
 
-/// Time for the search of one explanation in a gateway: a usual one takes some milliseconds.
-const SEARCH_TIME: Duration = Duration::from_millis(250);
+/// Time for the search of one explanation in a gateway: a usual one takes some milliseconds, and those
+/// that wait for it wait for a few seconds at most. A debug build is some thirty times slower.
+const SEARCH_TIME: Duration =
+    if cfg!(debug_assertions) { Duration::from_secs(30) } else { Duration::from_millis(1000) };
 
 /// Explanations at once. Each takes a processor as a whole, and callbacks need the others.
 const AT_ONCE: usize = 2;
 
-/// Further explanations that wait for their turn: the last of them for some two seconds.
+/// Further explanations that wait for their turn: the last of them for some eight seconds at most.
 const WAITING_MAX: usize = 16;
 
 /// The part of [`WAITING_MAX`] that the admin API may have: a program that asks in a loop leaves the

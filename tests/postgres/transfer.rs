@@ -49,7 +49,7 @@ async fn fill(path: &Path) {
     let verdicts = [
         Verdict::Done,
         Verdict::Dead,
-        Verdict::Retry { after: std::time::Duration::from_secs(3_000_000) },
+        Verdict::Retry { after: std::time::Duration::from_secs(80_000) },
     ];
     let settled: Vec<_> = leases
         .iter()

@@ -129,7 +129,7 @@ fn beside(visit: &Visit, evidence: &Evidence) -> Markup {
             h2 #beside { (BESIDE.of(lang)) }
             @if may {
                 p.hint { (BESIDE_NOTE.of(lang)) }
-                (DataTable::new(Caption::Shown(BESIDE.of(lang)), &[CAME, EXPECTED, SECRET], NONE_CAME).show(lang, &rows))
+                (DataTable::new(Caption::Hidden(BESIDE.of(lang)), &[CAME, EXPECTED, SECRET], NONE_CAME).show(lang, &rows))
             } @else {
                 p.may-not { (MAY_NOT.of(lang)) }
             }

@@ -66,6 +66,7 @@ texts! {
     RESUME = "Resume destination", "恢复投递目标";
     PAUSE_HINT = "A paused destination receives nothing. Events are still recorded and wait.", "暂停后不再投递；事件照常记录并等待。";
     TEST = "Test delivery", "测试投递";
+    TESTED = "Result of the test", "测试结果";
     TEST_HINT = "Makes one attempt with a test event, even if the destination is paused. The event is not stored; the audit log records the test.",
         "使用测试事件尝试投递一次，暂停时也可进行。该事件不会保存，测试会记入审计日志。";
     TEST_SOURCE = "Source", "来源";
@@ -352,7 +353,7 @@ fn outcome(lang: Lang, tried: &Tried) -> Markup {
     }
     html! {
         section.tried aria-labelledby="tried" {
-            h2 #tried { (TEST.of(lang)) }
+            h2 #tried { (TESTED.of(lang)) }
             (notice(tone, sentence.of(lang)))
             (facts(lang, &all))
             @if !attempt.head.is_empty() {
