@@ -115,7 +115,7 @@ impl PageError {
         title.of(lang)
     }
 
-    /// The area with the list of what is left of its kind.
+    /// The area with the list of those of its kind that remain.
     pub(super) const fn list(&self) -> Option<Area> {
         match self {
             Self::Gone { list, .. } => Some(*list),

@@ -334,7 +334,7 @@ async fn sign(
     Ok(Ok(Found { explained, command, sent: None }))
 }
 
-/// The callback that the form describes, signed; it stands in the sheet from now on.
+/// The callback that the form describes, signed: the sheet shows it from now on.
 fn signed(
     lang: Lang,
     source: &Source,

@@ -15,6 +15,7 @@ use super::modifier::Modifier;
 use super::nearest::nearest;
 use super::recipe::{Replay, Terms};
 use super::text::{Spot, Text};
+use super::url::SURVEY_VALUES;
 use crate::sender::acts::resolved::Role;
 use crate::sender::crypto::secret::Secret;
 use crate::sender::request::names::{Names, Slot};
@@ -476,7 +477,8 @@ impl<'s> Binder<'s> {
         if key == "transaction" && matches!(r#use, Use::Template | Use::Reply) {
             return Ok(Input::Role(Role::Transaction));
         }
-        if EVERYWHERE_ABSENT.contains(&key) {
+        // Any source's template may ask for one, though its sender does not know it.
+        if SURVEY_VALUES.contains(&key) {
             return Ok(Input::Absent);
         }
         match gateway(key) {
@@ -486,10 +488,6 @@ impl<'s> Binder<'s> {
         }
     }
 }
-
-/// Survey values that any source's template may ask for, though its sender does not know them.
-const EVERYWHERE_ABSENT: &[&str] =
-    &["effective", "answer_consumed", "uid_info", "sid", "answer_id"];
 
 fn misplaced(key: &str) -> DefinitionError {
     DefinitionError::new(
@@ -507,7 +505,7 @@ pub(in crate::sender) fn unknown_here(spot: &Spot, named: &[String]) -> Option<D
         || named.iter().any(|name| name == key)
         || key.starts_with("header.")
         || key == "transaction"
-        || EVERYWHERE_ABSENT.contains(&key)
+        || SURVEY_VALUES.contains(&key)
         || gateway(key).is_some();
     (!is_known).then(|| unknown(key).at(spot.column))
 }
