@@ -78,7 +78,9 @@ pub use network::{check_origin, client_network, forbidden, parse_range, wrapped}
 pub use pass::{Access, Contents, Files, Input, Machine, Secrets};
 pub use quarantine::{HeldAnswer, KEEP as QUARANTINE_KEEP, Quarantine};
 pub use reload::{Reloaded, Snapshots, State, Watcher};
-pub use remote::{Table, check_destination, check_new_source, check_source};
+pub use remote::{
+    ConfusedSources, Table, check_destination, check_new_source, check_source, confused_sources,
+};
 pub use route::RouteRule;
 pub use secret_path::{concealed, digest_of, is_secret_path, without_name};
 pub use shown::{MASK, is_same_server, mask_destination, mask_source, unmask};
@@ -270,6 +272,7 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
     push_configuration::warn_of_unknown_apps(&sections, &destinations, &manage);
     if let Some(sources) = &sources {
         advice::give(&top, sources, &destinations);
+        advice::companies_of_any_manager(&top, sources, &manage);
     }
     Some(Config {
         server,

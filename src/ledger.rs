@@ -379,7 +379,7 @@ pub trait Ledger: Send + Sync {
     /// Deletes data that `policy` no longer keeps, about `budget` events per call.
     ///
     /// Never an event with a pending or a dead delivery, never a document. Safe at any time, on
-    /// Safe at any time, on every node. The result says whether something is left.
+    /// every node. The result says whether something is left.
     fn sweep(
         &self,
         policy: &Retention,
@@ -389,7 +389,8 @@ pub trait Ledger: Send + Sync {
     /// A page of all stored data, about `bytes` of it, from `cursor` on.
     ///
     /// May be read while the ledger works: every item is complete, and data recorded meanwhile may
-    /// be missing.
+    /// be missing. A callback that is released meanwhile is in it, held or as an event, and of an event
+    /// that is deleted meanwhile at least the keys are.
     ///
     /// # Errors
     /// [`LedgerError::BadCursor`] if `cursor` is not from an export.

@@ -10,3 +10,4 @@ pub(crate) mod http;
 
 pub use admin::{Admin, Starting};
 pub(crate) use admin::{EXPORT_KEY, EXPORT_NEXT};
+pub(crate) use http::LIMIT_MAX;

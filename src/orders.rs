@@ -232,6 +232,25 @@ impl<F, P: Progress> Order<F, P> {
     pub fn end(&self, state: OrderState) {
         self.note(|progress| progress.set_state(state));
     }
+
+    /// Fails it when the guard is dropped before it has ended, as by a panic: it would run for ever,
+    /// and take the place of another.
+    #[must_use]
+    pub fn or_failed(&self) -> OrFailed<'_, F, P> {
+        OrFailed(self)
+    }
+}
+
+/// Fails an order that has not ended when this is dropped.
+#[derive(Debug)]
+pub struct OrFailed<'o, F, P: Progress>(&'o Order<F, P>);
+
+impl<F, P: Progress> Drop for OrFailed<'_, F, P> {
+    fn drop(&mut self) {
+        if self.0.is_running() {
+            self.0.end(OrderState::Failed(LedgerError::Unknown));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -302,6 +321,24 @@ mod tests {
         assert_eq!(orders.begin((), count(9)).unwrap_err(), BeginError::Busy);
         let state = orders.progress(9).map(|count| count.state);
         assert_eq!(state, Some(OrderState::Failed(LedgerError::Overloaded)));
+    }
+
+    #[tokio::test]
+    async fn an_order_whose_task_panics_has_failed() {
+        let orders = Orders::default();
+        let order = orders.begin((), count(1)).unwrap().unwrap();
+        let task = tokio::spawn(async move {
+            let _failed = order.or_failed();
+            panic!("a mistake");
+        });
+        assert!(task.await.unwrap_err().is_panic());
+        let state = orders.progress(1).map(|count| count.state);
+        assert_eq!(state, Some(OrderState::Failed(LedgerError::Unknown)));
+        let order = orders.begin((), count(1)).unwrap().unwrap();
+        let failed = order.or_failed();
+        order.end(OrderState::Done);
+        drop(failed);
+        assert_eq!(order.state(), OrderState::Done);
     }
 
     #[tokio::test]

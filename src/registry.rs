@@ -21,6 +21,9 @@ pub(crate) mod merge;
 mod resolved;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -29,7 +32,8 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::{Mutex, MutexGuard};
 
 use self::merge::{Compiled, merge};
-use crate::config::Config;
+use crate::clock::Occasional;
+use crate::config::{self, Config, ConfusedSources};
 use crate::ledger::{BatchedLedger, Kind, LedgerError, Revision};
 use crate::partners::push_configuration::plan::OutOfReach;
 use crate::plan::{Plan, RoutingTable};
@@ -83,7 +87,7 @@ pub struct RunningConfig {
 /// A configuration file that is not applied.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
-    /// The file takes a name in use, or removes what is used.
+    /// The file takes a name in use, removes what is used, or shares a secret.
     #[error("{}", .0.join("; "))]
     Clash(Vec<String>),
     /// The documents cannot be read.
@@ -109,6 +113,8 @@ impl Registry {
                 "managed object ignored: it conflicts with the configuration file"
             );
         }
+        // A start loses no source for it.
+        config::confused_sources(&state.config).iter().for_each(log_confused);
         state.out_of_reach.iter().for_each(OutOfReach::log);
         let state = ArcSwap::from_pointee(state);
         Ok(Self(Arc::new(Shared { book, state, turns: Mutex::new(()), apply: OnceLock::new() })))
@@ -148,16 +154,21 @@ impl Registry {
     /// Applies another configuration file.
     ///
     /// # Errors
-    /// The file takes the name of an object that an API made, or removes what that uses. Nothing
-    /// changes then.
+    /// The file takes the name of an object that an API made, removes what that uses, or shares a
+    /// secret with it. Nothing changes then.
     pub async fn reload(&self, file: Arc<Config>) -> Result<(), ReloadError> {
-        let _turn = self.turn().await;
+        let turn = self.turn().await;
+        // What an import brought clashes with the file of before as well.
+        self.read_again(&turn).await?;
         let before = self.0.state.load_full();
-        let documents = Documents::read(self.book(), &before.documents).await?;
-        let state = RunningConfig::new(file, documents, &Compiled::new());
+        let state = RunningConfig::new(file, before.documents.clone(), &Compiled::new());
         let new = |one: &&IgnoredObject| !before.ignored.contains(one);
-        let clashes: Vec<String> =
+        let mut clashes: Vec<String> =
             state.ignored.iter().filter(new).map(ToString::to_string).collect();
+        let known = config::confused_sources(&before.config);
+        let confused = config::confused_sources(&state.config);
+        let confused = confused.iter().filter(|sources| !known.contains(sources));
+        clashes.extend(confused.map(ToString::to_string));
         if !clashes.is_empty() {
             return Err(ReloadError::Clash(clashes));
         }
@@ -168,11 +179,18 @@ impl Registry {
     /// Applies the changes of other gateways, as long as it is polled and the ledger works.
     pub async fn follow(&self) {
         let mut seen = Revision(0);
+        // Most changes without the head are of other parts: pauses, orders, alerts.
+        let whole = Occasional::new(WAIT);
         loop {
             let followed = async {
                 let newest = self.book().changed(seen, WAIT).await?;
                 let turn = self.turn().await;
                 self.catch_up(&turn).await?;
+                // An import writes documents, and not always the head.
+                let read = self.0.state.load().documents.revision;
+                if newest > read && whole.admit().is_some() {
+                    self.read_again(&turn).await?;
+                }
                 Ok::<_, LedgerError>(newest)
             };
             match followed.await {
@@ -191,11 +209,17 @@ impl Registry {
     }
 
     /// Reads changes, of this gateway or others, and applies them.
-    async fn catch_up(&self, _: &WriteLock<'_>) -> Result<(), LedgerError> {
+    async fn catch_up(&self, turn: &WriteLock<'_>) -> Result<(), LedgerError> {
         let before = self.0.state.load_full();
-        if !before.documents.is_stale(self.book()).await? {
-            return Ok(());
+        match before.documents.is_stale(self.book()).await? {
+            true => self.read_again(turn).await,
+            false => Ok(()),
         }
+    }
+
+    /// Reads all documents, and applies what changed.
+    async fn read_again(&self, _: &WriteLock<'_>) -> Result<(), LedgerError> {
+        let before = self.0.state.load_full();
         let documents = Documents::read(self.book(), &before.documents).await?;
         if documents.make_the_same(&before.documents) {
             self.0
@@ -213,12 +237,21 @@ impl Registry {
         let before = self.0.state.load();
         let new = state.out_of_reach.iter().filter(|one| !before.out_of_reach.contains(one));
         new.for_each(OutOfReach::log);
+        // An import brought one of them, or a gateway with another file.
+        let known = config::confused_sources(&before.config);
+        let confused = config::confused_sources(&state.config);
+        confused.iter().filter(|sources| !known.contains(sources)).for_each(log_confused);
         drop(before);
         self.0.state.store(Arc::new(state));
         if let Some(apply) = self.0.apply.get() {
             apply(&plan);
         }
     }
+}
+
+/// Says that two sources accept each other's callbacks.
+fn log_confused(sources: &ConfusedSources) {
+    tracing::error!(%sources, "one callback can become two events");
 }
 
 impl RunningConfig {

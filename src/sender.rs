@@ -38,7 +38,9 @@ pub use acts::params_form::{ParamTexts, ParamsFormError, ShownParams, StoredPara
 pub use acts::prove::prove;
 pub use acts::reply::{Answer, ReplyDraft};
 pub use acts::resolve::ResolvedTemplate;
-pub use acts::resolved::{AmountUnit, Effect, Fact, KeyForm, KeyLookup, KeyRole, Resolved, Role};
+pub use acts::resolved::{
+    AmountUnit, Effect, Fact, IdentityProof, KeyForm, KeyLookup, KeyRole, Resolved, Role,
+};
 pub use acts::rounds::try_out;
 pub use acts::sign::{Composing, Field, Signing};
 pub use acts::without_secrets::without_secrets;
@@ -64,7 +66,9 @@ pub use language::url::{
 };
 pub use language::vector::OwnedRequest;
 pub use request::Request;
-pub use request::callback::{Callback, CallbackError, Judgement, ReplyKind, Resolution, Verified};
+pub use request::callback::{
+    Callback, CallbackError, Granted, Judgement, ReplyKind, Resolution, Verified,
+};
 pub use request::encoding::path_segment;
 pub use request::recorded::{MessageWriting, PlainMessage, RecordedMessage, recorded_value};
 

@@ -12,6 +12,7 @@ mod late;
 mod listeners;
 mod notify;
 mod opening;
+mod pending;
 mod recorder;
 mod serve_error;
 #[cfg(feature = "otlp")]
@@ -31,6 +32,7 @@ use self::certificates::Certificates;
 use self::late::Late;
 pub use self::listeners::{Addresses, Listeners};
 pub use self::opening::Store;
+use self::pending::{Decision, Pending};
 use self::recorder::Recorder;
 pub use self::serve_error::ServeError;
 use self::upkeep::Upkeep;
@@ -51,7 +53,7 @@ use crate::manage::{Admin, Starting};
 use crate::operator::LocalToken;
 use crate::partners::Partners;
 use crate::plan::Plan;
-use crate::registry::{Registry, ReloadError};
+use crate::registry::Registry;
 use crate::sender::Secret;
 use crate::telemetry::Metrics;
 use crate::wire::{self, Bounds, Certificate, Handler, ListenerService, Transport, Worker};
@@ -105,7 +107,7 @@ pub fn open_book(
     let engine = match &store.engine {
         config::StoreEngine::Embedded { .. } => Engine::from(Embedded::open(embedded(store)?)?),
         config::StoreEngine::Postgres(server) => {
-            let opening = Postgres::open(postgres(store, server));
+            let opening = Postgres::open(postgres(store, server)?);
             tokio::runtime::Handle::current().block_on(opening)?.into()
         }
     };
@@ -114,9 +116,19 @@ pub fn open_book(
 }
 
 /// The options for `server`, the PostgreSQL server of `store`.
-#[must_use]
-pub fn postgres(store: &config::Store, server: &config::PostgresStore) -> PostgresOptions {
-    PostgresOptions {
+///
+/// # Errors
+/// If the configuration was read without its address.
+pub fn postgres(
+    store: &config::Store,
+    server: &config::PostgresStore,
+) -> Result<PostgresOptions, LedgerError> {
+    let Some(url) = &server.url else {
+        let sentence = "the variable or the file that store.url names is missing; set it, or name a \
+                        file that has it with --env-file FILE";
+        return Err(LedgerError::Fatal(sentence.to_owned()));
+    };
+    Ok(PostgresOptions {
         schema: server.schema.clone(),
         ca: server.ca.clone(),
         writers: server.writers,
@@ -124,8 +136,8 @@ pub fn postgres(store: &config::Store, server: &config::PostgresStore) -> Postgr
         read_timeout: server.read_timeout,
         require_replicated: server.require_replicated,
         keys: keyring(store),
-        ..PostgresOptions::new(server.url.clone())
-    }
+        ..PostgresOptions::new(url.clone())
+    })
 }
 
 /// The options of the embedded ledger of `store`.
@@ -429,43 +441,38 @@ impl Running {
         })
     }
 
-    /// Applies every new configuration until the gateway has to stop.
+    /// Applies every new configuration until the gateway has to stop. If the ledger fails
+    /// meanwhile, the newest one is retried.
     async fn follow(
         &self,
         config: &mut watch::Receiver<Arc<Config>>,
         mut drain: std::pin::Pin<&mut impl Future<Output = Stopping>>,
     ) -> Stopping {
+        let (mut pending, mut is_watched) = (None::<Pending>, true);
         loop {
             tokio::select! {
                 biased;
                 stopping = &mut drain => return stopping,
-                changed = config.changed() => match changed {
+                changed = config.changed(), if is_watched => match changed {
                     Ok(()) => {
-                        let file = config.borrow_and_update().clone();
-                        self.reload(file).await;
+                        self.metrics.program.configuration_read();
+                        pending = Some(Pending::new(config.borrow_and_update().clone()));
                     }
                     // The watcher of the file is gone; the configuration stays.
-                    Err(_) => return drain.await,
+                    Err(_) => is_watched = false,
                 },
+                () = tokio::time::sleep(pending::AGAIN), if pending.is_some() => {}
+            }
+            let Some(file) = &pending else { continue };
+            let decision = tokio::select! {
+                biased;
+                stopping = &mut drain => return stopping,
+                decision = file.apply(&self.registry, &self.metrics) => decision,
+            };
+            if decision == Decision::Made {
+                pending = None;
             }
         }
-    }
-
-    /// Applies another configuration file. Bound sockets stay.
-    async fn reload(&self, file: Arc<Config>) {
-        match self.registry.reload(file).await {
-            Ok(()) => return self.metrics.program.reloaded(),
-            Err(ReloadError::Clash(clashes)) => {
-                for clash in clashes {
-                    tracing::error!(clash, "an object made over an API would stop working");
-                }
-                tracing::error!("could not apply the new configuration, the old one stays");
-            }
-            Err(ReloadError::Ledger(error)) => {
-                tracing::error!(%error, "could not apply the new configuration");
-            }
-        }
-        self.metrics.program.reload_failed();
     }
 
     async fn end(self, time: Duration, now: impl Future<Output = ()>) {
@@ -537,7 +544,7 @@ impl Side {
     ) -> Result<Self, ServeError> {
         let life = Arc::new(Lifecycle::new());
         let transport = Transport { certificate, proxies: Vec::new() };
-        let front = ListenerService::new(handler, Arc::clone(&life), ADMIN, transport);
+        let front = ListenerService::new(handler, Arc::clone(&life), side_bounds(), transport);
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(wire::accept(tokio::net::TcpListener::from_std(listener)?, front));
         Ok(Self { life, tasks })
@@ -549,12 +556,14 @@ impl Side {
     }
 }
 
-const ADMIN: Bounds = Bounds {
-    connections: ADMIN_CONNECTIONS,
-    head_bytes: ADMIN_HEAD_BYTES,
-    head_time: ADMIN_HEAD_TIME,
-    idle_time: IDLE_TIME,
-};
+fn side_bounds() -> Bounds {
+    Bounds {
+        connections: wire::side_connections_that_fit(ADMIN_CONNECTIONS),
+        head_bytes: ADMIN_HEAD_BYTES,
+        head_time: ADMIN_HEAD_TIME,
+        idle_time: IDLE_TIME,
+    }
+}
 
 fn bounds(limits: &Limits) -> Bounds {
     Bounds {

@@ -1,8 +1,8 @@
 //! Verdicts of inline backends: connects a waiting sender with the delivery that asks.
 //!
 //! ```text
-//! intake    expect ───────────── wait ─────────────▶ Some(verdict) ─▶ the sender
-//! delivery           attempt ─▶ decide ─▶ settled        None: late
+//! intake    expect ───────────── wait ─────────────▶ Waited ─▶ the sender
+//! delivery           attempt ─▶ decide ─▶ settled
 //! ```
 //!
 //! A verdict is recorded before the sender receives it: it is in the attempt in the ledger. A later
@@ -12,7 +12,9 @@
 //! **All callbacks of an event get the same verdict.** If a sender got the configured reply for a
 //! late backend, a later verdict is marked as [`LATE`] and changes nothing. Whether a verdict is
 //! late is decided once, under one lock. It is in time if the event's first sender still waits, or
-//! hung up before its deadline.
+//! hung up before its deadline. A sender whose verdict is in time, but not durable when its own time
+//! ends, is asked to retry: it gets neither the verdict, which may be lost, nor the reply for a late
+//! one, which the verdict may contradict.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,7 +39,8 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// durable: a part of the time reserved for the way to the sender.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// The number of slots from which slots without waiters are removed.
+/// The number of slots from which slots without waiters are removed. Later sweeps wait until there
+/// are twice as many as the last one left: each looks at all of them under the lock.
 const SWEEP_AT: usize = 1024;
 
 /// The decision of a backend on an event.
@@ -60,9 +63,28 @@ pub enum Timing {
     Late,
 }
 
+/// The end of a callback's wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// The verdict, which is durable.
+    Told(Verdict),
+    /// The deadline has passed, and from now on the verdict is late.
+    Late,
+    /// The deadline has passed, and the verdict is decided but not durable: nothing can be replied
+    /// that is sure to stay.
+    Unsettled,
+}
+
 /// All callbacks that wait for a verdict.
 #[derive(Clone, Debug, Default)]
-pub struct Verdicts(Arc<Mutex<HashMap<EventId, Slot>>>);
+pub struct Verdicts(Arc<Mutex<Slots>>);
+
+#[derive(Debug)]
+struct Slots {
+    by_event: HashMap<EventId, Slot>,
+    /// The number of slots at which they are swept.
+    sweep_at: usize,
+}
 
 /// An event whose first sender has no reply yet.
 #[derive(Debug)]
@@ -142,8 +164,26 @@ pub fn recorded(delivery: &Delivery) -> Option<(Verdict, Timing)> {
     })
 }
 
+impl Default for Slots {
+    fn default() -> Self {
+        Self { by_event: HashMap::new(), sweep_at: SWEEP_AT }
+    }
+}
+
+impl Slots {
+    /// Removes slots without waiters whose time has ended. A verdict that is being settled stays: a
+    /// duplicate must not take it for late.
+    fn sweep(&mut self, now: Instant) {
+        self.by_event.retain(|_, slot| {
+            let is_pending = *slot.state.borrow() == State::Pending;
+            !is_pending || slot.until > now || slot.state.receiver_count() > 0
+        });
+        self.sweep_at = SWEEP_AT.max(2 * self.by_event.len());
+    }
+}
+
 impl Verdicts {
-    fn slots(&self) -> MutexGuard<'_, HashMap<EventId, Slot>> {
+    fn slots(&self) -> MutexGuard<'_, Slots> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -152,12 +192,11 @@ impl Verdicts {
     #[must_use]
     pub fn expect(&self, event: EventId, until: Instant, late: Late) -> Waiter {
         let mut slots = self.slots();
-        if slots.len() >= SWEEP_AT {
-            let now = instant();
-            slots.retain(|_, slot| slot.until > now || slot.state.receiver_count() > 0);
+        if slots.by_event.len() >= slots.sweep_at {
+            slots.sweep(instant());
         }
         let fresh = || Slot { state: watch::Sender::new(State::Pending), until };
-        let slot = slots.entry(event).or_insert_with(fresh);
+        let slot = slots.by_event.entry(event).or_insert_with(fresh);
         slot.until = slot.until.max(until);
         self.waiter(event, slot, until, late)
     }
@@ -167,7 +206,7 @@ impl Verdicts {
     #[must_use]
     pub fn join(&self, event: EventId, until: Instant, late: Late) -> Option<Waiter> {
         let mut slots = self.slots();
-        let slot = slots.get_mut(&event)?;
+        let slot = slots.by_event.get_mut(&event)?;
         slot.until = slot.until.max(until);
         Some(self.waiter(event, slot, until, late))
     }
@@ -178,16 +217,16 @@ impl Verdicts {
 
     /// Drops `event`: it was never recorded.
     pub fn forget(&self, event: EventId) {
-        self.slots().remove(&event);
+        self.slots().by_event.remove(&event);
     }
 
     /// Decides the verdict on `event`, not yet durable.
     pub(crate) fn decide(&self, event: EventId, verdict: Verdict) -> Timing {
         let mut slots = self.slots();
-        let Some(slot) = slots.get(&event) else { return Timing::Late };
+        let Some(slot) = slots.by_event.get(&event) else { return Timing::Late };
         if *slot.state.borrow() == State::Pending && slot.until <= instant() {
             // A waiter finds out by its own clock.
-            slots.remove(&event);
+            slots.by_event.remove(&event);
             return Timing::Late;
         }
         slot.state.send_replace(State::Decided(verdict));
@@ -196,7 +235,7 @@ impl Verdicts {
 
     /// Records that the verdict on `event` is durable.
     pub(crate) fn settled(&self, event: EventId) {
-        if let Some(slot) = self.slots().remove(&event) {
+        if let Some(slot) = self.slots().by_event.remove(&event) {
             slot.state.send_if_modified(|state| match *state {
                 State::Decided(verdict) => {
                     *state = State::Told(verdict);
@@ -209,26 +248,26 @@ impl Verdicts {
 
     /// Records that the verdict on `event` was not persisted: the backend will be asked again.
     pub(crate) fn lost(&self, event: EventId) {
-        if let Some(slot) = self.slots().get(&event) {
+        if let Some(slot) = self.slots().by_event.get(&event) {
             slot.state.send_replace(State::Pending);
         }
     }
 }
 
 impl Waiter {
-    /// Waits for the verdict; `None`: the deadline has passed, and from now on the verdict is late.
-    pub async fn wait(mut self) -> Option<Verdict> {
+    /// Waits for the verdict.
+    pub async fn wait(mut self) -> Waited {
         if let Some(told) = self.told_by(self.until).await {
-            return Some(told);
+            return Waited::Told(told);
         }
-        if self.is_decided() {
-            return self.told_by(self.until + GRACE).await;
+        if !self.is_decided() {
+            return Waited::Late;
         }
-        None
+        self.told_by(self.until + GRACE).await.map_or(Waited::Unsettled, Waited::Told)
     }
 
     /// As [`Self::wait`], with a deadline that has passed: nothing more is waited for.
-    pub async fn give_up(mut self) -> Option<Verdict> {
+    pub async fn give_up(mut self) -> Waited {
         self.until = self.until.min(instant());
         self.wait().await
     }
@@ -240,9 +279,10 @@ impl Waiter {
         if *self.state.borrow() != State::Pending {
             return true;
         }
-        let is_last = || slots.get(&self.event).is_none_or(|slot| slot.state.receiver_count() == 1);
+        let slot = slots.by_event.get(&self.event);
+        let is_last = || slot.is_none_or(|slot| slot.state.receiver_count() == 1);
         if self.late != Late::Unavailable || is_last() {
-            slots.remove(&self.event);
+            slots.by_event.remove(&self.event);
         }
         false
     }
@@ -316,7 +356,7 @@ mod tests {
         assert_eq!(all.decide(EVENT, Verdict::Invalid), Timing::InTime);
         all.settled(EVENT);
         for waiter in waiters {
-            assert_eq!(waiter.wait().await, Some(Verdict::Invalid));
+            assert_eq!(waiter.wait().await, Waited::Told(Verdict::Invalid));
         }
         assert!(all.join(EVENT, soon(), Late::Accepted).is_none());
     }
@@ -324,7 +364,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_verdict_is_late_once_a_sender_got_the_late_reply() {
         let all = Verdicts::default();
-        assert_eq!(all.expect(EVENT, soon(), Late::Accepted).wait().await, None);
+        assert_eq!(all.expect(EVENT, soon(), Late::Accepted).wait().await, Waited::Late);
         // A duplicate changes nothing about that.
         assert!(all.join(EVENT, soon(), Late::Accepted).is_none());
         assert_eq!(all.decide(EVENT, Verdict::Valid), Timing::Late);
@@ -335,13 +375,13 @@ mod tests {
         let all = Verdicts::default();
         let first = all.expect(EVENT, soon(), Late::Accepted);
         let second = all.join(EVENT, soon(), Late::Accepted).unwrap();
-        assert_eq!(second.give_up().await, None);
+        assert_eq!(second.give_up().await, Waited::Late);
         assert_eq!(all.decide(EVENT, Verdict::Invalid), Timing::Late);
-        assert_eq!(first.wait().await, None);
+        assert_eq!(first.wait().await, Waited::Late);
         let waiter = all.expect(EVENT, soon(), Late::Accepted);
         assert_eq!(all.decide(EVENT, Verdict::Invalid), Timing::InTime);
         all.settled(EVENT);
-        assert_eq!(waiter.give_up().await, Some(Verdict::Invalid));
+        assert_eq!(waiter.give_up().await, Waited::Told(Verdict::Invalid));
     }
 
     #[tokio::test(start_paused = true)]
@@ -349,10 +389,10 @@ mod tests {
         let all = Verdicts::default();
         let first = all.expect(EVENT, instant(), Late::Unavailable);
         let again = all.expect(EVENT, soon(), Late::Unavailable);
-        assert_eq!(first.wait().await, None);
+        assert_eq!(first.wait().await, Waited::Late);
         assert_eq!(all.decide(EVENT, Verdict::Invalid), Timing::InTime);
         all.settled(EVENT);
-        assert_eq!(again.wait().await, Some(Verdict::Invalid));
+        assert_eq!(again.wait().await, Waited::Told(Verdict::Invalid));
     }
 
     #[tokio::test(start_paused = true)]
@@ -366,25 +406,55 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_verdict_that_is_not_durable_in_time_is_neither_told_nor_late() {
+        let all = Verdicts::default();
+        let first = all.expect(EVENT, soon(), Late::Accepted);
+        let duplicate = all.join(EVENT, soon() + Duration::from_secs(9), Late::Accepted).unwrap();
+        assert_eq!(all.decide(EVENT, Verdict::Invalid), Timing::InTime);
+        assert_eq!(first.wait().await, Waited::Unsettled);
+        all.settled(EVENT);
+        assert_eq!(duplicate.wait().await, Waited::Told(Verdict::Invalid));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_verdict_that_is_never_durable_reaches_no_sender() {
         let all = Verdicts::default();
         let waiter = all.expect(EVENT, soon(), Late::Accepted);
         assert_eq!(all.decide(EVENT, Verdict::Valid), Timing::InTime);
-        assert_eq!(waiter.wait().await, None);
+        assert_eq!(waiter.wait().await, Waited::Unsettled);
         let waiter = all.expect(EVENT, soon(), Late::Accepted);
         all.lost(EVENT);
         assert_eq!(all.decide(EVENT, Verdict::Invalid), Timing::InTime);
         all.settled(EVENT);
-        assert_eq!(waiter.wait().await, Some(Verdict::Invalid));
+        assert_eq!(waiter.wait().await, Waited::Told(Verdict::Invalid));
+    }
+
+    fn numbered(n: usize) -> EventId {
+        EventId::new(i64::try_from(n).unwrap())
     }
 
     #[test]
     fn slots_without_waiters_do_not_pile_up() {
         let all = Verdicts::default();
+        drop(all.expect(EVENT, soon(), Late::Accepted));
+        assert_eq!(all.decide(EVENT, Verdict::Invalid), Timing::InTime);
+        all.slots().by_event.get_mut(&EVENT).unwrap().until = instant();
         for n in 0..3 * SWEEP_AT {
-            drop(all.expect(EventId::new(i64::try_from(n).unwrap()), instant(), Late::Accepted));
+            drop(all.expect(numbered(n), instant(), Late::Accepted));
         }
-        assert!(all.slots().len() <= SWEEP_AT, "{}", all.slots().len());
+        assert!(all.slots().by_event.len() <= SWEEP_AT, "{}", all.slots().by_event.len());
+        assert!(all.join(EVENT, soon(), Late::Accepted).is_some(), "it is being settled");
+    }
+
+    #[test]
+    fn slots_with_waiters_are_swept_when_there_are_twice_as_many() {
+        let all = Verdicts::default();
+        let wait = |n| all.expect(numbered(n), soon(), Late::Accepted);
+        let mut waiters: Vec<Waiter> = (0..=SWEEP_AT).map(wait).collect();
+        assert_eq!(all.slots().sweep_at, 2 * SWEEP_AT);
+        waiters.extend((SWEEP_AT + 1..=2 * SWEEP_AT).map(wait));
+        assert_eq!(all.slots().sweep_at, 4 * SWEEP_AT);
+        assert_eq!(all.slots().by_event.len(), waiters.len());
     }
 
     #[test]

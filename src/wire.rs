@@ -11,6 +11,7 @@ mod bind;
 mod body;
 mod client_certificate;
 mod connection;
+mod file_limit;
 mod head;
 mod http1;
 mod idle_reclaim;
@@ -32,6 +33,9 @@ pub use body::{BodyBounds, BodyError, BytePool, ReservedBytes};
 pub use client_certificate::{ClientCertificates, PeerCertificates};
 pub use connection::{
     Bounds, CloseWithoutReply, Handler, ListenerService, Peer, Response, Transport, WireHandler,
+};
+pub(crate) use file_limit::{
+    connections_that_fit, file_limit, raise_file_limit, side_connections_that_fit,
 };
 pub use request::{Target, WireRequest};
 pub use request_body::RequestBody;

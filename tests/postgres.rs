@@ -23,7 +23,9 @@ mod postgres {
     mod pooler;
     mod process;
     mod proxy;
+    mod races;
     mod release;
     mod sealing;
+    mod snapshots;
     mod transfer;
 }

@@ -51,7 +51,7 @@ impl Load {
         let mut event = event::new(n, &self.targets);
         if self.keys == Keys::Two {
             let signature = [b"signature".as_slice(), &n.to_le_bytes()].concat();
-            event.keys.signature = Some(DedupeKey::new(&event.source, &signature));
+            event.keys.signatures = [DedupeKey::new(&event.source, &signature)].into();
         }
         event
     }

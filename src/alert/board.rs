@@ -1,7 +1,7 @@
 //! Open alerts, and which channel was notified of what. A value that is written to the ledger: it
 //! outlives the gateway, and the next one that leads goes on with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +42,11 @@ struct Entry {
     /// Why it closed.
     #[serde(default)]
     end: End,
+    /// The subject is not configured any more, so nothing is known of it. Beside `end`, of which an
+    /// older gateway knows no third value: it would lose the whole board, and send all open alerts
+    /// again.
+    #[serde(default)]
+    removed: bool,
     /// How often it came back within the time that a closed alert is remembered.
     #[serde(default)]
     returns: u32,
@@ -94,6 +99,8 @@ pub(super) enum NoticeKind {
     Closed,
     /// Closed, because an operator paused the destination.
     Paused,
+    /// Closed, because the subject is not configured any more.
+    Removed,
 }
 
 /// Whether a notice was sent.
@@ -151,13 +158,22 @@ impl Board {
         open.filter(|entry| entry.problem.key.condition == condition).count()
     }
 
-    /// Opens, updates and closes alerts. Returns the number of problems that have no place.
+    /// The subjects and conditions of the open alerts.
+    pub(super) fn open(&self) -> impl Iterator<Item = &Key> {
+        let open = self.entries.iter().filter(|(_, entry)| entry.closed_ms.is_none());
+        open.map(|(key, _)| key)
+    }
+
+    /// Opens, updates and closes alerts; those of `removed` are about what is not configured any
+    /// more. Returns the number of problems that have no place.
     pub(super) fn update(
         &mut self,
         problems: Vec<Incident>,
         paused: &Paused,
+        removed: &BTreeSet<Key>,
         now_ms: UnixMillis,
     ) -> usize {
+        self.entries.values_mut().for_each(|entry| entry.set_back(now_ms));
         let (mut left_out, mut present) = (0, BTreeMap::new());
         for problem in problems.into_iter().filter(|problem| !paused.silences(&problem.key)) {
             // Of two gateways with the same problem the first one counts.
@@ -166,6 +182,7 @@ impl Board {
         for (key, entry) in &mut self.entries {
             match present.remove(key) {
                 Some(problem) => entry.seen(problem),
+                None if removed.contains(key) => entry.gone(now_ms),
                 None if paused.silences(key) => entry.absent(End::Paused, now_ms),
                 None => entry.absent(End::Over, now_ms),
             }
@@ -181,6 +198,7 @@ impl Board {
                 absent_ms: None,
                 closed_ms: None,
                 end: End::Over,
+                removed: false,
                 returns: 0,
                 told: BTreeMap::new(),
             };
@@ -203,7 +221,9 @@ impl Board {
             (Sent::Yes, NoticeKind::Opened | NoticeKind::Reminder) => {
                 *told = Told { open_ms: Some(now_ms), ..Told::default() };
             }
-            (Sent::Yes, NoticeKind::Closed | NoticeKind::Paused) => *told = Told::default(),
+            (Sent::Yes, NoticeKind::Closed | NoticeKind::Paused | NoticeKind::Removed) => {
+                *told = Told::default();
+            }
             (Sent::No, _) => {
                 let pause = AGAIN_FIRST * 2_u32.pow(told.failures.min(AGAIN_DOUBLINGS));
                 told.failures = told.failures.saturating_add(1);
@@ -212,10 +232,15 @@ impl Board {
         }
     }
 
-    /// Forgets channels that are not configured any more.
+    /// Forgets channels that are not configured any more, or that do not report the condition any
+    /// more: they get no notice of its end.
     pub(super) fn keep_channels(&mut self, alerts: &[Arc<Alert>]) {
-        for entry in self.entries.values_mut() {
-            entry.told.retain(|name, _| alerts.iter().any(|alert| alert.name == *name));
+        for (key, entry) in &mut self.entries {
+            let reports = |name: &str| {
+                let mut named = alerts.iter().filter(|alert| alert.name == name);
+                named.any(|alert| alert.on.contains(&key.condition))
+            };
+            entry.told.retain(|name, _| reports(name));
         }
     }
 }
@@ -225,16 +250,29 @@ impl Notice {
     pub(super) fn state(&self) -> &'static str {
         match self.kind {
             NoticeKind::Opened | NoticeKind::Reminder => "open",
-            NoticeKind::Closed | NoticeKind::Paused => "closed",
+            NoticeKind::Closed | NoticeKind::Paused | NoticeKind::Removed => "closed",
         }
     }
 }
 
 impl Entry {
+    /// Moves times that are still to come to now: they were written by a clock that was ahead, and
+    /// nothing would close or be sent before they have come.
+    fn set_back(&mut self, now_ms: UnixMillis) {
+        let again_max = now_ms.saturating_add(millis(AGAIN_FIRST * 2_u32.pow(AGAIN_DOUBLINGS)));
+        self.absent_ms = self.absent_ms.map(|at| at.min(now_ms));
+        self.closed_ms = self.closed_ms.map(|at| at.min(now_ms));
+        for told in self.told.values_mut() {
+            told.open_ms = told.open_ms.map(|at| at.min(now_ms));
+            told.again_ms = told.again_ms.min(again_max);
+        }
+    }
+
     fn seen(&mut self, problem: Incident) {
         self.absent_ms = None;
         if self.closed_ms.take().is_some() {
             self.returns = self.returns.saturating_add(1);
+            self.removed = false;
             self.problem = problem;
             return;
         }
@@ -252,6 +290,13 @@ impl Entry {
         if now_ms.saturating_sub(since) >= millis(after) {
             (self.closed_ms, self.end) = (Some(now_ms), end);
         }
+    }
+
+    /// The subject is not configured any more.
+    fn gone(&mut self, now_ms: UnixMillis) {
+        let was_open = self.closed_ms.is_none();
+        self.absent(End::Over, now_ms);
+        self.removed |= was_open && self.closed_ms.is_some();
     }
 
     /// Whether the entry can be forgotten.
@@ -273,6 +318,7 @@ impl Entry {
                 NoticeKind::Reminder
             }
             (Some(_), Some(_)) => match self.end {
+                End::Over if self.removed => NoticeKind::Removed,
                 End::Over => NoticeKind::Closed,
                 End::Paused => NoticeKind::Paused,
             },
@@ -289,7 +335,7 @@ impl Entry {
         let what = match kind {
             NoticeKind::Opened => "open",
             NoticeKind::Reminder => "remind",
-            NoticeKind::Closed | NoticeKind::Paused => "close",
+            NoticeKind::Closed | NoticeKind::Paused | NoticeKind::Removed => "close",
         };
         let text = format!("{:?} {since} {} {what} {at}", self.problem.key, self.returns);
         let digest = <sha2::Sha256 as sha2::Digest>::digest(text);
@@ -331,7 +377,7 @@ mod tests {
     }
 
     fn update(board: &mut Board, problems: Vec<Incident>, now: i64) -> usize {
-        board.update(problems, &Paused::default(), now)
+        board.update(problems, &Paused::default(), &BTreeSet::new(), now)
     }
 
     fn kinds(board: &mut Board, alert: &Alert, now: i64) -> Vec<NoticeKind> {
@@ -422,12 +468,12 @@ mod tests {
         let game = || Subject::Destination(String::from("game"));
         let breaker = || Incident::new(AlertCondition::Breaker, game(), 0, Detail::Breaker);
         let paused = Paused::from_iter([String::from("game")]);
-        board.update(vec![breaker(), dead(1)], &paused, 0);
+        board.update(vec![breaker(), dead(1)], &paused, &BTreeSet::new(), 0);
         assert_eq!(kinds(&mut board, &channel, 0), [NoticeKind::Opened], "dead letters stay");
         update(&mut board, vec![breaker(), dead(1)], 1000);
         assert_eq!(kinds(&mut board, &channel, 1000), [NoticeKind::Opened], "resumed");
         for now in [2000, 12_000] {
-            board.update(vec![breaker(), dead(1)], &paused, now);
+            board.update(vec![breaker(), dead(1)], &paused, &BTreeSet::new(), now);
             board = Board::read(&board.write()).unwrap();
         }
         assert_eq!(kinds(&mut board, &channel, 12_000), [NoticeKind::Paused]);
@@ -437,6 +483,57 @@ mod tests {
             update(&mut board, vec![dead(1)], now);
         }
         assert_eq!(kinds(&mut board, &channel, 34_000), [NoticeKind::Closed]);
+    }
+
+    #[test]
+    fn a_problem_of_what_is_removed_closes_as_that() {
+        let (mut board, channel) = (Board::default(), alert("a"));
+        update(&mut board, vec![dead(1)], 0);
+        assert_eq!(kinds(&mut board, &channel, 0), [NoticeKind::Opened]);
+        let removed: BTreeSet<Key> = board.open().cloned().collect();
+        for now in [1000, 11_000] {
+            board.update(vec![], &Paused::default(), &removed, now);
+            board = Board::read(&board.write()).unwrap();
+        }
+        let written: serde_json::Value = serde_json::from_slice(&board.write()).unwrap();
+        assert_eq!(written[0]["end"], "over", "an older gateway reads it");
+        assert_eq!(kinds(&mut board, &channel, 11_000), [NoticeKind::Removed]);
+        assert_eq!(kinds(&mut board, &channel, 12_000), []);
+        update(&mut board, vec![dead(1)], 13_000);
+        assert_eq!(kinds(&mut board, &channel, 13_000), [NoticeKind::Opened]);
+        for now in [14_000, 34_000] {
+            update(&mut board, vec![], now);
+        }
+        assert_eq!(kinds(&mut board, &channel, 34_000), [NoticeKind::Closed], "configured again");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_delays_nothing() {
+        const YEAR: i64 = 365 * 86_400 * SECOND;
+        let (mut board, channel) = (Board::default(), alert("a"));
+        update(&mut board, vec![dead(1)], YEAR);
+        let first = board.notices(&channel, YEAR);
+        board.note(&channel, &first[0], Sent::No, YEAR);
+        update(&mut board, vec![dead(1)], 0);
+        assert_eq!(kinds(&mut board, &channel, 640 * SECOND), [NoticeKind::Opened]);
+        update(&mut board, vec![], YEAR);
+        for second in [700, 710] {
+            update(&mut board, vec![], second * SECOND);
+        }
+        assert_eq!(kinds(&mut board, &channel, 710 * SECOND), [NoticeKind::Closed]);
+    }
+
+    #[test]
+    fn a_channel_that_reports_a_condition_no_more_keeps_no_alert() {
+        let (mut board, channel) = (Board::default(), alert("a"));
+        update(&mut board, vec![dead(1)], 0);
+        assert_eq!(kinds(&mut board, &channel, 0), [NoticeKind::Opened]);
+        let other = Alert { on: vec![AlertCondition::Breaker], ..channel };
+        board.keep_channels(&[Arc::new(other)]);
+        for second in [1, 11, 4000] {
+            update(&mut board, vec![], second * SECOND);
+        }
+        assert_eq!(board, Board::default());
     }
 
     #[test]

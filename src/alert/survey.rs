@@ -1,6 +1,6 @@
 //! Problems of the moment: those that only this gateway sees, and those that all would see.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -190,6 +190,26 @@ pub(super) fn of_peers(peers: &Peers) -> impl Iterator<Item = Incident> {
     peers.notes.iter().flat_map(|notes| read(&notes.problems))
 }
 
+/// Open alerts whose subject is not configured any more, so nothing can be seen of it. Dead and
+/// overdue deliveries are in the store, whatever is configured.
+pub(super) fn removed(config: &Config, board: &Board) -> BTreeSet<Key> {
+    use AlertCondition::{Breaker, Failing, Quarantine};
+    let sources: HashMap<_, _> =
+        config.sources.values().map(|source| (source.label(), source.enabled)).collect();
+    let has_sender = |name: &str| {
+        let mut enabled = config.sources.values().filter(|source| source.enabled);
+        enabled.any(|source| source.recipe.sender().name() == name)
+    };
+    let is_removed = |key: &&Key| match (&key.subject, key.condition) {
+        (Subject::Source(name), Quarantine) => !sources.contains_key(name.as_str()),
+        (Subject::Source(name), _) => sources.get(name.as_str()) != Some(&true),
+        (Subject::Destination(name), Failing | Breaker) => !config.destinations.contains_key(name),
+        (Subject::Sender(name), _) => !has_sender(name),
+        (Subject::Destination(_) | Subject::Gateway | Subject::Listener(_), _) => false,
+    };
+    board.open().filter(is_removed).cloned().collect()
+}
+
 fn key(condition: AlertCondition, source: &Source) -> Key {
     Key { condition, subject: Subject::Source(source.label().into_owned()) }
 }
@@ -311,6 +331,38 @@ mod tests {
         assert_eq!(with(511, false), nearly_full(511));
         assert_eq!(with(600, true), nearly_full(600), "it accepts nothing yet");
         assert_eq!(found(Some(health()), None), None, "a store without a disk of its own");
+    }
+
+    #[test]
+    fn what_is_not_configured_is_removed_and_dead_letters_stay() {
+        let file = "[[source]]\nname = \"ads\"\nsender = \"taku\"\nenabled = false\n\
+                    secrets = \"0123456789abcdefghijklmnopqrstuv\"\n\
+                    [[destination]]\nname = \"game\"\nformat = \"forward\"\nurl = \"http://h/\"\n";
+        let path = std::path::Path::new("postern.toml");
+        let config = crate::config::load_str(&crate::config::Machine, path, file).unwrap().config;
+        let source = || Subject::Source(String::from("ads"));
+        let destination = |name: &str| Subject::Destination(name.to_owned());
+        let [kept, gone] = [
+            [
+                (AlertCondition::Quarantine, source()),
+                (AlertCondition::Failing, destination("game")),
+                (AlertCondition::Dead, destination("old")),
+                (AlertCondition::Reload, Subject::Gateway),
+            ],
+            [
+                (AlertCondition::Refusals, source()),
+                (AlertCondition::Failing, destination("old")),
+                (AlertCondition::Breaker, destination("old")),
+                (AlertCondition::Keys, Subject::Sender(String::from("taku"))),
+            ],
+        ]
+        .map(|some| {
+            some.map(|(condition, subject)| Incident::new(condition, subject, 0, Detail::Test))
+        });
+        let mut board = Board::default();
+        let all = kept.iter().chain(&gone).cloned().collect();
+        board.update(all, &Paused::default(), &BTreeSet::new(), 0);
+        assert_eq!(removed(&config, &board), BTreeSet::from(gone.map(|problem| problem.key)));
     }
 
     #[test]

@@ -19,6 +19,14 @@ pub(super) fn sentence(notice: &Notice, language: AlertLanguage) -> String {
         (AlertLanguage::Chinese, NoticeKind::Paused) => {
             format!("已关闭：{subject}已暂停，恢复前不会投递")
         }
+        (AlertLanguage::English, NoticeKind::Removed) => {
+            let disabled = if notice.key.source().is_some() { "disabled or " } else { "" };
+            format!("Closed: {subject} is {disabled}no longer configured")
+        }
+        (AlertLanguage::Chinese, NoticeKind::Removed) => {
+            let disabled = if notice.key.source().is_some() { "停用或已" } else { "" };
+            format!("已关闭：{subject}已{disabled}从配置中移除")
+        }
         (AlertLanguage::English, NoticeKind::Closed) => {
             format!("Resolved: {}{}", subject, topic_en(&notice.detail))
         }
@@ -329,5 +337,17 @@ mod tests {
         let told = |language| said(Detail::Breaker, NoticeKind::Paused, language);
         assert!(told(AlertLanguage::English).starts_with("Closed: Destination game was paused"));
         assert!(told(AlertLanguage::Chinese).starts_with("已关闭：投递目标 game 已暂停"));
+    }
+
+    #[test]
+    fn a_removal_is_no_recovery() {
+        let removed = |detail, language| said(detail, NoticeKind::Removed, language);
+        let game = |language| removed(Detail::Breaker, language);
+        let ads = |language| removed(refused(None), language);
+        let (english, chinese) = (AlertLanguage::English, AlertLanguage::Chinese);
+        assert_eq!(game(english), "Closed: Destination game is no longer configured");
+        assert_eq!(ads(english), "Closed: Source ads is disabled or no longer configured");
+        assert_eq!(game(chinese), "已关闭：投递目标 game 已从配置中移除");
+        assert_eq!(ads(chinese), "已关闭：来源 ads 已停用或已从配置中移除");
     }
 }

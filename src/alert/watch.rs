@@ -157,7 +157,8 @@ impl Round {
             // What cannot be looked at stays as it is.
             None => problems.extend(board.unseen()),
         }
-        let left_out = board.update(problems, &self.survey.paused(), now_ms());
+        let removed = survey::removed(config, &board);
+        let left_out = board.update(problems, &self.survey.paused(), &removed, now_ms());
         if left_out > 0 && self.failures.admit().is_some() {
             tracing::warn!(left_out, "too many problems at once, some have no alert");
         }

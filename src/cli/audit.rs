@@ -5,7 +5,7 @@ use std::io;
 use clap::Args;
 
 use super::client::runtime;
-use super::rows::{Columns, Page};
+use super::rows::{Columns, Page, rows_of_a_page};
 use super::{ConfigFile, Exit, Screen};
 
 /// List who changed what, and when
@@ -21,7 +21,7 @@ pub(super) struct Audit {
     #[command(flatten)]
     config: ConfigFile,
     /// Maximum number of rows
-    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = rows_of_a_page())]
     limit: u32,
 }
 

@@ -26,6 +26,15 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long to wait for a response. A held request (Taku, 2 s) is longer than any page.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a call may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CallTime {
+    /// [`PATIENCE`].
+    Usual,
+    /// As long as the connection is there: the gateway reads its whole store.
+    Unlimited,
+}
+
 /// A client for gateways and backends.
 #[derive(Clone, Debug)]
 pub(super) enum Client {
@@ -99,21 +108,30 @@ impl Client {
         headers: &HeaderMap,
         body: Bytes,
     ) -> io::Result<Came> {
+        let answered = self.send_and_wait(method, url, headers, body);
+        tokio::time::timeout(PATIENCE, answered)
+            .await
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))
+    }
+
+    /// [`Self::send`] without a limit.
+    async fn send_and_wait(
+        &self,
+        method: &Method,
+        url: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> io::Result<Came> {
         let mut request = http::Request::builder()
             .method(method.clone())
             .uri(url)
             .body(Full::new(body))
             .map_err(io::Error::other)?;
         request.headers_mut().extend(headers.clone());
-        let answered = async {
-            let (head, body) = self.response(request).await?.into_parts();
-            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(io::Error::other)?.to_bytes();
-            Ok(Came { status: head.status, headers: head.headers, body })
-        };
-        tokio::time::timeout(PATIENCE, answered)
-            .await
-            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))
+        let (head, body) = self.response(request).await?.into_parts();
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(io::Error::other)?.to_bytes();
+        Ok(Came { status: head.status, headers: head.headers, body })
     }
 }
 
@@ -218,7 +236,7 @@ impl AdminApi {
     /// # Errors
     /// As [`Self::get`], with whether asking again may help.
     pub(super) async fn ask(&self, path: &str) -> Result<Value, CallFault> {
-        self.call(&Method::GET, path, Bytes::new()).await
+        self.call(&Method::GET, path, Bytes::new(), CallTime::Usual).await
     }
 
     /// The response to `question`, put to `path`.
@@ -226,7 +244,15 @@ impl AdminApi {
     /// # Errors
     /// As [`Self::get`].
     pub(super) async fn post(&self, path: &str, question: &Value) -> Result<Value, String> {
-        Ok(self.call(&Method::POST, path, question.to_string().into()).await?)
+        Ok(self.call(&Method::POST, path, question.to_string().into(), CallTime::Usual).await?)
+    }
+
+    /// [`Self::post`] for work that takes as long as the store is large.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(super) async fn post_long(&self, path: &str, question: &Value) -> Result<Value, String> {
+        Ok(self.call(&Method::POST, path, question.to_string().into(), CallTime::Unlimited).await?)
     }
 
     /// Whatever is at `path`.
@@ -234,7 +260,7 @@ impl AdminApi {
     /// # Errors
     /// As [`Self::get`].
     pub(super) async fn fetch(&self, path: &str) -> Result<Came, String> {
-        Ok(self.send(&Method::GET, path, Bytes::new()).await?)
+        Ok(self.send(&Method::GET, path, Bytes::new(), CallTime::Usual).await?)
     }
 
     /// Deletes what is at `path`.
@@ -242,26 +268,38 @@ impl AdminApi {
     /// # Errors
     /// As [`Self::get`].
     pub(super) async fn delete(&self, path: &str) -> Result<Value, String> {
-        Ok(self.call(&Method::DELETE, path, Bytes::new()).await?)
+        Ok(self.call(&Method::DELETE, path, Bytes::new(), CallTime::Usual).await?)
     }
 
-    async fn call(&self, method: &Method, path: &str, body: Bytes) -> Result<Value, CallFault> {
-        let came = self.send(method, path, body).await?;
+    async fn call(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Bytes,
+        time: CallTime,
+    ) -> Result<Value, CallFault> {
+        let came = self.send(method, path, body, time).await?;
         serde_json::from_slice(&came.body).map_err(|_| {
             let base = &self.base;
             CallFault::Other(format!("the gateway at {base} returned a non-JSON response"))
         })
     }
 
-    async fn send(&self, method: &Method, path: &str, body: Bytes) -> Result<Came, CallFault> {
+    async fn send(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Bytes,
+        time: CallTime,
+    ) -> Result<Came, CallFault> {
         let used = self.headers();
-        let mut came = self.try_send(method, path, &used, body.clone()).await?;
+        let mut came = self.try_send(method, path, &used, body.clone(), time).await?;
         if came.status == StatusCode::UNAUTHORIZED
             && let Some(fresh) = self.reread()?
             // The same token again would only count as one more wrong one.
             && fresh != used
         {
-            came = self.try_send(method, path, &fresh, body).await?;
+            came = self.try_send(method, path, &fresh, body, time).await?;
         }
         if came.status.is_success() {
             return Ok(came);
@@ -287,12 +325,24 @@ impl AdminApi {
         path: &str,
         headers: &HeaderMap,
         body: Bytes,
+        time: CallTime,
     ) -> Result<Came, CallFault> {
         let (base, url) = (&self.base, format!("{}{path}", self.base));
-        self.client.send(method, &url, headers, body).await.map_err(|error| {
-            CallFault::Other(format!(
-                "no gateway answers at {base} ({error}); start it with `postern serve`"
-            ))
+        let sent = match time {
+            CallTime::Usual => self.client.send(method, &url, headers, body).await,
+            CallTime::Unlimited => self.client.send_and_wait(method, &url, headers, body).await,
+        };
+        sent.map_err(|error| {
+            CallFault::Other(match error.kind() {
+                io::ErrorKind::TimedOut => format!(
+                    "the gateway at {base} has not answered within {} s; it may still be working \
+                     on this: look at its log before you repeat it",
+                    PATIENCE.as_secs()
+                ),
+                _ => {
+                    format!("no gateway answers at {base} ({error}); start it with `postern serve`")
+                }
+            })
         })
     }
 

@@ -7,7 +7,7 @@ use clap::Args;
 use super::client::{AdminApi, runtime};
 use super::names::{self, Named};
 use super::replay::State;
-use super::rows::{Columns, Page};
+use super::rows::{Columns, Page, rows_of_a_page};
 use super::{ConfigFile, Exit, Screen};
 
 /// List deliveries: pending, dead or done
@@ -32,7 +32,7 @@ pub(super) struct Deliveries {
     #[arg(long, value_name = "NAME")]
     destination: Option<String>,
     /// Maximum number of rows for each state
-    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = rows_of_a_page())]
     limit: u32,
 }
 

@@ -124,7 +124,7 @@ impl Erase {
     /// Has the running gateway do it.
     async fn ask(&self, api: &AdminApi) -> Result<Value, String> {
         let order = json!({ "user": self.user, "source": self.source });
-        api.post("/admin/v1/erase", &order).await
+        api.post_long("/admin/v1/erase", &order).await
     }
 
     fn show(&self, erased: &Value, screen: &mut Screen<'_>) -> io::Result<Exit> {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::client::{AdminApi, runtime};
 use super::event_selector::EventSelector;
 use super::names::{self, NameError};
-use super::rows::{Columns, Next, Page, printable, printable_json};
+use super::rows::{Columns, Next, Page, printable, printable_json, rows_of_a_page};
 use super::{ConfigFile, Exit, Screen, columns};
 
 /// List recorded events, or show one: "where is my reward?"
@@ -35,7 +35,7 @@ pub(super) struct Events {
     #[command(flatten)]
     which: EventSelector,
     /// Maximum number of rows
-    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = rows_of_a_page())]
     limit: u32,
     /// List rejected callbacks instead, with their reasons; what they claim is not verified
     #[arg(long, conflicts_with = "id")]

@@ -120,6 +120,7 @@ impl Export {
             let (to, written) = self.write(BufWriter::new(file), export, progress)?;
             to.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
             fs::rename(&part, path)?;
+            sync_folder(path)?;
             Ok(written)
         });
         if written.is_err() {
@@ -185,6 +186,19 @@ fn behind_links(path: &Path) -> PathBuf {
     match fs::read_link(path) {
         Ok(to) => path.parent().map_or_else(|| to.clone(), |parent| parent.join(&to)),
         Err(_) => path.to_owned(),
+    }
+}
+
+/// Makes the name of a file durable. A network file system may have no way to.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all() {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
+        {
+            Ok(())
+        }
+        synced => synced,
     }
 }
 

@@ -10,7 +10,7 @@ use super::client::{AdminApi, runtime};
 use super::event_selector::EventSelector;
 use super::events::{print_members, text};
 use super::names;
-use super::rows::{Columns, Page, printable, printable_json};
+use super::rows::{Columns, Page, printable, printable_json, rows_of_a_page};
 use super::{ConfigFile, Exit, Screen, columns};
 
 /// List callbacks that wait for a decision, show one, release or drop one
@@ -44,7 +44,7 @@ pub(super) struct Held {
     #[arg(long)]
     why: Option<Why>,
     /// Maximum number of rows
-    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = rows_of_a_page())]
     limit: u32,
 }
 

@@ -18,9 +18,10 @@ use crate::server;
 #[command(
     long_about = "Import an export of `postern export` into an empty or a used store.\n\n\
         Known events stay unchanged, so an import may be repeated, and continues after an \
-        interruption. A document is imported if it is newer than the stored one. Stop the gateway of \
-        an embedded store first; gateways on PostgreSQL keep running. A sealed export needs its key \
-        in POSTERN_MASTER_KEY or POSTERN_OLD_MASTER_KEY.",
+        interruption. Of several exports, import the newest first. A document is imported if it is \
+        newer than the stored one. Stop the gateway of an embedded store first; gateways on \
+        PostgreSQL keep running. A sealed export needs its key in POSTERN_MASTER_KEY or \
+        POSTERN_OLD_MASTER_KEY.",
     after_help = "Examples:\n  \
         postern import --config postern.toml postern.export\n  \
         ssh old postern export --config /etc/postern/postern.toml | postern import -"
@@ -97,21 +98,65 @@ pub(super) async fn take(
     (imported, size): (&mut Imported, u64),
     (wanted, progress): (&dyn Fn(&Item) -> bool, &mut Progress<'_>),
 ) -> Result<(), ExportError> {
-    while let Some(mut items) = reader.chunk()? {
-        items.retain(|item| wanted(item));
-        if items.is_empty() {
-            continue;
+    let mut rest = Vec::new();
+    loop {
+        let chunk = reader.chunk()?;
+        let is_last = chunk.is_none();
+        let mut items = rest;
+        items.extend(chunk.into_iter().flatten().filter(|item| wanted(item)));
+        rest = if is_last { Vec::new() } else { last_change(&mut items) };
+        if !items.is_empty() {
+            let some = ledger.import(items).await?;
+            imported.taken += some.taken;
+            imported.known += some.known;
+            progress.tell(&|| {
+                let count = imported.taken + imported.known;
+                match (reader.source().count() * 100).checked_div(size) {
+                    Some(percent) => format!("{count} items, {percent} %"),
+                    None => format!("{count} items"),
+                }
+            });
         }
-        let some = ledger.import(items).await?;
-        imported.taken += some.taken;
-        imported.known += some.known;
-        progress.tell(&|| {
-            let count = imported.taken + imported.known;
-            match (reader.source().count() * 100).checked_div(size) {
-                Some(percent) => format!("{count} items, {percent} %"),
-                None => format!("{count} items"),
-            }
-        });
+        if is_last {
+            return Ok(());
+        }
     }
-    Ok(())
+}
+
+/// Removes the documents of the last change from the end of a chunk, and returns them. The next chunk
+/// may have more of them, and documents that were changed together are imported together.
+fn last_change(items: &mut Vec<Item>) -> Vec<Item> {
+    let Some(revision) = items.last().and_then(Item::revision) else { return Vec::new() };
+    let before = items.iter().rposition(|item| item.revision() != Some(revision));
+    items.split_off(before.map_or(0, |at| at + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::ledger::{Document, Revision};
+
+    fn document(id: &str, version: u64) -> Item {
+        let (id, version) = (id.to_owned(), Revision(version));
+        let document = Document { id, version, at_ms: 0, who: String::new(), body: Bytes::new() };
+        Item::Document { kind: "rule".into(), document }
+    }
+
+    #[test]
+    fn documents_of_a_change_wait_for_those_of_the_next_chunk() {
+        let all = [document("a", 1), document("b", 2), document("c", 2)];
+        let split = |items: &[Item]| {
+            let mut items = items.to_vec();
+            let rest = last_change(&mut items);
+            (items.len(), rest.len())
+        };
+        assert_eq!(split(&all), (1, 2));
+        assert_eq!(split(&all[1..]), (0, 2));
+        let nonce = crate::ledger::Nonce { key: crate::ledger::conformance::key(1), expires_ms: 9 };
+        let last = [&all[..], &[Item::Nonce(nonce)]].concat();
+        assert_eq!(split(&last), (4, 0));
+        assert_eq!(split(&[]), (0, 0));
+    }
 }

@@ -41,9 +41,13 @@ impl Migrate {
             writeln!(screen.out, "the embedded engine needs no migration")?;
             return Ok(Exit::Done);
         };
+        let options = match server::postgres(store, server) {
+            Ok(options) => options,
+            Err(error) => return screen.fail(&error),
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let step = if self.finish { Step::Finish } else { Step::Migrate };
-        runtime.block_on(migrate(server::postgres(store, server), step, screen))
+        runtime.block_on(migrate(options, step, screen))
     }
 }
 

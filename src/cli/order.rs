@@ -27,6 +27,8 @@ pub(super) struct OrderKind {
     pub path: &'static str,
     /// The progress in a sentence.
     pub sentence: fn(&Value) -> String,
+    /// How the order of that id goes on.
+    pub again: fn(&str) -> String,
 }
 
 impl OrderKind {
@@ -41,7 +43,8 @@ impl OrderKind {
             Ok(first) => first,
             Err(sentence) => return Ok(Err(sentence)),
         };
-        let path = format!("{}/{}", self.path, now["id"].as_str().unwrap_or_default());
+        let id = now["id"].as_str().unwrap_or_default().to_owned();
+        let path = format!("{}/{id}", self.path);
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut looks = 0;
         while now["state"] == "running" {
@@ -58,7 +61,7 @@ impl OrderKind {
             };
             match looked {
                 Ok(next) => now = next,
-                Err(sentence) => return Ok(Err(sentence)),
+                Err(sentence) => return Ok(Err(format!("{sentence}; {}", (self.again)(&id)))),
             }
         }
         if screen.err_is == Where::Terminal {
@@ -67,13 +70,12 @@ impl OrderKind {
         Ok(Ok(now))
     }
 
-    /// Shows the last progress, as JSON or as a sentence. `again` says how to continue an order that
-    /// is not complete.
+    /// Shows the last progress, as JSON or as a sentence, and how to continue an order that is not
+    /// complete.
     pub(super) fn show(
         &self,
         last: &Value,
         format: Format,
-        again: &str,
         screen: &mut Screen<'_>,
     ) -> io::Result<Exit> {
         match format {
@@ -83,7 +85,7 @@ impl OrderKind {
         if last["state"] == "done" {
             return Ok(Exit::Done);
         }
-        writeln!(screen.err, "{again}")?;
+        writeln!(screen.err, "{}", (self.again)(last["id"].as_str().unwrap_or_default()))?;
         Ok(Exit::Failed)
     }
 }

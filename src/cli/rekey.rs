@@ -52,10 +52,15 @@ impl Rekey {
         let (done, what) = match &store.engine {
             StoreEngine::Embedded { .. } => (embedded(store, &mut progress), "segments"),
             StoreEngine::Postgres(server) => {
-                let options = server::postgres(store, server);
                 let mut tell = |rows| progress.tell(&|| format!("{rows} rows"));
-                let done = runtime()?.block_on(Postgres::rekey(options, &mut tell));
-                (done.map_err(|error| error.to_string()), "rows")
+                let done = match server::postgres(store, server) {
+                    Ok(options) => {
+                        let done = runtime()?.block_on(Postgres::rekey(options, &mut tell));
+                        done.map_err(|error| error.to_string())
+                    }
+                    Err(error) => Err(error.to_string()),
+                };
+                (done, "rows")
             }
         };
         progress.end();

@@ -12,7 +12,7 @@ use super::order::{Format, OrderKind, outcome, pauses};
 use super::{ConfigFile, Exit, Screen};
 
 /// Releases of the admin API.
-const RELEASES: OrderKind = OrderKind { path: "/admin/v1/release", sentence };
+const RELEASES: OrderKind = OrderKind { path: "/admin/v1/release", sentence, again };
 
 /// Release callbacks from the quarantine of a source
 #[derive(Args, Debug)]
@@ -56,8 +56,7 @@ impl Release {
         let ended = runtime.block_on(RELEASES.run(&api, &self.order(), screen))?;
         match ended {
             Ok(last) => {
-                let again = "the same command goes on where it was";
-                let exit = RELEASES.show(&last, Format::of(&self.config), again, screen)?;
+                let exit = RELEASES.show(&last, Format::of(&self.config), screen)?;
                 let pauses = runtime.block_on(pauses(&api, &last, None));
                 pauses.iter().try_for_each(|pause| writeln!(screen.err, "{pause}"))?;
                 Ok(exit)
@@ -78,6 +77,11 @@ impl Release {
         }
         order
     }
+}
+
+/// Released callbacks are in quarantine no more.
+fn again(_: &str) -> String {
+    "the same command goes on where it was".to_owned()
 }
 
 /// How far an order is, for people.

@@ -12,7 +12,7 @@ use super::order::{Format, OrderKind, outcome, pauses};
 use super::{ConfigFile, Exit, Screen};
 
 /// Replays of the admin API.
-const REPLAYS: OrderKind = OrderKind { path: "/admin/v1/replay", sentence };
+const REPLAYS: OrderKind = OrderKind { path: "/admin/v1/replay", sentence, again };
 
 /// Deliver recorded events again: one, some, or all that are dead
 #[derive(Args, Debug)]
@@ -97,9 +97,7 @@ impl Replay {
         let ended = runtime.block_on(REPLAYS.run(&api, &self.order(), screen))?;
         match ended {
             Ok(last) => {
-                let id = last["id"].as_str().unwrap_or_default();
-                let again = format!("the same order with --id {id} goes on where it was");
-                let exit = REPLAYS.show(&last, Format::of(&self.config), &again, screen)?;
+                let exit = REPLAYS.show(&last, Format::of(&self.config), screen)?;
                 let pauses = runtime.block_on(pauses(&api, &last, self.destination.as_deref()));
                 pauses.iter().try_for_each(|pause| writeln!(screen.err, "{pause}"))?;
                 Ok(exit)
@@ -149,6 +147,11 @@ impl Replay {
         }
         order
     }
+}
+
+/// Without its id, the order would be another one that delivers all of it again.
+fn again(id: &str) -> String {
+    format!("the same order with --id {id} goes on where it was")
 }
 
 /// How far an order is, for people.

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use clap::builder::RangedI64ValueParser;
 use serde_json::value::RawValue;
 
 use super::{Exit, Screen, columns};
+use crate::manage::LIMIT_MAX;
 use crate::telemetry::is_unprintable;
 pub(super) use crate::telemetry::printable_json;
 
@@ -17,6 +19,11 @@ pub(super) type Row<'a> = (&'a str, BTreeMap<String, &'a RawValue>);
 pub(super) enum Next {
     More,
     End,
+}
+
+/// How many rows may be asked for: the admin API gives no more in one page, and would leave the rest out.
+pub(super) fn rows_of_a_page() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::try_from(LIMIT_MAX).unwrap_or(i64::MAX))
 }
 
 /// A page of a list. Rows are read member by member: one with a number that no reader can hold must

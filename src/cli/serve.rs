@@ -14,7 +14,7 @@ use crate::lifecycle::{Signals, Stop, Stopping};
 use crate::private;
 use crate::server::{self, Listeners, Parts, ServeError, Store};
 use crate::telemetry::{self, LogFormat, Metrics};
-use crate::wire::Inherited;
+use crate::wire::{self, Inherited};
 
 /// Threads for the admin listener and reloads; callbacks and deliveries have threads of their own.
 const SIDE_THREADS: usize = 2;
@@ -50,6 +50,7 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        wire::raise_file_limit();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(SIDE_THREADS)
             .enable_all()
@@ -71,6 +72,7 @@ impl Serve {
             return screen.fail(&sentence);
         }
         stay_private();
+        warn_of_few_files(&loaded.config);
         let deliveries = if self.no_deliveries { Deliveries::Off } else { Deliveries::On };
         let ended = runtime.block_on(serve(&self.config, loaded, deliveries, signals));
         // A read from a hanging disk may still block; its result is no longer needed.
@@ -89,6 +91,22 @@ impl Serve {
 fn stay_private() {
     if let Err(error) = private::forbid_core_dumps() {
         tracing::warn!(%error, "could not disable core dumps");
+    }
+}
+
+/// Says that the limit of open files has room for fewer connections than are configured.
+fn warn_of_few_files(config: &Config) {
+    let configured = config.server.limits.connections;
+    let connections = wire::connections_that_fit(configured);
+    if let Some(files) = wire::file_limit().filter(|_| connections < configured) {
+        tracing::warn!(
+            files,
+            connections,
+            configured,
+            "the limit of open files has room for fewer connections than server.limits.connections; \
+             raise it (LimitNOFILE= of a unit, ulimits of a container, ulimit -Hn of a shell), or \
+             lower connections"
+        );
     }
 }
 
@@ -116,7 +134,7 @@ async fn serve(
     let (mut refusals, counted) = (watcher.refusals(), Arc::clone(&metrics));
     tokio::spawn(async move {
         while refusals.changed().await.is_ok() {
-            counted.program.reload_failed();
+            counted.program.configuration_refused();
         }
     });
     tokio::spawn(watcher.run(std::future::pending()));

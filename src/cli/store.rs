@@ -143,7 +143,8 @@ pub(super) fn open(store: &config::Store, runtime: &Runtime) -> Result<Engine, O
             opened.map(Into::into).map_err(Into::into)
         }
         StoreEngine::Postgres(server) => {
-            let opened = runtime.block_on(Postgres::open(server::postgres(store, server)));
+            let options = server::postgres(store, server).map_err(ServeError::from)?;
+            let opened = runtime.block_on(Postgres::open(options));
             opened.map(Into::into).map_err(Into::into)
         }
     };

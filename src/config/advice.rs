@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::file::{Section, nearest};
 use super::{ConfigIssue, Destination, Format, Source, UrlFacts, Withheld};
+use crate::partners::settings::Manage;
 use crate::sender::{
     Bracket, EVENT_MEMBERS, EventCondition, Operand, Placeholder, Role, Secret, UrlTemplate,
     Written,
@@ -46,6 +47,33 @@ pub(super) fn give(
         }
         if let Some(to) = to.filter(|to| !is_authenticated(to)) {
             unsigned_url(&section, to, sources);
+        }
+    }
+}
+
+/// Sources that callback addresses follow and that lack the key of any manager: they deliver the
+/// callbacks of every company. That is right for a source with a secret of its own, and wrong while
+/// a manager's key is replaced.
+pub(super) fn companies_of_any_manager(
+    top: &Section<'_>,
+    sources: &BTreeMap<String, Arc<Source>>,
+    manage: &Manage,
+) {
+    let Some(api) = manage.callback_address.as_ref().filter(|api| !api.managers.is_empty()) else {
+        return;
+    };
+    for section in named(top, "source") {
+        let source = section.peek("name").and_then(|name| sources.get(name));
+        let routed = |source: &&Arc<Source>| source.recipe.sender().routing().address.is_some();
+        let limited =
+            |source: &Source| api.managers.iter().any(|one| source.recipe.knows(&one.key));
+        if source.filter(routed).is_some_and(|source| !limited(source)) {
+            let what = "has no manager's key: callbacks of every company are delivered to the \
+                        company's address";
+            let remedy = "write the keys of the managers whose companies it is for, and replace a \
+                          key here before the manager's \
+                          (docs/management.md#callback-addresses)";
+            section.advice("secrets", what, remedy);
         }
     }
 }

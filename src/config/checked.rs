@@ -271,8 +271,9 @@ pub enum StoreEngine {
 /// A PostgreSQL server, and how it is talked to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostgresStore {
-    /// `postgres://…`.
-    pub url: Secret,
+    /// `postgres://…`. `None`: the variable or file that the configuration names is missing, and was
+    /// optional: the command asks the gateway, which has it.
+    pub url: Option<Secret>,
     /// The schema of the tables.
     pub schema: String,
     /// Roots of the server's certificate, a PEM file; none: those that browsers know.

@@ -34,7 +34,7 @@ pub type Snapshots = Arc<ArcSwap<Config>>;
 /// The result of the last reading.
 #[derive(Clone, Debug)]
 pub struct State {
-    /// How many configurations have been active, this one included.
+    /// How many configurations were read without an error, this one included.
     pub generation: u64,
     /// When the configuration was last read.
     pub at_ms: UnixMillis,
@@ -180,9 +180,10 @@ impl Watcher {
         }
         self.files = loaded.files;
         self.current.store(Arc::clone(&config));
-        self.changes.send_replace(Arc::clone(&config));
         let generation = self.state.load().generation + 1;
-        tracing::info!(generation, "applied the configuration");
+        // Before its reader says that it is applied.
+        tracing::info!(generation, "read the configuration");
+        self.changes.send_replace(Arc::clone(&config));
         self.note(generation, Reloaded::InForce(waiting));
         config
     }

@@ -2,6 +2,7 @@
 //! those of the file. Nothing of this machine is read for them.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -89,10 +90,11 @@ fn check_written(
         }
         let source = source::check(section, &known)?.source;
         refuse_replayable_source(section, &source, &config.manage);
-        let mut others = config.sources.values().filter(|other| other.name != old);
-        let confused = others.find(|other| source::are_confused(other, &source));
-        if let Some(other) = confused.filter(|_| written == Written::Now) {
-            source::refuse_confused(section, &source, other);
+        if written == Written::Now {
+            let mut others = config.sources.values().filter(|other| other.name != old);
+            if let Some(other) = others.find(|other| source::are_confused(other, &source)) {
+                source::refuse_confused(section, &source, other);
+            }
         }
         let named = source.destinations.iter().filter_map(|name| config.destinations.get(name));
         for to in named {
@@ -110,6 +112,35 @@ fn check_written(
     let mut shown = table.clone();
     mask_source(&mut shown, source.recipe.sender());
     Ok(Source { origin: Origin::Admin, shown: Arc::new(shown), ..source })
+}
+
+/// Two sources that accept each other's callbacks: one callback can become two events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfusedSources([String; 2]);
+
+impl fmt::Display for ConfusedSources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self([one, other]) = self;
+        write!(
+            f,
+            "the sources {one} and {other} accept each other's callbacks: one callback would be two \
+             events; give each its own secret, or write replayable = true in both"
+        )
+    }
+}
+
+/// Every two sources of `config` that accept each other's callbacks. The file has none, and neither
+/// has an API: each is checked. Both together may have some.
+#[must_use]
+pub fn confused_sources(config: &Config) -> Vec<ConfusedSources> {
+    let mut confused = Vec::new();
+    for (at, one) in config.sources.values().enumerate() {
+        let later = config.sources.values().skip(at + 1);
+        let others = later.filter(|other| source::are_confused(one, other));
+        confused
+            .extend(others.map(|other| ConfusedSources([one.name.clone(), other.name.clone()])));
+    }
+    confused
 }
 
 /// Checks a destination called `name`.

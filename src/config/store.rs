@@ -132,7 +132,7 @@ fn postgres(section: &Section<'_>) -> Option<StoreEngine> {
     let readers = section.take_or("readers", limits::STORE_READERS, &connections);
     let read_timeout = section.take_or("read_timeout", limits::STORE_READ_TIMEOUT, &read_timeout);
     let require_replicated = section.take_or("require_replicated", false, unit::switch);
-    let url = section.need("url", "\"env:POSTERN_DATABASE_URL\"", postgres_url)?;
+    let url = section.need("url", "\"env:POSTERN_DATABASE_URL\"", postgres_url);
     Some(StoreEngine::Postgres(PostgresStore {
         url,
         schema,

@@ -17,7 +17,7 @@ pub(super) enum AttemptError {
     ConnectionRefused,
     /// No way to the address.
     Unreachable,
-    /// No connection within the system's time.
+    /// No connection in time.
     ConnectionTimeout,
     /// The host name has no address.
     UnknownHost,
@@ -64,7 +64,7 @@ pub(super) enum AttemptError {
 impl AttemptError {
     /// All of them, each with a part of its description that no other has. The first that is found
     /// counts.
-    const ALL: [(Self, &'static str); 32] = [
+    const ALL: [(Self, &'static str); 33] = [
         (Self::VerdictCut, "the connection broke before the verdict"),
         (Self::VerdictRepeated, "the verdict is unreadable"),
         // As an older version wrote it.
@@ -85,6 +85,7 @@ impl AttemptError {
         (Self::Unreachable, "No route to host"),
         (Self::Unreachable, "Network is unreachable"),
         (Self::ConnectionTimeout, "Connection timed out"),
+        (Self::ConnectionTimeout, "tcp connect error: deadline has elapsed"),
         (Self::ExpiredCertificate, "certificate: Expired"),
         (Self::ExpiredCertificate, "certificate expired"),
         (Self::OtherName, "the certificate is not valid for this name"),

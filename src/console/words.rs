@@ -153,6 +153,7 @@ pub(super) const fn action(of: Action) -> Text {
         Action::Dropped => Text::new("Dropped", "丢弃"),
         Action::Forgotten => Text::new("Keys forgotten", "清除去重键"),
         Action::Erased => Text::new("User erased", "抹除用户"),
+        Action::Signed => Text::new("Callback signed", "签名回调"),
         Action::Other => Text::new("Other", "其他"),
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Deliveries;
 use super::attempt::{AttemptReport, DestinationClient};
 use super::breaker::BreakerState;
-use super::pauses::{self, Pause, PauseOrder, PauseReason};
+use super::pauses::{self, Changed, Pause, PauseChange};
 use crate::ledger::{Attempt, BatchedLedger, EventId, LedgerError, Revision, TargetId};
 use crate::telemetry::HealthView;
 
@@ -87,7 +87,8 @@ impl Control {
         who: &str,
         note: Option<&str>,
     ) -> Result<(), LedgerError> {
-        self.set(target, Some(PauseOrder { why: PauseReason::Operator, note }), who).await
+        self.set(target, PauseChange::Pause(note), who).await?;
+        Ok(())
     }
 
     /// Resumes deliveries to `target`. Durable and applied here on return.
@@ -95,26 +96,34 @@ impl Control {
     /// # Errors
     /// If the ledger cannot persist the change; then nothing has changed.
     pub async fn resume(&self, target: &TargetId, who: &str) -> Result<(), LedgerError> {
-        self.set(target, None, who).await?;
+        self.set(target, PauseChange::Resume, who).await?;
         self.probe(Some(vec![target.clone()]));
         Ok(())
     }
 
-    /// Pauses `target` because it answered 410.
-    pub(super) async fn gone(&self, target: &TargetId) -> Result<(), LedgerError> {
-        self.set(target, Some(PauseOrder { why: PauseReason::Gone, note: None }), "postern").await
+    /// Pauses `target` because it answered 410, unless it is paused.
+    pub(super) async fn leave(&self, target: &TargetId) -> Result<(), LedgerError> {
+        self.set(target, PauseChange::Leave, "postern").await?;
+        Ok(())
+    }
+
+    /// Resumes `target`, which accepted a delivery after a 410, unless an operator has paused it.
+    pub(super) async fn return_to(&self, target: &TargetId) -> Result<Changed, LedgerError> {
+        let changed = self.set(target, PauseChange::Return, "postern").await?;
+        self.probe(Some(vec![target.clone()]));
+        Ok(changed)
     }
 
     async fn set(
         &self,
         target: &TargetId,
-        order: Option<PauseOrder<'_>>,
+        change: PauseChange<'_>,
         who: &str,
-    ) -> Result<(), LedgerError> {
-        pauses::write(&self.ledger, target, order, who).await?;
+    ) -> Result<Changed, LedgerError> {
+        let changed = pauses::write(&self.ledger, target, change, who).await?;
         // A dispatcher that has ended delivers nothing anyway.
         let _ = self.ask(|done| Order::Reload(Some(target.clone()), done)).await;
-        Ok(())
+        Ok(changed)
     }
 
     /// Waits, at most for `wait`, until the ledger's documents are newer than `seen`. Then has the

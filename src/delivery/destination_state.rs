@@ -62,11 +62,13 @@ pub(super) enum Health {
 }
 
 impl DestinationState {
-    /// The state of a new destination.
+    /// The state of a new destination, or of one that was removed while `in_flight` attempts were in
+    /// flight.
     pub(super) fn new(
         destination: &Arc<Destination>,
         fields: &Arc<ReadFields>,
         metrics: &Metrics,
+        in_flight: usize,
     ) -> Self {
         Self {
             client: Arc::new(client(destination, fields)),
@@ -76,7 +78,7 @@ impl DestinationState {
             is_trial_due: false,
             timer: None,
             is_ready: false,
-            in_flight: 0,
+            in_flight,
             health: Health::Unproven,
             breaker: Breaker::new(destination.retry.first),
             rate: destination.rate.map(|rate| RateLimiter::new(rate, instant())),
@@ -233,7 +235,10 @@ fn client(destination: &Arc<Destination>, fields: &Arc<ReadFields>) -> Destinati
         identity: destination.identity.as_ref(),
         pinned: None,
     };
-    let client = Client::new(trusted, destination.concurrency, guard);
+    // Half of the time is left for the response.
+    let connect_time = destination.timeout / 2;
+    let idle = destination.concurrency;
+    let client = Client::connecting_within(connect_time, trusted, idle, guard);
     let client = client.map_err(|fault| fault.to_string());
     if let Err(why) = &client {
         tracing::error!(

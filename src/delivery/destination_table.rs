@@ -35,6 +35,9 @@ const OPEN_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct DestinationTable {
     all: QuickMap<TargetId, DestinationState>,
+    /// Attempts in flight for destinations that the configuration no longer has. They count if it
+    /// has them again before they end.
+    removed: QuickMap<TargetId, usize>,
     /// Destinations that are not leased together with the others. Includes unknown destinations:
     /// names in deliveries that the configuration does not have. Their deliveries wait until it has
     /// them.
@@ -57,6 +60,7 @@ impl DestinationTable {
     pub(super) fn new(config: &Config, metrics: Arc<Metrics>) -> Self {
         let mut table = Self {
             all: QuickMap::default(),
+            removed: QuickMap::default(),
             separate: QuickSet::default(),
             proven: QuickSet::default(),
             unproven: QuickSet::default(),
@@ -75,18 +79,20 @@ impl DestinationTable {
     pub(super) fn apply(&mut self, config: &Config) {
         let metrics = &self.metrics;
         let fields = Arc::new(ReadFields::of(&config.catalog));
-        self.all.retain(|target, _| {
-            let stays = config.destinations.contains_key(target.as_str());
-            if !stays {
-                metrics.forget_destination(target.as_str());
+        let is_removed = |target: &TargetId| !config.destinations.contains_key(target.as_str());
+        for (target, state) in self.all.extract_if(|target, _| is_removed(target)) {
+            metrics.forget_destination(target.as_str());
+            if state.in_flight() > 0 {
+                self.removed.insert(target, state.in_flight());
             }
-            stays
-        });
+        }
         for (name, destination) in &config.destinations {
+            let target = TargetId::from(name.as_str());
+            let in_flight = self.removed.remove(&target).unwrap_or(0);
             self.all
-                .entry(TargetId::from(name.as_str()))
+                .entry(target)
                 .and_modify(|state| state.apply(destination, &fields))
-                .or_insert_with(|| DestinationState::new(destination, &fields, metrics));
+                .or_insert_with(|| DestinationState::new(destination, &fields, metrics, in_flight));
         }
         let longest = config.destinations.values().map(|destination| destination.timeout).max();
         self.ttl = longest.unwrap_or_default() + LEASE_SLACK;
@@ -181,7 +187,10 @@ impl DestinationTable {
         now: Instant,
     ) -> Option<Change> {
         self.in_flight = self.in_flight.saturating_sub(1);
-        let state = self.all.get_mut(target)?;
+        let Some(state) = self.all.get_mut(target) else {
+            self.end_removed(target);
+            return None;
+        };
         let before = state.health();
         let change = state.end(result, now);
         if state.health() != before {
@@ -189,6 +198,15 @@ impl DestinationTable {
         }
         self.refresh(target, now);
         change
+    }
+
+    fn end_removed(&mut self, target: &TargetId) {
+        if let Some(in_flight) = self.removed.get_mut(target) {
+            *in_flight = in_flight.saturating_sub(1);
+            if *in_flight == 0 {
+                self.removed.remove(target);
+            }
+        }
     }
 
     /// Records that `target` answered an attempt that was not of a delivery.
@@ -349,7 +367,7 @@ mod tests {
     use super::*;
     use crate::config::{self, Machine};
 
-    fn table(destinations: usize) -> DestinationTable {
+    fn config(destinations: usize) -> Config {
         let tables: String = (0..destinations)
             .map(|n| {
                 format!(
@@ -357,8 +375,11 @@ mod tests {
                 )
             })
             .collect();
-        let loaded = config::load_str(&Machine, Path::new("postern.toml"), &tables).unwrap();
-        DestinationTable::new(&loaded.config, Arc::new(Metrics::new().unwrap()))
+        config::load_str(&Machine, Path::new("postern.toml"), &tables).unwrap().config
+    }
+
+    fn table(destinations: usize) -> DestinationTable {
+        DestinationTable::new(&config(destinations), Arc::new(Metrics::new().unwrap()))
     }
 
     fn named(n: usize) -> TargetId {
@@ -465,6 +486,29 @@ mod tests {
         assert_eq!(table.open(second), []);
         table.probe(None, second);
         assert_eq!(table.open(second), [(named(0), 1)]);
+    }
+
+    fn end_all(table: &mut DestinationTable, n: usize) {
+        for _ in 0..16 {
+            table.end(&named(n), None, instant());
+        }
+    }
+
+    #[test]
+    fn attempts_count_while_their_destination_is_removed_and_added_again() {
+        let (mut table, now) = (table(2), instant());
+        assert_eq!(begun(&mut table, 1), 16);
+        table.apply(&config(1));
+        assert!(table.begin(&named(1), now).is_none(), "it is not configured");
+        table.end(&named(1), None, now);
+        table.apply(&config(2));
+        assert_eq!(begun(&mut table, 1), 1, "15 are in flight");
+        end_all(&mut table, 1);
+        assert_eq!(begun(&mut table, 1), 16);
+        // Nothing is kept of one that ends while the destination is away.
+        table.apply(&config(1));
+        end_all(&mut table, 1);
+        assert!(table.removed.is_empty());
     }
 
     fn paused(why: PauseReason) -> Pauses {

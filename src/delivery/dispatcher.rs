@@ -22,7 +22,7 @@ use super::control::{Control, Order};
 use super::destination_state::{DestinationState, Purpose};
 use super::destination_table::DestinationTable;
 use super::pauses::Pause;
-use super::settler::Settler;
+use super::settler::{Settler, postponed};
 use super::verdict_recorder::{self, VerdictRecorder};
 use crate::clock::{instant, now_ms};
 use crate::config::Config;
@@ -184,10 +184,10 @@ impl DispatchLoop {
         let who = node();
         let (moved_sender, moved) = mpsc::unbounded_channel();
         let verdicts = tools.verdicts.clone();
-        let settler = Settler::start(tools.ledger.clone(), who.clone(), move |batch, answers| {
+        let settler = Settler::start(&tools.ledger, &who, move |batch, answers| {
             verdict_recorder::notify_settled(&verdicts, batch, answers);
             for one in batch {
-                if let Verdict::Retry { after } = one.verdict {
+                if let Verdict::Retry { after } | Verdict::Postpone { after } = one.verdict {
                     let _ = moved_sender.send((one.target.clone(), after));
                 }
             }
@@ -235,6 +235,7 @@ impl DispatchLoop {
                 Some(ended) = self.attempts.ended() => self.end_all(ended),
                 () = self.due.wait() => self.look = true,
                 Some((target, after)) = self.moved.recv() => self.note_moved(target, after),
+                Ok(()) = self.settler.changed() => self.look = true,
                 () = waited => self.look |= self.wake.grouped.is_some_and(|at| at <= instant()),
             }
         }
@@ -295,6 +296,11 @@ impl DispatchLoop {
     async fn lease_due(&mut self) {
         if self.tools.deliveries == Deliveries::Off {
             self.look = false;
+            self.wake.at = None;
+            return;
+        }
+        if self.settler.is_behind() {
+            // What is leased now would be delivered again. The settler wakes this when it is not.
             self.wake.at = None;
             return;
         }
@@ -391,6 +397,7 @@ impl DispatchLoop {
     /// Starts an attempt for each lease that has a free slot, and releases the others; returns
     /// whether any were released.
     async fn start_all(&mut self, leases: Vec<Lease>) -> Result<bool, LedgerError> {
+        let ttl = self.table.ttl();
         // A lease may be younger than the newest configuration: it is tried under that one.
         if self.changes.has_changed().unwrap_or(false) {
             self.apply();
@@ -398,6 +405,11 @@ impl DispatchLoop {
         let mut back = Vec::new();
         let now = instant();
         for lease in leases {
+            // Under a longer timeout the lease could end before its attempt: it is leased again.
+            if self.table.ttl() > ttl {
+                back.push(postponed(lease));
+                continue;
+            }
             match self.table.begin(&lease.target, now) {
                 Some((purpose, state)) => {
                     let client = Arc::clone(&state.client);
@@ -409,8 +421,12 @@ impl DispatchLoop {
         if back.is_empty() {
             return Ok(false);
         }
-        self.tools.ledger.settle(&self.who, &back).await?;
-        Ok(true)
+        let released = self.tools.ledger.settle(&self.who, &back).await;
+        if released.is_err() {
+            // A lease that expires uses up an attempt.
+            back.into_iter().for_each(|one| self.settler.settle(one));
+        }
+        released.map(|_| true)
     }
 
     fn start(&mut self, lease: Lease, purpose: Purpose, client: Arc<DestinationClient>) {
@@ -420,17 +436,6 @@ impl DispatchLoop {
         let flight = InFlight { event, target, token, number, destination, purpose };
         let order = AttemptOrder { flight, client, body, trace };
         self.attempts.start(order, &self.tools.ledger);
-    }
-}
-
-/// The settlement of a lease that was not tried.
-fn postponed(lease: Lease) -> Settlement {
-    Settlement {
-        event: lease.event,
-        target: lease.target,
-        token: lease.token,
-        verdict: Verdict::Postpone { after: Duration::ZERO },
-        attempt: Attempt::default(),
     }
 }
 

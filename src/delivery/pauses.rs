@@ -32,11 +32,24 @@ pub struct Pause {
     pub note: Option<String>,
 }
 
-/// An order to pause.
+/// A change of a pause.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PauseOrder<'o> {
-    pub why: PauseReason,
-    pub note: Option<&'o str>,
+pub(super) enum PauseChange<'o> {
+    /// An operator pauses the destination, with a note.
+    Pause(Option<&'o str>),
+    /// An operator resumes it.
+    Resume,
+    /// The backend answered 410. A pause that exists stays.
+    Leave,
+    /// The backend accepted a delivery after a 410. The pause of an operator stays.
+    Return,
+}
+
+/// Whether a pause was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Changed {
+    Yes,
+    No,
 }
 
 /// Why a destination is paused.
@@ -91,45 +104,99 @@ impl Pauses {
 
 /// Reads a document. One that a later version wrote is a pause as well.
 fn read(document: Document) -> (TargetId, Arc<Pause>) {
-    let written = serde_json::from_slice::<Written>(&document.body);
-    let unknown = Written { why: PauseReason::Operator, note: None };
-    let Written { why, note } = written.unwrap_or(unknown);
+    let Written { why, note } = written(&document);
     let Document { id, at_ms, who, .. } = document;
     (TargetId::from(id), Arc::new(Pause { why, at_ms, who, note }))
 }
 
-/// Writes that `target` is paused by `order`, or with `None` that it is not. Durable on return.
+fn written(document: &Document) -> Written {
+    let unknown = Written { why: PauseReason::Operator, note: None };
+    serde_json::from_slice(&document.body).unwrap_or(unknown)
+}
+
+/// The document that a change makes.
+enum Edit {
+    /// Nothing: the document says so already, or the pause of another stays.
+    Nothing,
+    Pause(Written),
+    Remove,
+}
+
+impl PauseChange<'_> {
+    fn edit(self, known: Option<&Document>) -> Edit {
+        match (self, known.map(|known| written(known).why)) {
+            (Self::Pause(note), _) => {
+                let note = note.map(str::to_owned);
+                Edit::Pause(Written { why: PauseReason::Operator, note })
+            }
+            (Self::Leave, None) => Edit::Pause(Written { why: PauseReason::Gone, note: None }),
+            (Self::Resume, Some(_)) | (Self::Return, Some(PauseReason::Gone)) => Edit::Remove,
+            (Self::Leave, Some(_))
+            | (Self::Resume | Self::Return, None)
+            | (Self::Return, Some(PauseReason::Operator)) => Edit::Nothing,
+        }
+    }
+}
+
+/// Makes a change of the pause of `target`, which is durable on return.
 pub(super) async fn write(
     ledger: &BatchedLedger,
     target: &TargetId,
-    order: Option<PauseOrder<'_>>,
+    change: PauseChange<'_>,
     who: &str,
-) -> Result<(), LedgerError> {
-    // A pause without a reason cannot be written, and none exists.
-    let written = |PauseOrder { why, note }: PauseOrder<'_>| {
-        let written = Written { why, note: note.map(str::to_owned) };
-        serde_json::to_vec(&written).unwrap_or_default().into()
-    };
-    let body = order.map(written);
+) -> Result<Changed, LedgerError> {
     let mut conflict = LedgerError::Unknown;
     for _ in 0..TRIES {
         let known = ledger.document(KIND, target.as_str()).await?;
-        if body.is_none() && known.is_none() {
-            return Ok(());
-        }
+        let body = match change.edit(known.as_ref()) {
+            Edit::Nothing => return Ok(Changed::No),
+            // Two texts are always JSON.
+            Edit::Pause(pause) => Some(serde_json::to_vec(&pause).unwrap_or_default().into()),
+            Edit::Remove => None,
+        };
         let change = DocumentChange {
             kind: KIND,
             id: target.as_str().to_owned(),
             expect: known.map_or(Expect::Absent, |known| Expect::Version(known.version)),
-            body: body.clone(),
+            body,
             who: who.to_owned(),
             at_ms: now_ms(),
         };
         match ledger.change(&change).await {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(Changed::Yes),
             Err(error @ LedgerError::Conflict { .. }) => conflict = error,
             Err(error) => return Err(error),
         }
     }
     Err(conflict)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{BatchOptions, Memory, NoopObserver, StoreClock};
+
+    /// Makes the changes in turn, and returns the pause that is left.
+    async fn after(changes: &[PauseChange<'_>]) -> Option<PauseReason> {
+        let memory = Memory::new(StoreClock::manual(0));
+        let ledger = BatchedLedger::new(memory, BatchOptions::default(), Arc::new(NoopObserver));
+        let game = TargetId::from("game");
+        for change in changes {
+            write(&ledger, &game, *change, "me").await.unwrap();
+        }
+        Pauses::load(&ledger).await.unwrap().get(&game).map(|pause| pause.why)
+    }
+
+    #[tokio::test]
+    async fn the_pause_of_an_operator_ends_only_with_an_operator() {
+        use PauseChange::{Leave, Pause, Resume, Return};
+        let (operator, gone) = (Some(PauseReason::Operator), Some(PauseReason::Gone));
+        assert_eq!(after(&[Pause(None), Leave]).await, operator);
+        assert_eq!(after(&[Pause(None), Leave, Return]).await, operator);
+        assert_eq!(after(&[Leave, Pause(Some("later")), Return]).await, operator);
+        assert_eq!(after(&[Pause(None), Resume]).await, None);
+        assert_eq!(after(&[Leave]).await, gone);
+        assert_eq!(after(&[Leave, Leave, Return]).await, None);
+        assert_eq!(after(&[Leave, Resume, Resume, Return]).await, None);
+    }
 }

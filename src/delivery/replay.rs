@@ -248,6 +248,7 @@ impl Replays {
 
 impl ReplayRun {
     async fn run(&self, ledger: &BatchedLedger, control: &Control) {
+        let _failed = self.or_failed();
         let worked = match self.filter.mode {
             ReplayMode::Deliver => self.run_with_account(ledger, control).await,
             ReplayMode::DryRun => {

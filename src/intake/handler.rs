@@ -37,8 +37,8 @@ use crate::wire::{
 };
 
 /// From one question whether the store has keys of earlier versions to the next: an import brings
-/// some.
-const OLDER_KEYS_EVERY: Duration = Duration::from_secs(60);
+/// some, and waits for a few of these. The engines know the answer without reading anything.
+const OLDER_KEYS_EVERY: Duration = Duration::from_secs(1);
 
 /// Where every callback's path begins.
 const PREFIX: &[u8] = b"/callback/";
@@ -122,7 +122,7 @@ impl CallbackHandler {
         let _ = self.0.book.set(book);
     }
 
-    /// Asks the store, now and once a minute, whether it may have keys of earlier versions. Until
+    /// Asks the store, now and once a second, whether it may have keys of earlier versions. Until
     /// it says that it has none, they are looked up too.
     pub async fn follow_older_keys(&self) {
         loop {

@@ -8,7 +8,7 @@ use crate::config::Late;
 use crate::ledger::{
     BatchedLedger, DedupResult, Delivery, DeliveryState, EventId, LedgerError, Recorded,
 };
-use crate::verdict::{self, Timing, Verdict, Verdicts, Waiter};
+use crate::verdict::{self, Timing, Verdict, Verdicts, Waited, Waiter};
 
 /// Ids have milliseconds, and deadlines are finer: by how much a first sender's time may seem longer.
 const ROUNDED: Duration = Duration::from_millis(2);
@@ -63,7 +63,7 @@ impl<'r> InlineWait<'r> {
     /// The answer about the recorded callback.
     pub(super) async fn end(self, book: &BatchedLedger, recorded: &Recorded) -> InlineReply {
         match recorded.standing() {
-            DedupResult::New => told(self.waiter.wait().await, self.inline.late),
+            DedupResult::New => waited(self.waiter.wait().await, self.inline.late),
             DedupResult::Duplicate | DedupResult::Conflict | DedupResult::Ambiguous => {
                 self.verdicts.forget(self.own);
                 self.again(book, recorded.first()).await
@@ -85,15 +85,15 @@ impl<'r> InlineWait<'r> {
             (Some((verdict, Timing::InTime)), _) => told(Some(verdict), late),
             // There may be a verdict that cannot be read: the sender has to ask again.
             (None, Some(waiter)) if delivery.is_err() => match waiter.wait().await {
-                Some(verdict) => told(Some(verdict), late),
-                None => InlineReply::Unavailable,
+                Waited::Told(verdict) => told(Some(verdict), late),
+                Waited::Late | Waited::Unsettled => InlineReply::Unavailable,
             },
             (None, None) if delivery.is_err() => InlineReply::Unavailable,
             (Some((_, Timing::Late)), _) | (None, None) => told(None, late),
             // The event has expired or has ended without a verdict, or it was recorded before this
             // destination existed.
-            (None, Some(waiter)) if !is_open(&delivery) => told(waiter.give_up().await, late),
-            (None, Some(waiter)) => told(waiter.wait().await, late),
+            (None, Some(waiter)) if !is_open(&delivery) => waited(waiter.give_up().await, late),
+            (None, Some(waiter)) => waited(waiter.wait().await, late),
         }
     }
 
@@ -134,6 +134,16 @@ impl InlineReply {
 fn is_open(delivery: &Result<Option<Delivery>, LedgerError>) -> bool {
     let delivery = delivery.as_ref().ok().and_then(Option::as_ref);
     delivery.is_some_and(|delivery| delivery.state == DeliveryState::Pending)
+}
+
+/// The answer after a wait. A verdict that may still be lost is not told, and the sender has to ask
+/// again.
+fn waited(waited: Waited, late: Late) -> InlineReply {
+    match waited {
+        Waited::Told(verdict) => told(Some(verdict), late),
+        Waited::Late => told(None, late),
+        Waited::Unsettled => InlineReply::Unavailable,
+    }
 }
 
 /// In the sender's outcomes.

@@ -375,21 +375,25 @@ impl VerifiedCallback<'_, '_> {
 
     /// The outcome for which a verified callback is not recorded.
     fn passed_over(&self) -> Option<Unacknowledged> {
-        let route = self.received.route();
-        let superseded = match &route.source.superseded {
+        // Only a new callback takes one of the rate, when it is recorded: neither forged ones nor
+        // repeated ones use it up.
+        let rate = self.received.route().rate.as_ref();
+        let over = || rate.is_some_and(|rate| !rate.has(clock::instant()));
+        match self.is_superseded() {
+            true => Some(Unacknowledged::Superseded),
+            false => over().then_some(Unacknowledged::Unavailable),
+        }
+    }
+
+    /// Whether another source makes the event of this callback.
+    pub(super) fn is_superseded(&self) -> bool {
+        match &self.received.route().source.superseded {
             Superseded::Never => false,
             Superseded::Always => true,
             Superseded::Named { parameter, values } => {
                 let value = self.callback.parameter(parameter);
                 value.is_some_and(|value| self.is_named(parameter, &value, values))
             }
-        };
-        // Only a new callback takes one of the rate, when it is recorded: neither forged ones nor
-        // repeated ones use it up.
-        let over = || route.rate.as_ref().is_some_and(|rate| !rate.has(clock::instant()));
-        match superseded {
-            true => Some(Unacknowledged::Superseded),
-            false => over().then_some(Unacknowledged::Unavailable),
         }
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Version;
 
+use super::address_check;
 use super::client::Caller;
 use super::handler::{CallbackHandler, Shared};
 use super::judging::{Decision, EarlyReply, judge, public_keys};
@@ -23,7 +24,7 @@ use crate::ledger::{
     BatchedLedger, DedupResult, EventId, HeldBounds, HeldOrder, HeldWhy, LedgerError, LogQuery,
     NewEvent, NewHeld, Rejection, Release,
 };
-use crate::sender::{Callback, CallbackError, Reason, Resolved, Role};
+use crate::sender::{Callback, CallbackError, Granted, Reason, Resolved, Role};
 use crate::wire::{RawTarget, RequestBody, Target, WireRequest};
 
 /// Whether anything is recorded.
@@ -122,16 +123,32 @@ impl CallbackHandler {
         if shared.is_too_old(&received) {
             return undecided();
         }
-        if mode == ReleaseMode::DryRun {
-            return Ok(shared.would_be(&received, &resolved, id, readings).await?.into());
-        }
         let verified = released(&callback, &received, id, resolved);
+        // Another source makes its event, unless that source came later: an operator decides.
+        if verified.is_superseded() {
+            return undecided();
+        }
+        if mode == ReleaseMode::DryRun {
+            return Ok(shared.would_be(&received, &verified.resolved, id, readings).await?.into());
+        }
+        let readings = match readings {
+            Readings::Many => Readings::Many,
+            // Its signature may be that of an address check, or of another message.
+            Readings::One => {
+                let book = shared.open_book()?;
+                match address_check::readings(&callback, &verified.resolved, &received, book).await
+                {
+                    Ok(readings) => readings,
+                    Err(_) => return undecided(),
+                }
+            }
+        };
         let Some(event) = verified.event_with_reply() else { return undecided() };
         Ok(shared.record_released(held, event, readings).await?.into())
     }
 
-    /// Makes an event of a callback in quarantine that does not verify, because an operator takes
-    /// responsibility for it. Nothing of it is authenticated.
+    /// Makes an event, or several, of a callback in quarantine that does not verify, because an
+    /// operator takes responsibility for it. Nothing of it is authenticated.
     ///
     /// # Errors
     /// Why it cannot be read, or the ledger fails.
@@ -145,15 +162,32 @@ impl CallbackHandler {
         let recipe = &received.route().source.recipe;
         let id = held.id.event();
         let mut callback = recipe.read(received.request(), received.at_ms());
-        let resolved = match callback.grant(id) {
-            Ok(resolved) => resolved,
+        shared.look_up(&mut callback);
+        let bodies = match callback.grant(id) {
+            Ok(Granted::Event(resolved)) => {
+                let granted = released(&callback, &received, id, resolved);
+                let Some(event) = granted.event_without_reply() else { return gone() };
+                return shared.record_released(held, event, Readings::One).await.map(Ok);
+            }
+            Ok(Granted::Several(bodies)) => bodies,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        // No caller waits, and without a secret no reply can be sealed: a verified duplicate gets
-        // its own.
-        let granted = released(&callback, &received, id, resolved);
-        let Some(event) = granted.event(None, granted.identity()) else { return gone() };
-        shared.record_released(held, event, Readings::One).await.map(Ok)
+        let mut events = Vec::with_capacity(bodies.len());
+        for (at, body) in bodies.iter().enumerate() {
+            let id = id.nth(at);
+            let mut part = recipe.read_part(&callback, body);
+            let resolved = match part.grant(id) {
+                Ok(Granted::Event(resolved)) => resolved,
+                // A part has one element.
+                Ok(Granted::Several(_)) => return gone(),
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            events.extend(released(&part, &received, id, resolved).event_without_reply());
+        }
+        if events.is_empty() || events.len() < bodies.len() {
+            return gone();
+        }
+        shared.record_granted(held, events).await.map(Ok)
     }
 }
 
@@ -172,6 +206,12 @@ impl VerifiedCallback<'_, '_> {
     /// The event to be recorded, with the reply that a duplicate repeats, if there is one.
     fn event_with_reply(&self) -> Option<NewEvent> {
         self.event(self.reply_if_accepted().as_ref(), self.identity())
+    }
+
+    /// The event that an operator grants. No caller waits, and without a secret no reply can be
+    /// sealed: a verified duplicate gets its own.
+    fn event_without_reply(&self) -> Option<NewEvent> {
+        self.event(None, self.identity())
     }
 }
 
@@ -256,6 +296,22 @@ impl Shared {
         Ok(released)
     }
 
+    /// Records the events of a callback that an operator grants, and settles it when all are
+    /// recorded. Until then granting it again changes nothing for those that are.
+    async fn record_granted(
+        &self,
+        held: &NewHeld,
+        events: Vec<NewEvent>,
+    ) -> Result<Released, LedgerError> {
+        let mut all = Vec::with_capacity(events.len());
+        for event in events {
+            all.push(self.enter(event, Readings::One).await?);
+        }
+        let result = all.into_iter().max_by_key(Released::weight).unwrap_or(Released::Undecided);
+        self.settle_as(held, &result).await?;
+        Ok(result)
+    }
+
     /// Releases a callback with several events, under ids derived from its own. It is settled when
     /// all are recorded; until then releasing it again changes nothing for those that are.
     async fn release_parts(
@@ -279,15 +335,16 @@ impl Shared {
         }
         let mut all = Vec::with_capacity(parts.len());
         for Part { callback, id, resolved, readings } in parts {
+            let verified = released(&callback, &received, id, resolved);
             let released = match mode {
-                ReleaseMode::DryRun => self.would_be(&received, &resolved, id, readings).await?,
-                ReleaseMode::Real => {
-                    let verified = released(&callback, &received, id, resolved);
-                    match verified.event_with_reply() {
-                        Some(event) => self.enter(event, readings).await?,
-                        None => Released::Undecided,
-                    }
+                _ if verified.is_superseded() => Released::Undecided,
+                ReleaseMode::DryRun => {
+                    self.would_be(&received, &verified.resolved, id, readings).await?
                 }
+                ReleaseMode::Real => match verified.event_with_reply() {
+                    Some(event) => self.enter(event, readings).await?,
+                    None => Released::Undecided,
+                },
             };
             all.push(released);
         }

@@ -181,6 +181,7 @@ impl Releases {
 
 impl ReleaseOrder {
     async fn run(&self, book: &BatchedLedger, gate: &CallbackHandler) {
+        let _failed = self.or_failed();
         let state = self.state_after(self.release_with_account(book, gate).await);
         let ReleaseProgress { id, seen, released, duplicates, refused, .. } = self.progress();
         tracing::info!(

@@ -25,9 +25,11 @@ pub struct EventKeys {
     /// the content is equal, and a conflict if not. An event that is read back has all its written
     /// keys here: the stored form has no roles.
     pub identity: SmallVec<[DedupeKey; 2]>,
-    /// The signed text, where the signature does not cover the identity. Written with the event; a
-    /// duplicate adds it to the first event. A known one without a known identity is ambiguous.
-    pub signature: Option<DedupeKey>,
+    /// The signed texts: one for each signature that does not cover the identity alone. Written
+    /// with the event; a duplicate adds them to the first event. A known one without a known
+    /// identity is ambiguous, also if other signatures cover the identity: without those it has
+    /// made another event.
+    pub signatures: SmallVec<[DedupeKey; 1]>,
     /// Older forms: looked up like the others and never written. Usually empty, and then free.
     pub lookups: Vec<LookupKey>,
 }
@@ -113,7 +115,7 @@ pub enum Accepted {
         /// When the first event was received.
         first_seen_ms: UnixMillis,
     },
-    /// Ambiguous: the signed text is known under another identity. Nothing was written.
+    /// Ambiguous: a signed text is known under another identity. Nothing was written.
     Ambiguous {
         /// The event that came first.
         first: EventId,
@@ -264,10 +266,15 @@ impl EventKeys {
                 None => missing.push(*key),
             }
         }
-        let signed = match &self.signature {
-            Some(key) => find(key)?,
-            None => None,
-        };
+        let mut signed = None;
+        for key in &self.signatures {
+            match find(key)? {
+                Some(first) if first.id == id => return Ok(Judged::Own),
+                Some(first) => signed = signed.or(Some(first)),
+                None if missing.contains(key) => {}
+                None => missing.push(*key),
+            }
+        }
         if known.is_none() {
             for lookup in self.looked_up(KeyRole::Identity) {
                 let Some(first) = find(&lookup.key)? else { continue };
@@ -279,11 +286,7 @@ impl EventKeys {
             }
         }
         match (known, signed) {
-            (_, Some(first)) if first.id == id => Ok(Judged::Own),
-            (Some((first, content)), signed) => {
-                missing.extend(self.signature.filter(|_| signed.is_none()));
-                Ok(same_or_not(first, content, missing))
-            }
+            (Some((first, content)), _) => Ok(same_or_not(first, content, missing)),
             (None, Some(first)) => Ok(Judged::Ambiguous(first)),
             (None, None) => {
                 for lookup in self.looked_up(KeyRole::Signature) {
@@ -349,14 +352,14 @@ impl EventKeys {
         });
         Self {
             identity: resolved.identities().map(key).collect(),
-            signature: resolved.signature_key().map(key),
+            signatures: resolved.signature_keys().map(key).collect(),
             lookups: lookups.collect(),
         }
     }
 
     /// The keys that are written with the event, each once, the identity first.
     pub fn written(&self) -> impl Iterator<Item = DedupeKey> + Clone {
-        let all = move || self.identity.iter().chain(&self.signature);
+        let all = move || self.identity.iter().chain(&self.signatures);
         let is_new = move |(at, key): &(usize, &DedupeKey)| !all().take(*at).any(|one| one == *key);
         all().enumerate().filter(is_new).map(|(_, key)| *key)
     }
@@ -364,13 +367,13 @@ impl EventKeys {
     /// Every key, those that are only looked up among them.
     pub(super) fn all(&self) -> impl Iterator<Item = &DedupeKey> {
         let lookups = self.lookups.iter().map(|lookup| &lookup.key);
-        self.identity.iter().chain(&self.signature).chain(lookups)
+        self.identity.iter().chain(&self.signatures).chain(lookups)
     }
 
     /// How many keys are written, at most.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.identity.len() + usize::from(self.signature.is_some())
+        self.identity.len() + self.signatures.len()
     }
 
     /// Whether it has none: such an event would be accepted again and again.
@@ -402,7 +405,8 @@ impl DedupeKey {
 /// Keys as they are read back.
 impl FromIterator<DedupeKey> for EventKeys {
     fn from_iter<I: IntoIterator<Item = DedupeKey>>(keys: I) -> Self {
-        Self { identity: keys.into_iter().collect(), signature: None, lookups: Vec::new() }
+        let identity = keys.into_iter().collect();
+        Self { identity, signatures: SmallVec::new(), lookups: Vec::new() }
     }
 }
 

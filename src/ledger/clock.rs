@@ -37,6 +37,12 @@ impl StoreClock {
         }
     }
 
+    /// A clock of a program that began when the wall clock was that far ahead.
+    #[cfg(test)]
+    pub(super) fn ahead_by(ms: i64) -> Self {
+        Self(Source::Process { start: instant(), start_ms: now_ms().saturating_add(ms) })
+    }
+
     /// The time of a manual clock; `None`: it is a process clock, and an engine whose server has a
     /// clock uses that one.
     pub(super) fn fixed(&self) -> Option<UnixMillis> {
@@ -55,6 +61,15 @@ impl StoreClock {
                 start_ms.saturating_add(i64::try_from(since).unwrap_or(i64::MAX))
             }
             Source::Manual(now) => now.load(Ordering::SeqCst),
+        }
+    }
+
+    /// The earlier of this clock and the wall clock, for an end that the wall clock set: after a wall
+    /// clock was set back, this one stays ahead of it, and the end would come too early.
+    pub(super) fn earlier_ms(&self) -> UnixMillis {
+        match &self.0 {
+            Source::Process { .. } => self.ms().min(now_ms()),
+            Source::Manual(_) => self.ms(),
         }
     }
 }

@@ -63,6 +63,7 @@ async fn events<L: Ledger>(make: &impl Fn(StoreClock) -> L) -> Vec<String> {
         accepting::either_identity_makes_a_duplicate,
         accepting::the_content_tells_a_duplicate_from_a_conflict,
         accepting::a_signature_alone_is_ambiguous,
+        accepting::each_signature_of_an_event_is_known,
         accepting::a_duplicate_adds_its_keys_to_the_first_event,
         accepting::an_older_key_is_looked_up_and_not_written,
         accepting::a_mark_takes_no_place_and_adds_nothing,
@@ -131,6 +132,11 @@ async fn others<L: Ledger>(make: &impl Fn(StoreClock) -> L) -> Vec<String> {
         transferring::an_import_changes_nothing_that_is_known,
         transferring::keys_outlive_their_events_in_an_export,
         transferring::keys_that_duplicates_brought_are_carried_over,
+        transferring::no_key_is_lost_while_an_export_is_read,
+        transferring::a_key_that_an_export_has_twice_is_taken_once,
+        transferring::a_release_while_an_export_is_read_is_not_lost,
+        transferring::an_event_without_keys_is_taken_once,
+        transferring::documents_of_one_change_stay_of_one_revision,
         windows::a_window_has_its_events_and_no_others,
     );
     failed

@@ -45,6 +45,7 @@ mod indexer;
 mod journal;
 mod keys;
 mod known;
+mod lease;
 mod lock;
 mod manifest;
 mod open;
@@ -77,7 +78,6 @@ use self::call::{Answer, Call, ImportCall, ReplayCall, SettleCall, import_batche
 use self::commit_queue::HandOver;
 use self::committer::Committer;
 use self::core::Core;
-use self::deliveries::Handed;
 use self::files::{Disk, Files};
 use self::indexer::Job;
 use self::open::{Opened, open};
@@ -92,10 +92,10 @@ use super::{
     Accepted, Cursor, Decided, DeliveryCounts, DeliveryPage, DeliveryQuery, Document,
     DocumentChange, DocumentQuery, Documents, EarlyExpiry, Erased, Erasure, EventDetail, EventId,
     EventKeys, EventWindow, ExportPage, Fingerprint, GatewayRecord, GatewayReport, Health, HeldId,
-    HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, Lease,
-    LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce,
-    NonceUse, ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement,
-    SourceId, Stats, Swept, TargetId,
+    HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk,
+    LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse,
+    ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats,
+    Swept, TargetId,
 };
 use crate::sender::Reason;
 
@@ -321,20 +321,7 @@ impl Ledger for Embedded {
     }
 
     async fn lease(&self, who: &NodeId, ask: &LeaseAsk) -> Result<LeaseBatch, LedgerError> {
-        self.core().poison.check()?;
-        let (handed, next_due) = {
-            let now = self.core().now();
-            let mut deliveries = self.core().deliveries();
-            let handed = deliveries.lease(who, ask, now);
-            (handed, deliveries.next_due(&ask.targets, now))
-        };
-        let ttl = ask.ttl;
-        let leases = if handed.iter().all(|handed| handed.body.is_some()) {
-            with_bodies(self.core(), handed, ttl)
-        } else {
-            self.read(move |core| Ok(with_bodies(core, handed, ttl))).await?
-        };
-        Ok(LeaseBatch { leases, next_due })
+        self.lease_due(who, ask).await
     }
 
     async fn settle(
@@ -569,32 +556,4 @@ impl Ledger for Embedded {
     async fn health(&self) -> Result<Health, LedgerError> {
         self.read(|core| Ok(core.health())).await
     }
-}
-
-/// Adds the bodies that are not in memory. A delivery with an unreadable body stays leased, is
-/// reported, and becomes due again when its lease expires.
-fn with_bodies(core: &Core, handed: Vec<Handed>, ttl: Duration) -> Vec<Lease> {
-    let lease = |handed: Handed| {
-        let body = match handed.body {
-            Some(body) => body,
-            None => match core.body(handed.event) {
-                Ok(Some(body)) => body,
-                Ok(None) => {
-                    core.notice(format!("{}: its record is missing", handed.event));
-                    return None;
-                }
-                Err(error) => {
-                    // Fails again with each lease; the place is recorded where it was found.
-                    if let Some(others) = core.unread.admit() {
-                        let event = handed.event;
-                        core.notice(format!("{event}: {error} ({others} more since the last)"));
-                    }
-                    return None;
-                }
-            },
-        };
-        let Handed { event, target, attempt, token, .. } = handed;
-        Some(Lease { event, target, attempt, token, body, expires_in: ttl })
-    };
-    handed.into_iter().filter_map(lease).collect()
 }

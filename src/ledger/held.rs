@@ -271,13 +271,13 @@ impl NewHeld {
     /// A callback that disputes `first`: by its signature if it is ambiguous, else by its identity.
     #[must_use]
     pub fn disputing(why: HeldWhy, first: Option<EventId>, event: NewEvent) -> Self {
-        let EventKeys { identity, signature, lookups } = &event.keys;
-        let by_identity = identity.first().copied();
+        let EventKeys { identity, signatures, lookups } = &event.keys;
+        let (by_identity, by_signature) = (identity.first().copied(), signatures.first().copied());
         let by_lookup = lookups.first().map(|lookup| lookup.key);
         let anchor = match why {
-            HeldWhy::Conflict => by_identity.or(*signature),
+            HeldWhy::Conflict => by_identity.or(by_signature),
             HeldWhy::Ambiguous | HeldWhy::Quarantine | HeldWhy::Rejected => {
-                signature.or(by_lookup).or(by_identity)
+                by_signature.or(by_lookup).or(by_identity)
             }
         };
         let anchor = anchor.unwrap_or(DedupeKey([0; 16]));

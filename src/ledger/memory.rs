@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use self::model::Model;
+use super::portable::ImportRevisions;
 use super::{
     Accepted, Cursor, Decided, DeliveryCounts, DeliveryPage, DeliveryQuery, Document,
     DocumentChange, DocumentQuery, Documents, Durability, EarlyExpiry, Erased, Erasure,
@@ -19,25 +20,37 @@ use super::{
     HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk,
     LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse,
     ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement, SourceId, Stats, StoreClock,
-    Swept, TargetId,
+    Swept, TargetId, Verdict,
 };
 use crate::sender::Reason;
+
+/// Whether the settlement of a verdict fails.
+type Fails = fn(Verdict) -> bool;
 
 /// A ledger in memory. Clones share it.
 #[derive(Clone)]
 pub struct Memory {
     model: Arc<Mutex<Model>>,
     revision: Arc<watch::Sender<Revision>>,
+    failing: Arc<Mutex<Fails>>,
 }
 
 impl Memory {
     /// An empty ledger with `clock` for leases and due times.
     #[must_use]
     pub fn new(clock: StoreClock) -> Self {
+        let none: Fails = |_| false;
         Self {
             model: Arc::new(Mutex::new(Model::new(clock))),
             revision: Arc::new(watch::Sender::new(Revision(0))),
+            failing: Arc::new(Mutex::new(none)),
         }
+    }
+
+    /// Lets each call fail that settles one of these verdicts, from now on.
+    #[doc(hidden)]
+    pub fn fail_settlements(&self, of: Fails) {
+        *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = of;
     }
 
     /// Simulates a restart of an embedded engine for comparisons: leases end, and with them the
@@ -82,6 +95,10 @@ impl Ledger for Memory {
         who: &NodeId,
         settlements: &[Settlement],
     ) -> Result<Vec<Settled>, LedgerError> {
+        let fails = *self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        if settlements.iter().any(|settlement| fails(settlement.verdict)) {
+            return Err(LedgerError::Unavailable("a test lets it fail".to_owned()));
+        }
         let mut model = self.model();
         Ok(settlements.iter().map(|settlement| model.settle(who, settlement)).collect())
     }
@@ -249,8 +266,9 @@ impl Ledger for Memory {
         let mut imported = Imported::default();
         let mut model = self.model();
         model.imported |= !items.is_empty();
+        let mut revisions = ImportRevisions::default();
         for item in items {
-            let taken = model.import(item);
+            let taken = model.import(item, &mut revisions);
             imported.taken += u64::from(taken);
             imported.known += u64::from(!taken);
         }

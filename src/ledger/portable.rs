@@ -9,7 +9,7 @@
 mod known;
 mod stream;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -84,6 +84,19 @@ pub struct Imported {
     pub known: u64,
 }
 
+/// The revisions that the documents of one import get. Documents that were changed together share a
+/// revision, and still share one in this ledger. So a later import finds all of them newer, or none.
+#[derive(Debug, Default)]
+pub(super) struct ImportRevisions(HashMap<Revision, Revision>);
+
+impl ImportRevisions {
+    /// The revision of documents that have `theirs` in the export. One that this ledger has passed is
+    /// replaced by a new one, because none repeats: `newest` is the newest of this ledger.
+    pub(super) fn of(&mut self, theirs: Revision, newest: Revision) -> Revision {
+        *self.0.entry(theirs).or_insert_with(|| theirs.max(Revision(newest.0 + 1)))
+    }
+}
+
 const DOCUMENT: u8 = 1;
 const EVENT: u8 = 2;
 const PAST: u8 = 3;
@@ -92,6 +105,15 @@ const HELD: u8 = 5;
 const MARK: u8 = 6;
 
 impl Item {
+    /// The revision of a document, which it shares with those that were changed together with it;
+    /// `None`: another item.
+    pub(crate) fn revision(&self) -> Option<Revision> {
+        match self {
+            Self::Document { document, .. } => Some(document.version),
+            _ => None,
+        }
+    }
+
     /// The maximum of bytes that it takes, in an export and in a ledger.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -405,6 +427,21 @@ mod tests {
             assert!(Item::decode(&bytes[..cut]).is_err(), "{cut}");
         }
         assert!(Item::decode(&[9]).is_err());
+    }
+
+    #[test]
+    fn documents_of_one_change_share_a_revision_after_an_import_too() {
+        let mut revisions = ImportRevisions::default();
+        let mut newest = Revision(0);
+        let mut of = |theirs| {
+            let own = revisions.of(Revision(theirs), newest);
+            newest = newest.max(own);
+            own.0
+        };
+        // An empty ledger keeps them.
+        assert_eq!([1, 4, 4, 5].map(&mut of), [1, 4, 4, 5]);
+        // One that was used gives new ones, in whatever order they come.
+        assert_eq!([2, 9, 2, 9, 3].map(&mut of), [6, 9, 6, 9, 10]);
     }
 
     #[test]

@@ -259,7 +259,7 @@ impl Admin {
             Resource::Verify if asked == Method::POST => self.begin_verify(),
             Resource::Verify => self.verify_progress(),
             Resource::Urls => self.urls(view, head),
-            Resource::Sign => self.sign(view, &self.body(body).await?),
+            Resource::Sign => self.sign(view, &self.body(body).await?, who).await,
             Resource::Erase => self.erase(view, &self.body(body).await?, who).await,
             Resource::Explain => self.explain(view, &self.body(body).await?).await,
             Resource::All(Managed::Destination) => self.destinations().await,

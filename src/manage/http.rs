@@ -228,7 +228,7 @@ pub(crate) fn time(name: &str, text: &str) -> Result<i64, ApiError> {
 const LIMIT: usize = 100;
 
 /// Entries of a page at most: some 2 MiB of JSON.
-const LIMIT_MAX: usize = 1000;
+pub(crate) const LIMIT_MAX: usize = 1000;
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
+use super::source_name;
 use crate::ledger::{Erased, Erasure, LedgerError, SourceId};
 use crate::registry::{Action, Actor, Registry};
 
@@ -27,7 +28,10 @@ pub async fn erase_user(
         let id = config.sources.get(name).map_or(name, |source| source.id.as_str());
         SourceId::from(id)
     });
-    registry.note(who, Action::Erased, (KIND, digest_of_user(user).as_str())).await?;
+    let facts = source.as_ref().map(|id| ("source".to_owned(), source_name(&config, id).into()));
+    let digest = digest_of_user(user);
+    let facts = facts.into_iter().collect();
+    registry.note_with(who, Action::Erased, (KIND, &digest), facts).await?;
     let erasure = Erasure { user: user.to_owned(), source };
     let erased = registry.book().erase(&erasure).await?;
     let Erased { events, deliveries, held } = erased;

@@ -176,12 +176,12 @@ impl RawShown {
             _ => String::new(),
         };
         let is_whole = body.len() == request.body.len();
-        let masked = params.iter().filter(|(_, value)| value.as_str().is_some_and(is_masked));
-        for (name, _) in masked {
-            // A signature in a header is in neither text.
-            let Some(value) = callback.parameter(name).filter(|value| !value.is_empty()) else {
+        // A signature in a header is in neither text, and in no parameter.
+        for (name, _) in params.iter().filter(|(_, value)| is_masked(value)) {
+            let value = callback.written_parameter(name)?;
+            if value.is_empty() {
                 continue;
-            };
+            }
             let is_there = [&mut target, &mut body].map(|text| replace(text, name, &value));
             if !is_there.contains(&true) {
                 return None;
@@ -192,8 +192,9 @@ impl RawShown {
     }
 }
 
-fn is_masked(value: &str) -> bool {
-    value.contains(MASK)
+/// Whether a value is masked, or one inside of it.
+fn is_masked(value: &serde_json::Value) -> bool {
+    value.to_string().contains(MASK)
 }
 
 /// Replaces the value of the parameter `name` in each form that it may have in a request. Whether
@@ -203,7 +204,8 @@ fn replace(text: &mut String, name: &str, value: &str) -> bool {
     let lower = percent(value, const_hex::encode);
     let json = serde_json::to_string(value).unwrap_or_default();
     let json = json.trim_matches('"').to_owned();
-    let forms = [value.to_owned(), upper, lower, json, value.replace(' ', "+")];
+    let form = upper.replace("%20", "+");
+    let forms = [value.to_owned(), upper, form, lower, json, value.replace(' ', "+")];
     let mut is_there = false;
     for form in forms {
         if form.len() < SIGNATURE_BYTES_MIN {
@@ -256,6 +258,46 @@ mod tests {
             assert!(path.len() <= PATH_BYTES_SHOWN + '…'.len_utf8() && path.ends_with('…'));
             assert!(!path.contains("0123"), "{before}: {path}");
         }
+    }
+
+    /// A signature may be inside of a JSON object or of an XML element.
+    #[test]
+    fn a_signature_inside_is_not_shown_and_the_rest_is() {
+        let text = "[[source]]\nname = \"push\"\nsender = \"wechat-push\"\n\
+                    secrets = \"gatewaytoken\"\npay_key = \"appkey-1\"\n";
+        let config = load_str(&Machine, Path::new("postern.toml"), text).unwrap().config;
+        let source = config.sources.values().next().unwrap();
+        let shown = |body: String| {
+            let request = RawRequest {
+                method: http::Method::POST,
+                target: bytes::Bytes::from_static(
+                    b"/callback/push?signature=be4d53cdd56d183a856b22073582ac8e79219493\
+                      &timestamp=1700000000&nonce=12345",
+                ),
+                headers: Vec::new(),
+                body: body.into(),
+            };
+            RawShown::of(&request, source, 1_700_000_000_000).unwrap()
+        };
+        let supplied = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a6978";
+        for body in [
+            format!(
+                "<xml><FromUserName>o1</FromUserName><MsgType>event</MsgType><MiniGame>\
+                 <Payload>p</Payload><PayEventSig>{supplied}</PayEventSig></MiniGame></xml>"
+            ),
+            format!(
+                "{{\"FromUserName\":\"o1\",\"MsgType\":\"event\",\"MiniGame\":\
+                 {{\"Payload\":\"p\",\"PayEventSig\":\"{supplied}\"}}}}"
+            ),
+        ] {
+            let RawShown { target, body } = shown(body);
+            let body = body.unwrap();
+            assert!(!target.contains("be4d53") && target.contains("nonce=12345"), "{target}");
+            assert!(!body.contains("0f1e2d") && body.contains("FromUserName"), "{body}");
+        }
+        // Where none came, all of it is shown.
+        let body = "<xml><FromUserName>o1</FromUserName><MiniGame><a>1</a></MiniGame></xml>";
+        assert_eq!(shown(body.to_owned()).body.as_deref(), Some(body));
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub enum Action {
     Forgotten,
     /// The data of a user is erased.
     Erased,
+    /// A callback of a source is signed as its sender would: it is accepted like the sender's own.
+    Signed,
     /// An action of a newer version.
     #[serde(other)]
     Other,
@@ -107,7 +109,7 @@ impl Actor {
 
 impl Action {
     /// All actions of this version.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Created,
         Self::Changed,
         Self::Deleted,
@@ -118,6 +120,7 @@ impl Action {
         Self::Dropped,
         Self::Forgotten,
         Self::Erased,
+        Self::Signed,
     ];
 
     /// The word for the log, as in the audit log.
@@ -134,6 +137,7 @@ impl Action {
             Self::Dropped => "dropped",
             Self::Forgotten => "forgotten",
             Self::Erased => "erased",
+            Self::Signed => "signed",
             Self::Other => "other",
         }
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::resolved::Resolution;
 use crate::clock::UnixMillis;
 use crate::config::Table;
-use crate::ledger::{BatchedLedger, Document, Kind, LedgerError, Revision};
+use crate::ledger::{BatchedLedger, Document, DocumentQuery, Kind, LedgerError, Revision};
 use crate::partners::callback_addresses::document::{Address, CALLBACK_ADDRESS};
 use crate::partners::push_configuration::document::{PUSH_CONFIG, Push};
 use crate::partners::reward_rules::document::{REWARD_RULE, Rule};
@@ -64,6 +64,24 @@ impl Default for Head {
     }
 }
 
+impl Head {
+    /// The head with numbers beyond those in use: an import brings rules and entries, and keeps the
+    /// newer of two heads, which need not have the larger numbers.
+    fn beyond(
+        self,
+        rules: &BTreeMap<u64, StoredDocument<Rule>>,
+        newest: Option<&Document>,
+    ) -> Self {
+        let rule = rules.last_key_value().map_or(0, |(number, _)| *number);
+        let entry = newest.and_then(|entry| entry.id.parse().ok()).unwrap_or(0_u64);
+        Self {
+            next_rule: self.next_rule.max(rule.saturating_add(1)),
+            next_audit: self.next_audit.max(entry.saturating_add(1)),
+            ..self
+        }
+    }
+}
+
 /// All managed objects, at one revision.
 #[derive(Clone, Default)]
 pub struct Documents {
@@ -80,6 +98,10 @@ pub struct Documents {
     /// Manual resolutions, by the id of their subject.
     pub resolved: BTreeMap<String, StoredDocument<Resolution>>,
     pub(super) head: Option<StoredDocument<Head>>,
+    /// The numbers of the next change.
+    pub(super) numbers: Head,
+    /// The revision of the ledger. Later changes may be missing.
+    pub(super) revision: Revision,
 }
 
 /// Shows their number only: their content may be secret.
@@ -102,10 +124,16 @@ impl Documents {
     pub(super) async fn read(book: &BatchedLedger, before: &Self) -> Result<Self, LedgerError> {
         loop {
             let head = head(book).await?;
+            let sources = book.documents(SOURCE).await?;
+            let rules = all(book, REWARD_RULE, &before.rules, |id| id.parse().ok()).await?;
+            let entries = book.latest_documents(&DocumentQuery::of(AUDIT), 1).await?;
+            let numbers = head.as_ref().map(|head| *head.value).unwrap_or_default();
             let new = Self {
-                sources: all(book, SOURCE, &before.sources, text).await?,
+                numbers: numbers.beyond(&rules, entries.first()),
+                revision: sources.revision,
+                sources: kept(SOURCE, sources.documents, &before.sources, text)?,
                 destinations: all(book, DESTINATION, &before.destinations, text).await?,
-                rules: all(book, REWARD_RULE, &before.rules, |id| id.parse().ok()).await?,
+                rules,
                 addresses: all(book, CALLBACK_ADDRESS, &before.addresses, text).await?,
                 pushes: all(book, PUSH_CONFIG, &before.pushes, text).await?,
                 resolved: all(book, RESOLVED, &before.resolved, text).await?,
@@ -162,8 +190,18 @@ async fn all<K: Ord, T: DeserializeOwned>(
     before: &BTreeMap<K, StoredDocument<T>>,
     key: impl Fn(&str) -> Option<K>,
 ) -> Result<BTreeMap<K, StoredDocument<T>>, LedgerError> {
+    kept(kind, book.documents(kind).await?.documents, before, key)
+}
+
+/// The content of `documents`. Those that `before` has in the same version are not read again.
+fn kept<K: Ord, T: DeserializeOwned>(
+    kind: Kind,
+    documents: Vec<Document>,
+    before: &BTreeMap<K, StoredDocument<T>>,
+    key: impl Fn(&str) -> Option<K>,
+) -> Result<BTreeMap<K, StoredDocument<T>>, LedgerError> {
     let mut found = BTreeMap::new();
-    for document in book.documents(kind).await?.documents {
+    for document in documents {
         let key = key(&document.id).ok_or_else(|| unreadable(kind, &document.id))?;
         let known = before.get(&key).filter(|known| known.version == document.version);
         let kept = match known {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -9,7 +10,7 @@ use super::documents::{DESTINATION, SOURCE, StoredDocument};
 use super::write::{AuditView, ChangeError, Draft};
 use super::{Actor, Registry, RunningConfig};
 use crate::clock::rfc3339;
-use crate::config::{self, Config, ConfigIssue, Origin, Table};
+use crate::config::{self, Config, ConfigIssue, Destination, Origin, Table};
 use crate::egress::{Guard, Scheme, Trust};
 use crate::ledger::{Kind, Revision};
 
@@ -114,11 +115,12 @@ impl Managed {
     /// `table` as people see it, if the object that was called `old` can use it.
     fn check(
         self,
-        config: &Config,
+        state: &RunningConfig,
         old: &str,
         name: &str,
         table: &Table,
     ) -> Result<Table, Vec<ConfigIssue>> {
+        let config: &Config = &state.config;
         let shown = match self {
             Self::Source => {
                 let source = config::check_new_source(config, old, name, table)?;
@@ -133,11 +135,39 @@ impl Managed {
                 let destination = config::check_destination(config, name, table)?;
                 let what = check_reach(config, &destination.url);
                 what.map_err(|what| vec![fault("url", &what, "see egress.allow")])?;
-                destination.shown
+                let shown = Arc::clone(&destination.shown);
+                check_users(state, destination)?;
+                shown
             }
         };
         Ok(Table::clone(&shown))
     }
+}
+
+/// Rejects a destination with which a source of the admin API no longer passes its checks. That
+/// source goes on until its document is read again, at the next start, and would then be ignored.
+fn check_users(state: &RunningConfig, changed: Destination) -> Result<(), Vec<ConfigIssue>> {
+    let users = users(&state.config, &changed.name);
+    if users.is_empty() {
+        return Ok(());
+    }
+    let mut config = Config::clone(&state.config);
+    config.destinations.insert(changed.name.clone(), Arc::new(changed));
+    let mut faults = Vec::new();
+    for name in users {
+        let Some(kept) = state.documents.sources.get(&name) else { continue };
+        let check = |config: &Config| config::check_source(config, &name, &kept.value);
+        let Err(issues) = check(&config) else { continue };
+        // One that fails already is not lost by this change, which may be a part of its repair.
+        if check(&state.config).is_err() {
+            continue;
+        }
+        // Its URL was compared with the sources before: what is left is the mode.
+        faults.extend(issues.into_iter().map(|ConfigIssue { key, what, remedy, .. }| {
+            fault("mode", &format!("breaks the source {name}: {key}: {what}"), &remedy)
+        }));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
 fn fault(key: &str, what: &str, remedy: &str) -> ConfigIssue {
@@ -358,7 +388,7 @@ fn plan(
         }
         name_secrets(&mut table);
     }
-    let shown = managed.check(&state.config, name, &new_name, &table);
+    let shown = managed.check(state, name, &new_name, &table);
     let mut shown = shown.map_err(|faults| ChangeError::Refused(DocumentError::Wrong(faults)))?;
     let mut before = old.map(|_| written(state, managed, name));
     if let (Some(old), Some(before)) = (old, &before) {

@@ -14,6 +14,10 @@ use crate::ledger::{DocumentChange, Expect, Kind, LedgerError, Revision};
 /// more than this many at once are improbable.
 const TRIES: usize = 16;
 
+/// Old entries of the audit log that a change removes besides as many as it adds. An import may
+/// raise the numbers by any amount, and each number costs a lookup.
+const REMOVED_MAX: usize = 50;
+
 /// The reason that nothing was changed.
 #[derive(Debug)]
 pub enum ChangeError<E> {
@@ -58,7 +62,7 @@ impl Draft {
         Self {
             who: who.clone(),
             at_ms: now_ms(),
-            head: head.map(|head| *head.value).unwrap_or_default(),
+            head: state.documents.numbers,
             expect: head.map_or(Expect::Absent, |head| Expect::Version(head.version)),
             changes: Vec::new(),
             entries: Vec::new(),
@@ -143,7 +147,11 @@ impl Draft {
             self.head.next_audit += 1;
             batch.push(self.own(AUDIT, &audit::id(number), Expect::Absent, entry)?);
         }
-        while self.head.next_audit - self.head.first_audit > audit::ENTRIES_MAX {
+        for _ in 0..self.entries.len() + REMOVED_MAX {
+            let entries = self.head.next_audit.saturating_sub(self.head.first_audit);
+            if entries <= audit::ENTRIES_MAX {
+                break;
+            }
             let oldest = self.head.first_audit;
             self.head.first_audit += 1;
             batch.extend(audit::removal(registry.book(), oldest, self.at_ms).await?);
@@ -234,8 +242,8 @@ impl Registry {
         mut plan: impl FnMut(&RunningConfig, &mut Draft) -> Result<T, ChangeError<E>> + Send,
     ) -> Result<T, ChangeError<E>> {
         let turn = self.turn().await;
+        self.catch_up(&turn).await?;
         for _ in 0..TRIES {
-            self.catch_up(&turn).await?;
             let state = self.in_force();
             let mut draft = Draft::new(who, &state);
             let planned = plan(&state, &mut draft)?;
@@ -249,7 +257,8 @@ impl Registry {
                     self.catch_up(&turn).await?;
                     return Ok(planned);
                 }
-                Err(LedgerError::Conflict { .. }) => {}
+                // Not always the head: an import changes documents and may leave the head.
+                Err(LedgerError::Conflict { .. }) => self.read_again(&turn).await?,
                 Err(error) => return Err(error.into()),
             }
         }

@@ -2,10 +2,15 @@
 
 mod authenticity;
 mod forms;
+mod grants;
+mod masked;
+mod ours;
 mod probes;
 mod public;
 mod reversals;
+mod several;
 mod sources;
+mod spellings;
 mod tokens;
 mod wechat;
 
@@ -16,6 +21,7 @@ use crate::sender::language::definition::Writing;
 use crate::sender::language::recipe::Protection;
 use crate::sender::language::vector::Vector;
 use crate::sender::request::callback::Judgement;
+use crate::sender::request::encoding::Plus;
 use crate::sender::request::parameters::Value;
 
 /// The result of a request.
@@ -152,7 +158,8 @@ fn signature_of(recipe: &Recipe, vector: &Vector) -> Option<Vec<u8>> {
             let (parameters, buffers) = callback.side(crate::sender::language::bound::Scope::Outer);
             let whole = parameters.get(*slot, buffers)?;
             let whole = Value { place: whole.place, raw: whole.raw.into() };
-            let raw = steps.iter().try_fold(whole, |value, step| value.step(step).ok()?)?.raw;
+            let mut steps = steps.iter();
+            let raw = steps.try_fold(whole, |value, step| value.step(step, Plus::Space).ok()?)?.raw;
             raw.strip_prefix(b"\"").and_then(|raw| raw.strip_suffix(b"\"")).unwrap_or(&raw).to_vec()
         }
         crate::sender::language::bound::Input::List { list, item } => {

@@ -50,8 +50,9 @@ impl Listeners {
             }
             (None, None) => None,
         };
-        for name in inherited.unused() {
-            tracing::warn!(name, "ignoring inherited listener with unknown name");
+        // The service manager keeps such a socket open: its callers would wait for an answer.
+        if let Some(name) = inherited.unused().next() {
+            return Err(ServeError::InheritedName(name.to_owned()));
         }
         Ok(Self { callbacks, admin, management })
     }

@@ -107,7 +107,8 @@ async fn database(
     server: &config::PostgresStore,
     life: &Lifecycle,
 ) -> Result<Postgres, ServeError> {
-    let options = crate::ledger::PostgresOptions { open_time: TRY_TIME, ..postgres(store, server) };
+    let options =
+        crate::ledger::PostgresOptions { open_time: TRY_TIME, ..postgres(store, server)? };
     let waits = Occasional::new(WAITS_EVERY);
     loop {
         match Postgres::open(options.clone()).await {

@@ -23,6 +23,12 @@ pub enum ServeError {
     /// An inherited socket is unusable.
     #[error("inherited listeners: {0}")]
     Inherited(io::Error),
+    /// The service manager passed a socket of an unknown name, or a second one of a name.
+    #[error(
+        "inherited listeners: there is no use for the socket named {0:?}: name each socket unit callbacks, admin or \
+         management (FileDescriptorName=), and give it one ListenStream="
+    )]
+    InheritedName(String),
     /// The certificate is unusable.
     #[error("server.tls: {0}")]
     Tls(#[from] TlsError),

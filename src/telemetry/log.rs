@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use tracing::field::{Field, Visit};
@@ -49,6 +50,40 @@ enum Colour {
     Never,
 }
 
+/// Whether a warning or an error begins with its priority for the journal of systemd, which removes it:
+/// `journalctl -p warning` finds such lines. Source: sd-daemon(3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Priority {
+    Shown,
+    Hidden,
+}
+
+impl Priority {
+    /// The journal names the stream that it reads as `DEVICE:INODE` in `JOURNAL_STREAM`. Children of
+    /// a service have the variable too, wherever their standard error goes.
+    fn of_stderr(stream: Option<&str>) -> Self {
+        let stderr = || std::fs::metadata("/proc/self/fd/2").ok();
+        let named = stream.and_then(|stream| stream.split_once(':'));
+        match named.zip(stderr()) {
+            Some(((device, inode), stderr))
+                if device.parse() == Ok(stderr.dev()) && inode.parse() == Ok(stderr.ino()) =>
+            {
+                Self::Shown
+            }
+            _ => Self::Hidden,
+        }
+    }
+
+    /// The bytes before a line of that level. Without any, the journal takes it for information.
+    const fn prefix(self, level: tracing::Level) -> &'static [u8] {
+        match (self, level) {
+            (Self::Shown, tracing::Level::ERROR) => b"<3>",
+            (Self::Shown, tracing::Level::WARN) => b"<4>",
+            _ => b"",
+        }
+    }
+}
+
 /// Starts the log on standard error, filtered by `RUST_LOG`. Without a `format` it is text on a
 /// terminal and JSON elsewhere. The guard writes the rest of the buffer when it is dropped.
 ///
@@ -59,8 +94,10 @@ pub fn init(format: Option<LogFormat>) -> io::Result<LinesGuard> {
     let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let colour = if terminal { Colour::Always } else { Colour::Never };
     let filter = filter(std::env::var(EnvFilter::DEFAULT_ENV).ok().as_deref());
+    let priority = Priority::of_stderr(std::env::var("JOURNAL_STREAM").ok().as_deref());
     let (lines, guard) = Lines::to(std::io::stderr())?;
-    build(format, colour, filter, lines.clone()).try_init().map_err(io::Error::other)?;
+    let look = Look { format, colour, priority };
+    build(look, filter, lines.clone()).try_init().map_err(io::Error::other)?;
     if format == LogFormat::Json {
         callback_line::write_to(lines);
     }
@@ -111,30 +148,29 @@ pub fn subscriber<W>(format: LogFormat, filter: &str, out: W) -> impl Subscriber
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    build(format, Colour::Never, filter.into(), out)
+    let look = Look { format, colour: Colour::Never, priority: Priority::Hidden };
+    build(look, filter.into(), out)
 }
 
-fn build<W>(
+/// The look of a line.
+#[derive(Clone, Copy)]
+struct Look {
     format: LogFormat,
     colour: Colour,
-    filter: EnvFilter,
-    out: W,
-) -> impl Subscriber + Send + Sync
+    priority: Priority,
+}
+
+fn build<W>(look: Look, filter: EnvFilter, out: W) -> impl Subscriber + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    tracing_subscriber::registry().with(filter).with(LineLayer {
-        format,
-        colour,
-        out,
-        index: Occasional::new(INDEX_EVERY),
-    })
+    let index = Occasional::new(INDEX_EVERY);
+    tracing_subscriber::registry().with(filter).with(LineLayer { look, out, index })
 }
 
 /// Writes one line per event. Spans are not used on the callback path and are not shown.
 struct LineLayer<W> {
-    format: LogFormat,
-    colour: Colour,
+    look: Look,
     out: W,
     index: Occasional,
 }
@@ -192,7 +228,8 @@ where
         // ends.
         let mut line = LINE.try_with(Cell::take).unwrap_or_default();
         line.reserve(LINE_BYTES);
-        match self.format {
+        line.extend_from_slice(self.look.priority.prefix(*event.metadata().level()));
+        match self.look.format {
             LogFormat::Json => put_json(&mut line, event),
             LogFormat::Text => self.put_text(&mut line, event),
         }
@@ -235,7 +272,7 @@ impl<W> LineLayer<W> {
 
     fn level(&self, level: tracing::Level) -> &'static str {
         use tracing::Level;
-        match (self.colour, level) {
+        match (self.look.colour, level) {
             (Colour::Always, Level::ERROR) => "\x1b[31mERROR\x1b[0m",
             (Colour::Always, Level::WARN) => "\x1b[33m WARN\x1b[0m",
             (Colour::Always, Level::INFO) => "\x1b[32m INFO\x1b[0m",
@@ -350,9 +387,14 @@ mod tests {
     }
 
     fn logged(format: LogFormat, write: impl FnOnce()) -> String {
+        logged_as(format, Priority::Hidden, write)
+    }
+
+    fn logged_as(format: LogFormat, priority: Priority, write: impl FnOnce()) -> String {
         let sink = Sink::default();
         let out = sink.clone();
-        let subscriber = subscriber(format, "info", move || out.clone());
+        let look = Look { format, colour: Colour::Never, priority };
+        let subscriber = build(look, "info".into(), move || out.clone());
         tracing::subscriber::with_default(subscriber, write);
         let bytes = sink.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -371,6 +413,24 @@ mod tests {
         assert_eq!(value["all"], u64::MAX);
         assert_eq!(value["message"], "callback");
         assert_eq!(line.lines().count(), 1);
+    }
+
+    #[test]
+    fn the_journal_gets_the_priority_of_warnings_and_errors() {
+        let text = logged_as(LogFormat::Text, Priority::Shown, || {
+            tracing::error!("one");
+            tracing::warn!("two");
+            tracing::info!("three");
+        });
+        let marks: Vec<&str> = text.lines().map(|line| &line[..3]).collect();
+        assert_eq!(marks[..2], ["<3>", "<4>"]);
+        assert!(!marks[2].starts_with('<'), "{text}");
+        let stderr = std::fs::metadata("/proc/self/fd/2").unwrap();
+        let own = format!("{}:{}", stderr.dev(), stderr.ino());
+        assert_eq!(Priority::of_stderr(Some(&own)), Priority::Shown);
+        for other in [None, Some("1:2"), Some("text"), Some("")] {
+            assert_eq!(Priority::of_stderr(other), Priority::Hidden, "{other:?}");
+        }
     }
 
     /// A value whose writer fails halfway.

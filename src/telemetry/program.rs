@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use prometheus::core::Collector;
@@ -30,6 +30,8 @@ pub struct ProgramMetrics {
     certificates: Mutex<BTreeMap<&'static str, UnixMillis>>,
     /// Since when the configuration that was read last is not applied; zero: it is.
     reload_failed_ms: AtomicI64,
+    /// Whether the file that was read last has errors.
+    is_file_refused: AtomicBool,
 }
 
 impl ProgramMetrics {
@@ -81,6 +83,7 @@ impl ProgramMetrics {
             threads: gauge("process_threads", "Threads of the process")?,
             certificates: Mutex::default(),
             reload_failed_ms: AtomicI64::new(0),
+            is_file_refused: AtomicBool::new(false),
         };
         metrics.reloaded();
         Ok(metrics)
@@ -88,9 +91,23 @@ impl ProgramMetrics {
 
     /// A configuration was applied.
     pub fn reloaded(&self) {
-        self.reload_success.set(1.0);
-        self.reload_failed_ms.store(0, Ordering::Relaxed);
         self.reload_timestamp_seconds.set(seconds(now_ms()));
+        // An earlier one is applied late, and the file has errors by now.
+        if !self.is_file_refused.load(Ordering::Relaxed) {
+            self.reload_success.set(1.0);
+            self.reload_failed_ms.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The file was read, and is to be applied.
+    pub fn configuration_read(&self) {
+        self.is_file_refused.store(false, Ordering::Relaxed);
+    }
+
+    /// The file was read, and has errors.
+    pub fn configuration_refused(&self) {
+        self.is_file_refused.store(true, Ordering::Relaxed);
+        self.reload_failed();
     }
 
     /// A configuration was read and not applied.
@@ -182,6 +199,20 @@ fn field(text: &str, key: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_earlier_configuration_that_is_applied_late_hides_no_error_of_the_file() {
+        let metrics = ProgramMetrics::new(&Registry::new()).unwrap();
+        metrics.configuration_read();
+        metrics.configuration_refused();
+        metrics.reloaded();
+        assert_eq!(metrics.reload_success.get(), 0.0);
+        assert!(metrics.reload_failed_ms().is_some());
+        metrics.configuration_read();
+        metrics.reloaded();
+        assert_eq!(metrics.reload_success.get(), 1.0);
+        assert_eq!(metrics.reload_failed_ms(), None);
+    }
 
     #[test]
     fn the_process_is_measured() {

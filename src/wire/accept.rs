@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
@@ -49,6 +50,9 @@ pub async fn accept<H: WireHandler>(listener: TcpListener, service: Arc<Listener
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
+                if lacks_files(&error) {
+                    service.places.make_room(Instant::now());
+                }
                 tracing::error!(%error, pause_ms = pause.as_millis() as u64, "could not accept a connection");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSE_MAX);
@@ -123,6 +127,12 @@ fn waiting(listener: TcpListener) -> impl Iterator<Item = Accepted> {
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// Whether the process or the system has no file descriptor left: only a connection that ends frees
+/// one.
+fn lacks_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// A thread with its own runtime that accepts and serves on its own socket: a request never moves

@@ -11,6 +11,9 @@ use tokio::time::Instant;
 
 use super::idle_reclaim::IdleReclaim;
 
+/// The length of a body that comes in chunks.
+const UNKNOWN: u64 = u64::MAX;
+
 /// The activity of a connection, and since when.
 #[derive(Debug)]
 pub(super) struct ConnectionActivity {
@@ -23,8 +26,8 @@ pub(super) struct ConnectionActivity {
     begun: AtomicU32,
     /// Whether a part of a head has arrived.
     head: AtomicBool,
-    /// Whether a request had a body that hyper read: then the start of the next head is unknown.
-    had_body: AtomicBool,
+    /// Bytes of the body of the last request that hyper read, or [`UNKNOWN`].
+    body_len: AtomicU64,
     reclaim: IdleReclaim,
 }
 
@@ -61,7 +64,7 @@ impl ConnectionActivity {
             busy: AtomicU32::new(0),
             begun: AtomicU32::new(0),
             head: AtomicBool::new(true),
-            had_body: AtomicBool::new(false),
+            body_len: AtomicU64::new(0),
             reclaim: IdleReclaim::default(),
         }
     }
@@ -76,14 +79,14 @@ impl ConnectionActivity {
         self.begun.load(Ordering::Relaxed)
     }
 
-    /// Whether a request so far had a body that hyper read.
-    pub(super) fn had_body(&self) -> bool {
-        self.had_body.load(Ordering::Relaxed)
+    /// The length of the body of the last request that hyper read, if its head says it.
+    pub(super) fn body_len(&self) -> Option<u64> {
+        Some(self.body_len.load(Ordering::Relaxed)).filter(|len| *len != UNKNOWN)
     }
 
-    /// Records that a request has a body that hyper reads.
-    pub(super) fn saw_body(&self) {
-        self.had_body.store(true, Ordering::Relaxed);
+    /// Records the length of the body of a request that hyper reads, if its head says it.
+    pub(super) fn saw_body(&self, len: Option<u64>) {
+        self.body_len.store(len.unwrap_or(UNKNOWN), Ordering::Relaxed);
     }
 
     /// Records the first bytes of an incomplete head. A complete head, as nearly all are, becomes a

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 
+use super::file_limit::connections_that_fit;
 use super::request_body::RequestBody;
 use super::share::{CapacityError, CapacityPart, SharedCapacity};
 
@@ -59,12 +60,12 @@ impl BytePool {
         ReservedBytes { bytes: self.bytes.nothing(), _body: self.bodies.nothing() }
     }
 
-    /// A pool of `bytes`, for the bodies of a listener of `connections`: one of which nothing comes
-    /// still holds a connection.
+    /// A pool of `bytes`, for the bodies of a listener of `connections`, as far as they fit under the
+    /// limit of open files: a body of which nothing comes still holds a connection.
     #[must_use]
     pub fn new(bytes: usize, connections: usize) -> Arc<Self> {
-        let (bytes, bodies) = (SharedCapacity::new(bytes), SharedCapacity::new(connections));
-        Arc::new(Self { bytes, bodies })
+        let bodies = SharedCapacity::new(connections_that_fit(connections));
+        Arc::new(Self { bytes: SharedCapacity::new(bytes), bodies })
     }
 
     /// Reads the `body` of a request of `client` completely, within `bounds`. It counts towards the

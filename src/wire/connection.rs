@@ -21,6 +21,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::activity::{ConnectionActivity, IdleAction};
 use super::client_certificate::PeerCertificates;
+use super::file_limit::connections_that_fit;
 use super::head;
 use super::http1::Http1;
 use super::idle_reclaim::ReclaimWaiter;
@@ -58,7 +59,7 @@ pub type Response = http::Response<Full<Bytes>>;
 /// The limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Open connections.
+    /// Open connections; fewer if the limit of open files is low.
     pub connections: usize,
     /// Bytes of a head.
     pub head_bytes: usize,
@@ -180,11 +181,12 @@ impl<H: WireHandler> ListenerService<H> {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(u32::try_from(bounds.head_bytes).unwrap_or(u32::MAX));
+        let connections = connections_that_fit(bounds.connections).min(Semaphore::MAX_PERMITS);
         Arc::new(Self {
             handler,
             life,
             bounds,
-            connections: Arc::new(Semaphore::new(bounds.connections.min(Semaphore::MAX_PERMITS))),
+            connections: Arc::new(Semaphore::new(connections)),
             places: Arc::default(),
             certificate: transport.certificate,
             proxies: transport.proxies,

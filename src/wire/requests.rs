@@ -37,11 +37,8 @@ impl<H: WireHandler> Requests<H> {
         // Not an `async fn`, which has room for its arguments twice.
         async move {
             let _busy = self.activity.begin();
-            // Only hyper knows where the next head starts after a body that it reads.
-            if let RequestBody::Arriving(body) = &request.body
-                && !body.is_end_stream()
-            {
-                self.activity.saw_body();
+            if let RequestBody::Arriving(body) = &request.body {
+                self.activity.saw_body(body.size_hint().exact());
             }
             let version = request.version;
             if head::check(&request, framing).is_err() {
@@ -51,11 +48,19 @@ impl<H: WireHandler> Requests<H> {
             // While it drains, hyper closes a connection as soon as its task has seen that: maybe later.
             let is_ending =
                 matches!(self.service.life().phase(), Phase::LameDuck | Phase::Draining);
-            if is_ending && version < Version::HTTP_2 {
+            if version < Version::HTTP_2 && (is_ending || self.is_last_of_a_proxy()) {
                 response.headers_mut().insert(header::CONNECTION, CLOSE);
             }
             Ok(response)
         }
+    }
+
+    /// Whether a proxy has to send its next request on another connection. After a body in chunks
+    /// only hyper knows where the next head begins, and hyper rejects targets that senders write:
+    /// that of another sender may be next.
+    fn is_last_of_a_proxy(&self) -> bool {
+        self.activity.body_len().is_none()
+            && self.service.handler().is_proxy(self.peer.0.ip().to_canonical())
     }
 }
 

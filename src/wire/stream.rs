@@ -44,6 +44,16 @@ pub(super) struct Stream {
     heads: Option<Heads>,
 }
 
+/// The bytes that come after a complete head.
+enum Next {
+    /// The body of its request.
+    Body,
+    /// Another head, from its first byte on.
+    Head,
+    /// Anything.
+    Unknown,
+}
+
 /// Scans the heads of an HTTP/1 connection.
 #[derive(Debug)]
 struct Heads {
@@ -78,12 +88,14 @@ impl HeadSlot {
 
 impl Socket {
     /// The HTTP version, by ALPN or by the first bytes, which are returned.
+    ///
+    /// Without an agreement on HTTP/2 it waits for the first bytes, also after one on HTTP/1.1: a
+    /// drain closes a connection that idles, and not one that has had no request yet.
     pub(super) async fn version(&mut self) -> io::Result<(Version, Bytes)> {
         if let Self::Tls(stream) = self
-            && let Some(agreed) = stream.get_ref().1.alpn_protocol()
+            && stream.get_ref().1.alpn_protocol() == Some(&b"h2"[..])
         {
-            let version = if agreed == b"h2" { Version::Http2 } else { Version::Http1 };
-            return Ok((version, Bytes::new()));
+            return Ok((Version::Http2, Bytes::new()));
         }
         // A connection that sends nothing has no buffer.
         if let Self::Plain(stream) = self {
@@ -138,17 +150,30 @@ impl Stream {
 }
 
 impl Heads {
+    /// The bytes that come now, after a complete head. They begin a head only if that one has become
+    /// a request that is complete, and exactly its body has come since, of the length by which hyper
+    /// reads it.
+    fn next(&self, activity: &ConnectionActivity) -> Next {
+        let since = self.scan.after_end();
+        match (activity.begun().wrapping_sub(self.begun), activity.body_len()) {
+            // hyper may read from a body before the request begins.
+            (0, _) => Next::Body,
+            (1, Some(len)) if since < len => Next::Body,
+            (1, Some(len)) if since == len && !activity.is_busy() => Next::Head,
+            _ => Next::Unknown,
+        }
+    }
+
     /// Scans new bytes of an HTTP/1 connection.
     fn follow(&mut self, activity: &ConnectionActivity, bytes: &mut [u8]) {
         if self.scan.is_at_end() {
-            // These bytes begin a head if the previous head has become a request that is complete
-            // and had no body. Otherwise they may be anything.
-            let begun = activity.begun();
-            if begun == self.begun || activity.is_busy() || activity.had_body() {
-                self.scan.stop();
-            } else {
-                self.begun = begun;
-                self.scan.begin();
+            match self.next(activity) {
+                Next::Body => {}
+                Next::Head => {
+                    self.begun = activity.begun();
+                    self.scan.begin();
+                }
+                Next::Unknown => self.scan.stop(),
             }
         }
         self.scan.bytes(bytes);

@@ -7,8 +7,8 @@
 //! the same, and delimiters between requests are not touched.
 //!
 //! The scan runs only where a head certainly starts: on the first request that hyper reads from a
-//! connection, and after requests without a body that were not pipelined. Elsewhere hyper's
-//! rejection stands.
+//! connection, and after requests that were not pipelined and had no body, or one whose length their
+//! head says. Elsewhere hyper's rejection stands.
 //!
 //! The scan also notes a head with both Content-Length and Transfer-Encoding, of which hyper keeps
 //! only the second: proxies disagree about where such a request ends.
@@ -103,6 +103,8 @@ fn without_scheme(target: &[u8]) -> Option<&[u8]> {
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     at: At,
+    /// Bytes since the end of the head.
+    after_end: u64,
     /// The target so far, once a read cuts it or it contains an odd byte.
     target: Vec<u8>,
     has_odd: bool,
@@ -133,7 +135,7 @@ enum At {
     Method,
     Target,
     Rest,
-    /// After the empty line.
+    /// After the empty line, and perhaps in what follows it.
     End,
     /// Unknown.
     Lost,
@@ -143,6 +145,7 @@ impl Scan {
     /// Begins another head, after a complete one.
     pub(super) fn begin(&mut self) {
         self.at = if self.at == At::End { At::Start } else { At::Lost };
+        self.after_end = 0;
         self.target.clear();
         self.has_odd = false;
         self.line_ends = 0;
@@ -165,9 +168,14 @@ impl Scan {
         std::mem::take(&mut self.framing)
     }
 
-    /// Whether a head is complete, with nothing after it.
+    /// Whether a head is complete.
     pub(super) fn is_at_end(&self) -> bool {
         self.at == At::End
+    }
+
+    /// How many bytes have come since the end of the head.
+    pub(super) fn after_end(&self) -> u64 {
+        self.after_end
     }
 
     /// Scans `bytes` of a head and makes its target acceptable to hyper.
@@ -184,10 +192,11 @@ impl Scan {
                 At::Method => self.method(rest),
                 At::Target => self.target(rest),
                 At::Rest => self.rest(rest),
-                At::End | At::Lost => {
-                    self.at = At::Lost;
+                At::End => {
+                    self.after_end += rest.len() as u64;
                     return;
                 }
+                At::Lost => return,
             };
         }
     }
@@ -377,7 +386,10 @@ mod tests {
         let (mut scan, shown) = scan(&[&two]);
         assert_eq!(&shown[ODD.len()..], ODD);
         assert!(scan.take_raw().is_some(), "the first is still known");
-        assert_eq!(scan.at, At::Lost);
+        assert_eq!((scan.at, scan.after_end()), (At::End, ODD.len() as u64));
+        scan.bytes(&mut ODD.to_vec());
+        assert_eq!(scan.after_end(), 2 * ODD.len() as u64);
+        scan.stop();
         scan.begin();
         assert_eq!(scan.at, At::Lost, "once lost, lost for good");
     }

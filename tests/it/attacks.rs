@@ -1,6 +1,6 @@
 //! Attacks: each test is one case, with the right answer.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sha1::Digest as _;
 
 use super::backend::Backend;
@@ -118,23 +118,51 @@ fn a_sealed_message_is_not_opened_for_who_calls_it_an_address_check() {
     assert_eq!((asked.status, asked.body.as_str()), (403, ""));
 }
 
-/// A check and a message of WeChat under one signature, which covers neither.
-fn under_one_signature(nonce: &str) -> (String, impl Fn(&Gateway, &str) -> Answer) {
+/// The target of a callback of WeChat: its signature covers neither a check nor a message.
+fn signed_target(nonce: &str) -> String {
     let time = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs().to_string();
     let mut parts = ["gatewaytoken", &time, nonce];
     parts.sort_unstable();
     let signature = const_hex::encode(sha1::Sha1::digest(parts.concat()));
-    let target = format!("/callback/s?signature={signature}&timestamp={time}&nonce={nonce}");
+    format!("/callback/s?signature={signature}&timestamp={time}&nonce={nonce}")
+}
+
+fn push(gateway: &Gateway, target: &str, message: &Value) -> Answer {
+    let fields = [("content-type", "application/json")];
+    send(gateway.at.callbacks, &format!("POST {target}"), &fields, &message.to_string())
+}
+
+/// A check and a message of WeChat under one signature, which covers neither.
+fn under_one_signature(nonce: &str) -> (String, impl Fn(&Gateway, &str) -> Answer) {
+    let target = signed_target(nonce);
     let check = format!("{target}&echostr=hello");
     let message = move |gateway: &Gateway, order: &str| {
         let gift = json!({ "OrderId": order, "ToUserOpenid": "u", "Zone": 0, "GiftTypeId": 1,
             "GiftId": "g", "SendTime": 1, "IsPreview": 0 });
-        let body = json!({ "FromUserName": "oX", "CreateTime": 1, "MsgType": "event",
+        let message = json!({ "FromUserName": "oX", "CreateTime": 1, "MsgType": "event",
             "Event": "minigame_deliver_goods", "MiniGame": gift });
-        let fields = [("content-type", "application/json")];
-        send(gateway.at.callbacks, &format!("POST {target}"), &fields, &body.to_string())
+        push(gateway, &target, &message)
     };
     (check, message)
+}
+
+/// Goods that any caller can invent in plain mode.
+fn forged(order: &str) -> Value {
+    json!({ "FromUserName": "oX", "CreateTime": 1, "MsgType": "event",
+        "Event": "xpay_goods_deliver_notify", "OpenId": "mallory", "OutTradeNo": order,
+        "GoodsInfo": { "ProductId": "gem", "Quantity": 9999 } })
+}
+
+/// A payment, with the second signature of its kind.
+fn payment(order: &str) -> Value {
+    use hmac::{Hmac, KeyInit as _, Mac as _};
+    let event = "minigame_coin_deliver_completed";
+    let payload = json!({ "OpenId": "u1", "OutTradeNo": order }).to_string();
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(b"pk").unwrap();
+    mac.update(format!("{event}&{payload}").as_bytes());
+    let signature = const_hex::encode(mac.finalize().into_bytes());
+    json!({ "FromUserName": "o1", "CreateTime": 1, "MsgType": "event", "Event": event,
+        "MiniGame": { "Payload": payload, "PayEventSig": signature, "IsMock": false } })
 }
 
 #[test]
@@ -157,6 +185,43 @@ fn a_captured_address_check_makes_no_event_and_a_message_no_check() {
     }
     assert_eq!((events(), outcomes(&gateway, "duplicate")), (1, 1.0));
     assert_eq!(get(gateway.at.callbacks, &check).status, 403);
+}
+
+/// A message of another kind can have the text of a known transaction, and is not that one.
+#[test]
+fn a_known_transaction_lends_its_text_to_no_other_message() {
+    let gateway = gateway("wechat-push", "secrets = \"gatewaytoken\"");
+    let (first, check) = (signed_target("11"), signed_target("22"));
+    let text = json!({ "FromUserName": "oX", "CreateTime": 1, "MsgType": "text", "Content": "hi",
+        "MsgId": 77 });
+    assert_eq!(push(&gateway, &first, &text).status, 200);
+    assert_eq!(get(gateway.at.callbacks, &format!("{check}&echostr=hello")).body, "hello");
+    for target in [&check, &first] {
+        assert_eq!(push(&gateway, target, &forged("oX:77")).status, 200);
+    }
+    assert_eq!((outcomes(&gateway, "accepted"), outcomes(&gateway, "ambiguous")), (1.0, 2.0));
+    assert_eq!(push(&gateway, &first, &text).status, 200);
+    assert_eq!(outcomes(&gateway, "duplicate"), 1.0);
+}
+
+/// The signature of a payment covers nothing of it, and its second signature nothing else.
+#[test]
+fn the_signature_of_a_payment_makes_no_other_event() {
+    let gateway = gateway("wechat-push", "secrets = \"gatewaytoken\"\npay_key = \"pk\"");
+    let (first, check, used) = (signed_target("11"), signed_target("22"), signed_target("33"));
+    assert_eq!(push(&gateway, &first, &payment("p1")).status, 200);
+    for _ in 0..2 {
+        assert_eq!(push(&gateway, &first, &forged("f1")).status, 200);
+    }
+    assert_eq!((outcomes(&gateway, "accepted"), outcomes(&gateway, "ambiguous")), (1.0, 2.0));
+    assert_eq!(push(&gateway, &first, &payment("p1")).status, 200);
+    assert_eq!(outcomes(&gateway, "duplicate"), 1.0);
+    // Whatever came under its first signature before, its second one says that it is a payment.
+    assert_eq!(get(gateway.at.callbacks, &format!("{check}&echostr=hello")).body, "hello");
+    assert_eq!(push(&gateway, &check, &payment("p2")).status, 200);
+    assert_eq!(push(&gateway, &used, &forged("f2")).status, 200);
+    assert_eq!(push(&gateway, &used, &payment("p3")).status, 200);
+    assert_eq!((outcomes(&gateway, "accepted"), outcomes(&gateway, "ambiguous")), (4.0, 2.0));
 }
 
 // === F11: masked values ===

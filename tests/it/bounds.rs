@@ -5,6 +5,7 @@ use std::time::Duration;
 use postern::clock;
 
 use super::gateway::{Gateway, PLAIN, eventually, taku};
+use super::kill::{Process, recorded};
 use super::wire::{Wire, ask, get, get_bytes, post_bytes};
 
 const SHORT: &str = r#"
@@ -210,6 +211,41 @@ fn at_the_bound_a_connection_waits_for_another_to_close() {
     assert_eq!(third.answer().unwrap().status, 404, "one that idles makes room");
     open[1].send("t=1");
     assert_eq!(open[1].answer().unwrap().status, 400, "one that is busy does not");
+}
+
+/// A process whose shell set this limit of open files, and its folder.
+fn limited(files: &str) -> (tempfile::TempDir, Process) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("postern.toml");
+    std::fs::write(&config, PLAIN).unwrap();
+    let process = Process::under(&format!("ulimit {files}"), &config);
+    (folder, process)
+}
+
+#[test]
+fn idle_connections_of_one_address_leave_files_for_others_and_for_the_store() {
+    let (_folder, process) = limited("-n 256");
+    let idle: Vec<Wire> = (0..300)
+        .map(|_| {
+            let mut wire = Wire::open_from("127.0.0.2", process.callbacks);
+            wire.try_send(get_bytes("/nowhere"));
+            wire
+        })
+        .collect();
+    assert_eq!(get(process.callbacks, &taku("f1")).status, 200);
+    assert_eq!(recorded(process.admin).get("f1"), Some(&1));
+    drop(idle);
+    process.kill();
+}
+
+#[test]
+fn the_limit_of_open_files_is_raised_as_far_as_it_may_be() {
+    let (_folder, process) = limited("-Sn 256");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let files: Vec<&str> = files.split_whitespace().collect();
+    assert_eq!(files[0], files[1], "soft and hard");
+    process.kill();
 }
 
 /// The configuration with a sender of our own that posts a form.

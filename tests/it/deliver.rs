@@ -1,17 +1,19 @@
 //! Recorded events reach their destinations.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use md5::{Digest as _, Md5};
-use postern::ledger::{Embedded, EmbeddedOptions};
+use postern::clock::now_ms;
+use postern::ledger::{Embedded, EmbeddedOptions, Memory, StoreClock, Verdict};
 use serde_json::Value;
 use sha2::Sha256;
 
-use super::backend::{Backend, Got, Say, ok, status};
+use super::backend::{Backend, Gate, Got, Say, ok, status};
 use super::gateway::{Gateway, PLAIN, TAKU_SECRET, eventually, logged, taku};
 use super::wire::{get, post, post_bytes};
 
@@ -339,6 +341,60 @@ fn a_restart_delivers_what_was_pending() {
     assert_eq!(got.json()["transaction"], "q1");
     assert_eq!(got.header("webhook-id"), late.got()[0].header("webhook-id"));
     gateway.stop();
+}
+
+/// 1. Nothing can be settled: an event is delivered, and its lease expires.
+/// 2. Another event has the gateway look for due deliveries: it leases none.
+/// 3. Deliveries can be settled again: each event was delivered once.
+#[test]
+fn what_cannot_be_settled_is_not_delivered_again() {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let (backend, clock) = (Backend::start(), StoreClock::manual(now_ms()));
+    let ledger = Memory::new(clock.clone());
+    let gateway = Gateway::over(&with(&[("game", game(backend.at))]), ledger.clone());
+    ledger.fail_settlements(|_| {
+        CALLS.fetch_add(1, Ordering::SeqCst);
+        true
+    });
+    call(&gateway, "once-1");
+    eventually("a call has failed", || CALLS.load(Ordering::SeqCst) > 1);
+    clock.advance(120_000);
+    call(&gateway, "once-2");
+    // The dispatcher looks before each answer.
+    for _ in 0..10 {
+        condition(&gateway, "status");
+    }
+    assert_eq!(backend.got().len(), 1);
+    ledger.fail_settlements(|_| false);
+    assert_eq!(backend.await_count(2)[1].json()["transaction"], "once-2");
+    gateway.await_metric("postern_delivery_backlog{destination=\"game\"}", 0.0);
+    assert_eq!(backend.got().len(), 2);
+}
+
+/// A failed attempt has to be durable, and cannot be; a delivery that is done does not wait for it.
+#[test]
+fn a_delivery_is_done_while_the_result_of_another_cannot_be_durable() {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let (gate, fails) = (Gate::default(), Backend::start());
+    fails.says(status(503));
+    let backend = Backend::saying([gate.before(ok())]);
+    let ledger = Memory::new(StoreClock::process());
+    let text = with(&[("game", game(backend.at)), ("other", game(fails.at))]);
+    let gateway = Gateway::over(&text, ledger.clone());
+    ledger.fail_settlements(|verdict| {
+        let is_retry = matches!(verdict, Verdict::Retry { .. });
+        CALLS.fetch_add(usize::from(is_retry), Ordering::SeqCst);
+        is_retry
+    });
+    call(&gateway, "apart-1");
+    let event = backend.await_count(1)[0].header("webhook-id").to_owned();
+    eventually("a call has failed", || CALLS.load(Ordering::SeqCst) > 1);
+    gate.open();
+    eventually("the other one is done", || {
+        let shown = get(gateway.at.admin, &format!("/admin/v1/events/{event}")).json();
+        let all = shown["deliveries"].as_array().unwrap();
+        all.iter().any(|one| one["destination"] == "game" && one["state"] == "done")
+    });
 }
 
 #[test]

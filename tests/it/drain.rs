@@ -1,11 +1,15 @@
 //! A stop in good order.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use postern::clock;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::bounds::with_form;
 use super::gateway::{Gateway, PLAIN, eventually, taku};
+use super::http2;
+use super::tls;
 use super::wire::{Wire, get, get_bytes};
 
 /// Begins a request, and waits until the gateway reads its body.
@@ -76,5 +80,32 @@ fn connections_in_the_queue_are_served_not_reset() {
         for wire in &mut all {
             assert_eq!(wire.answer().map(|answer| answer.status), Some(200));
         }
+    }
+}
+
+#[test]
+fn a_tls_connection_that_has_had_no_request_yet_is_served_not_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = tls::certificate(folder.path());
+    let text = tls::text(folder.path()).replace("\"500ms\"", "\"10s\"");
+    let offers: [&[&[u8]]; 2] = [&[], &[b"http/1.1"]];
+    for protocols in offers {
+        let mut gateway = Gateway::start(&text);
+        let client = tls::trusting(&certificate, protocols);
+        http2::run(async {
+            let mut all = Vec::new();
+            for _ in 0..20 {
+                all.push(tls::connect(&gateway, Arc::clone(&client)).await.unwrap());
+            }
+            gateway.ask_to_stop();
+            let is_draining = || get(gateway.at.admin, "/readyz").body == "draining\n";
+            eventually("the drain", is_draining);
+            for (n, stream) in all.iter_mut().enumerate() {
+                stream.write_all(get_bytes(&taku(&format!("s{n}"))).as_bytes()).await.unwrap();
+                let mut head = [0; 12];
+                stream.read_exact(&mut head).await.unwrap();
+                assert_eq!(&head, b"HTTP/1.1 200");
+            }
+        });
     }
 }

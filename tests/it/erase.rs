@@ -59,6 +59,10 @@ fn an_erased_user_is_in_no_file_and_the_transactions_stay_known() {
     });
     assert!(!files_with(&data, GONE).is_empty(), "the test looks in the right place");
 
+    let of_one = json!({ "user": "of-none", "source": "level-end" }).to_string();
+    assert_eq!(post(gateway.at.admin, "/admin/v1/erase", &of_one).status, 200);
+    let entry = get(gateway.at.admin, "/admin/v1/audit").json()["audit"][0].clone();
+    assert_eq!(entry["changes"]["source"], json!([null, "level-end"]), "{entry}");
     let order = json!({ "user": GONE }).to_string();
     let answer = post(gateway.at.admin, "/admin/v1/erase", &order);
     assert_eq!(answer.status, 200, "{}", answer.body);

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use postern::ledger::{Embedded, EmbeddedOptions};
+use postern::ledger::{Embedded, EmbeddedOptions, Memory, StoreClock};
 
 use super::backend::{Backend, Gate, Say, body, status};
 use super::deliver::{game, with};
@@ -91,6 +91,19 @@ fn who_is_told_to_come_again_gets_the_verdict_then() {
     eventually("the verdict", || told(&gateway, "again") == 602);
     assert_eq!(backend.got().len(), 1);
     assert_eq!(verdicts(&gateway, "late_differs"), 0.0);
+}
+
+#[test]
+fn a_verdict_that_cannot_be_recorded_in_time_is_not_contradicted() {
+    let ledger = Memory::new(StoreClock::process());
+    ledger.fail_settlements(|_| true);
+    let backend = Backend::saying([body(NO)]);
+    let gateway = Gateway::over(&inline(&backend, "late = \"accepted\"\n"), ledger.clone());
+    assert_eq!(told(&gateway, "slow"), 503, "neither the verdict nor the reply for a late one");
+    ledger.fail_settlements(|_| false);
+    eventually("the verdict", || told(&gateway, "slow") == 602);
+    assert_eq!(backend.got().len(), 1);
+    assert_eq!((verdicts(&gateway, "invalid"), verdicts(&gateway, "late_differs")), (1.0, 0.0));
 }
 
 #[test]

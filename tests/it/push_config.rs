@@ -419,6 +419,9 @@ fn elements_in_one_another_reach_the_container_as_such() {
         assert_eq!(tcb(gateway.at.admin, "set", &token, &container)["errcode"], 0);
         let signed = json!({ "source": "wx", "parameters": [format!("body={xml}")] });
         let signed = post(gateway.at.admin, "/admin/v1/sign", &signed.to_string()).json();
+        // Such a callback may be a reward, so the audit log says who had it signed.
+        let entry = get(gateway.at.admin, "/admin/v1/audit").json()["audit"][0].clone();
+        assert_eq!((&entry["action"], &entry["name"]), (&json!("signed"), &json!("wx")), "{entry}");
         let curl = signed["local_curl"].as_str().unwrap();
         let curl = curl.replace("127.0.0.1:0", &gateway.at.callbacks.to_string());
         let before = other.got().len();

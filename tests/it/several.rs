@@ -140,6 +140,29 @@ fn where_each_element_is_signed_each_is_verified() {
 }
 
 #[test]
+fn an_operator_grants_a_list_whole() {
+    let backend = Backend::start();
+    let quarantine = "quarantine = { reasons = \"all\", max = \"1MiB\" }\n";
+    let gateway = Gateway::start(&text(&backend, quarantine, "another secret"));
+    let admin = gateway.at.admin;
+    assert_eq!(line(&gateway, &[event("a"), event("b"), event("c")]).status, 401);
+    let held = get(admin, "/admin/v1/held").json();
+    let path = format!("/admin/v1/held/{}/release", held["held"][0]["id"].as_str().unwrap());
+    let granted = post(admin, &path, r#"{"reason":"the platform confirms them"}"#);
+    assert_eq!((granted.status, &granted.json()["decision"]), (200, &json!("released")));
+    let got = backend.await_count(3);
+    let all: BTreeSet<String> = transactions(&got).into_iter().collect();
+    assert!(all.iter().eq(["a", "b", "c"]), "{all:?}");
+    for got in &got {
+        let event = got.json();
+        assert_eq!((&event["released"], &event["authenticated"]), (&json!(true), &json!([])));
+    }
+    // Again: nothing of it is new.
+    assert_eq!(post(admin, &path, r#"{"reason":"again"}"#).json(), granted.json());
+    assert_eq!((recorded(&gateway), backend.got().len()), (3, 3));
+}
+
+#[test]
 fn a_list_in_quarantine_is_released_whole() {
     let backend = Backend::start();
     let folder = tempfile::tempdir().unwrap();

@@ -2,8 +2,11 @@
 
 use md5::{Digest as _, Md5};
 
-use super::gateway::Gateway;
-use super::wire::{Answer, get};
+use postern::ledger::{Embedded, EmbeddedOptions};
+use serde_json::json;
+
+use super::gateway::{Gateway, eventually};
+use super::wire::{Answer, get, post};
 
 const BOTH: &str = r#"
 [server]
@@ -56,4 +59,43 @@ fn what_idip_stands_before_is_answered_and_not_recorded_however_it_is_cut() {
     let another = [("sid", "64b0c0ffee00000000000002"), ("timestamp", "1700000000")];
     assert_eq!(answered(&gateway, &another).status, 200);
     gateway.await_metric("postern_callbacks_total{outcome=\"accepted\",source=\"http\"}", 1.0);
+}
+
+#[test]
+fn a_release_makes_no_event_of_what_idip_makes() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Embedded::open(EmbeddedOptions::new(folder.path())).unwrap();
+    let quarantined = BOTH.replace(
+        "secrets = \"s3cr3t\"",
+        "secrets = \"s3cr3t\"\nquarantine = { reasons = [\"bad_signature\"] }",
+    );
+    let gateway = Gateway::over(&quarantined.replace("s3cr3t", "another one"), open());
+    for sid in ["64b0c0ffee00000000000001", "64b0c0ffee00000000000002"] {
+        let signed = [("sid", sid), ("timestamp", "1700000000"), ("uid", "player-7")];
+        answered(&gateway, &signed);
+    }
+    let held = |gateway: &Gateway| {
+        let page = get(gateway.at.admin, "/admin/v1/held").json();
+        page["held"].as_array().map_or(0, Vec::len)
+    };
+    eventually("both are in quarantine", || held(&gateway) == 2);
+    gateway.stop();
+
+    // The secret is mended.
+    let gateway = Gateway::over(&quarantined, open());
+    for dry_run in [true, false] {
+        let order = json!({ "source": "http", "dry_run": dry_run });
+        let begun = post(gateway.at.admin, "/admin/v1/release", &order.to_string()).json();
+        let path = format!("/admin/v1/release/{}", begun["id"].as_str().unwrap());
+        let mut now = begun;
+        eventually("the release has ended", || {
+            now = get(gateway.at.admin, &path).json();
+            now["state"] != "running"
+        });
+        assert_eq!((&now["released"], &now["refused"]), (&json!(1), &json!(1)), "{now}");
+    }
+    // It is not lost: an operator knows whether the other source was there at the time.
+    assert_eq!(held(&gateway), 1);
+    let events = get(gateway.at.admin, "/admin/v1/events?source=http").json();
+    assert_eq!(events["events"].as_array().unwrap().len(), 1, "{events}");
 }

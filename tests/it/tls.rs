@@ -26,7 +26,8 @@ pub fn text(folder: &Path) -> String {
     PLAIN.replace("drain", &format!("{limits}\ntls = {{ cert = {cert:?}, key = {key:?} }}\ndrain"))
 }
 
-fn trusting(certificate: &CertificateDer<'static>, protocols: &[&[u8]]) -> Arc<ClientConfig> {
+/// A client that trusts `certificate`, and speaks these protocols.
+pub fn trusting(certificate: &CertificateDer<'static>, protocols: &[&[u8]]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -39,9 +40,10 @@ fn trusting(certificate: &CertificateDer<'static>, protocols: &[&[u8]]) -> Arc<C
     Arc::new(config)
 }
 
-type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
+pub type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
 
-async fn connect(gateway: &Gateway, config: Arc<ClientConfig>) -> std::io::Result<TlsStream> {
+/// A connection after its handshake.
+pub async fn connect(gateway: &Gateway, config: Arc<ClientConfig>) -> std::io::Result<TlsStream> {
     let stream = TcpStream::connect(gateway.at.callbacks).await?;
     let name = ServerName::try_from("localhost").unwrap();
     tokio_rustls::TlsConnector::from(config).connect(name, stream).await

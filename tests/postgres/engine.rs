@@ -208,7 +208,7 @@ fn of_events_that_share_a_signature_one_is_recorded_and_the_others_leave_nothing
         // Re-cuts of one text: other identities under one signature, three at once.
         let recut = |turn: u64, round: u64| {
             let mut event = event(&[3 * round + turn]);
-            event.keys.signature = Some(conformance::key(1_000_000 + round));
+            event.keys.signatures = [conformance::key(1_000_000 + round)].into();
             event
         };
         let offer = |engine: usize, turn: u64| {
@@ -238,18 +238,18 @@ fn of_events_that_share_a_signature_one_is_recorded_and_the_others_leave_nothing
         for (round, first, mut event) in held {
             assert_eq!(fresh[&round].id, first);
             // Its own identity belongs to no event.
-            event.keys.signature = None;
+            event.keys.signatures.clear();
             assert_eq!(engines[1].accept(&[event]).await.unwrap(), [Accepted::Fresh]);
         }
         // A repetition under another signature, at both gateways, while a re-cut of that races it:
         // the repetition is a duplicate, and the re-cut is new or held, but nothing is lost.
         for (round, first) in &fresh {
-            let signature = Some(conformance::key(2_000_000 + *round as u64));
+            let signature = conformance::key(2_000_000 + *round as u64);
             let [mut one, mut two] = [first.clone(), first.clone()];
             let mut cut = event(&[5_000_000 + *round as u64]);
             for event in [&mut one, &mut two, &mut cut] {
                 event.id = EventId::new(event.received_ms);
-                event.keys.signature = signature;
+                event.keys.signatures = [signature].into();
             }
             let (one, two, cut) = tokio::join!(
                 engines[0].accept(std::slice::from_ref(&one)),

@@ -152,6 +152,31 @@ fn a_server_that_dies_is_waited_for_and_costs_nothing() {
     check(&cluster.url(), &setup.schema, &answered);
 }
 
+/// 1. The server is down while the configuration changes: the documents cannot be read.
+/// 2. It is back: the configuration is applied, although no file changes again.
+#[test]
+fn a_configuration_that_came_while_the_server_was_down_is_applied_later() {
+    if !is_there() {
+        return;
+    }
+    let cluster = Cluster::start(&[]);
+    let setup = setup(&cluster, None);
+    setup.migrate();
+    let gateway = Gateway::start(&setup);
+    cluster.kill();
+    eventually("it is not ready", || !gateway.is_ready());
+    let text = std::fs::read_to_string(gateway.config()).unwrap();
+    std::fs::write(gateway.config(), text.replace("level-end", "level-up")).unwrap();
+    let is_logged = |line: &str| !gateway.logged(line).is_empty();
+    eventually("it is not applied", || is_logged("could not apply the new configuration yet"));
+    assert!(!is_logged("applied the configuration"));
+    cluster.run();
+    eventually("it is applied", || is_logged("applied the configuration"));
+    eventually("it is back", || gateway.is_ready());
+    let target = target("late").replace("level-end", "level-up");
+    assert_eq!(get(gateway.callbacks, &target).0, 200);
+}
+
 #[test]
 fn a_primary_that_dies_is_replaced_and_costs_nothing() {
     if !is_there() {
@@ -221,19 +246,19 @@ fn a_start_without_tables_is_refused_and_a_migration_may_be_repeated() {
         }
     });
     let again = setup.run("migrate");
-    assert_eq!(String::from_utf8(again.stdout).unwrap(), "the tables are at version 8\n");
+    assert_eq!(String::from_utf8(again.stdout).unwrap(), "the tables are at version 9\n");
     drop(Gateway::start(&setup));
     // A later version that this gateway works with, and one that it does not work with.
     let schema = &setup.schema;
-    cluster.ask(&format!("update {schema}.meta set v = 10 where k = 'version'"));
+    cluster.ask(&format!("update {schema}.meta set v = 11 where k = 'version'"));
     drop(Gateway::start(&setup));
-    cluster.ask(&format!("update {schema}.meta set v = 9 where k = 'oldest'"));
+    cluster.ask(&format!("update {schema}.meta set v = 10 where k = 'oldest'"));
     let refused = setup.run("serve");
     let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(said.contains("of version 10 and this gateway knows version 8"), "{said}");
+    assert!(said.contains("of version 11 and this gateway knows version 9"), "{said}");
     cluster.ask(&format!("update {schema}.meta set v = 0 where k = 'version'"));
     let said = String::from_utf8(setup.run("serve").stderr).unwrap();
-    assert!(said.contains("needs version 8: run `postern migrate --config FILE`"), "{said}");
+    assert!(said.contains("needs version 9: run `postern migrate --config FILE`"), "{said}");
 }
 
 /// 1. The tables were upgraded: gateways of an earlier version may work with them.
@@ -271,7 +296,17 @@ fn callbacks_are_stored_once_after_the_upgrade_is_finished() {
     cluster.ask(&format!("delete from {schema}.gateway where slot = 99"));
     let done = String::from_utf8(setup.run("migrate --finish").stdout).unwrap();
     assert!(done.contains("the upgrade is finished"), "{done}");
-    assert_eq!(cluster.ask(&format!("select v from {schema}.meta where k = 'oldest'")), "7");
+    let oldest = || cluster.ask(&format!("select v from {schema}.meta where k = 'oldest'"));
+    assert_eq!(oldest(), "7");
+    // An earlier version took that back when it migrated, and later steps do not.
+    for taken_back in [7, 3] {
+        cluster.ask(&format!(
+            "update {schema}.meta set v = case k when 'oldest' then {taken_back} else 8 end
+             where k in ('oldest', 'version')"
+        ));
+        setup.migrate();
+        assert_eq!(oldest(), "7");
+    }
     let mut number = 0;
     eventually("the gateway heard of it", || {
         number += 1;

@@ -17,7 +17,7 @@ use super::process::{Backend, Gateway, Load, Setup};
 use super::proxy::{Cut, Proxy};
 
 const RECORD: &str = "insert into dedupe";
-const SETTLE: &str = "delete from delivery d using v";
+const SETTLE: &str = "delete from delivery d using found";
 
 fn url(proxy: &Proxy) -> String {
     format!("postgres://postern@{}/postgres?sslmode=disable", proxy.at)

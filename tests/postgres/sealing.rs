@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use postern::ledger::{
-    Attempt, DocumentChange, Expect, Item, Keyring, Kind, LeaseAsk, Ledger as _, LogQuery,
-    MasterKey, NewEvent, Nonce, Postgres, PostgresError, PostgresOptions, Settlement, TargetFilter,
-    Verdict, conformance,
+    Attempt, DocumentChange, Expect, HeldBounds, HeldOne, HeldWhy, Item, Keyring, Kind, LeaseAsk,
+    Ledger as _, LogQuery, MasterKey, NewEvent, Nonce, Postgres, PostgresError, PostgresOptions,
+    Settlement, TargetFilter, Verdict, conformance,
 };
 
 use super::cluster::{Cluster, schema, shared};
@@ -119,7 +119,7 @@ fn not_under(cluster: &Cluster, schema: &str, n: u8) -> u64 {
     let of = |table: &str, column: &str| {
         format!("select count(*) from {schema}.{table} where substring({column} for 9) <> {prefix}")
     };
-    let pieces = [("event", "body"), ("attempt", "said"), ("document", "body")];
+    let pieces = [("event", "body"), ("attempt", "said"), ("document", "body"), ("held", "body")];
     pieces
         .iter()
         .map(|(table, column)| -> u64 { cluster.ask(&of(table, column)).parse().unwrap() })
@@ -256,6 +256,47 @@ fn the_key_is_changed_while_gateways_go_on() {
         assert!(tells(cluster, &schema));
         let engine = opened(with(cluster, &schema, keys(None, None))).await;
         assert_all(&engine, &events).await;
+    });
+}
+
+/// 1. A callback is held: it is sealed under the old key, and waits for a row before its commit.
+/// 2. The key is changed meanwhile: the change waits for that callback.
+#[test]
+fn a_callback_that_is_held_while_the_key_changes_is_not_missed() {
+    let Some(cluster) = shared() else { return };
+    runtime().block_on(async {
+        let schema = schema();
+        drop(opened(with(cluster, &schema, keys(Some(1), None))).await);
+        let both = with(cluster, &schema, keys(Some(2), Some(1)));
+        let engine = opened(both.clone()).await;
+        let held = [1, 2].map(|n| conformance::held(n, HeldWhy::Conflict, None));
+        engine.hold(&held[0], HeldBounds::default()).await.unwrap();
+        let (client, connection) =
+            tokio_postgres::connect(&cluster.url(), tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let row = client.query_one("select pg_backend_pid()", &[]).await.unwrap();
+        let process: i32 = row.get(0);
+        let keep = format!("begin; select 1 from {schema}.held_sum for update");
+        client.batch_execute(&keep).await.unwrap();
+        let (own, second) = (engine.clone(), held[1].clone());
+        let holding = tokio::spawn(async move { own.hold(&second, HeldBounds::default()).await });
+        eventually("it waits", || {
+            let waiting = format!("where {process} = any(pg_blocking_pids(pid))");
+            cluster.ask(&format!("select count(*) from pg_stat_activity {waiting}")) == "1"
+        });
+        let mut tell = |_| {};
+        let (rekeyed, ()) = tokio::join!(Postgres::rekey(both, &mut tell), async {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            client.batch_execute("rollback").await.unwrap();
+        });
+        rekeyed.unwrap();
+        holding.await.unwrap().unwrap();
+        assert_eq!(not_under(cluster, &schema, 2), 0);
+        let engine = opened(with(cluster, &schema, keys(Some(2), None))).await;
+        for one in &held {
+            let found = engine.held_one(one.id).await.unwrap();
+            assert!(matches!(found, Some(HeldOne::Waiting(_))), "{found:?}");
+        }
     });
 }
 

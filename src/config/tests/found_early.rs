@@ -172,6 +172,24 @@ fn a_secret_of_source_and_destination_is_named() {
     assert_eq!(advice(&paper, &text("T")), [""; 0]);
 }
 
+/// Under a former manager's key a source accepts callbacks of every company.
+#[test]
+fn a_source_without_a_managers_key_is_named() {
+    let paper = paper().variable("M1", "manager-key-1").variable("OLD", "former-key-0");
+    let text = |secrets: &str| {
+        source("renaren", &format!("secrets = {secrets}"))
+            + "[manage.callback_address]\nprefixes = [\"rp7\"]\n\
+               managers = [{ name = \"m1\", key = \"env:M1\", companies = [42] }]\n"
+    };
+    for limited in ["\"env:M1\"", "[\"env:M1\", \"env:OLD\"]"] {
+        assert_eq!(advice(&paper, &text(limited)), [""; 0]);
+    }
+    let found = advice(&paper, &text("\"env:OLD\""));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("source[s].secrets: has no manager's key"), "{found:?}");
+    assert_eq!(advice(&paper, &source("renaren", "secrets = \"env:OLD\"")), [""; 0]);
+}
+
 #[test]
 fn deliveries_that_no_backend_can_verify_are_named() {
     let paper = paper().variable("K", "k").variable("S", WHSEC);

@@ -242,6 +242,20 @@ fn each_engine_has_its_own_keys() {
 }
 
 #[test]
+fn who_asks_a_gateway_needs_no_address_of_its_database() {
+    let text = "[store]\nengine = \"postgres\"\nurl = \"env:DB\"";
+    let (paper, path) = (paper().file("postern.toml", text), Path::new("postern.toml"));
+    let loaded = load_with(&paper, path, Secrets::Optional).unwrap();
+    let StoreEngine::Postgres(server) = &loaded.config.store.engine else { panic!() };
+    assert_eq!(server.url, None);
+    assert_eq!(loaded.missing[0].key, "store.url");
+    let refused = crate::server::postgres(&loaded.config.store, server).unwrap_err();
+    assert!(refused.to_string().contains("store.url"), "{refused}");
+    let faults = load_with(&paper, path, Secrets::Required).unwrap_err().faults;
+    assert_eq!(faults[0].key, "store.url");
+}
+
+#[test]
 fn paths_are_seen_from_the_folder_of_the_file() {
     let loaded = load_str(&paper(), Path::new("/etc/postern/postern.toml"), "").unwrap();
     let StoreEngine::Embedded { path } = loaded.config.store.engine else { panic!() };

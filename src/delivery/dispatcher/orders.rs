@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{DispatchLoop, PAUSE_FIRST, PAUSE_MAX, WATCH_TIME};
 use crate::clock::{instant, now_ms};
 use crate::delivery::control::{Condition, Control, Order};
-use crate::delivery::pauses::{Pause, PauseReason, Pauses};
+use crate::delivery::pauses::{Changed, Pause, PauseReason, Pauses};
 use crate::ledger::{LedgerError, Revision, TargetId};
 use crate::lifecycle::Lifecycle;
 
@@ -83,7 +83,7 @@ impl DispatchLoop {
         self.table.pause(pauses);
         let (control, target) = (self.control.clone(), target.clone());
         tokio::spawn(async move {
-            if let Err(error) = control.gone(&target).await {
+            if let Err(error) = control.leave(&target).await {
                 let destination = target.as_str();
                 tracing::error!(destination, %error, "could not persist pause, it ends on restart");
             }
@@ -95,13 +95,15 @@ impl DispatchLoop {
         let (control, target) = (self.control.clone(), target.clone());
         tokio::spawn(async move {
             let destination = target.as_str();
-            match control.resume(&target, "postern").await {
-                Ok(()) => {
+            match control.return_to(&target).await {
+                Ok(Changed::Yes) => {
                     tracing::info!(
                         destination,
                         "destination resumed: its backend accepts deliveries again"
                     );
                 }
+                // An operator paused it meanwhile, or has resumed it.
+                Ok(Changed::No) => {}
                 Err(error) => tracing::warn!(destination, %error, "could not resume destination"),
             }
         });

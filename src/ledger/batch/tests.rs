@@ -346,7 +346,7 @@ async fn standings_and_what_came_first() {
     let mut other = event(3, &["a"]);
     other.keys.clone_from(&first.keys);
     let mut recut = event(4, &["a"]);
-    recut.keys.signature = Some(first.keys.identity[0]);
+    recut.keys.signatures = [first.keys.identity[0]].into();
     let expected =
         [DedupResult::New, DedupResult::Duplicate, DedupResult::Conflict, DedupResult::Ambiguous];
     for (offered, standing) in [first.clone(), same, other, recut].into_iter().zip(expected) {
@@ -577,7 +577,7 @@ async fn what_the_committer_has_to_see_is_not_known_at_once() {
     assert_eq!(known(&conflict), None);
     // A key that the first event has not is added to it.
     let mut longer = repeat.clone();
-    longer.keys.signature = Some(event(9, &[]).keys.identity[0]);
+    longer.keys.signatures = [event(9, &[]).keys.identity[0]].into();
     assert_eq!(known(&longer), None);
     assert_eq!(bench.book.record(longer.clone()).await.unwrap().standing(), DedupResult::Duplicate);
     assert!(known(&longer).is_some());

@@ -48,7 +48,7 @@ pub(super) async fn either_identity_makes_a_duplicate<L: Ledger>(
 
 fn signed(n: u64, signature: u64) -> NewEvent {
     let mut event = event(n, &["a"]);
-    event.keys.signature = Some(key(signature));
+    event.keys.signatures = [key(signature)].into();
     event
 }
 
@@ -79,7 +79,7 @@ pub(super) async fn the_content_tells_a_duplicate_from_a_conflict<L: Ledger>(
     other.keys.identity.push(key(200));
     assert_eq!(accept(ledger, &other).await?, conflict_with(&first));
     // Also under another signature: the identity takes precedence.
-    other.keys.signature = Some(key(102));
+    other.keys.signatures = [key(102)].into();
     assert_eq!(accept(ledger, &other).await?, conflict_with(&first));
     assert_eq!(accept(ledger, &repeat(&first, 3)).await?, duplicate_of(&first));
     assert_unknown(ledger, &[200, 102]).await
@@ -100,6 +100,35 @@ pub(super) async fn a_signature_alone_is_ambiguous<L: Ledger>(
     assert_unknown(ledger, &[2]).await
 }
 
+pub(super) async fn each_signature_of_an_event_is_known<L: Ledger>(
+    ledger: &L,
+    _: &StoreClock,
+) -> Checked {
+    let mut first = signed(1, 101);
+    first.keys.signatures.push(key(102));
+    assert_eq!(accept(ledger, &first).await?, Accepted::Fresh);
+    // Another event under one of them, alone or beside a new one.
+    for signature in [101, 102] {
+        let mut recut = signed(2, signature);
+        assert_eq!(accept(ledger, &recut).await?, ambiguous_with(&first));
+        recut.keys.signatures = [key(103)].into();
+        recut.keys.signatures.push(key(signature));
+        assert_eq!(accept(ledger, &recut).await?, ambiguous_with(&first));
+    }
+    // A repetition adds those that are unknown.
+    let mut again = repeat(&first, 3);
+    again.keys.signatures = [key(104)].into();
+    again.keys.signatures.extend([key(102), key(105)]);
+    for _ in 0..2 {
+        assert_eq!(accept(ledger, &again).await?, duplicate_of(&first));
+    }
+    for signature in [104, 105] {
+        assert_eq!(accept(ledger, &signed(4, signature)).await?, ambiguous_with(&first));
+    }
+    assert_eq!(ledger.stats().await?.keys, 5);
+    assert_unknown(ledger, &[2, 4, 103]).await
+}
+
 pub(super) async fn a_duplicate_adds_its_keys_to_the_first_event<L: Ledger>(
     ledger: &L,
     _: &StoreClock,
@@ -108,7 +137,7 @@ pub(super) async fn a_duplicate_adds_its_keys_to_the_first_event<L: Ledger>(
     accept(ledger, &first).await?;
     // The same content under another signature, and then a re-cut of that one.
     let mut again = repeat(&first, 2);
-    again.keys.signature = Some(key(102));
+    again.keys.signatures = [key(102)].into();
     for _ in 0..2 {
         assert_eq!(accept(ledger, &again).await?, duplicate_of(&first));
     }
@@ -116,7 +145,7 @@ pub(super) async fn a_duplicate_adds_its_keys_to_the_first_event<L: Ledger>(
     // A key of another event stays with it.
     let other = signed(4, 104);
     accept(ledger, &other).await?;
-    again.keys.signature = Some(key(104));
+    again.keys.signatures = [key(104)].into();
     assert_eq!(accept(ledger, &again).await?, duplicate_of(&first));
     assert_eq!(accept(ledger, &signed(5, 104)).await?, ambiguous_with(&other));
     assert_eq!(ledger.stats().await?.keys, 5);
@@ -192,7 +221,7 @@ pub(super) async fn a_mark_takes_no_place_and_adds_nothing<L: Ledger>(
     let first = marked(5, 501, 51, Fingerprint(51));
     assert_eq!(accept(ledger, &first).await?, Accepted::Fresh);
     let mut recut = marked(6, 601, 61, Fingerprint(61));
-    recut.keys.signature = first.keys.signature;
+    recut.keys.signatures.clone_from(&first.keys.signatures);
     assert_eq!(accept(ledger, &recut).await?, ambiguous_with(&first));
     assert_eq!(accept(ledger, &signed(61, 62)).await?, Accepted::Fresh);
     assert_eq!(accept(ledger, &recut).await?, ambiguous_with(&first));
@@ -205,7 +234,7 @@ pub(super) async fn added_keys_are_judged_in_the_order_of_a_batch<L: Ledger>(
 ) -> Checked {
     let first = signed(1, 101);
     let mut again = repeat(&first, 2);
-    again.keys.signature = Some(key(102));
+    again.keys.signatures = [key(102)].into();
     let (recut, unlike) = (signed(3, 102), signed(4, 104));
     let conflict = NewEvent { fingerprint: Fingerprint(9), ..repeat(&unlike, 5) };
     let batch = [first.clone(), again.clone(), recut, unlike.clone(), conflict, again];
@@ -306,7 +335,7 @@ pub(super) async fn variants_at_once_make_one_event_for_each_signature<L: Ledger
             _ => (of(8), of(9), of(3)), // a state with keys of its own
         };
         let mut keys = EventKeys::from_iter([key(identity)]);
-        keys.signature = Some(key(signature));
+        keys.signatures = [key(signature)].into();
         let offer = NewEvent { keys, fingerprint: Fingerprint(content), ..event(n, &["a"]) };
         // Spread, so that no form is always first.
         let at = usize::try_from(n * 7).unwrap_or(0) % (offers.len() + 1);
@@ -321,7 +350,7 @@ pub(super) async fn variants_at_once_make_one_event_for_each_signature<L: Ledger
     let fresh: Vec<&NewEvent> =
         pairs().filter(|(_, answer)| is_fresh(answer)).map(|(offer, _)| offer).collect();
     for (at, one) in fresh.iter().enumerate() {
-        let twin = fresh[..at].iter().find(|other| other.keys.signature == one.keys.signature);
+        let twin = fresh[..at].iter().find(|other| other.keys.signatures == one.keys.signatures);
         assert_eq!(twin, None, "one signature, two events");
         let twin = fresh[..at].iter().find(|other| other.keys.identity == one.keys.identity);
         assert_eq!(twin, None, "one identity, two events");

@@ -32,7 +32,7 @@ async fn ids(ledger: &impl Ledger, query: &HeldQuery) -> Result<Vec<HeldId>, Led
 /// The `n`th re-cut of a text that event 1 has the signature of.
 fn recut(n: u64) -> NewHeld {
     let mut event = event(n, &["a", "b"]);
-    event.keys.signature = Some(key(101));
+    event.keys.signatures = [key(101)].into();
     NewHeld::disputing(HeldWhy::Ambiguous, Some(super::event(1, &[]).id), event)
 }
 
@@ -158,7 +158,7 @@ pub(super) async fn a_release_makes_one_event<L: Ledger>(
     clock: &StoreClock,
 ) -> Checked {
     let mut first = event(1, &[]);
-    first.keys.signature = Some(key(101));
+    first.keys.signatures = [key(101)].into();
     accept(ledger, &first).await?;
     let ambiguous = recut(2);
     hold(ledger, &ambiguous).await?;
@@ -192,7 +192,7 @@ pub(super) async fn a_release_makes_one_event<L: Ledger>(
     let again = super::repeat(&first, 71);
     assert_eq!(accept(ledger, &again).await?, known(&first));
     let mut cut = event(72, &[]);
-    cut.keys.signature = Some(key(101));
+    cut.keys.signatures = [key(101)].into();
     let ambiguous = Accepted::Ambiguous { first: first.id, first_seen_ms: first.received_ms };
     assert_eq!(accept(ledger, &cut).await?, ambiguous);
     Ok(())
@@ -345,10 +345,10 @@ pub(super) async fn a_forgotten_source_is_new_again<L: Ledger>(
     _: &StoreClock,
 ) -> Checked {
     let mut first = event(1, &["a"]);
-    first.keys.signature = Some(key(101));
+    first.keys.signatures = [key(101)].into();
     accept(ledger, &first).await?;
     let mut again = super::repeat(&first, 9);
-    again.keys.signature = Some(key(102));
+    again.keys.signatures = [key(102)].into();
     accept(ledger, &again).await?;
     let other = NewEvent { source: SourceId::from("other"), ..event(5, &["a"]) };
     accept(ledger, &other).await?;
@@ -366,7 +366,7 @@ pub(super) async fn a_forgotten_source_is_new_again<L: Ledger>(
     assert!(ledger.event(first.id).await?.is_some());
     assert_eq!(lease(ledger, 10).await?.len(), 3);
     let mut fresh = super::repeat(&first, 12);
-    fresh.keys.signature = Some(DedupeKey([7; 16]));
+    fresh.keys.signatures = [DedupeKey([7; 16])].into();
     assert_eq!(accept(ledger, &fresh).await?, Accepted::Fresh);
     let known = Accepted::Duplicate { first: other.id, first_seen_ms: other.received_ms };
     assert_eq!(accept(ledger, &super::repeat(&other, 13)).await?, known);

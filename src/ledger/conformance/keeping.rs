@@ -205,7 +205,7 @@ pub(super) async fn keys_that_duplicates_brought_are_kept_as_long<L: Ledger>(
     for (n, first) in (10..).zip(&firsts) {
         accept(ledger, first).await?;
         let mut repeated = NewEvent { source: first.source.clone(), ..repeat(first, n) };
-        repeated.keys.signature = Some(key(100 + n));
+        repeated.keys.signatures = [key(100 + n)].into();
         assert_eq!(accept(ledger, &repeated).await?, duplicate_of(first));
         again.push(repeated);
     }
@@ -226,7 +226,7 @@ pub(super) async fn keys_that_duplicates_brought_are_kept_as_long<L: Ledger>(
     }
     let recut = |n: u64, of: &NewEvent| {
         let mut recut = event(n, &[]);
-        recut.keys.signature = of.keys.signature;
+        recut.keys.signatures.clone_from(&of.keys.signatures);
         recut
     };
     let ambiguous = |first: &NewEvent| Accepted::Ambiguous {

@@ -6,8 +6,10 @@ use bytes::Bytes;
 
 use super::{Checked, START_MS, accept, duplicate_of, event, key, lease, repeat, settle};
 use crate::ledger::{
-    Accepted, Attempt, DeliveryState, DocumentChange, EventDetail, EventKeys, Expect, Item, Kind,
-    Ledger, LedgerError, Memory, NewEvent, Nonce, NonceUse, Retention, StoreClock, Verdict,
+    Accepted, Attempt, Decided, Decision, DeliveryState, Document, DocumentChange, Erasure,
+    EventDetail, EventKeys, Expect, ExportPage, HeldBounds, HeldId, HeldOrder, HeldWhy, Item, Kind,
+    Ledger, LedgerError, Memory, NewEvent, NewHeld, Nonce, NonceUse, Retention, Revision, SourceId,
+    StoreClock, Verdict,
 };
 
 const RULE: Kind = Kind::new("rule");
@@ -189,12 +191,12 @@ pub(super) async fn keys_outlive_their_events_in_an_export<L: Ledger>(
 /// An event with a signature, and keys of two of its duplicates.
 async fn fill_keys(ledger: &impl Ledger) -> Result<(NewEvent, Vec<NewEvent>), LedgerError> {
     let mut first = event(1, &[]);
-    first.keys.signature = Some(key(101));
+    first.keys.signatures = [key(101)].into();
     accept(ledger, &first).await?;
     let again = [102, 103].map(|signature| {
         let mut again = repeat(&first, signature);
         again.keys.identity.push(key(signature + 100));
-        again.keys.signature = Some(key(signature));
+        again.keys.signatures = [key(signature)].into();
         again
     });
     for again in &again {
@@ -236,10 +238,10 @@ pub(super) async fn keys_that_duplicates_brought_are_carried_over<L: Ledger>(
     // And in the other direction.
     let other = Memory::new(clock.clone());
     let mut far = event(900, &[]);
-    far.keys.signature = Some(key(901));
+    far.keys.signatures = [key(901)].into();
     accept(&other, &far).await?;
     let mut restamped = repeat(&far, 901);
-    restamped.keys.signature = Some(key(902));
+    restamped.keys.signatures = [key(902)].into();
     accept(&other, &restamped).await?;
     assert!(!ledger.may_hold_older_keys().await?);
     let items = everything(&other, usize::MAX).await?;
@@ -249,8 +251,207 @@ pub(super) async fn keys_that_duplicates_brought_are_carried_over<L: Ledger>(
     restamped.id = event(903, &[]).id;
     assert_eq!(accept(ledger, &restamped).await?, duplicate_of(&far));
     let mut recut = event(904, &[]);
-    recut.keys.signature = Some(key(902));
+    recut.keys.signatures = [key(902)].into();
     let ambiguous = Accepted::Ambiguous { first: far.id, first_seen_ms: far.received_ms };
     assert_eq!(accept(ledger, &recut).await?, ambiguous);
+    Ok(())
+}
+
+// === While it is read ===
+
+/// The rest of an export, after a page.
+async fn rest(ledger: &impl Ledger, page: ExportPage) -> Result<Vec<Item>, LedgerError> {
+    let (mut items, mut cursor) = (page.items, page.next);
+    while let Some(from) = cursor {
+        let page = ledger.export(Some(&from), 1).await?;
+        items.extend(page.items);
+        cursor = page.next;
+    }
+    Ok(items)
+}
+
+/// The export of a ledger whose second event is erased after the first page, and whose others expire
+/// after the second page.
+async fn shrinking(
+    ledger: &impl Ledger,
+    clock: &StoreClock,
+    events: &[NewEvent],
+) -> Result<Vec<Item>, LedgerError> {
+    for event in events {
+        accept(ledger, event).await?;
+    }
+    let first = ledger.export(None, 1).await?;
+    let user = events[1].user.clone().unwrap_or_default();
+    assert_eq!(ledger.erase(&Erasure { user, source: None }).await?.events, 1);
+    let second = ledger.export(first.next.as_ref(), 1).await?;
+    clock.advance(40 * 86_400_000);
+    accept(ledger, &event(40 * 86_400_000, &[])).await?;
+    let policy = Retention {
+        now_ms: clock.ms(),
+        keep_events: 30 * DAY,
+        keep_keys: super::keep(&["s"], 90 * DAY),
+        held: crate::ledger::HeldRetention::default(),
+    };
+    for _ in 0..3 {
+        ledger.sweep(&policy, 100).await?;
+    }
+    Ok([first.items, rest(ledger, second).await?].concat())
+}
+
+pub(super) async fn no_key_is_lost_while_an_export_is_read<L: Ledger>(
+    ledger: &L,
+    clock: &StoreClock,
+) -> Checked {
+    let events: Vec<NewEvent> =
+        (1..5).map(|n| NewEvent { user: Some(format!("user {n}")), ..event(n, &[]) }).collect();
+    let other = Memory::new(clock.clone());
+    other.import(shrinking(ledger, clock, &events).await?).await?;
+    for known in &events {
+        assert_eq!(accept(&other, &repeat(known, 60)).await?, duplicate_of(known));
+    }
+    Ok(())
+}
+
+pub(super) async fn a_key_that_an_export_has_twice_is_taken_once<L: Ledger>(
+    ledger: &L,
+    clock: &StoreClock,
+) -> Checked {
+    let other = Memory::new(clock.clone());
+    let first = event(1, &[]);
+    accept(&other, &first).await?;
+    accept(&other, &event(2, &[])).await?;
+    let page = other.export(None, 1).await?;
+    let user = first.user.clone().unwrap_or_default();
+    other.erase(&Erasure { user, source: None }).await?;
+    let items = rest(&other, page).await?;
+    assert_eq!(items.len(), 3);
+    let imported = ledger.import(items.clone()).await?;
+    assert_eq!((imported.taken, imported.known), (2, 1));
+    assert_eq!(ledger.import(items).await?.taken, 0);
+    assert_eq!(accept(ledger, &repeat(&first, 60)).await?, duplicate_of(&first));
+    Ok(())
+}
+
+/// Holds the `n`th event as a conflict with `first`.
+async fn conflict(ledger: &impl Ledger, first: &NewEvent, n: u64) -> Result<NewHeld, LedgerError> {
+    let other = NewEvent { keys: first.keys.clone(), ..event(n, &["a"]) };
+    let held = NewHeld::disputing(HeldWhy::Conflict, Some(first.id), other);
+    ledger.hold(&held, HeldBounds::default()).await?;
+    Ok(held)
+}
+
+async fn release(ledger: &impl Ledger, id: HeldId) -> Checked {
+    let order = HeldOrder { id, decision: Decision::Release, at_ms: START_MS + 5, event: None };
+    assert!(matches!(ledger.decide(&order).await?, Decided::Done(_)));
+    Ok(())
+}
+
+pub(super) async fn a_release_while_an_export_is_read_is_not_lost<L: Ledger>(
+    ledger: &L,
+    clock: &StoreClock,
+) -> Checked {
+    let other = Memory::new(clock.clone());
+    // Of an export of each engine, and in an import by each.
+    let first = event(5, &["a"]);
+    accept(ledger, &first).await?;
+    let held = conflict(ledger, &first, 1).await?;
+    let page = ledger.export(None, 1).await?;
+    release(ledger, held.id).await?;
+    other.import(rest(ledger, page).await?).await?;
+    assert!(other.event(held.event.id).await?.is_some());
+
+    let source = Memory::new(clock.clone());
+    let first = event(905, &["a"]);
+    accept(&source, &first).await?;
+    let held = conflict(&source, &first, 901).await?;
+    let page = source.export(None, 1).await?;
+    release(&source, held.id).await?;
+    let items = rest(&source, page).await?;
+    assert!(items.iter().any(|item| matches!(item, Item::Held(_))));
+    ledger.import(items).await?;
+    let leases = lease(ledger, 9).await?;
+    assert_eq!(leases.iter().filter(|one| one.event == held.event.id).count(), 1);
+    // The callback waits there as well, and its release makes no second event.
+    let before = ledger.stats().await?;
+    release(ledger, held.id).await?;
+    assert_eq!(ledger.stats().await?.events, before.events);
+    assert_eq!(ledger.stats().await?.targets, before.targets);
+    assert!(lease(ledger, 9).await?.is_empty());
+    Ok(())
+}
+
+// === Once, and the newest ===
+
+pub(super) async fn an_event_without_keys_is_taken_once<L: Ledger>(
+    ledger: &L,
+    clock: &StoreClock,
+) -> Checked {
+    let other = Memory::new(clock.clone());
+    let first = event(1, &["a"]);
+    accept(&other, &first).await?;
+    let held = conflict(&other, &first, 2).await?;
+    release(&other, held.id).await?;
+    let base = everything(&other, usize::MAX).await?;
+    for lease in lease(&other, 9).await? {
+        settle(&other, &lease, Verdict::Done).await?;
+    }
+    let newer = everything(&other, usize::MAX).await?;
+    other.forget(&SourceId::from("s")).await?;
+    let newest = everything(&other, usize::MAX).await?;
+    // As a restore does it: the newest first. And one of them twice in one go.
+    let twice = [newest.clone(), newest].concat();
+    for (items, taken) in [(twice, 2), (newer.clone(), 1), (base.clone(), 0), (newer, 0), (base, 0)]
+    {
+        assert_eq!(ledger.import(items).await?.taken, taken);
+        assert_eq!(ledger.stats().await?.events, 2);
+        assert!(lease(ledger, 9).await?.is_empty(), "an older state is not delivered");
+    }
+    assert_eq!(accept(ledger, &repeat(&first, 60)).await?, Accepted::Fresh);
+    Ok(())
+}
+
+/// A change of a rule that is in this version.
+fn rule(id: &str, version: Option<Revision>) -> DocumentChange {
+    DocumentChange {
+        kind: RULE,
+        id: id.to_owned(),
+        expect: version.map_or(Expect::Absent, Expect::Version),
+        body: Some(Bytes::from_static(b"{}")),
+        who: "me".to_owned(),
+        at_ms: 7,
+    }
+}
+
+async fn rules(ledger: &impl Ledger) -> Result<Vec<Document>, LedgerError> {
+    Ok(ledger.documents(RULE).await?.documents)
+}
+
+pub(super) async fn documents_of_one_change_stay_of_one_revision<L: Ledger>(
+    ledger: &L,
+    clock: &StoreClock,
+) -> Checked {
+    let other = Memory::new(clock.clone());
+    let first = other.change_all(&[rule("a", None), rule("b", None)]).await?;
+    other.change(&rule("c", None)).await?;
+    assert_eq!(ledger.import(everything(&other, usize::MAX).await?).await?.taken, 3);
+    assert_eq!(ledger.documents(RULE).await?, other.documents(RULE).await?);
+    // Nor does a page end between them.
+    assert_eq!(everything(ledger, 1).await?.len(), 3);
+    // Both are newer in the next export.
+    let second = other.change_all(&[rule("a", Some(first)), rule("b", Some(first))]).await?;
+    assert_eq!(ledger.import(everything(&other, 1).await?).await?.taken, 2);
+    assert_eq!(ledger.documents(RULE).await?, other.documents(RULE).await?);
+    // And in a ledger that has passed that revision.
+    for n in 0..5 {
+        ledger.change(&rule(&format!("own {n}"), None)).await?;
+    }
+    let before = ledger.change(&rule("own", None)).await?;
+    other.change_all(&[rule("a", Some(second)), rule("b", Some(second))]).await?;
+    let items = everything(&other, usize::MAX).await?;
+    assert_eq!(ledger.import(items.clone()).await?.taken, 2);
+    let there = rules(ledger).await?;
+    assert!(there[0].version == there[1].version && there[0].version > before);
+    assert_eq!(ledger.documents(RULE).await?.revision, there[0].version);
+    assert_eq!(ledger.import(items).await?.taken, 0);
     Ok(())
 }

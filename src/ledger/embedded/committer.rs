@@ -25,7 +25,7 @@ use super::core::{Core, Memory};
 use super::deliveries::{LeaseDecision, Row};
 use super::documents::Written;
 use super::indexer::Job;
-use super::journal::{Journal, Spare, new_header};
+use super::journal::{Journal, new_header};
 use super::keys::Keys;
 use super::record::{self, Gaps};
 use super::run::{OpenRun, Run};
@@ -339,8 +339,7 @@ impl Committer {
                 {
                     return Err(why.clone());
                 }
-                let size = core.options.segment_bytes;
-                let made = Spare::make(&*core.files, &core.journal_dir(), size, &|_, _| {});
+                let made = core.make_spare(&|_, _| {});
                 let until = core.now().saturating_add(NO_ROOM_MS);
                 self.no_room = made.as_ref().err().map(|why| (why.clone(), until));
                 made?
@@ -360,8 +359,8 @@ impl Committer {
         self.journal = Journal::new(run, scan).map_err(|error| {
             core.poison.set(format!("could not begin segment {number}: {error}"))
         })?;
-        let now = self.core.now();
-        self.nonces.retain(|_, expires_ms| *expires_ms > now);
+        let nonces_after = self.core.nonces_after();
+        self.nonces.retain(|_, expires_ms| *expires_ms > nonces_after);
         // An indexer that has ended has stopped the ledger; nothing is left to do here.
         let _ = self.jobs.send(Job::MakeSpare);
         let _ = self.jobs.send(Job::Close(number - 1));
@@ -474,11 +473,15 @@ impl Committer {
 
     fn use_nonces(&mut self, nonces: &[Nonce]) -> Result<Vec<NonceUse>, LedgerError> {
         self.make_room(32 * nonces.len(), nonces.len())?;
-        let now = self.core.now();
+        let (now, dropped) = (self.core.nonces_now(), self.core.nonces_after());
         let uses = nonces.iter().map(|nonce| {
             let known = self.nonces.get(&nonce.key.0);
             if known.is_some_and(|expires_ms| *expires_ms > now) {
                 return NonceUse::Repeated;
+            }
+            // One that would be dropped at once is looked up and not stored.
+            if nonce.expires_ms <= dropped {
+                return NonceUse::First;
             }
             self.nonces.insert(nonce.key.0, nonce.expires_ms);
             self.journal.frame.append(|to| record::put_nonce(to, nonce));

@@ -9,14 +9,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::EmbeddedOptions;
-use super::age::Age;
+use super::age::{Age, DAY_MS};
 use super::damage::{DamageLog, with_remedy};
 use super::deliveries::Deliveries;
 use super::documents::{DocumentTable, Written};
 use super::files::Files;
 use super::held::HeldTable;
 use super::index::{Index, IndexedRun, KeyFile};
-use super::journal::SpareSlot;
+use super::journal::{Spare, SpareSlot};
 use super::keys::{FileLoad, Keys, Loading, Sorted};
 use super::lock::Lock;
 use super::manifest::Manifest;
@@ -34,8 +34,12 @@ use crate::ledger::{DiskSpace, Durability, Health, LedgerError, Revision, Source
 /// rewrites, their index, and one more for concurrent writes.
 pub(super) const RESERVE: u64 = 4;
 
-/// The interval of log lines about an unreadable body, which each lease meets again, and about a
-/// segment that cannot be closed, which each sweep meets again.
+/// On a full disk, the part of a segment that is left for the results of attempts in flight. 4 MiB of
+/// 64 take two thousand of the largest.
+const RESULTS_PART: u64 = 16;
+
+/// The interval of log lines about an unreadable body or a lack of room, which each lease meets
+/// again, and about a segment that cannot be closed, which each sweep meets again.
 const UNREAD_EVERY: Duration = Duration::from_secs(60);
 
 /// State shared by the threads. Only the committer changes what a commit changes; all threads read.
@@ -66,6 +70,8 @@ pub(super) struct Core {
     pub(super) unread: Occasional,
     /// Limits log lines about old segments that cannot be closed.
     pub(super) unrolled: Occasional,
+    /// Limits log lines about deliveries that wait for room.
+    pub(super) unleased: Occasional,
     pub(super) age: Age,
     /// The last error while indexing a closed segment; `None`: no segment waits for its index.
     pub(super) unindexed: Mutex<Option<LedgerError>>,
@@ -84,6 +90,8 @@ pub(super) struct Core {
     pub(super) closing: AtomicBool,
     /// Whether the disk was short of space at the last check.
     short: AtomicBool,
+    /// Whether the last file for a next segment could not be made.
+    no_room: AtomicBool,
     pub(super) _lock: Lock,
 }
 
@@ -139,7 +147,8 @@ impl Gathered {
             let row = row.map(|row| row.at_start(*event, now));
             self.deliveries.put(*event, target, row);
         }
-        for nonce in tables.nonces.iter().filter(|nonce| nonce.expires_ms > now) {
+        let nonces_after = nonces_after(now);
+        for nonce in tables.nonces.iter().filter(|nonce| nonce.expires_ms > nonces_after) {
             self.memory.nonces.insert(nonce.key.0, nonce.expires_ms);
         }
         for offset in &tables.documents {
@@ -272,12 +281,14 @@ impl Core {
             manifest: Mutex::new(manifest),
             unread: Occasional::new(UNREAD_EVERY),
             unrolled: Occasional::new(UNREAD_EVERY),
+            unleased: Occasional::new(UNREAD_EVERY),
             sync_ns: AtomicU64::new(0),
             keys: AtomicU64::new(gathered.memory.keys.len() as u64),
             known: Arc::clone(&gathered.memory.keys),
             lazy: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             short: AtomicBool::new(false),
+            no_room: AtomicBool::new(false),
             _lock: lock,
         };
         (core, gathered.memory)
@@ -285,6 +296,16 @@ impl Core {
 
     pub(super) fn now(&self) -> UnixMillis {
         self.options.clock.ms()
+    }
+
+    /// The time by which nonces end. The wall clock has set their ends.
+    pub(super) fn nonces_now(&self) -> UnixMillis {
+        self.options.clock.earlier_ms()
+    }
+
+    /// Nonces that have ended by then are dropped.
+    pub(super) fn nonces_after(&self) -> UnixMillis {
+        nonces_after(self.nonces_now())
     }
 
     pub(super) fn journal_dir(&self) -> PathBuf {
@@ -314,6 +335,33 @@ impl Core {
         let runs = self.runs.read().unwrap_or_else(PoisonError::into_inner);
         match runs.last_key_value() {
             Some((_, Run::Open(run))) => u64::from(run.published()),
+            _ => 0,
+        }
+    }
+
+    /// Makes the file of a next segment, and notes whether there was room for it. `rest` is called as
+    /// [`Spare::make`] says.
+    pub(super) fn make_spare(&self, rest: &dyn Fn(u64, Duration)) -> Result<Spare, LedgerError> {
+        let size = self.options.segment_bytes;
+        let made = Spare::make(&*self.files, &self.journal_dir(), size, rest);
+        self.no_room.store(made.is_err(), Ordering::Relaxed);
+        made
+    }
+
+    /// Whether the results of attempts that begin now can be recorded, as far as is known.
+    pub(super) fn has_room_for_results(&self) -> bool {
+        !self.no_room.load(Ordering::Relaxed)
+            || !self.spare.is_empty()
+            || self.left_in_last() >= self.options.segment_bytes / RESULTS_PART
+    }
+
+    /// Bytes that are left in the segment that is being written.
+    fn left_in_last(&self) -> u64 {
+        let runs = self.runs.read().unwrap_or_else(PoisonError::into_inner);
+        match runs.last_key_value() {
+            Some((_, Run::Open(run))) => {
+                run.segment.size.saturating_sub(u64::from(run.published()))
+            }
             _ => 0,
         }
     }
@@ -430,6 +478,12 @@ impl Core {
     pub(super) fn pretend_sync(&self, took: Duration) {
         self.sync_ns.store(took.as_nanos() as u64, Ordering::Relaxed);
     }
+}
+
+/// Nonces that have ended by then are dropped at `now`. A day later than they end: after a clock was
+/// ahead and is set back, they have not ended yet.
+fn nonces_after(now: UnixMillis) -> UnixMillis {
+    now.saturating_sub(DAY_MS)
 }
 
 /// The directory of the segments.

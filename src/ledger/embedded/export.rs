@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use super::record::{EventRecord, KeysRecord, Record};
+use super::run::Run;
 use super::segment::{HEADER, Scan, Segment};
 use crate::ledger::codec::{DecodeError, Put, Take};
 use crate::ledger::{
@@ -69,20 +70,17 @@ impl Core {
     }
 
     fn export_documents(&self, after: Revision, bytes: usize) -> ExportPage {
-        let mut items = Vec::new();
+        let (mut items, mut last) = (Vec::new(), after);
         let mut size = 0;
         for (kind, document) in self.documents().everything() {
             if document.version <= after {
                 continue;
             }
-            if size >= bytes {
-                let last = items.last();
-                let version = last.map_or(after, |item| match item {
-                    Item::Document { document, .. } => document.version,
-                    _ => after,
-                });
-                return ExportPage { items, next: Some(At::Documents(version).cursor()) };
+            // Documents of one change share a revision, so a page has all of them.
+            if size >= bytes && !items.is_empty() && document.version != last {
+                return ExportPage { items, next: Some(At::Documents(last).cursor()) };
             }
+            last = document.version;
             let item = Item::Document { kind, document };
             size += item.size();
             items.push(item);
@@ -95,7 +93,10 @@ impl Core {
         let At::Segment { number, generation, offset, seq } = at else {
             return Err(LedgerError::BadCursor);
         };
-        let run = self.all_runs().into_iter().find(|run| run.segment().header.number >= number);
+        let runs = self.all_runs();
+        let number_of = |run: &Run| run.segment().header.number;
+        let last = runs.last().map(number_of);
+        let run = runs.into_iter().find(|run| number_of(run) >= number);
         let Some(run) = run else { return Ok(ExportPage::default()) };
         let segment = std::sync::Arc::clone(run.segment());
         let header = &segment.header;
@@ -109,7 +110,10 @@ impl Core {
         let walked = exporter.walk(&segment, start, until, bytes);
         let scan = self.noting(&run, walked)?;
         let whole = scan.end == until;
-        let next = match whole {
+        let is_last = last <= Some(header.number);
+        // A callback that was released meanwhile is passed over here: its event comes behind it.
+        let has_grown = is_last && run.written() > until;
+        let next = match whole && !has_grown {
             true => At::Segment { number: header.number + 1, generation: 0, offset: 0, seq: 0 },
             false => At::Segment {
                 number: header.number,
@@ -118,11 +122,8 @@ impl Core {
                 seq: scan.next_seq,
             },
         };
-        let more = !whole
-            || self
-                .all_runs()
-                .last()
-                .is_some_and(|last| last.segment().header.number > header.number);
+        // A segment that is begun from now on comes after frames that this page does not have.
+        let more = !whole || has_grown || !is_last;
         Ok(ExportPage { items: exporter.items, next: more.then(|| next.cursor()) })
     }
 }
@@ -169,7 +170,7 @@ impl Exporter<'_> {
                 Item::Event { event: new_event(event), deliveries }
             }
             Record::Keys(keys) => Item::Past(past(keys)),
-            Record::Nonce(nonce) if nonce.expires_ms > self.core.now() => {
+            Record::Nonce(nonce) if nonce.expires_ms > self.core.nonces_now() => {
                 Item::Nonce(nonce.clone())
             }
             Record::Held(held) if self.core.held().is_waiting(held.id) => {

@@ -159,11 +159,31 @@ pub(in crate::ledger) mod faulty {
         pub(in crate::ledger) free: Arc<AtomicU64>,
         /// While this is locked, syncs wait.
         pub(in crate::ledger) hold: Arc<Mutex<()>>,
+        /// While this is set, reads wait; and whether one does.
+        pub(in crate::ledger) hold_reads: Arc<AtomicBool>,
+        pub(in crate::ledger) holds_a_read: Arc<AtomicBool>,
+        /// Files that are open, and the most that were at a time.
+        pub(in crate::ledger) handles: Arc<AtomicU64>,
+        pub(in crate::ledger) most_handles: Arc<AtomicU64>,
         /// Syncs that the committer has begun.
         pub(in crate::ledger) commits: Arc<AtomicU64>,
     }
 
     struct FaultyHandle(Box<dyn Handle>, Faults);
+
+    impl FaultyHandle {
+        fn boxed(handle: Box<dyn Handle>, faults: &Faults) -> Box<dyn Handle> {
+            let open = faults.handles.fetch_add(1, Ordering::SeqCst) + 1;
+            faults.most_handles.fetch_max(open, Ordering::SeqCst);
+            Box::new(Self(handle, faults.clone()))
+        }
+    }
+
+    impl Drop for FaultyHandle {
+        fn drop(&mut self) {
+            self.1.handles.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
 
     fn check(fault: &AtomicBool, what: &str) -> io::Result<()> {
         if fault.load(Ordering::SeqCst) { Err(io::Error::other(what)) } else { Ok(()) }
@@ -172,11 +192,11 @@ pub(in crate::ledger) mod faulty {
     impl Files for Faults {
         fn create(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
             check(&self.create, "no space left (injected)")?;
-            Ok(Box::new(FaultyHandle(Disk.create(path)?, self.clone())))
+            Ok(FaultyHandle::boxed(Disk.create(path)?, self))
         }
 
         fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
-            Ok(Box::new(FaultyHandle(Disk.open(path)?, self.clone())))
+            Ok(FaultyHandle::boxed(Disk.open(path)?, self))
         }
 
         fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
@@ -205,6 +225,10 @@ pub(in crate::ledger) mod faulty {
 
     impl Handle for FaultyHandle {
         fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            while self.1.hold_reads.load(Ordering::SeqCst) {
+                self.1.holds_a_read.store(true, Ordering::SeqCst);
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
             self.0.read_at(buffer, offset)
         }
 

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use super::core::Core;
 use super::index::{Index, IndexedRun};
-use super::journal::Spare;
 use super::run::Run;
 use super::segment::{Scan, Segment};
 use super::tables::Tables;
@@ -39,6 +38,8 @@ const NICE: i32 = 5;
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 /// The longest such time: each try reads a segment, and retention waits for it.
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// The same for the next segment, where a try on a full disk costs nothing.
+const SPARE_RETRY_MAX: Duration = Duration::from_secs(8);
 
 /// Closed segments that could not be indexed, and when they are retried. Data is safe: their events
 /// are in memory, and retention waits.
@@ -47,6 +48,8 @@ struct Waiting {
     segments: BTreeSet<u32>,
     /// When, and how long after the try before; `None`: no segment waits.
     retry: Option<(Instant, Duration)>,
+    /// The same for a next segment that could not be made.
+    spare: Option<(Instant, Duration)>,
 }
 
 /// Works until there are no more jobs.
@@ -56,12 +59,7 @@ pub(super) fn run(core: &Core, jobs: &Receiver<Job>) {
     let mut waiting = Waiting::default();
     loop {
         match waiting.next(jobs) {
-            Ok(Job::MakeSpare) => {
-                if let Err(error) = make_spare(core) {
-                    let why = reason(&error);
-                    core.notice(format!("the next segment is made when it is needed: {why}"));
-                }
-            }
+            Ok(Job::MakeSpare) => waiting.make_spare(core),
             Ok(Job::Close(number)) => {
                 // One that fails waits.
                 let _ = waiting.close(core, number);
@@ -75,10 +73,42 @@ pub(super) fn run(core: &Core, jobs: &Receiver<Job>) {
 impl Waiting {
     /// The next job; a timeout when it is time to try again.
     fn next(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
-        match self.retry {
+        let retries = [self.retry, self.spare].into_iter().flatten();
+        match retries.map(|(at, _)| at).min() {
             None => jobs.recv().or(Err(RecvTimeoutError::Disconnected)),
-            Some((at, _)) => jobs.recv_timeout(at.saturating_duration_since(instant())),
+            Some(at) => jobs.recv_timeout(at.saturating_duration_since(instant())),
         }
+    }
+
+    /// Retries what is due.
+    fn try_again(&mut self, core: &Core) {
+        let now = instant();
+        let is_due = |retry: Option<(Instant, Duration)>| retry.is_some_and(|(at, _)| at <= now);
+        let (spare, segments) = (is_due(self.spare), is_due(self.retry));
+        if spare {
+            self.make_spare(core);
+        }
+        if segments {
+            self.close_again(core);
+        }
+    }
+
+    /// Makes the next segment. One that cannot be made is retried, although the committer makes it too
+    /// when it needs it: until then no delivery may begin.
+    fn make_spare(&mut self, core: &Core) {
+        let Err(error) = make_spare(core) else {
+            self.spare = None;
+            return;
+        };
+        let gap = match self.spare {
+            Some((_, gap)) => (gap * 2).min(SPARE_RETRY_MAX),
+            None => {
+                let why = reason(&error);
+                core.notice(format!("the next segment is made when it is needed: {why}"));
+                RETRY_FIRST
+            }
+        };
+        self.spare = Some((instant() + gap, gap));
     }
 
     /// Indexes a segment; one that fails waits. Each has its own blocks, so later ones need not.
@@ -104,7 +134,7 @@ impl Waiting {
     }
 
     /// Tries all segments that wait, oldest first. A database that is not available is tried once.
-    fn try_again(&mut self, core: &Core) {
+    fn close_again(&mut self, core: &Core) {
         let mut later: Vec<Arc<Segment>> = Vec::new();
         for number in self.segments.clone() {
             let segment = core.segment(number);
@@ -145,8 +175,7 @@ fn make_spare(core: &Core) -> Result<(), LedgerError> {
             core.rest(took);
         }
     };
-    let size = core.options.segment_bytes;
-    core.spare.put(Spare::make(&*core.files, &core.journal_dir(), size, &rest)?);
+    core.spare.put(core.make_spare(&rest)?);
     Ok(())
 }
 

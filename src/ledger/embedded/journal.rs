@@ -110,7 +110,8 @@ pub(super) fn parse_name(path: &Path) -> Option<(u32, u32)> {
 impl Spare {
     /// Writes `size` zeros to a new file in `dir` and syncs them; `rest` is called after each step
     /// with the progress and the duration of the step. File names are unique: the committer may
-    /// write one file while the indexer makes the next.
+    /// write one file while the indexer makes the next. Where so much does not fit, nothing is written:
+    /// what is left belongs to retention, which makes room.
     ///
     /// # Errors
     /// [`LedgerError::Unavailable`], for example if the disk is full; nothing is left behind.
@@ -121,6 +122,10 @@ impl Spare {
         rest: &dyn Fn(u64, Duration),
     ) -> Result<Self, LedgerError> {
         let path = temporary(dir);
+        // Where that is not known, the writes say it.
+        if files.free(dir).is_ok_and(|free| free < size) {
+            return Err(not_made(&path, size, &ErrorKind::StorageFull.into()));
+        }
         let zeroed = files.create(&path).and_then(|file| {
             let zeros = vec![0; ZEROS.min(size as usize)];
             let mut at = 0;
@@ -215,6 +220,7 @@ pub(super) fn payload_max(segment_bytes: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::files::faulty::Faults;
     use super::super::files::sim::{Fault, Sim};
     use super::*;
 
@@ -229,5 +235,19 @@ mod tests {
         let full = said(Fault::NoSpace);
         assert!(full.contains("could not write 64 MiB") && full.contains("256 MiB"), "{full}");
         assert!(said(Fault::Io).contains("could not create"));
+    }
+
+    #[test]
+    fn nothing_is_written_to_a_disk_that_has_no_room_for_all_of_it() {
+        const SIZE: u64 = 64 << 10;
+        let dir = tempfile::tempdir().unwrap();
+        let faults = Faults::default();
+        faults.free.store(SIZE - 1, Ordering::SeqCst);
+        let made = Spare::make(&faults, dir.path(), SIZE, &|_, _| panic!("zeros were written"));
+        let said = made.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(said.contains("free space on the disk"), "{said}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        faults.free.store(SIZE, Ordering::SeqCst);
+        assert!(Spare::make(&faults, dir.path(), SIZE, &|_, _| {}).is_ok());
     }
 }

@@ -27,7 +27,7 @@ impl Core {
         keys: &EventKeys,
         fingerprint: Fingerprint,
     ) -> Option<First> {
-        let mut written = keys.identity.iter().chain(&keys.signature);
+        let mut written = keys.identity.iter().chain(&keys.signatures);
         if !written.all(|key| self.known.may_have(key)) || self.poison.reason().is_some() {
             return None;
         }

@@ -19,7 +19,7 @@ use super::lock::Lock;
 use super::manifest::{self, Content, Manifest};
 use super::open_files::OpenFiles;
 use super::run::{OpenRun, Run};
-use super::segment::{Rest, Scan, Segment, VERSION, failed};
+use super::segment::{HEADER, Rest, Scan, Segment, VERSION, failed};
 use super::tables::Tables;
 use super::{EmbeddedOptions, OpenProgress, OpenStep};
 use crate::clock::UnixMillis;
@@ -245,12 +245,17 @@ impl Reader {
         for path in stale {
             self.files.remove(&path).map_err(|error| failed(&path, "remove", &error))?;
         }
+        let last = names.keys().next_back().copied();
         let open = |(number, (_, path)): (u32, (u32, PathBuf))| {
             let segment = Segment::open(&self.files, &self.keys, &path)?;
             if segment.header.number != number {
                 return Err(segment.damaged(0, "the file has another segment's name"));
             }
-            Ok((number, segment))
+            if Some(number) == last {
+                return Ok((number, segment));
+            }
+            // There may be more segments than a process may have open files.
+            Ok((number, Segment::at_rest(&self.open_files, &segment)))
         };
         names.into_iter().map(open).collect()
     }
@@ -278,7 +283,7 @@ impl Reader {
         };
         let mut closed: Vec<Closed> = segments
             .into_values()
-            .map(|segment| Arc::new(Segment::at_rest(&self.open_files, &segment)))
+            .map(Arc::new)
             .map(|segment| Closed { segment, run: Ok(None), keys_in: KeysIn::Tables })
             .collect();
         let count = closed.len() + 1;
@@ -388,10 +393,19 @@ impl Reader {
             }
         }
         // What a killed process wrote last, and the name of the segment, may not be on the disk yet.
-        // From now on the manifest counts on them, and so do answers to duplicates.
+        // From now on the manifest counts on them, and so do answers to duplicates. After a failed
+        // sync, Linux has what was written for synced: another sync alone would write none of it.
+        let known = self.known.filter(|known| known.segment == number);
+        let written = segment.write_again(known.map_or(HEADER, |known| known.end), scan.end);
         let dir = segment.path.parent().unwrap_or(Path::new("."));
-        let synced = segment.file.sync_data().and_then(|()| self.files.sync_dir(dir));
+        let synced =
+            written.and_then(|()| segment.file.sync_data()).and_then(|()| self.files.sync_dir(dir));
         synced.map_err(|error| failed(&segment.path, "sync", &error))?;
+        // The kernel may have dropped what it read before, which was never on the disk.
+        if segment.scan(&mut |_, _| Ok(()))? != scan {
+            let what = "the disk holds other bytes than were read from it a moment ago";
+            return Err(with_remedy(segment.damaged(scan.end, what)));
+        }
         let keys = Some(Sorted::new(&segment.header, &tables.keys));
         self.gathered.absorb(&segment, &tables, keys, self.now)?;
         let run = Arc::new(OpenRun::new(Arc::new(segment)));

@@ -45,7 +45,7 @@ impl Core {
         self.finder().find(id)
     }
 
-    fn finder(&self) -> Finder {
+    pub(super) fn finder(&self) -> Finder {
         Finder::new(self.all_runs())
     }
 

@@ -434,6 +434,22 @@ impl Segment {
         Ok(until.map_or(Rest::Clean, |until| Rest::Torn { until }))
     }
 
+    /// Writes the same bytes again from `from` to `until`, without a sync.
+    pub(super) fn write_again(&self, from: u32, until: u32) -> std::io::Result<()> {
+        let (mut at, until) = (u64::from(from), u64::from(until));
+        let mut bytes = Vec::new();
+        while at < until {
+            bytes.resize((until - at).min(WINDOW as u64) as usize, 0);
+            let filled = self.file.read_at(&mut bytes, at)?;
+            if filled < bytes.len() {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            self.file.write_at(&bytes, at)?;
+            at += filled as u64;
+        }
+        Ok(())
+    }
+
     /// Overwrites a torn frame with zeros, so no part of it is ever read as a frame.
     pub(super) fn cut(&self, scan: Scan, until: u32) -> Result<(), LedgerError> {
         let zeros = vec![0; (until - scan.end) as usize];

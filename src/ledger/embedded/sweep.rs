@@ -4,7 +4,10 @@
 //! An event with a pending or dead delivery stays complete, whatever its age, and so do its
 //! attempts. Documents stay in their newest version, nonces until their end.
 //!
-//! Segments are swept strictly from the oldest on: no verdict is removed before its event. A
+//! Segments are swept strictly from the oldest on, up to the last that has expired: no verdict is
+//! removed before its event. A clock that was ahead may have stamped events among them as newer than
+//! they are. Those stay until their stamps are old, and hold up no others: nothing else says how old
+//! they are, because later segments may have the stamps of a clock that was behind, or of an import. A
 //! segment that does not match the index stays, and so do all later ones: retention fails until the
 //! damage is repaired. The new form of a segment is complete, synced and named before the old one
 //! is removed. A crash leaves at least one of them, and the newer one counts.
@@ -50,7 +53,8 @@ pub(super) struct LastSweep {
     keep_keys: Vec<KeepKeys>,
     /// Records of decided held callbacks.
     decided: usize,
-    day: i64,
+    /// The day before which its events expired; of a segment with newer ones, the moment.
+    until: i64,
 }
 
 /// The policy of a sweep.
@@ -88,6 +92,7 @@ impl Core {
         };
         let mut swept = Swept::default();
         let last = runs.len().saturating_sub(1);
+        let last_old = runs.iter().rposition(|run| policy.has_expired(run));
         for (at, run) in runs.into_iter().enumerate() {
             // A segment that is being written, or is not indexed yet, ends the sweep: order
             // matters.
@@ -104,7 +109,13 @@ impl Core {
                 }
             };
             if run.newest_ms() >= policy.events_before {
-                break;
+                if last_old.is_none_or(|last_old| at > last_old) {
+                    break;
+                }
+                if run.oldest().ms() >= policy.events_before {
+                    // All its events stay, and so do their verdicts, wherever these are.
+                    continue;
+                }
             }
             if swept.events + swept.keys >= budget as u64 {
                 swept.more = true;
@@ -292,12 +303,19 @@ impl Core {
         };
         let old: Vec<SourceId> = befores.filter_map(is_old).collect();
         let keep_keys = policy.keys.map(|keys| keys.keep_keys.clone()).unwrap_or_default();
-        // Once everything in it is old, another day makes no difference.
+        // Once everything in it is old, another day makes no difference. While a part is, each moment
+        // does: later segments may have the verdicts of an event that expires now.
         let everything = !old.is_empty() && old.len() == keep_keys.len();
-        let day = if everything { 0 } else { policy.events_before / DAY_MS };
+        let until = if everything {
+            0
+        } else if run.newest_ms() >= policy.events_before {
+            policy.events_before
+        } else {
+            policy.events_before / DAY_MS
+        };
         let decided = self.held().dead().get(&run.segment.header.number).copied().unwrap_or(0);
         let anything = live < run.len() || !old.is_empty() || run.notes_len() > 0 || decided > 0;
-        let found = LastSweep { live, old, keep_keys, decided, day };
+        let found = LastSweep { live, old, keep_keys, decided, until };
         let last = self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner);
         let known = last.get(&run.segment.header.number) == Some(&found);
         Ok(Some(found).filter(|_| anything && !known))
@@ -313,6 +331,14 @@ impl<'p> Policy<'p> {
     /// Keeps everything except the content of these events.
     pub(super) fn erasing(events: &'p BTreeSet<EventId>) -> Self {
         Self { erased: Some(events), ..Self::keeping_all(None) }
+    }
+
+    /// Whether a closed segment has events, all of which have expired.
+    fn has_expired(&self, run: &Run) -> bool {
+        match run {
+            Run::Indexed(run) => run.len() > 0 && run.newest_ms() < self.events_before,
+            Run::Open(_) => false,
+        }
     }
 
     fn erases(&self, event: EventId) -> bool {
@@ -468,7 +494,7 @@ impl<'c> Rewrite<'c> {
             Record::Mark(mark) => self.core.held().needs_mark(mark.id),
             Record::Reason(id, reason) => self.core.held().reason(*id) == Some(*reason),
             Record::Document(record) => self.core.documents().needs(record),
-            Record::Nonce(nonce) => nonce.expires_ms > self.core.now(),
+            Record::Nonce(nonce) => nonce.expires_ms > self.core.nonces_after(),
         };
         if kept {
             self.keep(payload);

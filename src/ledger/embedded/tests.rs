@@ -322,6 +322,91 @@ async fn a_start_under_a_clock_that_is_behind_makes_no_retry_early() {
     assert_eq!(ledger.lease(&node(), &ask(1)).await.unwrap().leases.len(), 1);
 }
 
+/// All pages of an export that begins after `cursor`.
+async fn exported(ledger: &Embedded, mut cursor: Option<Cursor>) -> Vec<Item> {
+    let mut items = Vec::new();
+    loop {
+        let page = ledger.export(cursor.as_ref(), 1 << 20).await.unwrap();
+        items.extend(page.items);
+        cursor = page.next;
+        if cursor.is_none() {
+            return items;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_export_leaves_no_frame_out_when_a_segment_begins_during_a_page() {
+    let dir = TempDir::new().unwrap();
+    let faults = files::faulty::Faults::default();
+    let options = options(&dir, StoreClock::manual(START_MS));
+    let ledger = Embedded::open_with(options, Arc::new(faults.clone())).unwrap();
+    let mut events = fill(&ledger, 0..3, 10).await;
+    // The page of the documents comes first.
+    let first = ledger.export(None, 1 << 20).await.unwrap().next;
+    faults.hold_reads.store(true, Ordering::SeqCst);
+    let exporting = tokio::spawn({
+        let ledger = ledger.clone();
+        async move { exported(&ledger, first).await }
+    });
+    while !faults.holds_a_read.load(Ordering::SeqCst) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    events.extend(fill(&ledger, 3..4, 10).await);
+    ledger.call(Call::Roll).await.unwrap();
+    events.extend(fill(&ledger, 4..5, 10).await);
+    faults.hold_reads.store(false, Ordering::SeqCst);
+    let items = exporting.await.unwrap();
+    let ids: Vec<EventId> = items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Event { event, .. } => Some(event.id),
+            _ => None,
+        })
+        .collect();
+    let all: Vec<EventId> = events.iter().map(|event| event.id).collect();
+    assert!(ids.len() >= 3 && ids == all[..ids.len()], "{ids:?}");
+}
+
+#[tokio::test]
+async fn a_nonce_is_used_once_after_the_clock_was_set_back() {
+    const MINUTE_MS: i64 = 60_000;
+    let dir = TempDir::new().unwrap();
+    // The clock of a ledger goes on from there when the system's clock is set.
+    let ledger = Embedded::open(options(&dir, StoreClock::ahead_by(60 * MINUTE_MS))).unwrap();
+    let expires_ms = crate::clock::now_ms() + 25 * MINUTE_MS;
+    let nonce = Nonce { key: conformance::key(1), expires_ms };
+    let nonces = std::slice::from_ref(&nonce);
+    assert_eq!(ledger.check_nonces(nonces).await, Ok(vec![NonceUse::First]));
+    assert_eq!(ledger.check_nonces(nonces).await, Ok(vec![NonceUse::Repeated]));
+    // A new segment drops those that have ended, and an export has the others.
+    ledger.call(Call::Roll).await.unwrap();
+    assert_eq!(ledger.check_nonces(nonces).await, Ok(vec![NonceUse::Repeated]));
+    let items = exported(&ledger, None).await;
+    assert!(items.iter().any(|item| matches!(item, Item::Nonce(one) if *one == nonce)));
+    // Nor does a start under the clock that was ahead forget it.
+    drop(ledger);
+    let ledger = Embedded::open(options(&dir, StoreClock::ahead_by(60 * MINUTE_MS))).unwrap();
+    assert_eq!(ledger.check_nonces(nonces).await, Ok(vec![NonceUse::Repeated]));
+}
+
+#[tokio::test]
+async fn a_nonce_that_has_ended_is_looked_up_and_not_stored() {
+    let dir = TempDir::new().unwrap();
+    let ledger = Embedded::open(options(&dir, StoreClock::process())).unwrap();
+    let segments = || (0..9).filter(|number| ledger.core().segment(*number).is_some()).count();
+    let nonce = |expires_ms| Nonce { key: conformance::key(1), expires_ms };
+    ledger.call(Call::Roll).await.unwrap();
+    let before = segments();
+    for (expires_ms, written) in [(0, 0), (0, 0), (i64::MAX, 1)] {
+        assert_eq!(ledger.check_nonces(&[nonce(expires_ms)]).await, Ok(vec![NonceUse::First]));
+        // A segment that has nothing stays the newest one.
+        ledger.call(Call::Roll).await.unwrap();
+        assert_eq!(segments(), before + written);
+    }
+    assert_eq!(ledger.check_nonces(&[nonce(0)]).await, Ok(vec![NonceUse::Repeated]));
+}
+
 #[tokio::test]
 async fn a_verdict_behind_a_replay_in_one_commit_does_not_undo_it() {
     let dir = TempDir::new().unwrap();

@@ -17,6 +17,7 @@ use super::index::Index;
 use super::journal::parse_name;
 use super::lock::{DiskAccess, Lock};
 use super::manifest::{self, Content};
+use super::open_files::OpenFiles;
 use super::record::{EventRecord, Record};
 use super::run::Run;
 use super::segment::survey::{End, Found};
@@ -118,6 +119,7 @@ impl Embedded {
         take: &mut dyn FnMut(&[Item]) -> Result<(), E>,
     ) -> Result<Survey, E> {
         let files: Arc<dyn Files> = Arc::new(Disk);
+        let open_files = OpenFiles::new(Arc::clone(&files));
         let _lock = Lock::take_to_read(&options.path)?;
         let mut survey = Survey::default();
         let mut segments = Vec::new();
@@ -131,7 +133,7 @@ impl Embedded {
                     if !what.is_empty() {
                         survey.damaged(path, 0..super::segment::HEADER, &what);
                     }
-                    segments.push(segment);
+                    segments.push(Segment::at_rest(&open_files, &segment));
                 }
                 Err(error @ LedgerError::Sealed(_)) => return Err(error.into()),
                 Err(error) => survey.damaged(path, 0..length(path), &error.to_string()),
@@ -144,26 +146,21 @@ impl Embedded {
                 salvage.learn(record);
             })?;
         }
-        take(&salvage.documents())?;
-        let now = options.clock.ms();
+        let mut page = Page::default();
+        for document in salvage.documents() {
+            page.add(document, take)?;
+        }
+        let now = options.clock.earlier_ms();
         for segment in &segments {
-            let mut items = Vec::new();
-            let mut size = 0;
-            let mut failed = Ok(());
+            let mut taken = Ok(());
             Survey::default().salvage(segment, Tail::Closed, &mut |_, record| {
-                let Some(item) = salvage.item(record, now).filter(|_| failed.is_ok()) else {
-                    return;
-                };
-                size += item.size();
-                items.push(item);
-                if size >= PAGE {
-                    failed = take(&items);
-                    (size, items) = (0, Vec::new());
+                if let Some(item) = salvage.item(record, now).filter(|_| taken.is_ok()) {
+                    taken = page.add(item, take);
                 }
             })?;
-            failed?;
-            take(&items)?;
+            taken?;
         }
+        take(&page.items)?;
         Ok(survey)
     }
 
@@ -473,6 +470,31 @@ impl Survey {
 }
 
 // === Salvaging ===
+
+/// Items that are handed over together.
+#[derive(Default)]
+struct Page {
+    items: Vec<Item>,
+    size: usize,
+}
+
+impl Page {
+    /// Adds an item, after a full page was handed over.
+    fn add<E>(
+        &mut self,
+        item: Item,
+        take: &mut dyn FnMut(&[Item]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        // Documents of one change share a revision, so a page has all of them.
+        let revision = self.items.last().and_then(Item::revision);
+        if self.size >= PAGE && (revision.is_none() || revision != item.revision()) {
+            take(&std::mem::take(self).items)?;
+        }
+        self.size += item.size();
+        self.items.push(item);
+        Ok(())
+    }
+}
 
 /// The combined content of the records, as far as readable.
 #[derive(Default)]

@@ -442,13 +442,15 @@ fn several_sql(required: Required, event: &str) -> String {
     )
 }
 
-/// The insert of deliveries of fresh events, given as two parameters.
+/// The insert of deliveries of fresh events, given as two parameters. They are due at the same time, so
+/// their rows are in the order in which they are to be leased.
 fn due_sql(events: &str, targets: &str) -> String {
     format!(
         "insert into delivery (event_id, target, due_ms, attempt, token, owner)
             select o.id, o.target, {CLOCK}, 0, {NOW} * 1024, null
             from unnest({events}::uuid[], {targets}::text[]) as o(id, target)
-            where o.id in (select id from fresh)"
+            where o.id in (select id from fresh)
+            order by o.id"
     )
 }
 

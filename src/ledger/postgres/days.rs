@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::expiry::{rewind, sweep_keys};
 use super::link::{HeldSession, Session};
 use super::query_error::QueryError;
-use super::sql::uuid_of;
+use super::sql::{DEAD, PENDING, uuid_of};
 use super::{Core, figures};
 use crate::clock::{UnixMillis, instant, rfc3339};
 use crate::ledger::{EventId, NewEvent, Retention, Swept};
@@ -19,8 +19,10 @@ const DAY_MS: i64 = 86_400_000;
 const AHEAD: i64 = 3;
 /// Partitioned tables, and their partitioning id.
 const TABLES: [&str; 3] = ["event", "attempt", "replayed"];
-/// How long the drop of a day waits for transactions on its tables: others queue behind it.
-const DROP_PATIENCE: &str = "set local lock_timeout = '500ms'";
+/// How long the drop of a day waits for rows: others sweep beside it.
+const ROW_PATIENCE: &str = "set local lock_timeout = '500ms'";
+/// How long it then waits for transactions on each of its tables: leases queue behind it.
+const DROP_PATIENCE: &str = "set local lock_timeout = '100ms'";
 /// How far ahead a past day with late events is protected.
 const LATE_MS: i64 = 5 * 60_000;
 /// The interval of renewals while late events arrive. The rest is longer than any commit takes.
@@ -176,6 +178,7 @@ impl Core {
         let events_before = policy.events_before();
         let old = day_of(events_before);
         let days = held.rows("select n from day where n < $1 order by n", &[&old]).await?;
+        let mut are_read = 0;
         for row in days {
             let day: i32 = row.get(0);
             if swept.events >= budget as u64 {
@@ -190,7 +193,10 @@ impl Core {
                 Ok(true) => {}
                 // A delivery of that day is unfinished: its other events are deleted one by one.
                 Ok(false) => thin_out(held, day, budget, &mut swept).await?,
-                Err(QueryError::Again(_)) => swept.more = true,
+                // A dump, or a report, reads it: it is left for the next sweep. One that reads
+                // several days must not block leases for each.
+                Err(QueryError::Again(_)) if are_read == 0 => are_read += 1,
+                Err(QueryError::Again(_)) => break,
                 Err(fault) => return Err(fault),
             }
         }
@@ -277,13 +283,14 @@ async fn drop_tables(
     day: i32,
     events_before: UnixMillis,
 ) -> Result<Option<(u64, u64)>, QueryError> {
-    session.batch(DROP_PATIENCE).await?;
+    session.batch(ROW_PATIENCE).await?;
     let sql = "delete from day where n = $1";
     if session.run(sql, &[&day]).await? == 0 {
         return Ok(Some((0, 0)));
     }
     // Before the tables are locked: a sweep of keys holds a mark and looks for their events.
     rewind(session, i64::from(day) * DAY_MS).await?;
+    session.batch(DROP_PATIENCE).await?;
     let parts: Vec<String> = TABLES.iter().map(|table| table_of(table, day)).collect();
     session.batch(&format!("lock table {} in access exclusive mode", parts.join(", "))).await?;
     if is_open(session, day).await? || is_late(session, day, events_before).await? {
@@ -310,24 +317,24 @@ async fn thin_out(
     let (from, to) = bounds(day);
     let left = i64::try_from(budget).unwrap_or(i64::MAX).saturating_sub(swept.events.cast_signed());
     held.begin().await?;
-    let sql = "select id from event e where id >= $1 and id < $2
-            and not exists (select 1 from delivery d where d.event_id = e.id)
-            and not exists (select 1 from dead d where d.event_id = e.id)
-        order by id limit $3 for update skip locked";
-    let rows = held.rows(sql, &[&from, &to, &left.max(0)]).await?;
+    let sql = format!(
+        "select id from event e where id >= $1 and id < $2 and not {PENDING} and not {DEAD}
+         order by id limit $3 for update skip locked"
+    );
+    let rows = held.rows(&sql, &[&from, &to, &left.max(0)]).await?;
     let ids: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
-    let sql = "with gone as (
-            delete from event e where id = any($1::uuid[])
-                and not exists (select 1 from delivery d where d.event_id = e.id)
-                and not exists (select 1 from dead d where d.event_id = e.id)
+    let sql = format!(
+        "with gone as (
+            delete from event e where id = any($1::uuid[]) and not {PENDING} and not {DEAD}
             returning id
         ), silent as (
             delete from attempt where event_id in (select id from gone)
         ), forgotten as (
             delete from replayed where event_id in (select id from gone)
         )
-        select count(*) from gone";
-    let gone: i64 = held.row(sql, &[&ids]).await?.get(0);
+        select count(*) from gone"
+    );
+    let gone: i64 = held.row(&sql, &[&ids]).await?.get(0);
     if gone > 0 {
         rewind(held, i64::from(day) * DAY_MS).await?;
     }

@@ -196,7 +196,7 @@ fn lease_sql() -> String {
             select d.* from wanted w cross join lateral (
                 select ctid as place, event_id, target, due_ms from delivery
                 where target = w.target and due_ms >= w.floor and due_ms <= {NOW}
-                order by due_ms, event_id limit $4 for update skip locked
+                order by due_ms limit $4 for update skip locked
             ) d
         ), first as (
             select * from due order by due_ms, event_id, target limit $4
@@ -281,16 +281,30 @@ fn verdicts(waits: Option<Required>) -> String {
     )
 }
 
+/// The places `found` of the deliveries of `v`. Found by event and token: the concatenation keeps a
+/// server that takes the queue for empty from looking for the destination instead, where it would walk
+/// over all dead rows.
+const FOUND: &str = "found as materialized (
+            select v.*, d.place from v cross join lateral (
+                select ctid as place from delivery d
+                where d.event_id = v.event_id and d.target || '' = v.target
+                    and d.token = v.token and d.owner = $2
+                offset 0
+            ) d
+        )";
+
+/// Whether the delivery `d` is the one of the row `f` of [`FOUND`], and was not leased or replayed
+/// meanwhile.
+const IS_FOUND: &str = "d.ctid = f.place and d.token = f.token and d.owner = $2";
+
 const SAID: &str = "insert into attempt (event_id, target, token, at_ms, latency_ms, status, said)
     select event_id, target, token, at_ms, latency_ms, status, said";
 
 fn end_sql(waits: Option<Required>) -> String {
     format!(
-        "with {verdicts}, gone as (
-            delete from delivery d using v
-            where d.event_id = v.event_id and d.target = v.target and d.token = v.token
-                and d.owner = $2
-            returning v.*, d.attempt
+        "with {verdicts}, {FOUND}, gone as (
+            delete from delivery d using found f where {IS_FOUND}
+            returning f.*, d.attempt
         ), buried as (
             insert into dead (event_id, target, attempt, died_ms)
             select event_id, target, attempt, {NOW} from gone where verdict = {DEAD}
@@ -302,14 +316,12 @@ fn end_sql(waits: Option<Required>) -> String {
 
 fn back_sql(waits: Option<Required>) -> String {
     format!(
-        "with {verdicts}, back as (
+        "with {verdicts}, {FOUND}, back as (
             update delivery d set owner = null,
-                due_ms = {CLOCK} + v.after_ms,
-                attempt = d.attempt - (case when v.verdict = {POSTPONE} then 1 else 0 end)
-            from v
-            where d.event_id = v.event_id and d.target = v.target and d.token = v.token
-                and d.owner = $2
-            returning v.*
+                due_ms = {CLOCK} + f.after_ms,
+                attempt = d.attempt - (case when f.verdict = {POSTPONE} then 1 else 0 end)
+            from found f where {IS_FOUND}
+            returning f.*
         ), said as ({SAID} from back where verdict = {RETRY})
         select n from back",
         verdicts = verdicts(waits)

@@ -83,9 +83,12 @@ impl Role {
             Self::Watch | Self::Migrate => String::new(),
         };
         let wait = if self == Self::Lazy { DO_NOT_WAIT } else { WAIT };
-        // JIT compilation pays for reports; it makes a lease of a long queue four times slower.
+        // JIT compilation pays for reports; it makes a lease of a long queue four times slower. A
+        // transaction locks first and checks then: each of its statements has to see the newest state,
+        // whatever role or database are set to.
         format!(
             "set search_path to \"{schema}\"; set jit = off; set statement_timeout = 0; set lock_timeout = 0; \
+             set default_transaction_isolation = 'read committed'; \
              set idle_in_transaction_session_timeout = '60s'; {wait}; {own}"
         )
     }

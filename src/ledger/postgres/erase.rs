@@ -12,7 +12,7 @@ use super::held::COLUMNS;
 use super::link::{HeldSession, Session};
 use super::log::EVENT_PIECE;
 use super::query_error::QueryError;
-use super::sql::{NOW, hash8, id_of, uuid_of};
+use super::sql::{DEAD, NOW, PENDING, hash8, id_of, uuid_of};
 use crate::clock::UnixMillis;
 use crate::ledger::{EarlyExpiry, Erased, Erasure, EventId, Swept};
 
@@ -23,6 +23,14 @@ const HELD_ROWS: i64 = 50;
 
 /// How far the time in an id may be from the time of receipt.
 const SKEW_MS: i64 = 60_000;
+
+/// Which events of a page go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PageScope {
+    All,
+    /// Without an unsettled delivery.
+    Settled,
+}
 
 /// Events of a page that are to be erased.
 struct Page {
@@ -43,17 +51,9 @@ impl Core {
         while let Some(from) = after {
             let page = self.page_to_erase(session, erasure, from).await?;
             if !page.ids.is_empty() {
-                session.begin().await?;
-                match erase_page(session, &page).await {
-                    Ok(deliveries) => session.commit().await.map(|()| {
-                        erased.events += page.ids.len() as u64;
-                        erased.deliveries += deliveries;
-                    })?,
-                    Err(fault) => {
-                        session.undo().await?;
-                        return Err(fault);
-                    }
-                }
+                let gone = erase_page(session, &page, PageScope::All).await?;
+                erased.events += gone.events;
+                erased.deliveries += gone.deliveries;
             }
             after = page.next;
         }
@@ -82,8 +82,7 @@ impl Core {
         let sql = format!(
             "select e.id, e.received_ms from event e
              where e.source = $1 and e.id < $2 and e.received_ms < $3
-                and not exists (select 1 from delivery d where d.event_id = e.id)
-                and not exists (select 1 from dead d where d.event_id = e.id)
+                and not {PENDING} and not {DEAD}
              order by e.id limit {ROWS}"
         );
         let mut swept = Swept::default();
@@ -95,15 +94,7 @@ impl Core {
                 return Ok(swept);
             }
             let page = Page { ids, oldest_ms, next: None };
-            session.begin().await?;
-            match erase_page(session, &page).await {
-                Ok(_) => session.commit().await?,
-                Err(fault) => {
-                    session.undo().await?;
-                    return Err(fault);
-                }
-            }
-            swept.events += page.ids.len() as u64;
+            swept.events += erase_page(session, &page, PageScope::Settled).await?.events;
         }
         swept.more = true;
         Ok(swept)
@@ -140,8 +131,10 @@ impl Core {
 
     async fn erase_held(&self, session: &Session, erasure: &Erasure) -> Result<u64, QueryError> {
         let user = hash8(erasure.user.as_bytes());
+        // Callbacks that were held before version 5 of the tables have no hashes.
         let sql = format!(
-            "select {COLUMNS} from held where usr = $1 and id > $2 and body is not null
+            "select {COLUMNS} from held where (usr = $1 or tx is null) and id > $2
+                and body is not null
              order by id limit {HELD_ROWS}"
         );
         let (mut after, mut gone) = (Uuid::nil(), 0);
@@ -161,18 +154,50 @@ impl Core {
     }
 }
 
-/// Deletes everything of some events but their keys; returns the number of unsettled deliveries.
-async fn erase_page(session: &Session, page: &Page) -> Result<u64, QueryError> {
-    let mut deliveries = 0;
+/// Deletes everything of some events but their keys, in one transaction; returns what is gone.
+async fn erase_page(
+    session: &mut HeldSession<'_>,
+    page: &Page,
+    scope: PageScope,
+) -> Result<Erased, QueryError> {
+    session.begin().await?;
+    match erase_within(session, page, scope).await {
+        Ok(gone) => session.commit().await.map(|()| gone),
+        Err(fault) => {
+            session.undo().await?;
+            Err(fault)
+        }
+    }
+}
+
+/// The events are locked first: a replay either finds none of them, or its deliveries are found here.
+async fn erase_within(
+    session: &Session,
+    page: &Page,
+    scope: PageScope,
+) -> Result<Erased, QueryError> {
+    let sql = "select id from event where id = any($1) order by id for update";
+    let mut rows = session.rows(sql, &[&page.ids]).await?;
+    if scope == PageScope::Settled {
+        // Another statement: it sees what was committed while the first one waited.
+        let sql = format!(
+            "select e.id from event e where e.id = any($1) and not {PENDING} and not {DEAD}"
+        );
+        rows = session.rows(&sql, &[&page.ids]).await?;
+    }
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+    let mut gone = Erased::default();
     for table in ["delivery", "dead"] {
         let sql = format!("delete from {table} where event_id = any($1)");
-        deliveries += session.run(&sql, &[&page.ids]).await?;
+        gone.deliveries += session.run(&sql, &[&ids]).await?;
     }
-    for (table, id) in [("attempt", "event_id"), ("replayed", "event_id"), ("event", "id")] {
-        let sql = format!("delete from {table} where {id} = any($1)");
-        session.run(&sql, &[&page.ids]).await?;
+    // In the order in which a change of the master key locks the tables.
+    gone.events = session.run("delete from event where id = any($1)", &[&ids]).await?;
+    for table in ["attempt", "replayed"] {
+        let sql = format!("delete from {table} where event_id = any($1)");
+        session.run(&sql, &[&ids]).await?;
     }
     // Their keys expire by themselves from now on.
     rewind(session, page.oldest_ms).await?;
-    Ok(deliveries)
+    Ok(gone)
 }

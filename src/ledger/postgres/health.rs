@@ -434,7 +434,8 @@ fn aside(core: &Arc<Core>, count: u64) {
     if count.is_multiple_of(FLOOR_BEATS) && core.pulse.down().is_none() {
         let own = Arc::clone(core);
         core.dialer.handle.spawn(async move {
-            if let Err(fault) = own.share_floors().await {
+            let shared = tokio::time::timeout(ASIDE_TIME, own.share_floors()).await;
+            if let Ok(Err(fault)) = shared {
                 own.faults.count(&fault);
             }
             own.search_queue().await;

@@ -440,6 +440,7 @@ impl Core {
         self.insert_released(session, &event).await
     }
 
+    /// Records a released event, unless an import has brought it without the decision.
     async fn insert_released(&self, session: &Session, event: &NewEvent) -> Result<(), QueryError> {
         let pen = self.vault.pen()?;
         let mut names: Vec<&str> =
@@ -453,10 +454,11 @@ impl Core {
                     body)
                 select $2, $3, $4, $5, $6, $7, $8, $9, string_to_array($10, E'\\x1f'), $11
                 where {}
+                on conflict do nothing returning id
             )
             insert into delivery (event_id, target, due_ms, attempt, token, owner)
-            select $2, t.target, {CLOCK}, 0, {NOW} * 1024, null
-            from unnest(string_to_array($10, E'\\x1f')) as t(target)",
+            select r.id, t.target, {CLOCK}, 0, {NOW} * 1024, null
+            from recorded r, unnest(string_to_array($10, E'\\x1f')) as t(target)",
             under("$12")
         );
         let (now, id, source) = (self.clock.fixed(), uuid_of(event.id), event.source.as_str());

@@ -81,19 +81,18 @@ impl Session {
 
     /// Whether it is unusable: closed, or connected to a superseded server.
     pub(super) fn is_over(&self) -> bool {
-        self.client.is_closed() || self.is_superseded(*self.newest.borrow())
+        self.client.is_closed() || is_superseded(self.timeline, *self.newest.borrow())
     }
 
-    /// Waits until another server supersedes this one; forever, if none does.
-    pub(super) async fn superseded(&self) {
-        let mut newest = self.newest.clone();
-        if newest.wait_for(|newest| self.is_superseded(*newest)).await.is_err() {
-            std::future::pending::<()>().await;
+    /// Waits until another server supersedes this one; forever, if none does. Does not borrow the
+    /// session: it is used meanwhile.
+    pub(super) fn superseded(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (mut newest, timeline) = (self.newest.clone(), self.timeline);
+        async move {
+            if newest.wait_for(|newest| is_superseded(timeline, *newest)).await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
-    }
-
-    fn is_superseded(&self, newest: u32) -> bool {
-        self.timeline > 0 && self.timeline < newest
     }
 
     /// Runs a prepared statement.
@@ -153,6 +152,11 @@ impl Session {
     fn statements(&self) -> MutexGuard<'_, HashMap<String, Statement>> {
         self.statements.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a server on `timeline` is superseded by one on the `newest`; 0 is unknown.
+fn is_superseded(timeline: u32, newest: u32) -> bool {
+    timeline > 0 && timeline < newest
 }
 
 impl Pool {

@@ -16,7 +16,7 @@ use super::Core;
 use super::link::Session;
 use super::query_error::QueryError;
 use super::row_cipher::{Place, RowSealer, malformed};
-use super::sql::{event_of, hash8, id_of, uuid_of};
+use super::sql::{DEAD, OPEN, PENDING, event_of, hash8, id_of, uuid_of};
 use crate::clock::UnixMillis;
 use crate::ledger::codec::{Put as _, Take};
 use crate::ledger::{
@@ -166,12 +166,9 @@ impl Core {
     }
 }
 
-/// An event and its state. Without the offset the server reads all of `dead` if it has to ask for some
-/// hundred events.
-const SHOWN: &str = "e.id, e.received_ms, e.test,
-    exists (select 1 from delivery d where d.event_id = e.id offset 0),
-    exists (select 1 from dead d where d.event_id = e.id offset 0)";
-/// Columns of [`SHOWN`] and [`EVENT_PIECE`].
+/// The columns of an event before those of its state.
+const SHOWN: &str = "e.id, e.received_ms, e.test";
+/// Columns of [`SHOWN`], [`PENDING`], [`DEAD`] and [`EVENT_PIECE`].
 const SHOWN_COLUMNS: usize = 9;
 
 impl Core {
@@ -239,7 +236,8 @@ impl Core {
         let keys: Vec<Uuid> = unique.into_iter().map(uuid_of).collect();
         // One by one: an id is looked up in its day alone, a list in every day.
         let sql = format!(
-            "select {SHOWN}, {EVENT_PIECE}, e.targets from unnest($1::uuid[]) as w(id) {event}",
+            "select {SHOWN}, {PENDING}, {DEAD}, {EVENT_PIECE}, e.targets
+             from unnest($1::uuid[]) as w(id) {event}",
             event = event_of("w.id")
         );
         let mut found: BTreeMap<EventId, EventDetail> = BTreeMap::new();
@@ -254,9 +252,7 @@ impl Core {
         if found.is_empty() {
             return Ok(ids.iter().map(|_| None).collect());
         }
-        let sql = "select event_id, target, attempt, due_ms from delivery where event_id = any($1)
-            union all select event_id, target, attempt, null from dead where event_id = any($1)";
-        for row in &session.rows(sql, &[&keys]).await? {
+        for row in &session.rows(OPEN, &[&keys]).await? {
             let delivery = delivery_in(&mut found, row);
             delivery.into_iter().for_each(|one| open_as(one, row.get(2), row.get(3)));
         }
@@ -356,7 +352,7 @@ impl Core {
                 select e.* from ids i {event} where {narrow}
                 order by e.id desc limit {most}
             )
-            select {SHOWN}, {EVENT_PIECE}, s.n, s.last
+            select {SHOWN}, {PENDING}, {DEAD}, {EVENT_PIECE}, s.n, s.last
             from (select count(*) as n, (select id from ids order by id limit 1) as last from ids) s
                 left join found e on true
             order by e.id desc",
@@ -453,8 +449,6 @@ fn filters(query: &LogQuery, with: &mut With) -> Vec<String> {
     if let Some(ms) = query.until_ms {
         wanted.push(format!("e.received_ms < {}", with.put(ms)));
     }
-    const PENDING: &str = "exists (select 1 from delivery d where d.event_id = e.id)";
-    const DEAD: &str = "exists (select 1 from dead d where d.event_id = e.id)";
     wanted.extend(query.state.map(|state| match state {
         EventState::Pending => PENDING.to_owned(),
         EventState::Dead => format!("{DEAD} and not {PENDING}"),

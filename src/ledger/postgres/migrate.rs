@@ -13,19 +13,26 @@ struct Step {
     sql: &'static str,
     /// Run in addition where tables of an older version existed.
     upgrade: &'static str,
-    /// An index of `dedupe` that is created at the end, by name. On existing tables it is created
-    /// concurrently with running gateways.
-    index: Option<(&'static str, &'static str)>,
+    index: Option<Index>,
     /// The oldest version of a gateway that works with the tables after this step: gateways are
     /// upgraded one by one.
     oldest: i64,
+}
+
+/// An index that a step creates at its end. On existing tables it is created concurrently with running
+/// gateways.
+struct Index {
+    name: &'static str,
+    on: &'static str,
+    /// The index that is dropped afterwards.
+    instead_of: Option<&'static str>,
 }
 
 /// Records that keys of an older form may exist.
 pub(super) const OLDER_KEYS: &str =
     "insert into meta (k, v) values ('older_keys', 1) on conflict (k) do nothing";
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step {
         version: 1,
         name: "the ledger's tables",
@@ -56,7 +63,11 @@ const STEPS: [Step; 8] = [
         sql: include_str!("migrations/0004_growth.sql"),
         upgrade: "",
         // Gateways of version 3 sweep by `dedupe_seen`: a later version drops it.
-        index: Some(("dedupe_expiry", "on dedupe (source, seen_ms)")),
+        index: Some(Index {
+            name: "dedupe_expiry",
+            on: "on dedupe (source, seen_ms)",
+            instead_of: None,
+        }),
         oldest: 3,
     },
     Step {
@@ -92,6 +103,24 @@ const STEPS: [Step; 8] = [
         index: None,
         oldest: 3,
     },
+    Step {
+        version: 9,
+        name: "another index of deliveries (waits for open transactions, such as a dump)",
+        sql: "",
+        // Step 8 took this back from upgrades that were finished.
+        upgrade: "update meta set v = greatest(v, 7) where k = 'oldest'
+            and exists (select 1 from meta where k = 'bodies')",
+        // With the event's id in it, a server that takes the queue for empty looked deliveries up by
+        // event in this index, and walked over all dead entries. An index that is larger than the one
+        // by event is not used by such a server either, so nothing takes the id's place: those that are
+        // due at the same time come in the order of their rows.
+        index: Some(Index {
+            name: "delivery_queue",
+            on: "on delivery (target, due_ms)",
+            instead_of: Some("delivery_due"),
+        }),
+        oldest: 3,
+    },
 ];
 
 /// The version of the tables for this gateway.
@@ -101,6 +130,10 @@ pub(super) const VERSION: i64 = STEPS[STEPS.len() - 1].version;
 const LOCK: i64 = 0x0070_6f73_7465_726e;
 /// The interval of tries to take it.
 const LOCK_AGAIN: Duration = Duration::from_millis(50);
+/// How long a step waits for a table: gateways queue behind it.
+const STEP_PATIENCE: &str = "set local lock_timeout = '1s'";
+/// The pause before a step is retried.
+const STEP_AGAIN: Duration = Duration::from_secs(3);
 
 /// Upgrades the tables to this gateway's version; reports each step.
 pub(super) async fn migrate(
@@ -123,21 +156,21 @@ pub(super) async fn migrate(
     }
     for step in STEPS.iter().filter(|step| step.version > found.tables) {
         say(format!("version {}: {} …", step.version, step.name));
-        if let (Some(index), 1..) = (step.index, found.tables) {
-            beside_gateways(session, index.0, index.1).await?;
+        if let (Some(index), 1..) = (&step.index, found.tables) {
+            index.beside_gateways(session).await?;
         }
-        session.batch("begin").await?;
-        session.batch(step.sql).await?;
-        if let (Some((name, on)), 0) = (step.index, found.tables) {
-            session.batch(&format!("create index {name} {on}")).await?;
+        let mut waits = false;
+        while let Err(fault) = step.take(session, found.tables).await {
+            if !matches!(fault, QueryError::Again(_)) {
+                return Err(fault.into());
+            }
+            session.batch("rollback").await?;
+            if !waits {
+                say("waiting for the end of a transaction on these tables, such as a dump".into());
+            }
+            waits = true;
+            tokio::time::sleep(STEP_AGAIN).await;
         }
-        if found.tables > 0 {
-            session.batch(step.upgrade).await?;
-        }
-        let sql = "insert into meta (k, v) values ('version', $1), ('oldest', $2)
-            on conflict (k) do update set v = excluded.v";
-        session.run(sql, &[&step.version, &step.oldest]).await?;
-        session.batch("commit").await?;
     }
     if found.tables == 0 {
         // No gateway of an earlier version has worked with them.
@@ -189,15 +222,47 @@ async fn lock(session: &Session) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// Creates an index while gateways run. An unfinished one is created again.
-async fn beside_gateways(session: &Session, name: &str, on: &str) -> Result<(), QueryError> {
-    let sql = "select indisvalid from pg_index where indexrelid = to_regclass($1)::oid";
-    match session.rows(sql, &[&name]).await?.first().map(|row| row.get::<_, bool>(0)) {
-        Some(true) => return Ok(()),
-        Some(false) => session.batch(&format!("drop index concurrently {name}")).await?,
-        None => {}
+impl Step {
+    /// Takes the step in one transaction, which an error leaves open; `tables` is the version that was
+    /// found, 0 for none.
+    async fn take(&self, session: &Session, tables: i64) -> Result<(), QueryError> {
+        session.batch("begin").await?;
+        session.batch(STEP_PATIENCE).await?;
+        session.batch(self.sql).await?;
+        if let (Some(Index { name, on, instead_of }), 0) = (&self.index, tables) {
+            session.batch(&format!("create index {name} {on}")).await?;
+            if let Some(old) = instead_of {
+                session.batch(&format!("drop index {old}")).await?;
+            }
+        }
+        if tables > 0 {
+            session.batch(self.upgrade).await?;
+        }
+        // An upgrade that was finished refuses more than this step does.
+        let sql = "insert into meta (k, v) values ('version', $1), ('oldest', $2)
+            on conflict (k) do update set v = greatest(meta.v, excluded.v)";
+        session.run(sql, &[&self.version, &self.oldest]).await?;
+        session.batch("commit").await
     }
-    session.batch(&format!("create index concurrently {name} {on}")).await
+}
+
+impl Index {
+    /// Creates it while gateways run, and drops the other one. An unfinished one is created again.
+    async fn beside_gateways(&self, session: &Session) -> Result<(), QueryError> {
+        let Self { name, on, instead_of } = self;
+        let sql = "select indisvalid from pg_index where indexrelid = to_regclass($1)::oid";
+        let valid = session.rows(sql, &[name]).await?.first().map(|row| row.get::<_, bool>(0));
+        if valid == Some(false) {
+            session.batch(&format!("drop index concurrently {name}")).await?;
+        }
+        if valid != Some(true) {
+            session.batch(&format!("create index concurrently {name} {on}")).await?;
+        }
+        if let Some(old) = instead_of {
+            session.batch(&format!("drop index concurrently if exists {old}")).await?;
+        }
+        Ok(())
+    }
 }
 
 /// The version of existing tables.
@@ -231,12 +296,6 @@ pub(super) async fn version(session: &Session) -> Result<Option<Version>, QueryE
     let row = session.row(sql, &[]).await?;
     let (tables, oldest): (Option<i64>, Option<i64>) = (row.get(0), row.get(1));
     Ok(tables.map(|tables| Version { tables, oldest: oldest.unwrap_or(tables) }))
-}
-
-/// Whether keys of an older form may exist.
-pub(super) async fn may_hold_older_keys(session: &Session) -> Result<bool, QueryError> {
-    let sql = "select exists (select 1 from meta where k = 'older_keys')";
-    Ok(session.row(sql, &[]).await?.get(0))
 }
 
 impl Core {

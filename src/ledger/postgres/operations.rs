@@ -18,7 +18,7 @@ use super::counts::count_deliveries_on;
 use super::query_error::QueryError;
 use super::{
     AGAIN, AGAIN_MAX, CHANGE_PATIENCE, CHANGE_TIME, Core, FORGET_TIME, ORDER_PATIENCE, Postgres,
-    READ_PATIENCE, STATS_TIME, SWEEP_TIME, held, migrate, transfer,
+    READ_PATIENCE, STATS_TIME, SWEEP_TIME, held, transfer,
 };
 use crate::clock::instant;
 use crate::sender::Reason;
@@ -156,8 +156,7 @@ impl Ledger for Postgres {
     }
 
     async fn may_hold_older_keys(&self) -> Result<bool, LedgerError> {
-        let core = &self.core;
-        ask!(core, held => migrate::may_hold_older_keys(&held))
+        Ok(self.core.vault.may_hold_older_keys())
     }
 
     async fn check_nonces(&self, batch: &[Nonce]) -> Result<Vec<NonceUse>, LedgerError> {

@@ -329,9 +329,9 @@ impl Core {
     ) -> Result<(), QueryError> {
         let sql = format!(
             "update delivery d set due_ms = {CLOCK} from (
-                select event_id from delivery where target = $2 and due_ms < $3
+                select ctid as place from delivery where target = $2 and due_ms < $3
                 order by due_ms limit {RAISED_ROWS} for update skip locked
-            ) o where d.event_id = o.event_id and d.target = $2"
+            ) o where d.ctid = o.place"
         );
         loop {
             let raised = session.run(&sql, &[&self.clock.fixed(), &target, &floor]).await?;

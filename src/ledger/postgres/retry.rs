@@ -50,15 +50,15 @@ impl Core {
             return Err(QueryError::Refused(Cause::new(FaultCode::Other, why)));
         }
         let mut held = self.accept.session(until).await?;
-        let judged = match self.days_for(&mut held, batch.iter().map(|event| event.id)).await {
-            Ok(()) => match self.keep_late(&held, batch).await {
-                Ok(()) => tokio::select! {
-                    judged = self.judge(&held, batch, doubt) => judged,
-                    () = held.superseded() => Err(QueryError::lost("the server is an old primary")),
-                },
-                Err(fault) => Err(fault),
-            },
-            Err(fault) => Err(fault),
+        let superseded = held.superseded();
+        let judging = async {
+            self.days_for(&mut held, batch.iter().map(|event| event.id)).await?;
+            self.keep_late(&held, batch).await?;
+            self.judge(&held, batch, doubt).await
+        };
+        let judged = tokio::select! {
+            judged = judging => judged,
+            () = superseded => Err(QueryError::lost("the server is an old primary")),
         };
         held.heed(judged)
     }

@@ -28,7 +28,7 @@ pub(super) struct RowCipher {
     used: RwLock<Used>,
 }
 
-/// The keys that the database uses.
+/// The keys that the database uses, as each check of the server reads them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Used {
     /// The key for writing; `None`: plain.
@@ -37,6 +37,8 @@ pub(super) struct Used {
     pub(super) all: Vec<KeyId>,
     /// The form of bodies for writing.
     pub(super) body_form: BodyForm,
+    /// Whether deduplication keys of an older form may exist.
+    pub(super) older_keys: bool,
 }
 
 /// The form in which bodies of events are written. Both are read.
@@ -52,6 +54,9 @@ pub(super) enum BodyForm {
 
 /// The row of `meta` that says that an upgrade is finished.
 pub(super) const BODIES: &str = "bodies";
+
+/// The row of `meta` that says that deduplication keys of an older form may exist. It stays for ever.
+pub(super) const OLDER_KEYS_ROW: &str = "older_keys";
 
 /// Writes pieces under one key.
 pub(super) struct RowSealer<'v> {
@@ -102,14 +107,15 @@ impl Place<'_> {
 impl Used {
     /// Reads the keys from the database.
     pub(super) async fn read(session: &Session) -> Result<Self, QueryError> {
-        let sql = "select k, v from meta where k in ('key', $1) or k like 'key %'";
-        let rows = session.rows(sql, &[&BODIES]);
+        let sql = "select k, v from meta where k in ('key', $1, $2) or k like 'key %'";
+        let rows = session.rows(sql, &[&BODIES, &OLDER_KEYS_ROW]);
         let mut used = Self::default();
         for row in rows.await? {
             let id = Some(row.get::<_, i64>(1)).filter(|id| *id != 0).map(key_id);
             match row.get(0) {
                 "key" => used.current = id,
                 BODIES => used.body_form = BodyForm::Derived,
+                OLDER_KEYS_ROW => used.older_keys = true,
                 _ => used.all.extend(id),
             }
         }
@@ -150,8 +156,10 @@ impl RowCipher {
     }
 
     /// Records the keys of the database.
-    pub(super) fn heard(&self, used: Used) {
+    pub(super) fn heard(&self, mut used: Used) {
         let mut known = self.used.write().unwrap_or_else(PoisonError::into_inner);
+        // An import of this process may have written it since the keys were read.
+        used.older_keys |= known.older_keys;
         if (known.current, &known.all) != (used.current, &used.all) {
             let key = used.current.map_or_else(|| "none".to_owned(), |id| id.to_string());
             tracing::info!(key, "the database is sealed with another key");
@@ -159,6 +167,16 @@ impl RowCipher {
         if *known != used {
             *known = used;
         }
+    }
+
+    /// Records that deduplication keys of an older form may exist.
+    pub(super) fn note_older_keys(&self) {
+        self.used.write().unwrap_or_else(PoisonError::into_inner).older_keys = true;
+    }
+
+    /// Whether deduplication keys of an older form may exist, at the last check of the server.
+    pub(super) fn may_hold_older_keys(&self) -> bool {
+        self.used.read().unwrap_or_else(PoisonError::into_inner).older_keys
     }
 
     /// The error if some data cannot be read, with the remedy.
@@ -353,7 +371,8 @@ pub(super) async fn change_key(
 
 async fn change(session: &Session, from: i64, to: Option<KeyId>) -> Result<bool, QueryError> {
     session.batch(CHANGE_TIME).await?;
-    session.batch("lock table event, attempt, document in share mode").await?;
+    // In the order of a decision, which locks the held callback first.
+    session.batch("lock table held, event, attempt, document in share mode").await?;
     if let Some(id) = to {
         let sql = "insert into meta (k, v) values ($1, $2) on conflict (k) do nothing";
         session.run(sql, &[&format!("key {id}"), &number(to)]).await?;

@@ -25,6 +25,22 @@ pub(super) fn event_of(id: &str) -> String {
     format!("cross join lateral (select * from event where id = {id} offset 0) e")
 }
 
+/// Whether the event `e` has a pending delivery, looked up for each event. Without the offset a server
+/// that takes the table for empty reads all of its dead rows first.
+pub(super) const PENDING: &str =
+    "exists (select 1 from delivery d where d.event_id = e.id offset 0)";
+
+/// The same for a dead delivery.
+pub(super) const DEAD: &str = "exists (select 1 from dead d where d.event_id = e.id offset 0)";
+
+/// The unfinished deliveries of the events in parameter 1, looked up one by one for the same reason.
+pub(super) const OPEN: &str = "select d.event_id, d.target, d.attempt, d.due_ms
+        from unnest($1::uuid[]) as w(id)
+            cross join lateral (select * from delivery where event_id = w.id offset 0) d
+    union all select d.event_id, d.target, d.attempt, null
+        from unnest($1::uuid[]) as w(id)
+            cross join lateral (select * from dead where event_id = w.id offset 0) d";
+
 /// The tolerated age of a key at its commit: its gateway's clock may be slow.
 const SEEN_SLACK_MS: i64 = 60_000;
 

@@ -17,7 +17,7 @@ use super::held;
 use super::link::Session;
 use super::log::{ATTEMPT, EVENT_PIECE, EventPiece};
 use super::query_error::QueryError;
-use super::sql::{NOW, event_of, id_of, key_of, uuid_of};
+use super::sql::{NOW, OPEN, event_of, id_of, key_of, uuid_of};
 use crate::ledger::codec::{Put as _, Take};
 use crate::ledger::{
     Attempt, Cursor, DedupeKey, Delivery, DeliveryState, EventId, EventKeys, ExportPage,
@@ -33,18 +33,50 @@ const IMPORT_BYTES: usize = 8 << 20;
 /// Items of one transaction of an import.
 const IMPORT_ITEMS: usize = 2000;
 
-/// The tables, in the order of an export.
+/// The tables of an export.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Documents,
-    Past,
-    Events,
-    Nonces,
     Held,
+    Events,
+    Past,
+    Nonces,
 }
 
+/// Their order. What a row becomes while the export is read is in a later table: a released callback
+/// becomes an event, and of a deleted event the keys stay. In another order neither table might have
+/// it. If both have it, an import takes it once.
 const STAGES: [Stage; 5] =
-    [Stage::Documents, Stage::Past, Stage::Events, Stage::Nonces, Stage::Held];
+    [Stage::Documents, Stage::Held, Stage::Events, Stage::Past, Stage::Nonces];
+
+/// The first byte of a cursor in the documents, which come first in every version.
+const IN_DOCUMENTS: u8 = 0;
+/// The first byte of any other cursor; the stage follows. Gateways of older versions have another
+/// order: what is a stage to one of the two is a part of a key to the other, which then has another
+/// length. Each rejects the other's cursors, so no export goes on in another order.
+const AFTER_DOCUMENTS: u8 = 1;
+
+/// The cursor of a stage, after a key in it.
+fn cursor_at(stage: usize, key: Option<Vec<u8>>) -> Cursor {
+    let mut bytes = match stage {
+        0 => vec![IN_DOCUMENTS],
+        _ => vec![AFTER_DOCUMENTS, stage as u8],
+    };
+    bytes.extend(key.unwrap_or_default());
+    Cursor(bytes)
+}
+
+/// The stage of a cursor, and the key in it.
+fn place_of(Cursor(bytes): &Cursor) -> Result<(usize, Option<Vec<u8>>), LedgerError> {
+    let (stage, key) = match bytes.as_slice() {
+        [IN_DOCUMENTS, key @ ..] => (0, key),
+        [AFTER_DOCUMENTS, stage, key @ ..] if (1..STAGES.len()).contains(&usize::from(*stage)) => {
+            (usize::from(*stage), key)
+        }
+        _ => return Err(LedgerError::BadCursor),
+    };
+    Ok((stage, Some(key.to_vec()).filter(|key| !key.is_empty())))
+}
 
 /// The result of one statement of an export, and its last key; `None`: at the end.
 pub(super) type Found = (Vec<Item>, Option<Vec<u8>>);
@@ -57,10 +89,7 @@ impl Core {
         bytes: usize,
     ) -> Result<ExportPage, QueryError> {
         let (mut at, mut after) = match cursor {
-            Some(Cursor(text)) => {
-                let (stage, key) = text.split_first().ok_or(LedgerError::BadCursor)?;
-                (usize::from(*stage), Some(key.to_vec()).filter(|key| !key.is_empty()))
-            }
+            Some(cursor) => place_of(cursor)?,
             None => (0, None),
         };
         let mut page = ExportPage::default();
@@ -73,11 +102,7 @@ impl Core {
             at += usize::from(end.is_none());
             after = end;
         }
-        if at < STAGES.len() {
-            let mut next = vec![at as u8];
-            next.extend(after.unwrap_or_default());
-            page.next = Some(Cursor(next));
-        }
+        page.next = (at < STAGES.len()).then(|| cursor_at(at, after));
         Ok(page)
     }
 
@@ -288,10 +313,8 @@ impl Core {
 type Open = HashMap<EventId, HashMap<String, (DeliveryState, u32, Option<i64>)>>;
 
 async fn open_rows(session: &Session, ids: &[Uuid]) -> Result<Open, QueryError> {
-    let sql = "select event_id, target, attempt, due_ms from delivery where event_id = any($1)
-        union all select event_id, target, attempt, null from dead where event_id = any($1)";
     let mut open = Open::new();
-    for row in session.rows(sql, &[&ids]).await? {
+    for row in session.rows(OPEN, &[&ids]).await? {
         let due_ms: Option<i64> = row.get(3);
         let state = if due_ms.is_some() { DeliveryState::Pending } else { DeliveryState::Dead };
         let attempt = u32::try_from(row.get::<_, i32>(2)).unwrap_or(0);
@@ -320,5 +343,32 @@ impl Core {
             found.entry((event, target)).or_default().push(attempt);
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_comes_back_and_one_of_another_order_is_refused() {
+        for (stage, _) in STAGES.iter().enumerate() {
+            for key in [None, Some(vec![7; 16])] {
+                assert_eq!(place_of(&cursor_at(stage, key.clone())), Ok((stage, key)));
+            }
+        }
+        // Older gateways wrote the number of the stage, and the key.
+        let older = |stage: u8, key: &[u8]| Cursor([&[stage][..], key].concat());
+        for stage in 1..=4 {
+            assert!(place_of(&older(stage, &[])).is_err());
+            assert!(place_of(&older(stage, &[0xff; 16])).is_err());
+        }
+        // What they write in the keys may look as if it was one of these, but for its length.
+        let (_, key) = place_of(&older(1, &[3; 16])).unwrap();
+        assert!(key_after(&key.unwrap()).is_err());
+        // And they read these as if they were in the keys.
+        for key in [None, Some(vec![7; 16])] {
+            assert!(key_after(&cursor_at(3, key).0[1..]).is_err());
+        }
     }
 }

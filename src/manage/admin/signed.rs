@@ -8,6 +8,7 @@ use super::{Admin, query};
 use crate::clock;
 use crate::manage::http::{Answered, ApiError, Query, json};
 use crate::operator::{PasteUrl, SignedCallback, View};
+use crate::registry::{Action, Actor};
 
 pub(super) const PARAMETERS: [&str; 1] = ["source"];
 
@@ -39,7 +40,7 @@ impl Admin {
         Ok(json(&Page { urls, next_cursor: None }))
     }
 
-    pub(super) fn sign(&self, view: &View, body: &Bytes) -> Answered {
+    pub(super) async fn sign(&self, view: &View, body: &Bytes, who: &Actor) -> Answered {
         let wanted: Wanted = serde_json::from_slice(body)
             .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?;
         let config = view.config();
@@ -55,6 +56,10 @@ impl Admin {
         shown.map_err(|error| ApiError::bad(error.to_string()))?;
         let at_ms = wanted.at_ms.unwrap_or_else(clock::now_ms);
         let signed = SignedCallback::make(config, source, &parameters, at_ms);
-        Ok(json(&signed.map_err(|error| ApiError::bad(error.to_string()))?))
+        let signed = signed.map_err(|error| ApiError::bad(error.to_string()))?;
+        // It can be sent as a real reward.
+        let noted = self.registry.note(who, Action::Signed, ("source", &source.name)).await;
+        noted.map_err(|error| ApiError::ledger(&error))?;
+        Ok(json(&signed))
     }
 }

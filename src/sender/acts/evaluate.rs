@@ -375,7 +375,8 @@ impl Callback<'_> {
         let raw = spot.modifiers.first() == Some(&Modifier::Raw);
         let value = match &spot.input {
             Input::Parameter { slot, steps, scope } => {
-                let Some(value) = self.stepped(*slot, steps, *scope)? else { return Ok(None) };
+                let stepped = self.stepped(*slot, steps, *scope, context.plus)?;
+                let Some(value) = stepped else { return Ok(None) };
                 if raw { Some(value.raw) } else { value.into_text(context.plus)? }
             }
             input => self.known(input, spot, context)?,
@@ -399,12 +400,13 @@ impl Callback<'_> {
         slot: u8,
         steps: &[Box<str>],
         scope: Scope,
+        plus: Plus,
     ) -> Result<Option<Value<'_>>, ParameterError> {
         let (parameters, buffers) = self.side(scope);
         let Some(parameter) = parameters.get(slot, buffers) else { return Ok(None) };
         let mut value = Value { place: parameter.place, raw: Cow::Borrowed(parameter.raw) };
         for step in steps {
-            match value.step(step)? {
+            match value.step(step, plus)? {
                 Some(inner) => value = inner,
                 None => return Ok(None),
             }

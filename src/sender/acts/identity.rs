@@ -2,17 +2,20 @@
 //!
 //! An *identity key* is made of the kind, and of the values that identify an event of that kind. It
 //! holds no signature, secret, nonce or send time, so that a repetition has the same one. A
-//! *signature key* is what the signature states. It is written where the signature does not cover
-//! the identity, so that one signature makes one event. See `docs/adding-a-sender.md`.
+//! *signature key* is what a signature states. It is written for each signature that does not cover
+//! the identity alone, so that one signature makes one event, also without those that came beside
+//! it. See `docs/adding-a-sender.md`.
+
+use smallvec::SmallVec;
 
 use super::evaluate::Context;
 use super::outcome::Reason;
 use super::resolved::{KeyForm, KeyRole, Keys, Resolved, Role};
-use super::signature;
-use crate::sender::crypto::digest::{Algorithm, Feed, Start};
+use super::signature::{self, SignatureVariant};
+use crate::sender::crypto::digest::{Algorithm, Feed, Output, Start};
 use crate::sender::language::bound::Bound;
 use crate::sender::language::coverage::Coverage;
-use crate::sender::language::definition::{RoleText, Writing};
+use crate::sender::language::definition::{First, RoleText, Writing};
 use crate::sender::language::recipe::Recipe;
 use crate::sender::language::text::Text;
 use crate::sender::request::callback::{Callback, CallbackError};
@@ -62,6 +65,14 @@ pub(in crate::sender) enum KindCover {
     Open,
 }
 
+/// A signature that can be valid for another event, and what its key is made of.
+struct OpenSignature<'s> {
+    variant: &'s SignatureVariant,
+    output: &'s Output,
+    kind: KindCover,
+    mark: Mark,
+}
+
 /// The text that identifies an event, among those that could.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::sender) struct IdentityChoice<'r> {
@@ -98,10 +109,15 @@ pub enum RepeatingSignature<'r> {
 impl<'a> Callback<'a> {
     /// The texts that identify an event of this kind; the first that can be made counts.
     pub(in crate::sender) fn identity_texts(&self) -> &'a [RoleText<Bound>] {
+        self.identity_texts_under(self.matched_variant())
+    }
+
+    /// The same as if `variant` had matched.
+    fn identity_texts_under(&self, variant: Option<&'a SignatureVariant>) -> &'a [RoleText<Bound>] {
         match self.row_here() {
             Some(row) => &row.id,
             None if !self.recipe.identity.by.is_empty() => &self.recipe.identity.by,
-            None => self.role_texts(Role::Transaction),
+            None => self.role_texts_under(variant, Role::Transaction),
         }
     }
 
@@ -146,15 +162,17 @@ impl<'a> Callback<'a> {
                 self.put_identity(further, facts.mark, keys.identity())?;
             }
         }
-        if facts.identity == IdentityCover::Open {
-            self.put_signature(facts.kind, facts.mark, keys, None);
+        let signatures = self.open_signatures(identity, &facts)?;
+        for one in &signatures {
+            self.put_signature(one, one.mark, keys.signature());
         }
         if facts.mark == Mark::Marked {
             let to = keys.lookup(KeyRole::Identity, KeyForm::Unmarked);
             self.put_identity(identity, Mark::Unmarked, to)?;
-            if facts.identity == IdentityCover::Open {
-                self.put_signature(facts.kind, Mark::Unmarked, keys, Some(KeyForm::Unmarked));
-            }
+        }
+        for one in signatures.iter().filter(|one| one.mark == Mark::Marked) {
+            let to = keys.lookup(KeyRole::Signature, KeyForm::Unmarked);
+            self.put_signature(one, Mark::Unmarked, to);
         }
         if self.older_keys == OlderKeys::Wanted {
             self.put_former(keys)?;
@@ -192,22 +210,62 @@ impl<'a> Callback<'a> {
         Ok(())
     }
 
-    /// Adds the key of the signed content, with the kind if that is not signed. A truncated
+    /// The signatures that do not cover the event alone: without the others, each of them could
+    /// make another event. `whole` are the facts by all of them.
+    fn open_signatures(
+        &self,
+        identity: IdentityChoice<'_>,
+        whole: &KeyFacts<'_>,
+    ) -> Result<SmallVec<[OpenSignature<'_>; 1]>, ParameterError> {
+        let mut open = SmallVec::new();
+        let Some(matched) = &self.matched else { return Ok(open) };
+        let first = matched.variant.zip(matched.output.as_ref());
+        let further = matched.further.iter().map(|one| (one.variant, &one.output));
+        let is_bare = |variant: &SignatureVariant| variant.with.first == First::Equal;
+        let all = matched.variant.into_iter().chain(matched.further.iter().map(|one| one.variant));
+        let mut variants = all.filter_map(|index| self.recipe.variants.get(index));
+        let has_other = variants.any(|variant| !is_bare(variant));
+        for (at, (index, output)) in first.into_iter().chain(further).enumerate() {
+            let Some(variant) = self.recipe.variants.get(index) else { continue };
+            // A bare secret is in every callback, so that its key would hold all but the first.
+            if has_other && is_bare(variant) {
+                continue;
+            }
+            let alone;
+            let facts = match matched.further.is_empty() {
+                true => *whole,
+                false => {
+                    alone = self.coverage.alone(at);
+                    let own = if at == 0 { None } else { self.identity_under(variant)? };
+                    self.key_facts(&alone, own.unwrap_or(identity))
+                }
+            };
+            if facts.identity == IdentityCover::Open {
+                let KeyFacts { kind, mark, .. } = facts;
+                open.push(OpenSignature { variant, output, kind, mark });
+            }
+        }
+        Ok(open)
+    }
+
+    /// The text that would identify the event under the signature of `variant` alone, if it can be
+    /// made.
+    fn identity_under(
+        &self,
+        variant: &'a SignatureVariant,
+    ) -> Result<Option<IdentityChoice<'a>>, ParameterError> {
+        let texts = self.identity_texts_under(Some(variant));
+        Ok(self.first_made(texts)?.map(|(_, text)| IdentityChoice { texts, text }))
+    }
+
+    /// Writes the key of the signed content, with the kind if that is not signed. A truncated
     /// signature that fits two texts is one key.
-    fn put_signature(&self, kind: KindCover, mark: Mark, keys: &mut Keys, lookup: Option<KeyForm>) {
-        let (Some(variant), Some(output)) =
-            (self.matched_variant(), self.matched.as_ref().and_then(|matched| matched.output))
-        else {
-            return;
-        };
-        let to = match lookup {
-            Some(form) => keys.lookup(KeyRole::Signature, form),
-            None => keys.signature(),
-        };
+    fn put_signature(&self, of: &OpenSignature<'_>, mark: Mark, to: &mut impl Sink) {
+        let OpenSignature { variant, output, kind, .. } = *of;
         to.put(&[SIGNATURE_FORM, u8::from(mark == Mark::Marked)]);
         match variant.cut {
             Some(cut) if variant.writing != Writing::Text => {
-                let written = signature::written(&output, variant.writing);
+                let written = signature::written(output, variant.writing);
                 put_part(to, written.as_bytes().get(..cut).unwrap_or(written.as_bytes()));
             }
             _ => put_part(to, output.bytes()),
@@ -273,9 +331,9 @@ impl<'a> Callback<'a> {
 
     /// The transactions of further signatures that verified and name one of their own.
     fn further_transactions(&self) -> impl Iterator<Item = &'a [RoleText<Bound>]> {
-        let further = self.matched.iter().flat_map(|matched| matched.further.iter());
+        let further = self.matched.iter().flat_map(|matched| &matched.further);
         let recipe = self.recipe;
-        let variants = further.filter_map(|index| recipe.variants.get(*index));
+        let variants = further.filter_map(|one| recipe.variants.get(one.variant));
         variants.filter_map(|variant| variant.roles.texts.get(Role::Transaction)).map(Vec::as_slice)
     }
 

@@ -35,6 +35,12 @@ impl Callback<'_> {
         Ok(Some(elements.iter().map(part).collect()))
     }
 
+    /// Whether it brings several events. Then a condition on element 0 is asked of each part, and
+    /// not of the whole: the first of them may be a test, and the others not.
+    pub(in crate::sender) fn is_several(&self) -> bool {
+        self.recipe.sender.each.as_ref().is_some_and(|list| self.split(list).is_some())
+    }
+
     /// The elements of the list, and what surrounds each of them in a callback of its own. `None`
     /// if the callback is one already.
     #[expect(clippy::type_complexity, reason = "the three parts of a text")]
@@ -69,7 +75,8 @@ impl Recipe {
     /// Whether the signature that matched is in an element of the list, or over its members.
     fn signs_elements(&self, found: &Match) -> bool {
         let Some(list) = &self.sender.each else { return false };
-        let variants = found.variant.iter().chain(&found.further);
+        let further = found.further.iter().map(|one| &one.variant);
+        let variants = found.variant.iter().chain(further);
         let mut variants = variants.filter_map(|index| self.variants.get(*index));
         variants.any(|variant| {
             let spots = variant.of.spots().chain(variant.key.spots()).chain([&variant.supplied]);
@@ -94,13 +101,14 @@ impl EventList {
     }
 }
 
-/// The results of the parts of a callback, in order; the first that is not an event ends them.
+/// The results of the parts of a callback, in order; the first that is rejected ends them. As in
+/// the gateway, what is only a test is left out, unless all parts are tests.
 pub(in crate::sender) fn resolve_parts(
     whole: &Callback<'_>,
     bodies: &[Bytes],
     event_id: &str,
 ) -> Vec<Resolution> {
-    let mut all = Vec::new();
+    let (mut all, mut test) = (Vec::new(), None);
     for body in bodies {
         let mut part = whole.recipe.read_part(whole, body);
         let resolution = match part.verify() {
@@ -110,11 +118,16 @@ pub(in crate::sender) fn resolve_parts(
             Judgement::Challenge => Resolution::Challenge,
             Judgement::Undecided => Resolution::Rejected(CallbackError::new(Reason::UnknownKey)),
         };
-        let is_event = matches!(resolution, Resolution::Event(_) | Resolution::Ambiguous(_));
-        all.push(resolution);
-        if !is_event {
-            break;
+        match resolution {
+            Resolution::Test | Resolution::Challenge => test = Some(resolution),
+            Resolution::Event(_) | Resolution::Ambiguous(_) => all.push(resolution),
+            // A part has one element.
+            Resolution::Rejected(_) | Resolution::Several(_) => {
+                all.push(resolution);
+                return all;
+            }
         }
     }
+    all.extend(test.filter(|_| all.is_empty()));
     all
 }

@@ -13,7 +13,7 @@ use super::evaluate::{Context, PlainValue, ReplyValues};
 use super::identity::{IdentityChoice, IdentityCover, KeyFacts, KindCover, Mark};
 use super::json_object::{JsonObject, put_json_text};
 use super::outcome::Reason;
-use super::resolved::{Effect, Fact, Keys, Resolved, Role, Span, Texts};
+use super::resolved::{Effect, Fact, IdentityProof, Keys, Resolved, Role, Span, Texts};
 use super::signature::{SignatureVariant, TimeCover};
 use crate::sender::language::bound::{Bound, Gate, Input};
 use crate::sender::language::condition::Condition;
@@ -54,14 +54,16 @@ impl Verified<'_, '_> {
         if callback.nature == CallbackKind::Challenge {
             return Resolution::Challenge;
         }
-        let of_tests = callback.kind_here().is_some_and(|kind| kind.stands == KindUse::ForTests);
-        if of_tests || callback.holds(&callback.recipe.test) {
-            return Resolution::Test;
-        }
+        // Before anything is asked of element 0: the first of several may be a test, and the others
+        // not.
         match callback.parts() {
             Ok(None) => {}
             Ok(Some(parts)) => return Resolution::Several(parts),
             Err(rejection) => return Resolution::Rejected(rejection),
+        }
+        let of_tests = callback.kind_here().is_some_and(|kind| kind.stands == KindUse::ForTests);
+        if of_tests || callback.holds(&callback.recipe.test) {
+            return Resolution::Test;
         }
         match callback.resolved(&event_id) {
             Ok((resolved, TextVerdict::Ambiguous)) => Resolution::Ambiguous(resolved),
@@ -117,9 +119,9 @@ impl<'a> Callback<'a> {
         let identity = self.identity_text()?;
         let is_proven = self.proof == Proof::Signature;
         if is_proven {
+            self.cover()?;
             self.ours()?;
         }
-        self.cover()?;
         let this = &*self;
         let coverage = &this.coverage;
         let mut facts = this.key_facts(coverage, identity);
@@ -129,6 +131,7 @@ impl<'a> Callback<'a> {
             // There is no signature to be remembered.
             facts.identity = IdentityCover::Covered;
         }
+        let proof = this.identity_proof(&facts, identity);
         let mut unresolved: Vec<String> = this.unreplaced().map(unreplaced::shown).collect();
         let mut found = RoleValues::new(TEXTS_BYTES + this.query.len());
         let proven_facts = is_proven.then_some(&facts);
@@ -157,6 +160,7 @@ impl<'a> Callback<'a> {
             recut: copied(&coverage.recut),
             template,
             keys,
+            proof,
             content,
             misfits: copied(&coverage.misfits),
             secret: this.matched.as_ref().and_then(|matched| matched.secret),
@@ -164,8 +168,12 @@ impl<'a> Callback<'a> {
         Ok((resolved, coverage.verdict))
     }
 
-    /// Facts for the keys.
-    fn key_facts<'k>(&self, coverage: &'k Coverage, identity: IdentityChoice<'_>) -> KeyFacts<'k> {
+    /// Facts for the keys, as far as `coverage` goes.
+    pub(super) fn key_facts<'k>(
+        &self,
+        coverage: &'k Coverage,
+        identity: IdentityChoice<'_>,
+    ) -> KeyFacts<'k> {
         let kind = match self.covers_kind(coverage) {
             true => KindCover::Covered,
             false => KindCover::Open,
@@ -176,8 +184,8 @@ impl<'a> Callback<'a> {
             false => Mark::Unmarked,
         };
         let of_text = match self.recipe.identity.uncovered {
-            // A present value that is not covered is rejected: no caller can add one.
-            Uncovered::Rejected => self.uncovered_spot(coverage, identity.text).is_none(),
+            // A present value that no signature covers is rejected: no caller can add one.
+            Uncovered::Rejected => self.uncovered_spot(&self.coverage, identity.text).is_none(),
             Uncovered::Accepted | Uncovered::Replayable => {
                 self.covers_text(coverage, identity.texts, identity.text)
             }
@@ -194,6 +202,22 @@ impl<'a> Callback<'a> {
             IdentityCover::Open
         };
         KeyFacts { coverage, mark, identity, kind }
+    }
+
+    /// The proof of which event it is, by the facts of all signatures.
+    fn identity_proof(&self, whole: &KeyFacts<'_>, identity: IdentityChoice<'_>) -> IdentityProof {
+        if whole.identity == IdentityCover::Open {
+            return IdentityProof::None;
+        }
+        let covers = |coverage: &Coverage| {
+            self.key_facts(coverage, identity).identity == IdentityCover::Covered
+        };
+        match whole.coverage.without_kind() {
+            Some(others) if whole.identity == IdentityCover::Covered && !covers(&others) => {
+                IdentityProof::OfKind
+            }
+            Some(_) | None => IdentityProof::Usual,
+        }
     }
 
     /// Rejects an identity that the signature does not cover, where the sender's file says so: the
@@ -417,16 +441,42 @@ impl<'a> Callback<'a> {
         }
     }
 
-    /// Rejects what is not the source's own: its sender signs for others too.
+    /// Rejects what is not the source's own: its sender signs for others too. A callback may lack an
+    /// optional name, such as that of the application in a refund, if it has another of the source.
     fn ours(&self) -> Result<(), CallbackError> {
+        let not_ours = |text: &Text<Bound>| {
+            let name = text.spots().next().map_or("", |spot| &spot.name);
+            Err(CallbackError::of(Reason::NotOurs, name))
+        };
+        let (mut lacking, mut is_own) = (None, false);
         for ours in &self.recipe.ours {
             let value = self.made(&ours.of)?.unwrap_or_default();
-            if value.is_empty() || !ours.values().any(|own| *own == *value) {
-                let name = ours.of.spots().next().map_or("", |spot| &spot.name);
-                return Err(CallbackError::of(Reason::NotOurs, name));
+            // No value of a source is empty.
+            if ours.values().any(|own| *own == *value) {
+                is_own = true;
+            } else if value.is_empty() && self.is_without(&ours.of)? {
+                lacking = lacking.or(Some(&ours.of));
+            } else {
+                return not_ours(&ours.of);
             }
         }
-        Ok(())
+        lacking.filter(|_| !is_own).map_or(Ok(()), not_ours)
+    }
+
+    /// Whether nothing of `text` came, all of it is optional, and the signature covers that: no
+    /// caller can have removed it.
+    fn is_without(&self, text: &Text<Bound>) -> Result<bool, ParameterError> {
+        if !text.is_optional() {
+            return Ok(false);
+        }
+        let context = Context { plus: self.plus(), ..Context::default() };
+        for spot in text.spots() {
+            let came = self.value(spot, &context)?.is_some_and(|value| !value.is_empty());
+            if came || !self.covers(&self.coverage, spot) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Rejects an item or amount that differs from the source's own table.

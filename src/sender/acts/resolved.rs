@@ -144,6 +144,19 @@ impl Fact {
     }
 }
 
+/// The proof of which event a callback is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityProof {
+    /// Its signatures, or nothing does and nothing has to: nothing is signed, an operator grants it,
+    /// or one signature serves several events.
+    Usual,
+    /// Only the second signature that its kind asks for: without that, another message could have
+    /// the first one.
+    OfKind,
+    /// None: another message could have its signature.
+    None,
+}
+
 /// A map by role: a lookup is an index.
 #[derive(Clone, Debug)]
 pub(in crate::sender) struct ByRole<T>([Option<T>; Role::ALL.len()]);
@@ -197,6 +210,7 @@ pub struct Resolved {
     pub(in crate::sender) recut: Vec<String>,
     pub(in crate::sender) template: Span,
     pub(in crate::sender) keys: Keys,
+    pub(in crate::sender) proof: IdentityProof,
     pub(in crate::sender) content: u64,
     pub(in crate::sender) misfits: Vec<String>,
     pub(in crate::sender) secret: Option<usize>,
@@ -293,7 +307,7 @@ impl Keys {
         self.begin(KeyPlace::Written(KeyRole::Identity))
     }
 
-    /// Begins the signature key.
+    /// Begins a signature key.
     pub(in crate::sender) fn signature(&mut self) -> &mut KeyBytes {
         self.begin(KeyPlace::Written(KeyRole::Signature))
     }
@@ -428,10 +442,25 @@ impl Resolved {
         self.keys.written(KeyRole::Identity)
     }
 
-    /// The key of what was signed, where the signature does not cover the identity.
+    /// The identity key without the mark of a test, where nothing signs that: the same as that of
+    /// the unmarked callback.
     #[must_use]
-    pub fn signature_key(&self) -> Option<&[u8]> {
-        self.keys.written(KeyRole::Signature).next()
+    pub fn unmarked_identity(&self) -> Option<&[u8]> {
+        let unmarked =
+            |one: &KeyLookup<'_>| (one.role, one.form) == (KeyRole::Identity, KeyForm::Unmarked);
+        let lookup = self.lookups().find(unmarked).map(|one| one.key);
+        lookup.or_else(|| self.identities().next())
+    }
+
+    /// The keys of what was signed: one for each signature that does not cover the identity alone.
+    pub fn signature_keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.keys.written(KeyRole::Signature)
+    }
+
+    /// The proof of which event it is.
+    #[must_use]
+    pub fn identity_proof(&self) -> IdentityProof {
+        self.proof
     }
 
     /// Keys that are looked up and never written: the unmarked ones of a marked callback, and those

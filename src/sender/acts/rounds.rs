@@ -212,7 +212,7 @@ impl<'v> Trial<'v> {
         let is_same_state = is_same_kind && one.is_test() == other.is_test();
         let repeats = self.recipe.repeats().is_some() || self.replayable == Replay::Accepted;
         let shares_key = one.identities().any(|key| other.identities().any(|known| known == key))
-            || (one.signature_key().is_some() && one.signature_key() == other.signature_key());
+            || one.signature_keys().any(|key| other.signature_keys().any(|known| known == key));
         (is_same_state && !repeats && !shares_key).then(|| {
             String::from("makes two events: neither identity nor signature tells them apart")
         })

@@ -101,10 +101,17 @@ impl Modifier {
 
     /// Whether two values can come out as one.
     pub(in crate::sender) fn is_lossy(&self) -> bool {
-        matches!(
-            self,
-            Self::Lower | Self::Upper | Self::Int | Self::Map(_) | Self::First(_) | Self::Crc32
-        )
+        self.is_decoder()
+            || matches!(
+                self,
+                Self::Lower | Self::Upper | Self::Int | Self::Map(_) | Self::First(_) | Self::Crc32
+            )
+    }
+
+    /// Whether it decodes: what it makes can be spelled in several ways, as `a` is `YQ==` and `YQ`
+    /// in base64.
+    pub(in crate::sender) fn is_decoder(&self) -> bool {
+        matches!(self, Self::Unpercent | Self::Unhex | Self::Unbase64)
     }
 
     /// Whether another value can come out as `written` too.
@@ -354,9 +361,29 @@ mod tests {
             ("upper", "ord1", false),
             ("int", "12", true),
             ("hex", "ab", false),
+            ("unhex", "a", true),
+            ("unbase64", "a", true),
+            ("unpercent", "a", true),
         ] {
             let modifier = Modifier::parse(modifier).unwrap();
             assert_eq!(modifier.merges(written.as_bytes()), merges, "{modifier:?} {written}");
+        }
+    }
+
+    #[test]
+    fn what_is_decoded_can_be_spelled_in_several_ways() {
+        for (modifier, spellings) in [
+            ("unbase64", &["YQ==", "YQ", "YR=="][..]),
+            ("unhex", &["6a", "6A"][..]),
+            ("unpercent", &["a", "%61"][..]),
+        ] {
+            assert!(Modifier::parse(modifier).unwrap().is_lossy(), "{modifier}");
+            let results = spellings.iter().map(|text| applied(modifier, text).unwrap());
+            let results: Vec<String> = results.collect();
+            assert!(results.iter().all(|one| *one == results[0]), "{modifier}: {results:?}");
+        }
+        for modifier in ["percent", "form", "hex", "base64", "raw", "sha256"] {
+            assert!(!Modifier::parse(modifier).unwrap().is_lossy(), "{modifier}");
         }
     }
 

@@ -91,15 +91,29 @@ pub struct Recipe {
     pub(in crate::sender) rewards: BTreeMap<String, String>,
     /// Values that must belong to the source, and the allowed ones.
     pub(in crate::sender) ours: Vec<Ours>,
-    /// Secrets of the sender: masked like a supplied signature.
-    pub(in crate::sender) masked: Vec<Bound>,
-    /// Slots of supplied signatures: masked wherever parameters are shown.
+    /// Supplied signatures and secrets of the sender: masked wherever parameters are shown.
+    pub(in crate::sender) masked: Masked,
+    /// Slots of parameters that are a supplied signature, or hold one: where nothing has verified,
+    /// they are masked as a whole.
     pub(in crate::sender) supplied_signatures: Vec<Slot>,
-    /// Slots whose whole value is masked wherever parameters are shown: supplied signatures, and
-    /// secrets of the sender.
-    pub(in crate::sender) hidden: ByteSet,
     /// Slots that may follow a signed part: supplied signatures, and the id of a public key.
     pub(in crate::sender) unsigned: Vec<Slot>,
+}
+
+/// Parameters, and members of others, that are masked wherever parameters are shown.
+#[derive(Debug, Default)]
+pub(in crate::sender) struct Masked {
+    /// Slots whose whole value is masked.
+    pub(in crate::sender) whole: ByteSet,
+    /// Members of other parameters.
+    pub(in crate::sender) members: Vec<MaskedMember>,
+}
+
+/// A member of a parameter, which the steps into that lead to.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::sender) struct MaskedMember {
+    pub(in crate::sender) slot: Slot,
+    pub(in crate::sender) steps: Box<[Box<str>]>,
 }
 
 /// Whether callbacks have to be signed: decided by the sender and the source, never by a callback.
@@ -320,7 +334,24 @@ impl Recipe {
             && signed(other)
             && (secret() || (self.key_list.is_some() && list(self) == list(other)))
             && self.signs_like(other)
-            && !self.ours.iter().any(|own| other.ours.iter().any(|their| own.excludes(their)))
+            && !self.names_another(other)
+    }
+
+    /// Whether no callback names both sources as its own. A callback may lack an optional name if it
+    /// has another of the source: such a name separates two sources only where one of them has no
+    /// other that the callback can have.
+    fn names_another(&self, other: &Self) -> bool {
+        let has_to_differ = |own: &Ours| {
+            let mut excluded = other.ours.iter().filter(|their| own.excludes(their));
+            excluded.any(|their| !(own.of.is_optional() && their.of.is_optional()))
+        };
+        let has_no_other = |one: &Self, beside: &Self| {
+            let is_excluded = |own: &Ours| beside.ours.iter().any(|their| own.excludes(their));
+            !one.ours.is_empty() && one.ours.iter().all(is_excluded)
+        };
+        self.ours.iter().any(has_to_differ)
+            || has_no_other(self, other)
+            || has_no_other(other, self)
     }
 
     /// The ids of the secrets, in the order of [`crate::sender::Resolved::secret`].

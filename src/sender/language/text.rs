@@ -93,6 +93,11 @@ impl<K> Text<K> {
             })
     }
 
+    /// Whether a callback may come without any of it.
+    pub(in crate::sender) fn is_optional(&self) -> bool {
+        self.pieces.iter().all(|piece| matches!(piece, Piece::Optional(_)))
+    }
+
     /// Whether it is literal throughout.
     pub(in crate::sender) fn is_literal(&self) -> bool {
         self.spots().next().is_none()

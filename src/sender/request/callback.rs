@@ -18,7 +18,7 @@ use super::body;
 use super::encoding::{self, Plus};
 use super::json;
 use super::names::Slot;
-use super::parameters::{ParameterError, Parameters, Place};
+use super::parameters::{ParameterError, Parameters, Place, Value};
 use super::unreplaced;
 use crate::sender::acts::evaluate::{Context, EvalError};
 use crate::sender::acts::identity::OlderKeys;
@@ -107,8 +107,17 @@ pub(in crate::sender) struct Match {
     pub(in crate::sender) secret: Option<usize>,
     /// The output of the signature's chain.
     pub(in crate::sender) output: Option<Output>,
-    /// Further variants, of other signatures that the callback has, that match too.
-    pub(in crate::sender) further: SmallVec<[usize; 2]>,
+    /// Other signatures that the callback has, and that match too. Few senders have several.
+    pub(in crate::sender) further: Vec<FurtherMatch>,
+}
+
+/// A signature that matches beside the one that decided.
+#[derive(Clone, Debug)]
+pub(in crate::sender) struct FurtherMatch {
+    /// Index into the recipe's variants.
+    pub(in crate::sender) variant: usize,
+    /// The output of its chain.
+    pub(in crate::sender) output: Output,
 }
 
 /// The result of verification.
@@ -127,6 +136,15 @@ pub enum Judgement<'c, 'a> {
     Challenge,
     /// Rejected.
     Rejected(CallbackError),
+}
+
+/// The events of a callback that an operator grants.
+#[derive(Debug)]
+pub enum Granted {
+    /// One event.
+    Event(Box<Resolved>),
+    /// Several: the bodies of the parts, each to be read by [`Recipe::read_part`] and granted.
+    Several(Vec<Bytes>),
 }
 
 /// A verified callback. Only [`Callback::verify`] makes one.
@@ -263,11 +281,12 @@ impl<'a> Callback<'a> {
 
     /// Resolves a callback that does not verify, for an operator who takes responsibility for it.
     /// Nothing is authenticated, and nothing is compared with the source's own ids and rewards.
-    /// Its identity is known from then on. The callback was not verified before.
+    /// Its identity is that of a callback whose supplied signature is right, and is known from then
+    /// on. The callback was not verified before.
     ///
     /// # Errors
     /// A [`CallbackError`] if it cannot be read, is sealed under another key, or has no transaction.
-    pub fn grant(&mut self, event_id: impl fmt::Display) -> Result<Box<Resolved>, CallbackError> {
+    pub fn grant(&mut self, event_id: impl fmt::Display) -> Result<Granted, CallbackError> {
         self.proof = Proof::Grant;
         if let Some(unreadable) = &self.unreadable {
             return Err(unreadable.clone().into());
@@ -275,12 +294,22 @@ impl<'a> Callback<'a> {
         if self.recipe.body == WhenBody::AfterVerification {
             self.read_body()?;
         }
+        if let Some(parts) = self.parts()? {
+            return Ok(Granted::Several(parts));
+        }
+        let supplied = self.supplied_variant();
+        self.matched = supplied.map(|_| Match {
+            variant: supplied,
+            secret: None,
+            output: None,
+            further: Vec::new(),
+        });
         if self.recipe.open.is_some() {
             self.open()?;
         }
         self.find_kind();
         let (resolved, _) = self.resolved(&event_id)?;
-        Ok(resolved)
+        Ok(Granted::Event(resolved))
     }
 
     /// Whether an unknown key may be one of its sender: no list was fetched yet, or it is that of a
@@ -296,7 +325,7 @@ impl<'a> Callback<'a> {
         }
         let probes = self.recipe.sender.test.probes == Probes::Unsigned;
         let is_readable = self.unreadable.is_none() || self.is_bare();
-        if probes && is_readable && self.holds(&self.recipe.test) {
+        if probes && is_readable && self.holds(&self.recipe.test) && !self.is_several() {
             return Judgement::Probe;
         }
         let about_values = matches!(
@@ -478,10 +507,7 @@ impl<'a> Callback<'a> {
             if !unreplaced::may_be_macro(parameter.raw) {
                 return None;
             }
-            let value = super::parameters::Value {
-                place: parameter.place,
-                raw: Cow::Borrowed(parameter.raw),
-            };
+            let value = Value { place: parameter.place, raw: Cow::Borrowed(parameter.raw) };
             let text = value.text(Plus::Space).ok()??;
             self.recipe.macros.is_unreplaced(&text).then_some(parameter.name)
         })
@@ -511,12 +537,23 @@ impl<'a> Callback<'a> {
     /// UTF-8, percent-encoded.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<String> {
+        let text = self.named(name)?.text(self.plus()).ok()??.into_owned();
+        Some(encoding::shown(&text).into_owned())
+    }
+
+    /// The same to be searched for in the request: what has no text, such as an element that holds
+    /// others, as it came; `null` is empty.
+    #[must_use]
+    pub fn written_parameter(&self, name: &str) -> Option<String> {
+        let value = self.named(name)?;
+        let text = value.text(self.plus()).map(Option::unwrap_or_default);
+        Some(encoding::shown(&text.unwrap_or(Cow::Borrowed(&*value.raw))).into_owned())
+    }
+
+    fn named(&self, name: &str) -> Option<Value<'_>> {
         let (parameters, buffers) = self.side(Scope::Message);
         let parameter = parameters.find(name.as_bytes(), buffers)?;
-        let value =
-            super::parameters::Value { place: parameter.place, raw: Cow::Borrowed(parameter.raw) };
-        let text = value.text(self.plus()).ok()??;
-        Some(encoding::shown(&text).into_owned())
+        Some(Value { place: parameter.place, raw: Cow::Borrowed(parameter.raw) })
     }
 }
 

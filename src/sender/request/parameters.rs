@@ -543,11 +543,16 @@ impl<'v> Value<'v> {
     }
 
     /// The member `name` of a JSON object, of a text that is JSON, or of an XML element; of a JSON
-    /// list, the item of that number.
+    /// list, the item of that number. `plus` is that of the text: what is read inside of it may not
+    /// depend on a spelling that the signature does not see.
     ///
     /// # Errors
     /// `repeated_parameter` when there are two.
-    pub(in crate::sender) fn step(self, name: &str) -> Result<Option<Value<'v>>, ParameterError> {
+    pub(in crate::sender) fn step(
+        self,
+        name: &str,
+        plus: Plus,
+    ) -> Result<Option<Value<'v>>, ParameterError> {
         if self.place == Place::Xml {
             let child = match &self.raw {
                 Cow::Borrowed(raw) => xml::child(raw, name)?.map(Cow::Borrowed),
@@ -559,7 +564,7 @@ impl<'v> Value<'v> {
         }
         let object = match self.place {
             Place::Json if matches!(self.raw.first(), Some(b'{' | b'[')) => Some(self.raw),
-            _ => self.into_text(Plus::Space).ok().flatten(),
+            _ => self.into_text(plus).ok().flatten(),
         };
         let raw = match object {
             Some(Cow::Borrowed(object)) => json::inner(object, name)?.map(Cow::Borrowed),

@@ -86,8 +86,11 @@ pub(in crate::sender) fn child<'x>(
     Ok(found.map(str::as_bytes))
 }
 
-/// The text of an element from its inner text: entities and CDATA decoded. Where there are
-/// elements inside, it is the inner text as spelled.
+/// The text of an element from its inner text: entities and CDATA decoded.
+///
+/// # Errors
+/// [`EncodingError`] if it cannot be decoded, or holds elements. Their source does not count as a
+/// text: the same bytes in CDATA are one without members, and a signature is valid for both.
 pub(in crate::sender) fn text(inner: &[u8]) -> Result<Cow<'_, [u8]>, EncodingError> {
     if memchr::memchr2(b'<', b'&', inner).is_none() {
         return Ok(Cow::Borrowed(inner));
@@ -105,7 +108,6 @@ pub(in crate::sender) fn text(inner: &[u8]) -> Result<Cow<'_, [u8]>, EncodingErr
             Event::GeneralRef(entity) => out.push(character(&entity)?),
             Event::Comment(_) => {}
             Event::Eof => return Ok(Cow::Owned(out.into_bytes())),
-            Event::Start(_) | Event::Empty(_) => return Ok(Cow::Borrowed(inner)),
             _ => return Err(EncodingError),
         }
     }
@@ -152,7 +154,7 @@ pub(in crate::sender) fn object(inner: &[u8]) -> Option<Vec<u8>> {
     Some([b"{", members.join(&b',').as_slice(), b"}"].concat())
 }
 
-/// An element as JSON: an object, or its text.
+/// An element as JSON: an object, or its text; what is neither, as it is spelled.
 fn value_of(inner: &[u8]) -> Vec<u8> {
     object(inner).unwrap_or_else(|| {
         let text = text(inner).unwrap_or(Cow::Borrowed(inner));
@@ -314,5 +316,15 @@ mod tests {
     #[test]
     fn two_cdata_sections_are_joined() {
         assert_eq!(text(b"<![CDATA[a]]><![CDATA[b]]>").unwrap().as_ref(), b"ab");
+    }
+
+    #[test]
+    fn an_element_that_holds_elements_has_no_text() {
+        for inner in ["<a>1</a>", "<a/>", "{\"b\":\"<a>1</a>\"}", "x<a>1</a>", "<!-- --><a></a>"] {
+            assert_eq!(text(inner.as_bytes()), Err(EncodingError), "{inner}");
+        }
+        for inner in ["<![CDATA[<a>1</a>]]>", "&lt;a>1&lt;/a>", "<!-- <a> -->&lt;a>1&lt;/a>"] {
+            assert_eq!(text(inner.as_bytes()).unwrap().as_ref(), b"<a>1</a>", "{inner}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! [`world`] is shared by the tests. Nothing here uses `recut` or `coverage`: shapes, separators
 //! and callbacks are parsed independently.
 
+mod beside;
 mod bytes;
 mod call;
 mod dice;

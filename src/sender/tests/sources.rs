@@ -267,7 +267,7 @@ fn a_repeated_name_is_refused_before_anything_is_hashed() {
 
 /// The keys that are written with an event, the identity first.
 fn written_keys(resolved: &Resolved) -> Vec<Vec<u8>> {
-    resolved.identities().chain(resolved.signature_key()).map(<[u8]>::to_vec).collect()
+    resolved.identities().chain(resolved.signature_keys()).map(<[u8]>::to_vec).collect()
 }
 
 #[test]

@@ -157,7 +157,26 @@ fn a_payment_is_its_order_whenever_it_is_sent() {
     assert_eq!(first.content(), later.content());
     let other = resolved(&recipe, &scene("wechat-push", "xpay B").1.request);
     assert_ne!(identity(&first), identity(&other));
-    assert_eq!(first.signature_key(), other.signature_key(), "the body is not signed");
+    assert!(first.signature_keys().eq(other.signature_keys()), "the body is not signed");
+}
+
+#[test]
+fn the_signature_of_a_plain_payment_could_be_of_another_message() {
+    for (about, proof, keys) in [
+        ("plain mode", IdentityProof::None, 1),
+        (
+            "a payment event with its second signature; JSON asked, JSON answered",
+            IdentityProof::OfKind,
+            0,
+        ),
+        ("own; a message in secure mode", IdentityProof::Usual, 0),
+        ("own; goods in secure mode: all of it is covered", IdentityProof::Usual, 0),
+    ] {
+        let (recipe, vector) = scene("wechat-push", about);
+        let resolved = resolved(&recipe, &vector.request);
+        assert_eq!(resolved.identity_proof(), proof, "{about}");
+        assert_eq!(resolved.signature_keys().count(), keys, "{about}");
+    }
 }
 
 #[test]
@@ -203,7 +222,7 @@ fn a_repetition_that_is_sealed_anew_has_the_same_keys() {
         let (first, again) = (resolved(&recipe, &vector.request), resolved(&recipe, &again));
         assert_eq!(identity(&first), identity(&again), "{sender}");
         assert_eq!(first.content(), again.content(), "{sender}");
-        assert_eq!(first.signature_key(), None, "{sender}: the identity is covered");
+        assert_eq!(first.signature_keys().next(), None, "{sender}: the identity is covered");
     }
 }
 

@@ -200,7 +200,9 @@ fn reason_of(english: &str) -> Option<String> {
         "nothing is signed" => String::from("没有签名"),
         "one signature is valid for several" => String::from("同一签名对多个取值都有效"),
         "not signed" => String::from("未签名"),
-        "only a part is signed" => String::from("只签名了其中一部分"),
+        "signed in a form that other values share" => {
+            String::from("签名的是变换后的形式，其他取值的形式可能相同")
+        }
         "not in every signature" => String::from("并非每种签名都包含"),
         "not by every signature" => String::from("并非每种签名都覆盖"),
         "can be re-cut with an adjacent value" => String::from("可与相邻的值重新切分"),

@@ -75,7 +75,8 @@ impl Committer {
         // Each name is in the event and in a separate record.
         let size = 2 * held.event.size() + RELEASED_BYTES + targets * STATE_BYTES + mark.size();
         self.make_room(size - held.event.body.len(), 2 + targets)?;
-        if order.decision == Decision::Release {
+        // An import may have brought the event without the decision.
+        if order.decision == Decision::Release && !self.recorded_events().has(held.event.id)? {
             let event = held.released(|key| self.find(key).map(|first| first.is_none()))?;
             self.release(event);
         }

@@ -1,26 +1,50 @@
 //! Importing the export of another ledger.
 
+use std::collections::HashSet;
+
 use super::{Committer, Staged};
 use crate::ledger::embedded::call::{EventImport, ImportCall, ImportItem};
 use crate::ledger::embedded::deliveries::after;
 use crate::ledger::embedded::documents::Written;
 use crate::ledger::embedded::record::{self, StateRecord};
+use crate::ledger::embedded::run::Finder;
 use crate::ledger::embedded::segment::{IMPORTED, VERSION};
 use crate::ledger::embedded::tables::{Note, half_id};
-use crate::ledger::{Imported, LedgerError, PastEvent, Revision};
+use crate::ledger::portable::ImportRevisions;
+use crate::ledger::{EventId, Imported, LedgerError, PastEvent};
+
+/// Tells which events are recorded, those of the frame among them.
+pub(super) struct RecordedEvents {
+    finder: Finder,
+    frame: HashSet<EventId>,
+}
+
+impl RecordedEvents {
+    /// Whether the event is one of them.
+    pub(super) fn has(&mut self, id: EventId) -> Result<bool, LedgerError> {
+        Ok(self.frame.contains(&id) || self.finder.find(id)?.is_some())
+    }
+}
 
 impl Committer {
+    /// The events that are recorded now. It must not be kept while segments change.
+    pub(super) fn recorded_events(&self) -> RecordedEvents {
+        let frame = self.staged.rows.iter().map(|full| full.row.id).collect();
+        RecordedEvents { finder: self.core.finder(), frame }
+    }
+
     /// Imports unknown items. After an error some may have been imported; offered again, they are
     /// known. Keys of another ledger may have an older form.
     pub(super) fn import(&mut self, call: ImportCall) -> Result<Imported, LedgerError> {
         let version = if call.has_keys() { IMPORTED } else { VERSION };
         self.make_room_in(version, call.size, call.records)?;
+        let (mut recorded, mut revisions) = (self.recorded_events(), ImportRevisions::default());
         let mut imported = Imported::default();
         for item in call.items {
             let taken = match item {
-                ImportItem::Event(event) => self.import_event(*event)?,
+                ImportItem::Event(event) => self.import_event(*event, &mut recorded)?,
                 ImportItem::Past(past) => self.import_past(&past)?,
-                ImportItem::Document(written) => self.import_document(written),
+                ImportItem::Document(written) => self.import_document(written, &mut revisions),
                 ImportItem::Held(held) => {
                     let taken = !self.core.held().knows(&held);
                     if taken {
@@ -51,11 +75,18 @@ impl Committer {
         Ok(imported)
     }
 
-    fn import_event(&mut self, event: EventImport) -> Result<bool, LedgerError> {
-        if self.knows(event.event.keys.written())? {
+    /// Imports an event unless one of its keys is known, or it is recorded itself: a released conflict
+    /// has no keys, and neither has an event of a source that was forgotten.
+    fn import_event(
+        &mut self,
+        event: EventImport,
+        recorded: &mut RecordedEvents,
+    ) -> Result<bool, LedgerError> {
+        let id = event.event.id;
+        if self.knows(event.event.keys.written())? || recorded.has(id)? {
             return Ok(false);
         }
-        let id = event.event.id;
+        recorded.frame.insert(id);
         // Separate records have the states of its deliveries.
         self.add(&event.event);
         for delivery in event.deliveries {
@@ -84,17 +115,13 @@ impl Committer {
         Ok(!known)
     }
 
-    /// Imports a document unless the stored one is as new. A version that this ledger has passed is
-    /// replaced by a new one: none repeats.
-    fn import_document(&mut self, mut written: Written) -> bool {
+    /// Imports a document unless the stored one is as new.
+    fn import_document(&mut self, mut written: Written, revisions: &mut ImportRevisions) -> bool {
         let current = self.version(&written.kind, &written.id);
         if current.is_some_and(|current| current >= written.revision) {
             return false;
         }
-        let newest = self.revision();
-        if written.revision <= newest {
-            written.revision = Revision(newest.0 + 1);
-        }
+        written.revision = revisions.of(written.revision, self.revision());
         self.write_document(written);
         true
     }

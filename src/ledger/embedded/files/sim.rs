@@ -5,6 +5,7 @@
 //! what a [`Left`] selects, sector by sector.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::*;
@@ -25,6 +26,8 @@ pub(in crate::ledger) enum Fault {
     Short,
     /// A sync is slow.
     Slow,
+    /// A sync fails, and the system has what it was to write for synced, as Linux does.
+    LostSync,
 }
 
 /// The unsynced writes that remain.
@@ -57,6 +60,8 @@ struct State {
 struct Content {
     now: Vec<u8>,
     synced: Vec<u8>,
+    /// The ranges that the next sync writes.
+    dirty: Vec<Range<usize>>,
 }
 
 /// The effect of a step.
@@ -64,6 +69,7 @@ struct Content {
 enum Go {
     On,
     Half,
+    Lost,
 }
 
 impl State {
@@ -87,6 +93,7 @@ impl State {
                 std::thread::sleep(std::time::Duration::from_millis(3));
                 Ok(Go::On)
             }
+            Some(Fault::LostSync) => Ok(Go::Lost),
         }
     }
 }
@@ -145,12 +152,30 @@ impl Sim {
         state.synced_names = state.names.clone();
         for file in &mut state.files {
             file.synced = file.now.clone();
+            file.dirty.clear();
         }
         Self(Arc::new(Mutex::new(state)))
     }
 }
 
 impl Content {
+    fn write(&mut self, bytes: &[u8], offset: usize) {
+        let (len, end) = (self.now.len(), offset + bytes.len());
+        self.now.resize(len.max(end), 0);
+        self.now[offset..end].copy_from_slice(bytes);
+        self.dirty.push(offset.min(len)..end);
+    }
+
+    fn sync(&mut self) {
+        self.synced.resize(self.now.len(), 0);
+        for Range { start, end } in self.dirty.drain(..) {
+            // It may have been truncated since.
+            let end = end.min(self.now.len());
+            let start = start.min(end);
+            self.synced[start..end].copy_from_slice(&self.now[start..end]);
+        }
+    }
+
     fn forget(&mut self, left: Left, dice: &mut Dice) {
         if left == Left::Nothing {
             self.now = self.synced.clone();
@@ -249,21 +274,22 @@ impl Handle for SimHandle {
         let mut state = self.0.state();
         let go = state.step()?;
         let bytes = if go == Go::Half { &bytes[..bytes.len() / 2] } else { bytes };
-        let end = offset as usize + bytes.len();
-        let file = &mut state.files[self.1].now;
-        file.resize(file.len().max(end), 0);
-        file[offset as usize..end].copy_from_slice(bytes);
+        state.files[self.1].write(bytes, offset as usize);
         match go {
-            Go::On => Ok(()),
+            Go::On | Go::Lost => Ok(()),
             Go::Half => Err(io::ErrorKind::WriteZero.into()),
         }
     }
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.0.state();
-        state.step()?;
+        let go = state.step()?;
         let file = &mut state.files[self.1];
-        file.synced = file.now.clone();
+        if go == Go::Lost {
+            file.dirty.clear();
+            return Err(io::Error::other("I/O error (injected)"));
+        }
+        file.sync();
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 use std::sync::atomic::AtomicBool;
 
 use super::*;
+use crate::ledger::Lease;
 use crate::ledger::embedded::files::faulty::Faults;
 use crate::ledger::embedded::segment::{FRAME_HEAD, HEADER};
 
@@ -77,15 +78,11 @@ async fn a_panic_of_the_committer_ends_the_ledger() {
     assert!(!ledger.health().await.unwrap().is_writable());
 }
 
-#[tokio::test]
-async fn a_full_disk_is_no_end() {
-    let dir = TempDir::new().unwrap();
-    let clock = StoreClock::manual(START_MS);
-    let (ledger, faults) = open_faulty_at(&dir, &clock);
-    faults.create.store(true, Ordering::SeqCst);
+/// Offers events until five were refused, because there is no room for them; returns the others.
+async fn fill_up(ledger: &Embedded, from: u64) -> Vec<NewEvent> {
     let mut kept = Vec::new();
     let mut refused = 0;
-    for n in 0..400 {
+    for n in from..from + 400 {
         let mut event = event(n, &["a"]);
         event.body = vec![1; 1000].into();
         match ledger.accept(std::slice::from_ref(&event)).await {
@@ -97,15 +94,57 @@ async fn a_full_disk_is_no_end() {
             }
         }
         if refused == 5 {
-            break;
+            return kept;
         }
     }
-    assert_eq!(refused, 5);
+    panic!("{refused} were refused");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_no_end() {
+    let dir = TempDir::new().unwrap();
+    let clock = StoreClock::manual(START_MS);
+    let (ledger, faults) = open_faulty_at(&dir, &clock);
+    faults.create.store(true, Ordering::SeqCst);
+    let mut kept = fill(&ledger, 0..40, 10).await;
+    let leases = ledger.lease(&node(), &ask(40)).await.unwrap().leases;
+    kept.extend(fill_up(&ledger, 100).await);
+    // The results of attempts in flight cannot be recorded.
+    let done = |lease: &Lease| conformance::settlement(lease, Verdict::Done);
+    let settlements: Vec<_> = leases.iter().map(done).collect();
+    let settled = ledger.settle(&node(), &settlements).await;
+    assert!(matches!(settled, Err(LedgerError::Unavailable(_))), "{settled:?}");
+    // Their leases expire, and they are not delivered all the time.
+    clock.advance(60_000);
+    let batch = ledger.lease(&node(), &ask(1000)).await.unwrap();
+    assert_eq!((batch.leases, batch.next_due), (vec![], Some(Duration::from_secs(1))));
     faults.create.store(false, Ordering::SeqCst);
     clock.advance(1000);
-    assert_eq!(offer(&ledger, 900).await, Ok(vec![Accepted::Fresh]));
-    kept.push(event(900, &["a"]));
+    kept.extend(fill(&ledger, 900..901, 2000).await);
     assert_eq!(ledger.stats().await.unwrap().events, kept.len() as u64);
+    assert_eq!(ledger.lease(&node(), &ask(1000)).await.unwrap().leases.len(), kept.len());
+}
+
+#[tokio::test]
+async fn deliveries_go_on_by_themselves_when_a_full_disk_has_room() {
+    let dir = TempDir::new().unwrap();
+    let (ledger, faults) = open_faulty(&dir);
+    faults.create.store(true, Ordering::SeqCst);
+    let kept = fill_up(&ledger, 0).await;
+    assert_eq!(ledger.lease(&node(), &ask(1000)).await.unwrap().leases, []);
+    faults.create.store(false, Ordering::SeqCst);
+    // Nothing else is recorded, and the ledger's clock stands still.
+    let leases = loop {
+        let leases = ledger.lease(&node(), &ask(1000)).await.unwrap().leases;
+        if !leases.is_empty() {
+            break leases;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(leases.len(), kept.len());
+    let done = |lease: &Lease| conformance::settlement(lease, Verdict::Done);
+    let settlements: Vec<_> = leases.iter().map(done).collect();
+    assert!(ledger.settle(&node(), &settlements).await.is_ok());
 }
 
 #[tokio::test]

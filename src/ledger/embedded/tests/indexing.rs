@@ -108,8 +108,13 @@ async fn a_failed_database_stays_while_the_disk_has_no_room_for_another() {
     ledger.wait_until_indexed().unwrap();
     let first = Arc::clone(ledger.core().all_runs()[0].segment());
     ledger.core().index.fail(&first);
+    // The file of the next segment is there already.
+    while ledger.core().spare.is_empty() {
+        tokio::task::yield_now().await;
+    }
     faults.free.store(1, Ordering::SeqCst);
-    events.extend(fill(&ledger, 1000..1050, 1500).await);
+    ledger.call(Call::Roll).await.unwrap();
+    events.extend(fill(&ledger, 1000..1001, 1500).await);
     while unindexed(&ledger).await.is_none() {
         tokio::task::yield_now().await;
     }
@@ -137,6 +142,28 @@ async fn a_snapshot_that_was_not_written_to_its_end_does_not_count() {
     let ledger = open_in(&dir).unwrap();
     assert_eq!(ledger.health().await.unwrap().mended, [""; 0]);
     assert_kept(&ledger, &events).await;
+}
+
+#[tokio::test]
+async fn a_start_has_few_files_open_however_many_segments_there_are() {
+    let dir = TempDir::new().unwrap();
+    let ledger = open_in(&dir).unwrap();
+    let events = fill(&ledger, 0..200, 15_000).await;
+    ledger.wait_until_indexed().unwrap();
+    drop(ledger);
+    assert!(segments(&dir).len() > 45);
+    // With the index, and without it.
+    for _ in 0..2 {
+        let faults = crate::ledger::embedded::files::faulty::Faults::default();
+        let options = options(&dir, StoreClock::manual(START_MS));
+        let ledger = Embedded::open_with(options, Arc::new(faults.clone())).unwrap();
+        ledger.wait_until_indexed().unwrap();
+        assert_kept(&ledger, &events).await;
+        let most = faults.most_handles.load(Ordering::SeqCst);
+        assert!(most < 30, "{most} files were open");
+        drop(ledger);
+        fs::remove_dir_all(core::index_dir(dir.path())).unwrap();
+    }
 }
 
 /// Has every try to open the database fail, and nothing in it is damaged.

@@ -8,8 +8,8 @@ use crate::ledger::conformance::{key, settlement};
 use crate::ledger::embedded::files::sim::{Left, Sim};
 use crate::ledger::{
     Decision, DedupResult, DedupeKey, DeliveryState, EventKeys, Expect, Fingerprint, HeldBounds,
-    HeldOrder, HeldQuery, HeldWhy, LookupKey, Memory, NewHeld, Recorded, ReplayId, ReplayWhat,
-    SourceId, TargetId,
+    HeldOrder, HeldQuery, HeldWhy, Lease, LookupKey, Memory, NewHeld, Recorded, ReplayId,
+    ReplayWhat, SourceId, TargetId,
 };
 use crate::sender::{KeyForm, KeyRole};
 
@@ -39,7 +39,7 @@ enum Step {
 #[derive(Clone, Debug)]
 struct OfferedEvent {
     identity: Vec<u8>,
-    signature: Option<u8>,
+    signatures: Vec<u8>,
     lookups: Vec<(u8, bool, bool, u8)>,
     content: u8,
     targets: u8,
@@ -52,14 +52,14 @@ fn offer() -> impl Strategy<Value = OfferedEvent> {
     let lookup = (0_u8..80, any::<bool>(), any::<bool>(), 0_u8..2);
     let keys = (
         prop::collection::vec(0_u8..40, 1..=3),
-        prop::option::of(40_u8..80),
+        prop::collection::vec(40_u8..80, 0..=2),
         prop::collection::vec(lookup, 0..=2),
         0_u8..2,
     );
     (keys, 0_u8..8, 0_u16..4000, prop::option::of(0_u8..4), any::<bool>()).prop_map(
-        |((identity, signature, lookups, content), targets, size, user, test)| OfferedEvent {
+        |((identity, signatures, lookups, content), targets, size, user, test)| OfferedEvent {
             identity,
-            signature,
+            signatures,
             lookups,
             content,
             targets,
@@ -175,7 +175,7 @@ impl Pair {
             source: SourceId::from(["one", "two"][usize::from(offer.test)]),
             keys: EventKeys {
                 identity: offer.identity.iter().map(|key| DedupeKey([*key; 16])).collect(),
-                signature: offer.signature.map(|key| DedupeKey([key; 16])),
+                signatures: offer.signatures.iter().map(|key| DedupeKey([*key; 16])).collect(),
                 lookups: offer.lookups.iter().map(lookup_key).collect(),
             },
             fingerprint: Fingerprint(u64::from(offer.content)),

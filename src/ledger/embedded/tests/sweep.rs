@@ -322,6 +322,64 @@ async fn events_stamped_by_a_clock_that_jumped_do_not_make_the_jump_true() {
 }
 
 #[tokio::test]
+async fn an_event_that_a_clock_ahead_stamped_holds_up_no_others() {
+    let old = Old::new(100).await;
+    let ahead = event((300 * DAY_MS) as u64, &["a"]);
+    old.ledger.accept(std::slice::from_ref(&ahead)).await.unwrap();
+    // Its verdict comes in a later segment.
+    let behind = fill(&old.ledger, 10_000..10_100, 1500).await;
+    let leases = old.ledger.lease(&node(), &ask(1000)).await.unwrap().leases;
+    let settlements: Vec<_> =
+        leases.iter().map(|lease| conformance::settlement(lease, Verdict::Done)).collect();
+    old.ledger.settle(&node(), &settlements).await.unwrap();
+    old.ledger.call(Call::Roll).await.unwrap();
+    old.at_day(40).await;
+    assert_eq!(old.sweep(&["s"]).await.events, 97 + 100);
+    old.assert_events_are_swept().await;
+    for event in &behind {
+        assert_eq!(old.ledger.event(event.id).await.unwrap(), None);
+    }
+    assert!(old.known().await.into_iter().all(|known| known));
+    // It stays, and is not delivered again, until its stamp is old.
+    let old = old.reopen();
+    let detail = old.ledger.event(ahead.id).await.unwrap().unwrap();
+    let delivery = &detail.deliveries[0];
+    assert_eq!((delivery.state, delivery.attempts.len()), (DeliveryState::Done, 1));
+    assert_eq!(old.ledger.lease(&node(), &ask(9)).await.unwrap().leases, []);
+    assert_eq!(old.sweep(&["s"]).await.events, 0);
+    old.at_day(331).await;
+    old.sweep(&["s"]).await;
+    assert_eq!(old.ledger.event(ahead.id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_verdict_goes_after_its_event_where_a_segment_expires_in_parts() {
+    let old = Old::new(3).await;
+    // One segment with an event of today and one that a clock ahead stamped; the verdicts of both
+    // come in a later segment, with nothing but expired events beside them.
+    let today = event((10 * DAY_MS + 1000) as u64, &["a"]);
+    let ahead = event((300 * DAY_MS) as u64, &["a"]);
+    old.ledger.accept(&[today.clone(), ahead]).await.unwrap();
+    old.ledger.call(Call::Roll).await.unwrap();
+    fill(&old.ledger, 10_000..10_010, 1500).await;
+    for lease in old.ledger.lease(&node(), &ask(1000)).await.unwrap().leases {
+        let done = conformance::settlement(&lease, Verdict::Done);
+        old.ledger.settle(&node(), &[done]).await.unwrap();
+    }
+    old.ledger.call(Call::Roll).await.unwrap();
+    old.at_day(40).await;
+    old.sweep(&["s"]).await;
+    assert!(old.ledger.event(today.id).await.unwrap().is_some());
+    // Later on that day it expires.
+    old.clock.advance(60_000);
+    old.sweep(&["s"]).await;
+    assert_eq!(old.ledger.event(today.id).await.unwrap(), None);
+    let old = old.reopen();
+    assert_eq!(old.ledger.lease(&node(), &ask(9)).await.unwrap().leases, []);
+    assert_eq!(old.ledger.event(today.id).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_segment_that_a_clock_ahead_began_is_closed() {
     let dir = TempDir::new().unwrap();
     let ahead = StoreClock::manual(START_MS + 400 * DAY_MS);

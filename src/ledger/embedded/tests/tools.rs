@@ -171,6 +171,33 @@ async fn a_whole_ledger_is_verified_and_can_be_salvaged_too() {
 }
 
 #[tokio::test]
+async fn salvaged_documents_come_page_by_page() {
+    let dir = TempDir::new().unwrap();
+    let options = EmbeddedOptions { segment_bytes: 8 << 20, ..sealed(&dir, Keyring::default()) };
+    let ledger = Embedded::open(options.clone()).unwrap();
+    for n in 0..5 {
+        let change = DocumentChange {
+            kind: Kind::new("rule"),
+            id: n.to_string(),
+            expect: Expect::Absent,
+            body: Some(vec![b'x'; 700_000].into()),
+            who: "me".into(),
+            at_ms: START_MS,
+        };
+        ledger.change(&change).await.unwrap();
+    }
+    drop(ledger);
+    let mut pages = Vec::new();
+    let survey = Embedded::salvage(&options, &mut |items: &[Item]| {
+        pages.push(items.len());
+        Ok::<(), LedgerError>(())
+    });
+    assert!(survey.unwrap().is_whole());
+    // A page is an export's chunk, which has a bound.
+    assert_eq!(pages, [2, 2, 1]);
+}
+
+#[tokio::test]
 async fn whatever_byte_is_damaged_the_rest_is_salvaged_and_the_place_is_named() {
     for keys in [Keyring::default(), keys(1)] {
         let dir = TempDir::new().unwrap();

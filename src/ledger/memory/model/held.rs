@@ -57,7 +57,10 @@ impl Model {
         if order.decision == Decision::Release {
             let unknown = |key: &DedupeKey| Ok::<_, Infallible>(!self.keys.contains_key(key));
             let Ok(event) = held.released(unknown);
-            self.record(&event);
+            // An import may have brought the event without the decision.
+            if !self.events.contains_key(&event.id) {
+                self.record(&event);
+            }
         }
         Decided::Done(mark)
     }

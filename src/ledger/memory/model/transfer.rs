@@ -3,17 +3,26 @@
 use std::collections::BTreeMap;
 
 use super::{Known, Model, Row, Stored};
+use crate::ledger::portable::ImportRevisions;
 use crate::ledger::{
     Cursor, DedupeKey, Delivery, DeliveryState, Document, EventId, EventWindow, ExportPage,
     HeldList, HeldQuery, HeldWhy, Item, LedgerError, NewEvent, Nonce, PastEvent, Revision,
 };
+
+/// The parts of an export, in its order. What an item becomes while the export is read is in a later
+/// part: of a held callback an event, of an event its keys.
+const DOCUMENTS: u8 = 0;
+const HELD: u8 = 1;
+const EVENTS: u8 = 2;
+const PAST: u8 = 3;
+const NONCES: u8 = 4;
 
 impl Model {
     pub(in crate::ledger::memory) fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// The export, at most `bytes` of it but at least one item; a cursor counts items.
+    /// The export, at most `bytes` of it but at least one item.
     pub(in crate::ledger::memory) fn export(
         &self,
         cursor: Option<&Cursor>,
@@ -37,17 +46,15 @@ impl Model {
         page_of(self.items().filter(inside), cursor, bytes)
     }
 
+    /// All items, in no order.
     fn items(&self) -> impl Iterator<Item = Item> {
-        let mut documents: Vec<_> = self.documents.iter().collect();
-        documents.sort_by_key(|(_, document)| document.version);
-        let documents = documents.into_iter().map(|((kind, _), document)| {
+        let documents = self.documents.iter().map(|((kind, _), document)| {
             let (kind, document) = (kind.clone(), document.clone());
             Item::Document { kind, document }
         });
         let now = self.clock.ms();
         let nonces = self.nonces.iter().filter(move |(_, expires_ms)| **expires_ms > now);
-        let nonces: BTreeMap<_, _> = nonces.collect();
-        let nonces = nonces.into_iter().map(|(key, expires_ms)| {
+        let nonces = nonces.map(|(key, expires_ms)| {
             let (key, expires_ms) = (*key, *expires_ms);
             Item::Nonce(Nonce { key, expires_ms })
         });
@@ -91,9 +98,13 @@ impl Model {
     }
 
     /// Imports an item; `false`: it was known.
-    pub(in crate::ledger::memory) fn import(&mut self, item: Item) -> bool {
+    pub(in crate::ledger::memory) fn import(
+        &mut self,
+        item: Item,
+        revisions: &mut ImportRevisions,
+    ) -> bool {
         match item {
-            Item::Document { kind, document } => self.import_document(kind, document),
+            Item::Document { kind, document } => self.import_document(kind, document, revisions),
             Item::Event { event, deliveries } => self.import_event(event, deliveries),
             Item::Past(past) => self.import_past(&past),
             Item::Nonce(nonce) => {
@@ -121,15 +132,20 @@ impl Model {
         }
     }
 
-    fn import_document(&mut self, kind: String, document: Document) -> bool {
+    fn import_document(
+        &mut self,
+        kind: String,
+        document: Document,
+        revisions: &mut ImportRevisions,
+    ) -> bool {
         let key = (kind, document.id.clone());
         let current = self.documents.get(&key).map(|document| document.version);
         if current.is_some_and(|current| current >= document.version) {
             return false;
         }
-        let next = Revision(self.revision.0 + 1);
-        self.revision = document.version.max(next);
-        self.documents.insert(key, Document { version: self.revision, ..document });
+        let version = revisions.of(document.version, self.revision);
+        self.revision = self.revision.max(version);
+        self.documents.insert(key, Document { version, ..document });
         true
     }
 
@@ -149,10 +165,11 @@ impl Model {
             fingerprint: event.fingerprint,
             received_ms: event.received_ms,
         };
-        if !self.import_past(&past) {
+        let id = event.id;
+        // A released conflict has no keys, and neither has an event of a source that was forgotten.
+        if self.events.contains_key(&id) || !self.import_past(&past) {
             return false;
         }
-        let id = event.id;
         let mut attempts = BTreeMap::new();
         for delivery in deliveries {
             if delivery.state != DeliveryState::Done {
@@ -172,32 +189,55 @@ impl Model {
     }
 }
 
-/// A page of `items`; a cursor counts items.
+/// The place of an item in an export.
+fn place(item: &Item) -> Vec<u8> {
+    let (part, key) = match item {
+        Item::Document { kind, document } => {
+            let mut key = document.version.0.to_be_bytes().to_vec();
+            key.extend_from_slice(kind.as_bytes());
+            key.push(0);
+            key.extend_from_slice(document.id.as_bytes());
+            (DOCUMENTS, key)
+        }
+        Item::Held(held) => (HELD, held.id.as_bytes().to_vec()),
+        Item::Mark(mark) => (HELD, mark.id.as_bytes().to_vec()),
+        Item::Event { event, .. } => (EVENTS, event.id.as_bytes().to_vec()),
+        Item::Past(past) => {
+            let mut key = past.id.as_bytes().to_vec();
+            key.extend(past.keys.first().into_iter().flat_map(|first| first.0));
+            (PAST, key)
+        }
+        Item::Nonce(nonce) => (NONCES, nonce.key.0.to_vec()),
+    };
+    let mut place = vec![part];
+    place.extend(key);
+    place
+}
+
+/// A page of `items`; a cursor is the place of the last one before it.
 fn page_of(
     items: impl Iterator<Item = Item>,
     cursor: Option<&Cursor>,
     bytes: usize,
 ) -> Result<ExportPage, LedgerError> {
-    let skip = match cursor {
-        Some(Cursor(count)) => {
-            let count = count.as_slice().try_into().or(Err(LedgerError::BadCursor))?;
-            usize::try_from(u64::from_le_bytes(count)).unwrap_or(usize::MAX)
-        }
-        None => 0,
+    let after = match cursor {
+        Some(Cursor(place)) if place.first().is_some_and(|part| *part <= NONCES) => place.clone(),
+        Some(_) => return Err(LedgerError::BadCursor),
+        None => Vec::new(),
     };
-    let mut items = items.skip(skip);
+    let items = items.map(|item| (place(&item), item)).filter(|(place, _)| *place > after);
+    let items: BTreeMap<Vec<u8>, Item> = items.collect();
     let mut page = ExportPage::default();
     let mut size = 0;
-    for item in items.by_ref() {
+    let mut last = None;
+    for (place, item) in items {
+        if size >= bytes && last.is_some() {
+            page.next = last.map(Cursor);
+            return Ok(page);
+        }
         size += item.size();
         page.items.push(item);
-        if size >= bytes {
-            break;
-        }
-    }
-    if items.next().is_some() {
-        let count = (skip + page.items.len()) as u64;
-        page.next = Some(Cursor(count.to_le_bytes().to_vec()));
+        last = Some(place);
     }
     Ok(page)
 }

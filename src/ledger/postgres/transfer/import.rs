@@ -1,6 +1,7 @@
 //! Importing what another store has exported.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -13,17 +14,22 @@ use super::super::log::response_piece;
 use super::super::migrate::OLDER_KEYS;
 use super::super::query_error::{Cause, QueryError};
 use super::super::row_cipher::{Place, under};
-use super::super::sql::{NOW, hash8, int, key_of, key_uuid, uuid_of};
+use super::super::sql::{NOW, event_of, hash8, id_of, int, key_of, key_uuid, uuid_of};
 use super::super::{Core, TARGETS_BETWEEN};
 use super::{IMPORT_BYTES, IMPORT_ITEMS};
+use crate::ledger::portable::ImportRevisions;
 use crate::ledger::{
-    Attempt, DedupeKey, Delivery, DeliveryState, FaultCode, Imported, Item, LedgerError, NewEvent,
-    Nonce, PastEvent, Revision,
+    Attempt, DedupeKey, Delivery, DeliveryState, EventId, FaultCode, Imported, Item, LedgerError,
+    NewEvent, Nonce, PastEvent, Revision,
 };
+
+/// Until every gateway looks for keys of an older form: each asks the server once a second, and its
+/// receiving path asks it as often.
+const HEARD_TIME: Duration = Duration::from_secs(5);
 
 // === Importing ===
 
-/// Splits items by transaction.
+/// Splits items by transaction. Documents that were changed together stay together.
 pub(in crate::ledger::postgres) fn pieces(items: Vec<Item>) -> Result<Vec<Vec<Item>>, LedgerError> {
     let mut pieces: Vec<Vec<Item>> = Vec::new();
     let mut size = 0;
@@ -32,7 +38,13 @@ pub(in crate::ledger::postgres) fn pieces(items: Vec<Item>) -> Result<Vec<Vec<It
             return Err(LedgerError::TooLarge { size: item.size(), max: BODIES_MAX });
         }
         size += item.size();
-        match pieces.last_mut().filter(|piece| size <= IMPORT_BYTES && piece.len() < IMPORT_ITEMS) {
+        let revision = item.revision();
+        let has_room = |piece: &[Item]| {
+            let is_of_change =
+                revision.is_some() && piece.last().and_then(Item::revision) == revision;
+            is_of_change || (size <= IMPORT_BYTES && piece.len() < IMPORT_ITEMS)
+        };
+        match pieces.last_mut().filter(|piece| has_room(piece.as_slice())) {
             Some(piece) => piece.push(item),
             None => {
                 size = item.size();
@@ -49,6 +61,13 @@ struct Taken<'i> {
     whole: Option<(&'i NewEvent, &'i [Delivery])>,
 }
 
+impl Taken<'_> {
+    /// Whether none of its keys is known.
+    fn is_new(&self, known: &HashSet<DedupeKey>) -> bool {
+        self.past.keys.iter().all(|key| !known.contains(key))
+    }
+}
+
 impl Core {
     pub(in crate::ledger::postgres) async fn import_on(
         &self,
@@ -60,6 +79,7 @@ impl Core {
             _ => None,
         });
         self.days_for(held, ids).await?;
+        self.announce_older_keys(held, items).await?;
         held.begin().await?;
         let taken = match self.import_all(held, items).await {
             Ok(taken) => taken,
@@ -72,18 +92,44 @@ impl Core {
         Ok(Imported { taken, known: items.len() as u64 - taken })
     }
 
+    /// Notes that keys of an older form may exist, before the first of them does, and waits until
+    /// gateways look for them: another gateway would take a repetition for new.
+    async fn announce_older_keys(
+        &self,
+        session: &Session,
+        items: &[Item],
+    ) -> Result<(), QueryError> {
+        if self.vault.may_hold_older_keys() || unknown(session, items).await?.is_empty() {
+            return Ok(());
+        }
+        session.run(OLDER_KEYS, &[]).await?;
+        let sql = format!("select exists (select 1 from gateway where until_ms > {NOW})");
+        if session.row(&sql, &[&self.clock.fixed()]).await?.get(0) {
+            tokio::time::sleep(HEARD_TIME).await;
+        }
+        self.vault.note_older_keys();
+        Ok(())
+    }
+
     async fn import_all(&self, session: &Session, items: &[Item]) -> Result<u64, QueryError> {
         self.pulse.required().check(session).await?;
         let mut taken = 0;
+        let mut revisions = ImportRevisions::default();
         for item in items {
             if let Item::Document { kind, document } = item {
-                taken += u64::from(self.import_document(session, kind, document).await?);
+                let new = self.import_document(session, kind, document, &mut revisions).await?;
+                taken += u64::from(new);
             }
         }
-        let events = unknown(session, items).await?;
-        if !events.is_empty() {
-            session.run(OLDER_KEYS, &[]).await?;
+        // Before events, as decisions and a change of the master key lock the tables.
+        for item in items {
+            taken += u64::from(match item {
+                Item::Held(held) => self.insert_held(session, held).await?,
+                Item::Mark(mark) => self.insert_mark(session, mark).await?,
+                _ => false,
+            });
         }
+        let events = unknown(session, items).await?;
         let past: Vec<&PastEvent> = events.iter().map(|taken| &taken.past).collect();
         let keys: usize = past.iter().map(|past| past.keys.len()).sum();
         // A gateway took one of them meanwhile: all are evaluated again.
@@ -97,13 +143,6 @@ impl Core {
         self.insert_events(session, &events).await?;
         self.insert_deliveries(session, &events).await?;
         taken += events.len() as u64;
-        for item in items {
-            taken += u64::from(match item {
-                Item::Held(held) => self.insert_held(session, held).await?,
-                Item::Mark(mark) => self.insert_mark(session, mark).await?,
-                _ => false,
-            });
-        }
         let nonces: Vec<&Nonce> = items
             .iter()
             .filter_map(|item| if let Item::Nonce(nonce) = item { Some(nonce) } else { None })
@@ -117,9 +156,10 @@ impl Core {
         session: &Session,
         kind: &str,
         document: &crate::ledger::Document,
+        revisions: &mut ImportRevisions,
     ) -> Result<bool, QueryError> {
         let sql = "select v from meta where k = 'revision' for update";
-        let revision: i64 = session.row(sql, &[]).await?.get(0);
+        let newest: i64 = session.row(sql, &[]).await?.get(0);
         let id = document.id.as_bytes();
         let sql = "select version from document where kind = $1 and id = $2";
         let current = session.rows(sql, &[&kind, &id]).await?;
@@ -127,13 +167,14 @@ impl Core {
         if current.first().is_some_and(|row| row.get::<_, i64>(0) >= version) {
             return Ok(false);
         }
-        let new = version.max(revision + 1);
-        session.run("update meta set v = $1 where k = 'revision'", &[&new]).await?;
+        let newest = Revision(newest.cast_unsigned());
+        let new = revisions.of(document.version, newest).0.cast_signed();
+        let sql = "update meta set v = greatest(v, $1) where k = 'revision'";
+        session.run(sql, &[&new]).await?;
         let (at_ms, who, body) = (document.at_ms, document.who.as_str(), &document.body[..]);
         let row = DocumentRow { kind, id, version: new, at_ms, who, body };
         self.write_document(session, row).await?;
         session.run("select pg_notify($1, '')", &[&self.dialer.channel()]).await?;
-        self.pulse.saw(Revision(0));
         Ok(true)
     }
 
@@ -175,9 +216,10 @@ impl Core {
     }
 }
 
-/// The items, complete or past, of which no key is known, each key once.
+/// The items, complete or past, of which no key is known, each key once. An event is known by its id
+/// too: a released conflict has no keys, and neither has an event of a source that was forgotten.
 async fn unknown<'i>(session: &Session, items: &'i [Item]) -> Result<Vec<Taken<'i>>, QueryError> {
-    let offered: Vec<Taken<'i>> = items
+    let mut offered: Vec<Taken<'i>> = items
         .iter()
         .filter_map(|item| match item {
             Item::Past(past) => Some(Taken { past: past.clone(), whole: None }),
@@ -197,16 +239,31 @@ async fn unknown<'i>(session: &Session, items: &'i [Item]) -> Result<Vec<Taken<'
     let keys: Vec<Uuid> = offered.iter().flat_map(|one| &one.past.keys).map(key_uuid).collect();
     let rows = session.rows("select k from dedupe where k = any($1)", &[&keys]).await?;
     let mut known: HashSet<DedupeKey> = rows.iter().map(|row| key_of(row.get(0))).collect();
-    Ok(offered
-        .into_iter()
-        .filter(|one| {
-            let fresh = one.past.keys.iter().all(|key| !known.contains(key));
-            if fresh {
-                known.extend(one.past.keys.iter().copied());
-            }
-            fresh
-        })
-        .collect())
+    offered.retain(|one| one.is_new(&known));
+    let mut stored = recorded(session, &offered).await?;
+    offered.retain(|one| {
+        let fresh = one.is_new(&known) && (one.whole.is_none() || stored.insert(one.past.id));
+        if fresh {
+            known.extend(one.past.keys.iter().copied());
+        }
+        fresh
+    });
+    Ok(offered)
+}
+
+/// The events that are recorded already, each looked up by its id.
+async fn recorded(
+    session: &Session,
+    offered: &[Taken<'_>],
+) -> Result<HashSet<EventId>, QueryError> {
+    let whole = offered.iter().filter(|one| one.whole.is_some());
+    let ids: Vec<Uuid> = whole.map(|one| uuid_of(one.past.id)).collect();
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let sql = format!("select e.id from unnest($1::uuid[]) as w(id) {}", event_of("w.id"));
+    let rows = session.rows(&sql, &[&ids]).await?;
+    Ok(rows.iter().map(|row| id_of(row.get(0))).collect())
 }
 
 fn taken_meanwhile() -> QueryError {
@@ -314,4 +371,28 @@ async fn insert_nonces(session: &Session, nonces: &[&Nonce]) -> Result<u64, Quer
     let sql = "insert into nonce (k, exp_ms) select * from unnest($1::uuid[], $2::bigint[])
         on conflict (k) do update set exp_ms = excluded.exp_ms where nonce.exp_ms < excluded.exp_ms";
     session.run(sql, &[&k, &end]).await
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::ledger::Document;
+
+    #[test]
+    fn documents_of_one_change_are_in_one_transaction() {
+        let document = |n: usize| {
+            // Two of each revision, but for the first one.
+            let version = Revision(n.div_ceil(2) as u64 + 1);
+            let (id, who, body) = (n.to_string(), String::new(), Bytes::new());
+            Item::Document {
+                kind: "rule".into(),
+                document: Document { id, version, at_ms: 0, who, body },
+            }
+        };
+        let pieces = pieces((0..2 * IMPORT_ITEMS).map(document).collect()).unwrap();
+        let lengths: Vec<usize> = pieces.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [IMPORT_ITEMS + 1, IMPORT_ITEMS - 1]);
+    }
 }

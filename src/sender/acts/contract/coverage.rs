@@ -117,7 +117,8 @@ impl Coverage {
 
     /// When the signature is a second key; `None`: never.
     pub(super) fn signature_key(&self) -> Option<&'static str> {
-        let with = self.samples.iter().filter(|one| one.resolved.signature_key().is_some()).count();
+        let has_key = |one: &&Sample| one.resolved.signature_keys().next().is_some();
+        let with = self.samples.iter().filter(has_key).count();
         match with {
             0 => None,
             all if all == self.samples.len() => {
@@ -165,7 +166,7 @@ impl Coverage {
         neighbours.dedup();
         match (some, all, lossy, neighbours.as_slice()) {
             (false, ..) => String::from("not signed"),
-            (_, _, true, _) => String::from("only a part is signed"),
+            (_, _, true, _) => String::from("signed in a form that other values share"),
             (_, false, ..) => String::from("not in every signature"),
             (_, _, _, []) => String::from("can be re-cut with an adjacent value"),
             (.., names) => format!("can be re-cut with {}", list(names)),

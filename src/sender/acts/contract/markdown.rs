@@ -108,8 +108,8 @@ fn item(cell: &Cell) -> String {
 fn cell(cell: &Cell) -> String {
     match cell {
         Cell::Code(text) if text.is_empty() => String::new(),
-        // A bar ends a cell, also inside of code.
-        Cell::Code(text) => format!("`{}`", text.replace('|', "\\|")),
+        // A bar ends a cell, also inside of code; a line break ends the table.
+        Cell::Code(text) => format!("`{}`", text.replace('|', "\\|").replace('\n', "\\n")),
         Cell::Words(text) => escaped(text),
     }
 }
@@ -126,4 +126,21 @@ fn escaped(text: &str) -> String {
         out.push(character);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_a_table_is_one_line() {
+        assert_eq!(cell(&Cell::code("a|b\nc\n")), "`a\\|b\\nc\\n`");
+        let catalog = Catalog::embedded().unwrap();
+        let page = Contract::of(catalog.get("sns").unwrap()).to_markdown();
+        let signature = page.split("\n## ").find(|part| part.starts_with("Signature\n")).unwrap();
+        assert!(signature.contains("{Message}\\nMessageId\\n{MessageId}"), "{signature}");
+        let lines = signature.lines().skip(1).filter(|line| !line.is_empty());
+        let broken: Vec<&str> = lines.filter(|line| !line.starts_with('|')).collect();
+        assert!(broken.is_empty(), "{broken:?}");
+    }
 }

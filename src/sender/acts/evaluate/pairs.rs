@@ -257,11 +257,11 @@ fn put_gap(pairs: &Pairs, first: &mut bool, sink: &mut impl Sink) {
 fn put_name(name: &[u8], pairs: &Pairs, sink: &mut impl Sink) {
     let Some(within) = &pairs.shape.within else { return };
     match pairs.each {
-        Each::Decoded | Each::Raw => sink.put(name),
+        Each::Decoded => sink.put(name),
         Each::Form => encoding::form(name, sink),
         Each::Percent => encoding::percent(name, sink),
-        // Values are escaped. A name keeps all but what would make it another pair.
-        Each::Escaped(_) => pairs.shape.put_name(name, sink),
+        // Values are escaped, or as they came. A name keeps all but what would make it another pair.
+        Each::Raw | Each::Escaped(_) => pairs.shape.put_name(name, sink),
     }
     sink.put(within);
 }

@@ -170,7 +170,7 @@ impl Drafter<'_, '_> {
     }
 
     fn stepped(&self, spot: &Bound, slot: u8, steps: &[Box<str>], scope: Scope) -> Option<Field> {
-        let value = self.callback.stepped(slot, steps, scope).ok()??;
+        let value = self.callback.stepped(slot, steps, scope, self.variant.plus).ok()??;
         let text = self.callback.value(spot, &self.context()).ok()??.into_owned();
         let decoded = value.text(self.variant.plus).ok()??.into_owned();
         Some(Field {

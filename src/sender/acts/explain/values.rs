@@ -270,7 +270,7 @@ fn is_encoded(field: &Field) -> bool {
 
 /// Whether the rule signs only a part of the value, or another form of it.
 fn is_reduced(field: &Field) -> bool {
-    field.modifiers.iter().any(Modifier::is_lossy)
+    field.modifiers.iter().any(|modifier: &Modifier| modifier.is_lossy() && !modifier.is_decoder())
 }
 
 fn raw(field: &Field) -> Option<Vec<u8>> {

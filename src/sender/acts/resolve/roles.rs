@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use crate::sender::acts::identity::{IdentityCover, KeyFacts, KindCover};
 use crate::sender::acts::outcome::Reason;
 use crate::sender::acts::resolved::{Role, Span, Texts};
+use crate::sender::acts::signature::SignatureVariant;
 use crate::sender::language::bound::Bound;
 use crate::sender::language::definition::{RoleText, Roles, Uncovered};
 use crate::sender::request::Request;
@@ -68,7 +69,7 @@ impl<'a> Callback<'a> {
         // Once for all values: nearly all of them are parts of it.
         let target = str::from_utf8(self.request.target).unwrap_or_default();
         for role in Role::ALL {
-            let (texts, layer) = self.role_layer(role);
+            let (texts, layer) = self.role_layer(self.matched_variant(), role);
             if texts.is_empty() {
                 continue;
             }
@@ -129,12 +130,25 @@ impl<'a> Callback<'a> {
     /// The texts of `role`: those of the variant that matched, of the row, of the kind, or of the
     /// file.
     pub(in crate::sender) fn role_texts(&self, role: Role) -> &'a [RoleText<Bound>] {
-        self.role_layer(role).0
+        self.role_texts_under(self.matched_variant(), role)
     }
 
-    fn role_layer(&self, role: Role) -> (&'a [RoleText<Bound>], RoleLayer) {
+    /// The texts of `role` as if `variant` had matched.
+    pub(in crate::sender) fn role_texts_under(
+        &self,
+        variant: Option<&'a SignatureVariant>,
+        role: Role,
+    ) -> &'a [RoleText<Bound>] {
+        self.role_layer(variant, role).0
+    }
+
+    fn role_layer(
+        &self,
+        variant: Option<&'a SignatureVariant>,
+        role: Role,
+    ) -> (&'a [RoleText<Bound>], RoleLayer) {
         let of = |roles: &'a Roles<Bound>, layer| Some((&**roles.texts.get(role)?, layer));
-        if let Some(variant) = self.matched_variant()
+        if let Some(variant) = variant
             && let Some(found) = of(&variant.roles, RoleLayer::Variant)
         {
             return found;

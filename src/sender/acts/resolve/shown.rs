@@ -4,15 +4,15 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use crate::sender::acts::evaluate::Context;
 use crate::sender::acts::json_object::{JsonObject, put_json_text};
 use crate::sender::acts::params_form::{BodySection, MASK, ParamTexts, ParamsForm, ShownParams};
 use crate::sender::crypto::digest;
-use crate::sender::language::bound::{Input, Scope};
+use crate::sender::language::bound::Scope;
 use crate::sender::language::definition::Reads;
-use crate::sender::language::recipe::Also;
+use crate::sender::language::recipe::MaskedMember;
 use crate::sender::request::callback::Callback;
 use crate::sender::request::encoding::{self, Plus};
+use crate::sender::request::json;
 use crate::sender::request::names::Slot;
 use crate::sender::request::parameters::{Buffers, Parameter, Parameters, Place, Repeats, Value};
 use crate::sender::request::xml;
@@ -84,13 +84,13 @@ impl Callback<'_> {
             }
             if is_hidden {
                 put_json_text(out, MASK.as_bytes());
+            } else if let Some(json) = self.masked_inside(slot, &parameter, &text) {
+                out.extend_from_slice(&json);
             } else if parameter.place == Place::Json {
-                let json = self.without_inner_secrets(slot, parameter.raw);
-                out.extend_from_slice(str::from_utf8(&json).unwrap_or("null").as_bytes());
+                out.extend_from_slice(str::from_utf8(parameter.raw).unwrap_or("null").as_bytes());
             } else if let Some(json) = object_of(&parameter)
                 && (slot.is_some() || parameters.repeats == Repeats::None)
             {
-                let json = self.without_inner_secrets(slot, &json);
                 out.extend_from_slice(str::from_utf8(&json).unwrap_or("null").as_bytes());
             } else if slot.is_none() && parameters.repeats == Repeats::Some {
                 self.put_repeated(&parameter, plus, out);
@@ -144,13 +144,9 @@ impl Callback<'_> {
                 form.mask(index);
             } else if is_odd(&text) {
                 texts = ParamTexts::Escaped;
-                let mut json = Vec::new();
-                put_json_text(&mut json, encoding::shown(&text).as_bytes());
+                form.replace(index, &json_text(&text));
+            } else if let Some(json) = self.masked_inside(slot, &parameter, &text) {
                 form.replace(index, &json);
-            } else if parameter.place == Place::Json
-                && let Cow::Owned(json) = self.without_inner_secrets(slot, parameter.raw)
-            {
-                form.replace(index, str::from_utf8(&json).unwrap_or("null").as_bytes());
             }
         }
         ShownParams { form, texts }
@@ -166,9 +162,12 @@ impl Callback<'_> {
         let values = self.parameters.plain_values(self.query)?;
         let query = self.recipe.sender.reads.contains(&Reads::Query).then_some(self.query);
         let mut form = ParamsForm::of(query, BodySection::None, self.plus());
+        let masked = &self.recipe.masked;
         for (index, (slot, value)) in values.enumerate() {
-            if self.recipe.hidden.contains(slot) || self.is_secret(value) {
+            if masked.whole.contains(slot) || self.is_secret(value) {
                 form.mask(index);
+            } else if masked.members.iter().any(|member| member.slot == slot) {
+                return None;
             }
         }
         Some(form)
@@ -204,20 +203,48 @@ impl Callback<'_> {
         !once && earlier.any(|other| other.name == parameter.name)
     }
 
-    /// Whether a value is masked: a supplied signature, or a secret.
+    /// Whether a value is masked: a supplied signature, or a secret. In what nothing has verified, a
+    /// signature inside may be under any name.
     #[inline]
     fn hides(&self, slot: Option<Slot>, text: &[u8], unknown: UnknownNames) -> bool {
+        let is_guess = unknown == UnknownNames::Masked;
         let is_signature_field = match slot {
-            Some(slot) => self.recipe.supplied_signatures.contains(&slot),
-            None => unknown == UnknownNames::Masked && may_be_signature(text),
+            Some(slot) if self.recipe.masked.whole.contains(slot) => true,
+            Some(slot) => is_guess && self.recipe.supplied_signatures.contains(&slot),
+            None => is_guess && may_be_signature(text),
         };
-        is_signature_field || slot.is_some_and(|slot| self.is_masked(slot)) || self.is_secret(text)
+        is_signature_field || self.is_secret(text)
     }
 
-    /// `raw`, the JSON text of the parameter in `slot`, without what is masked inside.
-    fn without_inner_secrets<'r>(&self, slot: Option<Slot>, raw: &'r [u8]) -> Cow<'r, [u8]> {
-        let json = self.without_inner_signature(slot, raw);
-        self.without_inner_masked(slot, json)
+    /// The JSON of a parameter whose members are masked, and that is shown as `text` if it is not
+    /// JSON; `None` if it has none of these members. Where one is there and not found in what is
+    /// shown, all of it is masked.
+    fn masked_inside(
+        &self,
+        slot: Option<Slot>,
+        parameter: &Parameter<'_>,
+        text: &[u8],
+    ) -> Option<Vec<u8>> {
+        let is_its = |member: &&MaskedMember| Some(member.slot) == slot;
+        let mut members = self.recipe.masked.members.iter().filter(is_its).peekable();
+        members.peek()?;
+        let json = match parameter.place {
+            Place::Json => parameter.raw.to_vec(),
+            _ => object_of(parameter).unwrap_or_else(|| json_text(text)),
+        };
+        let mut masked: Option<Vec<u8>> = None;
+        for MaskedMember { slot, steps } in members {
+            let is_there =
+                |plus: Plus| !matches!(self.stepped(*slot, steps, Scope::Message, plus), Ok(None));
+            match masked_at(masked.as_deref().unwrap_or(&json), steps) {
+                Some(next) => masked = Some(next),
+                None if is_there(Plus::Space) || is_there(Plus::Kept) => {
+                    return Some(json_text(MASK.as_bytes()));
+                }
+                None => {}
+            }
+        }
+        masked
     }
 
     /// The text of a parameter that nothing reads, or the list of all that have its name.
@@ -264,58 +291,49 @@ impl Callback<'_> {
     fn is_secret(&self, value: &[u8]) -> bool {
         self.recipe.secrets.iter().any(|secret| digest::same(secret.value.expose(), value))
     }
+}
 
-    /// Whether the whole parameter in `slot` is a secret of the sender.
-    fn is_masked(&self, slot: Slot) -> bool {
-        self.recipe.masked.iter().any(|spot| match &spot.input {
-            Input::Parameter { slot: own, steps, .. } => *own == slot && steps.is_empty(),
-            _ => false,
-        })
-    }
-
-    /// `json`, the text of the parameter in `slot`, without the secrets of the sender inside.
-    fn without_inner_masked<'r>(
-        &self,
-        slot: Option<Slot>,
-        mut json: Cow<'r, [u8]>,
-    ) -> Cow<'r, [u8]> {
-        for spot in &self.recipe.masked {
-            let Input::Parameter { slot: own, steps, scope } = &spot.input else { continue };
-            if Some(*own) != slot || steps.is_empty() {
-                continue;
-            }
-            let Ok(Some(value)) = self.stepped(*own, steps, *scope) else { continue };
-            // An empty text is not a secret, and a value that is not a text could be a part of
-            // anything.
-            if !value.raw.starts_with(b"\"") || value.raw.len() <= b"\"\"".len() {
-                continue;
-            }
-            let mask = format!("\"{MASK}\"");
-            json = Cow::Owned(replaced(&json, &value.raw, mask.as_bytes()));
-        }
-        json
-    }
-
-    /// The JSON text of the parameter in `slot` without the second signature, which may be inside.
-    fn without_inner_signature<'r>(&self, slot: Option<Slot>, raw: &'r [u8]) -> Cow<'r, [u8]> {
-        let kind = self.recipe.kinds.iter().find_map(|kind| match &kind.also {
-            Also::Signature(variant) => Some(variant),
-            Also::None | Also::Lacking => None,
-        });
-        let supplied =
-            kind.map(|variant| &variant.supplied).filter(|supplied| match &supplied.input {
-                Input::Parameter { slot: own, steps, .. } => {
-                    Some(*own) == slot && !steps.is_empty()
-                }
-                _ => false,
-            });
-        let supplied =
-            supplied.and_then(|supplied| self.value(supplied, &Context::default()).ok().flatten());
-        match supplied.filter(|supplied| !supplied.is_empty()) {
-            Some(supplied) => Cow::Owned(replaced(raw, &supplied, MASK.as_bytes())),
-            None => Cow::Borrowed(raw),
+/// `json`, a JSON value, with a mask in place of what `steps` lead to, as [`Value::step`] takes
+/// them; `None` if they lead nowhere.
+fn masked_at(json: &[u8], steps: &[Box<str>]) -> Option<Vec<u8>> {
+    let Some((step, rest)) = steps.split_first() else { return Some(json_text(MASK.as_bytes())) };
+    match json.first()? {
+        b'{' | b'[' => masked_in(json, step, rest),
+        // A text that is JSON.
+        _ => {
+            let text = encoding::json_text(json).ok().flatten()?;
+            Some(json_text(&masked_in(&text, step, rest)?))
         }
     }
+}
+
+/// The same for the object or list `text`, of which `step` names a member or an item. Of a name
+/// that repeats, each one is masked.
+fn masked_in(text: &[u8], step: &str, rest: &[Box<str>]) -> Option<Vec<u8>> {
+    let values: Vec<&[u8]> = match json::members(text) {
+        Some(members) => {
+            members.iter().filter(|member| member.name == step).map(|member| member.raw).collect()
+        }
+        None => json::inner(text, step).ok().flatten().into_iter().collect(),
+    };
+    let mut out = Vec::with_capacity(text.len());
+    let mut from = 0;
+    for value in values {
+        let Some(masked) = masked_at(value, rest) else { continue };
+        let at = json::span(text, value);
+        out.extend_from_slice(text.get(from..at.start())?);
+        out.extend_from_slice(&masked);
+        from = at.end();
+    }
+    out.extend_from_slice(text.get(from..)?);
+    (from > 0).then_some(out)
+}
+
+/// `text` as a JSON string; what is not UTF-8, percent-encoded.
+fn json_text(text: &[u8]) -> Vec<u8> {
+    let mut json = Vec::with_capacity(text.len() + 2);
+    put_json_text(&mut json, encoding::shown(text).as_bytes());
+    json
 }
 
 fn raw_value(json: Vec<u8>) -> Box<RawValue> {
@@ -327,19 +345,6 @@ fn raw_value(json: Vec<u8>) -> Box<RawValue> {
 #[inline]
 fn is_odd(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_err()
-}
-
-/// `text` with `other` in every place of `part`.
-fn replaced(text: &[u8], part: &[u8], other: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut from = 0;
-    for at in memchr::memmem::find_iter(text, part) {
-        out.extend_from_slice(&text[from..at]);
-        out.extend_from_slice(other);
-        from = at + part.len();
-    }
-    out.extend_from_slice(&text[from..]);
-    out
 }
 
 /// Whether a value is written as signatures are: nothing but characters of hex or base64, digits

@@ -340,7 +340,7 @@ impl Recipe {
             variant: index,
             secret: None,
             output: None,
-            further: smallvec::SmallVec::new(),
+            further: Vec::new(),
         });
         callback.find_kind();
         let mut lacking = lacking.unwrap_or_default();

@@ -344,7 +344,7 @@ pub(in crate::sender) fn reads_parameters(text: &Text<Bound>) -> bool {
     text.spots().any(|spot| matches!(spot.input, Input::Parameter { .. } | Input::Known(_)))
 }
 
-/// The slots of the supplied signatures of `variants`.
+/// The slots of parameters that are, or hold, a supplied signature of `variants`.
 pub(in crate::sender) fn supplied_slots(variants: &[SignatureVariant]) -> Vec<Slot> {
     variants
         .iter()

@@ -59,9 +59,11 @@ pub(in crate::sender) enum TextVerdict {
 }
 
 /// Values that one signed text proves of one callback.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct VariantProof {
     of: VariantRef,
+    /// The evidence of this text about the callback as a whole.
+    verdict: TextVerdict,
     /// Values that equal the received ones, by confirmed facts only.
     closed: ValueSet,
     /// Values that are not, by all facts.
@@ -79,7 +81,7 @@ enum VariantRef {
 }
 
 /// Pairs that a list of decoded pairs proves.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct PairsProof {
     /// Names whose value equals the received one, by confirmed facts only.
     closed: Vec<Vec<u8>>,
@@ -125,6 +127,30 @@ enum Grain {
     Coarse,
 }
 
+impl Coverage {
+    /// The coverage by the signature at `at` alone, as if no other had come. The second signature of
+    /// a kind counts too: no callback of that kind comes without it.
+    pub(in crate::sender) fn alone(&self, at: usize) -> Self {
+        let own = self.proofs.get(at);
+        let of_kind = self.proofs.iter().filter(|proof| proof.of == VariantRef::Kind);
+        Self {
+            proofs: own.into_iter().chain(of_kind).cloned().collect(),
+            verdict: own.map_or(TextVerdict::Agrees, |proof| proof.verdict),
+            ..Self::default()
+        }
+    }
+
+    /// The coverage without the second signature of the kind; `None` if there is none.
+    pub(in crate::sender) fn without_kind(&self) -> Option<Self> {
+        let is_other = |proof: &&VariantProof| proof.of != VariantRef::Kind;
+        if self.proofs.iter().all(|proof| is_other(&proof)) {
+            return None;
+        }
+        let proofs = self.proofs.iter().filter(is_other).cloned().collect();
+        Some(Self { proofs, verdict: self.verdict, ..Self::default() })
+    }
+}
+
 impl Callback<'_> {
     /// Finds out what is covered.
     ///
@@ -137,9 +163,10 @@ impl Callback<'_> {
                 let of = VariantRef::Recipe(variant);
                 let closed = *self.recipe.variants[variant].signed.always_closed();
                 let open = ValueSet::default();
+                let verdict = TextVerdict::Agrees;
                 let coverage = &mut self.coverage;
                 coverage.proofs.clear();
-                coverage.proofs.push(VariantProof { of, closed, open, pairs: None });
+                coverage.proofs.push(VariantProof { of, verdict, closed, open, pairs: None });
                 coverage.basis = Basis::File { variant };
             }
             None => self.coverage = self.covered_by_text()?,
@@ -156,26 +183,33 @@ impl Callback<'_> {
         if let Some(name) = main.misfits.iter().find(|name| rejected.contains(name)) {
             return Err(CallbackError::of(Reason::BadEncoding, name));
         }
-        coverage.proofs.push(main.proof);
-        for index in matched.further.iter() {
-            coverage.proofs.push(self.read_again(VariantRef::Recipe(*index))?.proof);
+        coverage.verdict = self.verdict(&main);
+        coverage.misfits = main.misfits;
+        coverage.recut = main.recut;
+        coverage.proofs.push(VariantProof { verdict: coverage.verdict, ..main.proof });
+        for one in &matched.further {
+            let again = self.read_again(VariantRef::Recipe(one.variant))?;
+            let verdict = self.verdict(&again);
+            coverage.proofs.push(VariantProof { verdict, ..again.proof });
         }
         if matches!(self.kind_here().map(|kind| &kind.also), Some(Also::Signature(_))) {
             coverage.proofs.push(self.read_again(VariantRef::Kind)?.proof);
         }
-        coverage.verdict = match (main.others, main.misfits.is_empty()) {
+        Ok(coverage)
+    }
+
+    /// The evidence of a text that was read back about the callback as a whole.
+    fn verdict(&self, again: &ReadAgain) -> TextVerdict {
+        match (again.others, again.misfits.is_empty()) {
             (Others::Fit, _) => TextVerdict::Ambiguous,
             (Others::NotEven, _) | (Others::None, false) => TextVerdict::Misfit,
             (Others::None, true)
-                if main.grain == Grain::Coarse && self.disagrees(&coverage.proofs[0]) =>
+                if again.grain == Grain::Coarse && self.disagrees(&again.proof) =>
             {
                 TextVerdict::Ambiguous
             }
             (Others::None, true) => TextVerdict::Agrees,
-        };
-        coverage.misfits = main.misfits;
-        coverage.recut = main.recut;
-        Ok(coverage)
+        }
     }
 
     fn variant_of(&self, of: VariantRef) -> Option<&SignatureVariant> {
@@ -192,6 +226,7 @@ impl Callback<'_> {
         let empty = || ReadAgain {
             proof: VariantProof {
                 of,
+                verdict: TextVerdict::Agrees,
                 closed: ValueSet::default(),
                 open: ValueSet::default(),
                 pairs: None,

@@ -8,7 +8,7 @@ use super::{
 use crate::sender::acts::resolved::Role;
 use crate::sender::acts::signature::{self, Listed, ListedValue, Pairs, Plan};
 use crate::sender::language::bound::{Binder, Bound, Gateway, Input, Scope};
-use crate::sender::language::definition::{Each, Empty, Order};
+use crate::sender::language::definition::{Each, Empty, Order, Reads};
 use crate::sender::language::modifier::Modifier;
 use crate::sender::language::recut::chains::{KnownName, NameOrder};
 use crate::sender::language::recut::{
@@ -17,6 +17,7 @@ use crate::sender::language::recut::{
 use crate::sender::language::text::{Piece, Text};
 use crate::sender::language::value_shape::{ByteSet, ShapeBasis, ValueShape};
 use crate::sender::request::names::Slot;
+use crate::sender::request::parameters::Place;
 
 /// The shapes of one source: those of the sender file, and the source's confirmations.
 #[derive(Debug, Default)]
@@ -241,8 +242,10 @@ impl Builder<'_, '_> {
         let within = pairs.shape.within.as_deref().unwrap_or_default();
         let escaped = match pairs.each {
             Each::Form | Each::Percent | Each::Escaped(_) => !pairs.shape.is_seamless(),
-            // No value of a query or form has its own separators in it.
-            Each::Raw => &*pairs.shape.between == b"&" && within == b"=",
+            // No value of a query or form has its own separators in it; one of JSON may.
+            Each::Raw => {
+                &*pairs.shape.between == b"&" && within == b"=" && self.is_of_pairs(&pairs.plan)
+            }
             Each::Decoded => false,
         };
         let encoded = matches!(pairs.each, Each::Form | Each::Percent | Each::Escaped(_));
@@ -284,6 +287,15 @@ impl Builder<'_, '_> {
                     assumed,
                 });
             }
+        }
+    }
+
+    /// Whether all values of a list come in a query or form.
+    fn is_of_pairs(&self, plan: &Plan) -> bool {
+        let is_pair = |reads: &Reads| matches!(reads, Reads::Query | Reads::Form);
+        match plan {
+            Plan::Gathered { places, .. } => !places.contains(&Place::Json),
+            Plan::Listed(_) => self.binder.sender.reads.iter().all(is_pair),
         }
     }
 
@@ -399,8 +411,13 @@ fn empty_of(empty: Empty) -> EmptyItems {
     }
 }
 
+/// Whether two values of `spot` can be signed as one. Of a query that is decoded as a whole, what
+/// is read back says which of its pairs are covered.
 fn loss_of(spot: &Bound) -> Loss {
-    if spot.modifiers.iter().any(Modifier::is_lossy) { Loss::Lossy } else { Loss::None }
+    let is_query = matches!(spot.input, Input::Gateway(Gateway::Query | Gateway::Url));
+    let is_read_back = |modifier: &Modifier| is_query && *modifier == Modifier::Unpercent;
+    let loses = |modifier: &Modifier| modifier.is_lossy() && !is_read_back(modifier);
+    if spot.modifiers.iter().any(loses) { Loss::Lossy } else { Loss::None }
 }
 
 /// The input of `spot` in a signed text, with its shape where the file does not decide it.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use self::derived::{
-    echoed, hidden, keys_of, protection, setting_in, strangers, unsigned, when_body,
+    echoed, keys_of, masked, protection, setting_in, strangers, unsigned, when_body,
 };
 use super::keys::known_keys;
 use super::{
@@ -63,7 +63,7 @@ impl Compiler {
         let replies =
             self.take(sender.replies.bind(&mut |spot| binder.spot(spot, Use::Reply)), "reply")?;
         let supplied_signatures = signature::supplied_slots(&variants);
-        let masked = self.masked(sender, binder);
+        let masked = masked(&variants, &kinds, &self.masked(sender, binder));
         let mut recipe = Recipe {
             sender: Arc::clone(sender),
             source: binder.terms.source.clone(),
@@ -73,7 +73,6 @@ impl Compiler {
             protection: protection(sender, binder.terms),
             replay: binder.terms.replayable,
             unsigned: unsigned(&supplied_signatures, key_list.as_ref()),
-            hidden: hidden(&supplied_signatures, &masked),
             supplied_signatures,
             masked,
             variants,

@@ -36,7 +36,7 @@ impl Callback<'_> {
                 Err(rejection) => sealed = Err(rejection),
             }
         }
-        if !self.holds(&recipe.challenge) {
+        if !self.holds(&recipe.challenge) || self.is_several() {
             self.opened = None;
             return Ok(CallbackKind::Message);
         }

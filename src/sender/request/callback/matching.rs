@@ -2,9 +2,7 @@
 
 use std::borrow::Cow;
 
-use smallvec::SmallVec;
-
-use super::{Callback, CallbackError, Match};
+use super::{Callback, CallbackError, FurtherMatch, Match};
 use crate::sender::acts::evaluate::{Context, EvalError, Nul};
 use crate::sender::acts::outcome::Reason;
 use crate::sender::acts::signature::{self, Public, Redundancy, SignatureVariant};
@@ -46,7 +44,7 @@ impl Callback<'_> {
         let mut output = Output::NONE;
         self.matched = Some(match self.recipe.protection {
             Protection::Unsigned => {
-                Match { variant: None, secret: None, output: None, further: SmallVec::new() }
+                Match { variant: None, secret: None, output: None, further: Vec::new() }
             }
             Protection::Signed => {
                 let (variant, under) = self.signature(&mut output)?;
@@ -109,17 +107,32 @@ impl Callback<'_> {
         }
     }
 
-    /// Variants of other signatures that the callback has and that match too, beside the one that
-    /// decided. One that does not match is ignored: the first signature decides.
-    fn further(&self, decided: usize) -> SmallVec<[usize; 2]> {
+    /// The variant whose signature is supplied, right or wrong: of those that would decide, the
+    /// first. It says how a callback is read that an operator grants.
+    pub(super) fn supplied_variant(&self) -> Option<usize> {
+        if self.recipe.protection == Protection::Unsigned {
+            return None;
+        }
+        let variants = &self.recipe.variants;
+        let is_supplied = |variant: &SignatureVariant| {
+            self.holds(&variant.when) && matches!(self.supplied(variant), Ok(Some(_)))
+        };
+        // Where every secret has ended, none of them is usable.
+        let usable = variants.iter().position(|one| is_supplied(one) && self.is_usable(one));
+        usable.or_else(|| variants.iter().position(is_supplied))
+    }
+
+    /// Other signatures that the callback has and that match too, beside the one that decided. One
+    /// that does not match is ignored: the first signature decides.
+    fn further(&self, decided: usize) -> Vec<FurtherMatch> {
         let variants = &self.recipe.variants;
         let group = variants[decided].supplied_group;
-        let mut found = SmallVec::<[usize; 2]>::new();
+        let mut found: Vec<FurtherMatch> = Vec::new();
         for (index, variant) in variants.iter().enumerate() {
-            let known = variant.supplied_group == group
-                || found
-                    .iter()
-                    .any(|other| variants[*other].supplied_group == variant.supplied_group);
+            let is_of_group = |other: &FurtherMatch| {
+                variants[other.variant].supplied_group == variant.supplied_group
+            };
+            let known = variant.supplied_group == group || found.iter().any(is_of_group);
             if known || !self.holds(&variant.when) || !self.is_usable(variant) {
                 continue;
             }
@@ -129,7 +142,7 @@ impl Callback<'_> {
             }
             let mut output = Output::NONE;
             if let Ok(Some(_)) = self.try_variant(variant, &supplied, &mut output) {
-                found.push(index);
+                found.push(FurtherMatch { variant: index, output });
             }
         }
         found

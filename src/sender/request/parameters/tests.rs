@@ -66,7 +66,7 @@ fn a_number_steps_into_a_list() {
     let text = |steps: &[&str]| {
         let mut value = value();
         for step in steps {
-            value = value.step(step).unwrap()?;
+            value = value.step(step, Plus::Space).unwrap()?;
         }
         value.text(Plus::Space).unwrap().map(|text| String::from_utf8_lossy(&text).into_owned())
     };
@@ -80,15 +80,31 @@ fn a_number_steps_into_a_list() {
 
 #[test]
 fn json_and_xml_are_stepped_into() {
+    let plus = Plus::Space;
     let value = Value {
         place: Place::Json,
         raw: Cow::Borrowed(br#"{"P":"{\"n\":12345678901234567890}"}"#),
     };
-    let inner = value.step("P").unwrap().unwrap().step("n").unwrap().unwrap();
+    let inner = value.step("P", plus).unwrap().unwrap().step("n", plus).unwrap().unwrap();
     assert_eq!(inner.text(Plus::Space).unwrap().unwrap().as_ref(), b"12345678901234567890");
     let value = Value { place: Place::Xml, raw: Cow::Borrowed(b"<P><![CDATA[{\"n\":1}]]></P>") };
-    let inner = value.step("P").unwrap().unwrap().step("n").unwrap().unwrap();
+    let inner = value.step("P", plus).unwrap().unwrap().step("n", plus).unwrap().unwrap();
     assert_eq!(inner.text(Plus::Space).unwrap().unwrap().as_ref(), b"1");
+}
+
+#[test]
+fn a_text_is_stepped_into_as_it_is_read() {
+    for (raw, plus, expected) in [
+        ("{\"n\":\"a+b\"}", Plus::Kept, "a+b"),
+        ("{\"n\":\"a%2Bb\"}", Plus::Kept, "a+b"),
+        ("{\"n\":\"a+b\"}", Plus::Space, "a b"),
+        ("{\"n\":\"a%2Bb\"}", Plus::Space, "a+b"),
+    ] {
+        let value = Value { place: Place::Query, raw: Cow::Borrowed(raw.as_bytes()) };
+        let inner = value.step("n", plus).unwrap().unwrap();
+        let text = inner.text(plus).unwrap().unwrap();
+        assert_eq!(text.as_ref(), expected.as_bytes(), "{raw} {plus:?}");
+    }
 }
 
 proptest::proptest! {

@@ -61,7 +61,7 @@ fn keys_stay_what_they_are() {
         let identity: Vec<String> = keys.identity.iter().map(hex).collect();
         table +=
             &format!("{}: {}\n  identity {}\n", sender.name(), vector.about, identity.join(" "));
-        if let Some(key) = &keys.signature {
+        for key in &keys.signatures {
             table += &format!("  signature {}\n", hex(key));
         }
         for lookup in &keys.lookups {

@@ -218,7 +218,7 @@ fn repeats(scene: &Scene, all: &[Variant]) -> bool {
         Some(RepeatingSignature::Always(_)) => true,
         Some(RepeatingSignature::Sometimes(_)) => all.iter().any(|one| {
             let proven = one.resolved().authenticated().contains(&Role::Transaction);
-            one.resolved().signature_key().is_none() && !proven
+            one.resolved().signature_keys().next().is_none() && !proven
         }),
         None => scene.terms.replayable == crate::sender::Replay::Accepted,
     }

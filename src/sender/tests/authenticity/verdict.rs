@@ -14,16 +14,11 @@ const ROUNDS: usize = 30;
 
 const SPELLED: &str = "what is escaped without need is read in two ways";
 
-/// By AUTHENTICITY 1.5 an optional part and all behind it count as open where a value holds what
-/// could begin it: cautious, and in no callback without such a value.
-const OPTIONAL: &str = "the token is optional, and a value holds what begins it";
-
 /// Roles that are read, never called authentic, and never found with two values, each with a
 /// reason.
 const KNOWN: &[(&str, Role, &str)] = &[
     ("admob", Role::Transaction, SPELLED),
     ("admob", Role::Amount, SPELLED),
-    ("amazon-appstore", Role::Custom, OPTIONAL),
     ("applovin", Role::Transaction, "40 characters of a neighbour have to be hex"),
     ("imur-idip", Role::User, "that an answer's id has a shape is not confirmed"),
 ];

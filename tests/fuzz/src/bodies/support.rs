@@ -167,7 +167,7 @@ pub fn check_open(recipe: &Recipe, parts: &Parts) -> Option<Resolved> {
     let keys = |resolved| EventKeys::of(&SourceId::from("fuzz"), resolved);
     let own = keys(&resolved);
     assert!(
-        !own.identity.is_empty() || own.signature.is_some(),
+        !own.identity.is_empty() || !own.signatures.is_empty(),
         "an event without a key is accepted twice"
     );
     let again = resolve(recipe, parts).expect("the same request gives the same event");

@@ -169,7 +169,7 @@ impl Callback<'_> {
     fn proves_absence(&self, signed: &Signed, proof: &VariantProof, name: &[u8]) -> bool {
         let is_whole = |place: Place| {
             (0..).zip(&signed.values).any(|(number, value)| {
-                let closed = proof.closed.contains(number);
+                let closed = value.loss == Loss::None && proof.closed.contains(number);
                 match &value.input {
                     SignedInput::Query => closed && place == Place::Query,
                     SignedInput::Body => closed && place != Place::Query,

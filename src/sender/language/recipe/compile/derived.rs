@@ -3,14 +3,13 @@
 use zeroize::Zeroizing;
 
 use super::super::keys::pick_slot;
-use super::super::{Also, Protection, Recipe, Terms, WhenBody};
+use super::super::{Also, Kind, Masked, MaskedMember, Protection, Recipe, Terms, WhenBody};
 use crate::sender::acts::reply::Rows;
 use crate::sender::acts::signature::{self, SignatureVariant};
 use crate::sender::crypto::key_set::KeyList;
 use crate::sender::language::bound::{Bound, Gate, Gateway, Input};
 use crate::sender::language::definition::{Cipher, Probes, Reads, Sender};
 use crate::sender::language::text::Text;
-use crate::sender::language::value_shape::ByteSet;
 use crate::sender::request::names::{Slot, Strangers};
 
 /// Values of an address check that its reply repeats: the source's own reply, or the file's.
@@ -31,18 +30,29 @@ pub(super) fn unsigned(supplied: &[Slot], list: Option<&KeyList>) -> Vec<Slot> {
     supplied.iter().copied().chain(pick_slot(list)).collect()
 }
 
-/// The slots of supplied signatures and of whole parameters that are secrets of the sender.
-pub(super) fn hidden(supplied: &[Slot], masked: &[Bound]) -> ByteSet {
-    let mut slots = ByteSet::default();
-    supplied.iter().for_each(|slot| slots.insert(*slot));
-    for spot in masked {
-        if let Input::Parameter { slot, steps, .. } = &spot.input
-            && steps.is_empty()
-        {
-            slots.insert(*slot);
+/// The places of masked values: the supplied signatures of `variants`, the second ones of `kinds`,
+/// and `secrets` of the sender.
+pub(super) fn masked(variants: &[SignatureVariant], kinds: &[Kind], secrets: &[Bound]) -> Masked {
+    let supplied = variants.iter().chain(second_signatures(kinds)).map(|one| &one.supplied);
+    let mut masked = Masked::default();
+    for spot in supplied.chain(secrets) {
+        let Input::Parameter { slot, steps, .. } = &spot.input else { continue };
+        let member = MaskedMember { slot: *slot, steps: steps.clone() };
+        if steps.is_empty() {
+            masked.whole.insert(*slot);
+        } else if !masked.members.contains(&member) {
+            masked.members.push(member);
         }
     }
-    slots
+    masked
+}
+
+/// The second signatures of kinds.
+fn second_signatures(kinds: &[Kind]) -> impl Iterator<Item = &SignatureVariant> {
+    kinds.iter().filter_map(|kind| match &kind.also {
+        Also::Signature(variant) => Some(&**variant),
+        Also::None | Also::Lacking => None,
+    })
 }
 
 pub(super) fn protection(sender: &Sender, terms: &Terms) -> Protection {
@@ -76,11 +86,8 @@ pub(super) fn setting_in(text: &Text) -> String {
 
 /// Whether a name that no text reads may repeat: no signature covers it.
 pub(super) fn strangers(recipe: &Recipe) -> Strangers {
-    let also = recipe.kinds.iter().filter_map(|kind| match &kind.also {
-        Also::Signature(variant) => Some(&**variant),
-        Also::None | Also::Lacking => None,
-    });
-    match recipe.variants.iter().chain(also).any(|variant| variant.signed.reads_any_name()) {
+    let mut variants = recipe.variants.iter().chain(second_signatures(&recipe.kinds));
+    match variants.any(|variant| variant.signed.reads_any_name()) {
         true => Strangers::Once,
         false => Strangers::Repeated,
     }

@@ -1,0 +1,175 @@
+//! Files, writes and imports that could cost an object made over an API.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::{ConfigIssue, Machine, load_str};
+use crate::ledger::{
+    BatchOptions, DocumentChange, Expect, Ledger as _, Memory, NoopObserver, StoreClock,
+};
+
+const SECRET: &str = "0123456789abcdefghijklmnopqrstuv";
+
+/// Documents of another part: they raise the revision, and leave the head.
+const PAUSE: Kind = Kind::new("pause");
+
+fn memory() -> Memory {
+    Memory::new(StoreClock::process())
+}
+
+fn file(text: &str) -> Arc<Config> {
+    let loaded = load_str(&Machine, Path::new("postern.toml"), text);
+    Arc::new(loaded.unwrap_or_else(|faults| panic!("{faults}")).config)
+}
+
+async fn over(engine: &Memory, text: &str) -> Registry {
+    let observer = Arc::new(NoopObserver);
+    let book = BatchedLedger::new(engine.clone(), BatchOptions::default(), observer);
+    Registry::open(book, file(text)).await.unwrap()
+}
+
+fn who() -> Actor {
+    Actor::of_token("ops")
+}
+
+async fn put(
+    registry: &Registry,
+    managed: Managed,
+    name: &str,
+    table: &Value,
+) -> Result<Written, ChangeError<DocumentError>> {
+    let table = table.as_object().unwrap();
+    registry.put(&who(), managed, name, table, &Precondition::None).await
+}
+
+fn faults(refused: Result<Written, ChangeError<DocumentError>>) -> Vec<ConfigIssue> {
+    match refused {
+        Err(ChangeError::Refused(DocumentError::Wrong(faults))) => faults,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// 1. A source is created over the API, and a file comes with another one under its secret.
+/// 2. The file is not applied: each callback would be accepted by both.
+/// 3. A start with that file loses neither of them, and what it runs may be reloaded.
+#[tokio::test]
+async fn a_file_that_shares_a_secret_with_a_source_of_the_api_is_not_applied() {
+    let engine = memory();
+    let registry = over(&engine, "").await;
+    let source = json!({ "sender": "taku", "secrets": [SECRET] });
+    put(&registry, Managed::Source, "api", &source).await.unwrap();
+    let twin = format!("[[source]]\nname = \"s2\"\nsender = \"taku\"\nsecrets = \"{SECRET}\"\n");
+    let refused = registry.reload(file(&twin)).await;
+    let Err(ReloadError::Clash(clashes)) = refused else { panic!("{refused:?}") };
+    assert_eq!(clashes.len(), 1, "{clashes:?}");
+    assert!(clashes[0].starts_with("the sources api and s2 accept each other's callbacks"));
+    assert!(!clashes[0].contains(SECRET));
+    assert!(!registry.config().sources.contains_key("s2"));
+
+    let started = over(&engine, &twin).await;
+    assert!(["api", "s2"].iter().all(|name| started.config().sources.contains_key(*name)));
+    started.reload(file(&twin)).await.unwrap();
+
+    registry.reload(file(&twin.replace("0123", "3210"))).await.unwrap();
+    assert!(registry.config().sources.contains_key("s2"));
+}
+
+#[tokio::test]
+async fn a_destination_that_would_cost_a_source_is_refused() {
+    let engine = memory();
+    let registry = over(&engine, "").await;
+    let to =
+        |name: &str, mode: &str| json!({ "url": format!("https://{name}.example/"), "mode": mode });
+    for name in ["d1", "d2", "d3"] {
+        put(&registry, Managed::Destination, name, &to(name, "async")).await.unwrap();
+    }
+    let source = json!({
+        "sender": "taku", "secrets": [SECRET], "destinations": ["d1", "d2"],
+        "route": [{ "when": ["{reverses}"], "to": ["d3"] }],
+    });
+    put(&registry, Managed::Source, "bonus", &source).await.unwrap();
+    put(&registry, Managed::Destination, "d1", &to("d1", "inline")).await.unwrap();
+    for (name, why) in [
+        ("d2", "is the second one that the sender waits for"),
+        ("d3", "a verdict of a route would be late"),
+    ] {
+        let found = faults(put(&registry, Managed::Destination, name, &to(name, "inline")).await);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].key, "mode");
+        let what = &found[0].what;
+        assert!(what.starts_with("breaks the source bonus") && what.contains(why), "{what}");
+    }
+    put(&registry, Managed::Destination, "d1", &to("d1", "async")).await.unwrap();
+    put(&registry, Managed::Destination, "d2", &to("d2", "inline")).await.unwrap();
+    assert!(over(&engine, "").await.in_force().ignored.is_empty());
+}
+
+/// A store with a registry that is open, and the export of another store in it. The store's own head
+/// is newer than that of the other one, and has smaller numbers.
+async fn imported() -> (Memory, Registry) {
+    let (from, to) = (memory(), memory());
+    let first = over(&from, "").await;
+    for _ in 0..12 {
+        first.note(&who(), Action::Tried, ("destination", "game")).await.unwrap();
+    }
+    let game = json!({ "url": "https://game.example/" });
+    put(&first, Managed::Destination, "game", &game).await.unwrap();
+    let second = over(&to, "").await;
+    for number in 0..10 {
+        second.note(&who(), Action::Changed, ("pause", "shop")).await.unwrap();
+        let change = DocumentChange {
+            kind: PAUSE,
+            id: number.to_string(),
+            expect: Expect::Absent,
+            body: Some(Bytes::from_static(b"{}")),
+            who: String::new(),
+            at_ms: 0,
+        };
+        to.change(&change).await.unwrap();
+    }
+    let shop = json!({ "url": "https://shop.example/" });
+    put(&second, Managed::Destination, "shop", &shop).await.unwrap();
+    let export = from.export(None, usize::MAX).await.unwrap();
+    assert!(export.next.is_none());
+    to.import(export.items).await.unwrap();
+    (to, second)
+}
+
+async fn can_change(registry: &Registry) {
+    registry.note(&who(), Action::Tried, ("destination", "game")).await.unwrap();
+    let game = json!({ "url": "https://new.example/" });
+    assert!(!put(registry, Managed::Destination, "game", &game).await.unwrap().created);
+    let (log, _) = audit_log(registry.book(), AuditQuery::default(), 2, |_| true).await.unwrap();
+    let actions: Vec<&str> = log.iter().map(|entry| entry.action.as_str()).collect();
+    assert_eq!(actions, ["changed", "tried"]);
+}
+
+#[tokio::test]
+async fn a_running_gateway_can_change_what_an_import_brought() {
+    let (_, registry) = imported().await;
+    can_change(&registry).await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_starts_after_an_import_can_change_everything() {
+    let (engine, _) = imported().await;
+    can_change(&over(&engine, "").await).await;
+}
+
+#[tokio::test]
+async fn an_import_is_followed_without_a_change_of_the_head() {
+    let (_, registry) = imported().await;
+    assert!(!registry.config().destinations.contains_key("game"));
+    let following = registry.clone();
+    let follower = tokio::spawn(async move { following.follow().await });
+    let followed = async {
+        while !registry.config().destinations.contains_key("game") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), followed).await.unwrap();
+    follower.abort();
+}
