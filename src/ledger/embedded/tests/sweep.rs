@@ -356,15 +356,16 @@ async fn an_event_that_a_clock_ahead_stamped_holds_up_no_others() {
 async fn a_verdict_goes_after_its_event_where_a_segment_expires_in_parts() {
     let old = Old::new(3).await;
     // One segment with an event of today and one that a clock ahead stamped; the verdicts of both
-    // come in a later segment, with nothing but expired events beside them.
+    // come in a later segment, beside expired events, of which one is dead and stays.
     let today = event((10 * DAY_MS + 1000) as u64, &["a"]);
     let ahead = event((300 * DAY_MS) as u64, &["a"]);
     old.ledger.accept(&[today.clone(), ahead]).await.unwrap();
     old.ledger.call(Call::Roll).await.unwrap();
-    fill(&old.ledger, 10_000..10_010, 1500).await;
+    let stays = fill(&old.ledger, 10_000..10_010, 1500).await[0].id;
     for lease in old.ledger.lease(&node(), &ask(1000)).await.unwrap().leases {
-        let done = conformance::settlement(&lease, Verdict::Done);
-        old.ledger.settle(&node(), &[done]).await.unwrap();
+        let verdict = if lease.event == stays { Verdict::Dead } else { Verdict::Done };
+        let settlement = conformance::settlement(&lease, verdict);
+        old.ledger.settle(&node(), &[settlement]).await.unwrap();
     }
     old.ledger.call(Call::Roll).await.unwrap();
     old.at_day(40).await;
