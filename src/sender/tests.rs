@@ -5,6 +5,7 @@ mod forms;
 mod grants;
 mod masked;
 mod ours;
+mod own;
 mod probes;
 mod public;
 mod reversals;
@@ -14,6 +15,7 @@ mod spellings;
 mod tokens;
 mod wechat;
 
+use self::own::{REPLY, SECRET_K, hmac_of, own, own_sender};
 use super::*;
 use crate::sender::acts::parts::resolve_parts;
 use crate::sender::acts::prove::shown;

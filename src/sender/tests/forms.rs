@@ -2,15 +2,9 @@
 
 use super::*;
 
-fn own(rest: &str, vector: &str) -> Recipe {
-    let text = format!(
-        "title = \"x\"\n{rest}\n[reply]\naccepted = 200\nrejected = 403\nunavailable = 503\n\
-         [[vector]]\nabout = \"x\"\n{vector}\nexpect = {{ outcome = \"accepted\" }}\n"
-    );
-    let sender = Sender::parse("own", &text).unwrap_or_else(|faults| panic!("{faults:#?}"));
-    let sender = std::sync::Arc::new(sender);
-    let terms = sender.vectors[0].terms();
-    Recipe::compile(&sender, &terms).unwrap_or_else(|faults| panic!("{faults:#?}"))
+/// A file that replies.
+fn replying(rest: &str, vector: &str) -> Recipe {
+    own(&format!("{rest}\n{REPLY}"), vector)
 }
 
 fn request(text: &str) -> OwnedRequest {
@@ -68,7 +62,7 @@ const REVTOO: &str = "reads = [\"query\", \"form\"]\nmethod = \"POST\"\nsecret =
 fn a_multipart_form_is_a_form() {
     let vector = "source = { secrets = \"revtoo-secret\" }\n\
                   request = \"POST /?subId=u1&transId=XX-3&reward=500.00&status=1&signature=f217d164eb491471c13d6c0309a3c8f2\"";
-    let recipe = own(REVTOO, vector);
+    let recipe = replying(REVTOO, vector);
     let part = |name: &str, value: &str| {
         format!("--B\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
     };
@@ -122,7 +116,7 @@ fn pairs_of_all_places_hold_the_members_of_json() {
         "source = {{ secrets = \"payland-secret\" }}\nrequest = {}",
         toml::Value::from(call.as_str())
     );
-    let recipe = own(rest, &vector);
+    let recipe = replying(rest, &vector);
     let resolved = came(&recipe, &request(&call)).resolved.unwrap();
     assert_eq!(resolved.role(Role::Transaction), Some("pl-1"));
     let changed = came(&recipe, &request(&call.replace(":5", ":6")));

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::spellings::{hmac_of, own_source};
+use super::spellings::own_source;
 use super::*;
 
 const NOW: i64 = 1_700_000_000_000;

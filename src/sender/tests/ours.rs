@@ -1,16 +1,13 @@
 //! `[ours]`: what a callback may lack of the names of its source.
 
-use hmac::{Hmac, KeyInit, Mac};
-
 use super::*;
 
 const NOW: i64 = 1_700_000_000_000;
 
 /// A sender that signs `of`; every source has shops, and perhaps applications.
 fn sender(of: &str) -> std::sync::Arc<Sender> {
-    let text = format!(
+    let rest = format!(
         r#"
-title  = "x"
 method = "POST"
 reads  = "json"
 secret = "key"
@@ -32,19 +29,9 @@ of   = "{of}"
 with = "hmac_sha256"
 in   = "[header.x-sign]"
 
-[reply]
-accepted    = 200
-rejected    = 403
-unavailable = 503
-
-[[vector]]
-about   = "x"
-source  = {{ secrets = "k" }}
-request = "POST /"
-expect  = {{ outcome = "accepted" }}
-"#
+{REPLY}"#
     );
-    let sender = Sender::parse("own", &text).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    let sender = own_sender(&rest, SECRET_K).unwrap_or_else(|faults| panic!("{faults:#?}"));
     std::sync::Arc::new(sender)
 }
 
@@ -52,9 +39,7 @@ expect  = {{ outcome = "accepted" }}
 fn reason(of: &str, signed: &str, settings: &str, body: &str) -> Option<Reason> {
     let terms = vector_terms(&format!("secrets = \"k\"\n{settings}"));
     let recipe = Recipe::compile(&sender(of), &terms).unwrap_or_else(|all| panic!("{all:#?}"));
-    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(b"k").unwrap();
-    mac.update(signed.as_bytes());
-    let sign = const_hex::encode(mac.finalize().into_bytes());
+    let sign = hmac_of("k", signed);
     let request = OwnedRequest::parse(&format!("POST /\nx-sign: {sign}\n\n{body}")).unwrap();
     run(&recipe, &request, NOW).rejection.map(|rejection| rejection.reason)
 }

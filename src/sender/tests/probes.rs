@@ -1,28 +1,6 @@
 //! Probes without a body, and conditions that have to hold together.
 
-use hmac::{Hmac, KeyInit, Mac};
-
 use super::*;
-
-/// The recipe of a file of a test's own, under the terms of its vector.
-fn own(rest: &str, vector: &str) -> Recipe {
-    let sender = std::sync::Arc::new(parsed(rest, vector).unwrap_or_else(|all| panic!("{all:#?}")));
-    let terms = sender.vectors[0].terms();
-    Recipe::compile(&sender, &terms).unwrap_or_else(|faults| panic!("{faults:#?}"))
-}
-
-fn parsed(rest: &str, vector: &str) -> Result<Sender, Vec<DefinitionError>> {
-    let text = format!(
-        "title = \"x\"\n{rest}\n[[vector]]\nabout = \"x\"\n{vector}\nexpect = {{ outcome = \"accepted\" }}\n"
-    );
-    Sender::parse("own", &text)
-}
-
-fn hmac(text: &str) -> String {
-    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(b"k").unwrap();
-    mac.update(text.as_bytes());
-    const_hex::encode(mac.finalize().into_bytes())
-}
 
 /// The webhook handshake of CloudEvents; `reads` says when the body is read.
 fn handshake(method: &str, signed: &str) -> String {
@@ -82,18 +60,18 @@ fn an_options_is_answered_with_headers_of_a_closed_list() {
 #[test]
 fn what_has_no_body_is_a_probe_or_nothing() {
     let unsigned = handshake("OPTIONS", "[body]").replace("signed = false", "signed = true");
-    let faults = parsed(&unsigned, HANDSHAKE).unwrap_err();
+    let faults = own_sender(&unsigned, HANDSHAKE).unwrap_err();
     assert!(faults.iter().any(|fault| fault.key == "method"), "{faults:?}");
     let other = handshake("OPTIONS", "[body]").replace("WebHook-Allowed-Rate", "Set-Cookie");
-    let faults = parsed(&other, HANDSHAKE).unwrap_err();
+    let faults = own_sender(&other, HANDSHAKE).unwrap_err();
     assert_eq!(faults[0].key, "reply.challenge.headers.Set-Cookie");
     let stored = handshake("OPTIONS", "[body]")
         .replace("accepted = 200", "accepted = { headers = { WebHook-Allowed-Rate = \"1\" } }");
-    let faults = parsed(&stored, HANDSHAKE).unwrap_err();
+    let faults = own_sender(&stored, HANDSHAKE).unwrap_err();
     assert_eq!(faults[0].key, "reply.accepted.headers");
     // The right signature of nothing makes no event of it.
     let recipe = own(&handshake("HEAD", "[body]"), HANDSHAKE);
-    let signed = format!("HEAD /\nx-sign: {}", hmac(""));
+    let signed = format!("HEAD /\nx-sign: {}", hmac_of("k", ""));
     assert_eq!(answer(&recipe, &OwnedRequest::parse(&signed).unwrap()).0, 200);
 }
 
@@ -112,7 +90,7 @@ fn all_of_several_conditions_have_to_hold() {
     let recipe = own(STATES, vector);
     let strict = own(STATES, &vector.replace("\"k\"", "\"k\", strict = \"1\""));
     let came = |recipe: &Recipe, query: &str| {
-        let call = get(&format!("/?{query}&sign={}", hmac(query)));
+        let call = get(&format!("/?{query}&sign={}", hmac_of("k", query)));
         let resolved = run(recipe, &call, 1_700_000_000_000).resolved.unwrap();
         let covers_kind = resolved.covered().contains(&Fact::Kind);
         (resolved.kind().to_owned(), resolved.effect().as_str(), covers_kind)
@@ -134,13 +112,13 @@ fn all_of_several_conditions_have_to_hold() {
 fn a_kind_by_several_conditions_is_covered_only_if_all_of_them_are() {
     let vector = "source = { secrets = \"k\" }\nrequest = \"GET /?a=1&id=1&sign=00\"";
     let open = STATES.replace("(b={b}&)?", "").replace("b = \"digits?\"\n", "");
-    let sender = std::sync::Arc::new(parsed(&open, vector).unwrap());
+    let sender = std::sync::Arc::new(own_sender(&open, vector).unwrap());
     let faults = Recipe::compile(&sender, &sender.vectors[0].terms()).unwrap_err();
     assert_eq!(faults[0].key, "kind[both].when", "{faults:?}");
     for wrong in ["{ all = [] }", "{ all = [\"{a}\"] }", "{ all = [\"{a}\", \"b\"] }"] {
         let file = STATES.replace("{ all = [\"{a} is 1\", \"{b} is 2\"] }", wrong);
-        assert_eq!(parsed(&file, vector).unwrap_err()[0].key, "kind[both].when", "{wrong}");
+        assert_eq!(own_sender(&file, vector).unwrap_err()[0].key, "kind[both].when", "{wrong}");
     }
     let nested = STATES.replace("\"{b} is 2\"] }", "{ all = [\"{b}\", \"{a}\"] }] }");
-    assert!(parsed(&nested, vector).is_err());
+    assert!(own_sender(&nested, vector).is_err());
 }

@@ -1,17 +1,14 @@
 //! Several events in one callback, under a file of the test's own: tests and address checks among
 //! them, and their grants.
 
-use hmac::{Hmac, KeyInit, Mac};
-
 use super::*;
 
 const NOW: i64 = 1_700_000_000_000;
 
 /// A source whose callbacks list events; `signed` is what the file says of its tests.
 fn recipe_of_lists(signed: &str) -> Recipe {
-    let text = format!(
+    let rest = format!(
         r#"
-title  = "x"
 method = "POST"
 reads  = "json"
 secret = "key"
@@ -40,22 +37,10 @@ name = "trial"
 when = "{{events.0.type}} is trial"
 test = true
 
-[reply]
-accepted    = 200
-rejected    = 403
-unavailable = 503
-challenge   = {{ body = "{{events.0.id}}" }}
-
-[[vector]]
-about   = "x"
-source  = {{ secrets = "k" }}
-request = "POST /"
-expect  = {{ outcome = "accepted" }}
+{REPLY}challenge = {{ body = "{{events.0.id}}" }}
 "#
     );
-    let sender = Sender::parse("own", &text).unwrap_or_else(|faults| panic!("{faults:#?}"));
-    let terms = vector_terms("secrets = \"k\"");
-    Recipe::compile(&std::sync::Arc::new(sender), &terms).unwrap_or_else(|all| panic!("{all:#?}"))
+    own(&rest, SECRET_K)
 }
 
 /// A callback with an event of each of these types, with the ids `e0`, `e1` and so on.
@@ -63,9 +48,7 @@ fn call(secret: &str, types: &str) -> OwnedRequest {
     let event = |(n, kind): (usize, &str)| format!("{{\"id\":\"e{n}\",\"type\":\"{kind}\"}}");
     let events: Vec<String> = types.split(' ').enumerate().map(event).collect();
     let body = format!("{{\"events\":[{}]}}", events.join(","));
-    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).unwrap();
-    mac.update(body.as_bytes());
-    let sign = const_hex::encode(mac.finalize().into_bytes());
+    let sign = hmac_of(secret, &body);
     OwnedRequest::parse(&format!("POST /\nx-sign: {sign}\n\n{body}")).unwrap()
 }
 

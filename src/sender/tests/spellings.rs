@@ -4,24 +4,12 @@ use super::*;
 
 const NOW: i64 = 1_700_000_000_000;
 
-pub(super) fn hmac_of(key: &str, text: &str) -> String {
-    use hmac::{KeyInit, Mac};
-    let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(key.as_bytes()).unwrap();
-    mac.update(text.as_bytes());
-    const_hex::encode(mac.finalize().into_bytes())
-}
-
 /// A source of a file with `tables`, under the secret `k`.
 pub(super) fn own_source(tables: &str) -> Recipe {
-    let text = format!(
-        "title = \"t\"\nsecret = \"s\"\n{tables}\n\
-         [reply]\naccepted = 200\nrejected = 403\nunavailable = 503\n\
-         [[vector]]\nabout = \"own\"\nsource = {{ secrets = \"k\" }}\nrequest = \"GET /\"\n\
-         expect = {{ outcome = \"accepted\" }}\n"
-    );
-    let sender = Sender::parse("own", &text).unwrap_or_else(|faults| panic!("{faults:#?}"));
-    let sender = std::sync::Arc::new(sender);
-    Recipe::compile(&sender, &sender.vectors[0].terms()).unwrap_or_else(|all| panic!("{all:#?}"))
+    own(
+        &format!("secret = \"s\"\n{tables}\n{REPLY}"),
+        "source = { secrets = \"k\" }\nrequest = \"GET /\"",
+    )
 }
 
 fn identity(resolved: &Resolved) -> Vec<u8> {

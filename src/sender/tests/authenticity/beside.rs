@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::own::{REPLY, SECRET_K, hmac_of, own};
 use super::super::{get, run};
 use super::model::{accept, new_event};
 use super::world::secret;
@@ -71,7 +72,6 @@ fn a_text_that_another_signature_covers_makes_no_second_event() {
 }
 
 const BARE: &str = r#"
-title  = "x"
 method = "POST"
 reads  = "json"
 secret = "key"
@@ -91,33 +91,18 @@ of   = "[secret]"
 with = "equal"
 in   = "[header.x-token]"
 as   = "text"
-
-[reply]
-accepted    = 200
-rejected    = 403
-unavailable = 503
-
-[[vector]]
-about   = "x"
-source  = { secrets = "k" }
-request = "POST /"
-expect  = { outcome = "accepted" }
 "#;
 
 /// A bare secret is in every callback: with a key, it would hold all but the first. That is so too
 /// where the signature beside it does not cover the identity, which then has its own key.
 #[test]
 fn a_bare_secret_beside_a_signature_has_no_key() {
-    use hmac::{Hmac, KeyInit, Mac};
     let unsigned = BARE.replace("transaction = \"{id}\"", "transaction = \"[header.x-id]\"");
     for (text, keys) in [(BARE, 0), (unsigned.as_str(), 1)] {
-        let sender = Sender::parse("own", text).unwrap_or_else(|faults| panic!("{faults:#?}"));
-        let recipe = compiled(&Arc::new(sender));
+        let recipe = own(&format!("{text}\n{REPLY}"), SECRET_K);
         let call = |id: &str| {
             let body = format!("{{\"id\":\"{id}\"}}");
-            let mut mac = Hmac::<sha2::Sha256>::new_from_slice(b"k").unwrap();
-            mac.update(body.as_bytes());
-            let sign = const_hex::encode(mac.finalize().into_bytes());
+            let sign = hmac_of("k", &body);
             let head = format!("POST /\nx-token: k\nx-id: {id}\nx-sign: {sign}");
             OwnedRequest::parse(&format!("{head}\n\n{body}")).unwrap()
         };
