@@ -77,7 +77,7 @@ pub use master::{MASTER_KEY, MASTER_KEY_BYTES, OLD_MASTER_KEY, master_key};
 pub use network::{check_origin, client_network, forbidden, parse_range, wrapped};
 pub use pass::{Access, Contents, Files, Input, Machine, Secrets};
 pub use quarantine::{HeldAnswer, KEEP as QUARANTINE_KEEP, Quarantine};
-pub use reload::{Reloaded, Snapshots, State, Watcher};
+pub use reload::{Applied, Watcher};
 pub use remote::{
     ConfusedSources, Table, check_destination, check_new_source, check_source, confused_sources,
 };

@@ -2,7 +2,7 @@
 //! by content: of the configuration, the secrets' files, the sender files and the certificates. So
 //! an atomic rename and the changed links of a mounted secret are seen, where watching file events
 //! misses them. A configuration that has errors changes nothing: the old one stays active, and the
-//! errors are logged and kept in [`State`] for others to show.
+//! errors are logged and counted.
 
 use std::future::Future;
 use std::io;
@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
@@ -19,7 +18,6 @@ use super::{
     Config, ConfigErrors, Files, Input, Limits, Loaded, MASTER_KEY, OLD_MASTER_KEY, ProxyProtocol,
     Server, StoreEngine, load_from,
 };
-use crate::clock::UnixMillis;
 use crate::ledger::MasterKey;
 use crate::sender::Secret;
 
@@ -27,28 +25,13 @@ use crate::sender::Secret;
 /// reads a few small files.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The active configuration. A user that needs one for longer than a moment loads it once and keeps
-/// the loaded one.
-pub type Snapshots = Arc<ArcSwap<Config>>;
-
-/// The result of the last reading.
+/// A configuration that was read and is active.
 #[derive(Clone, Debug)]
-pub struct State {
-    /// How many configurations were read without an error, this one included.
-    pub generation: u64,
-    /// When the configuration was last read.
-    pub at_ms: UnixMillis,
-    /// The result.
-    pub last: Reloaded,
-}
-
-/// The result of reading a configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reloaded {
-    /// The configuration is active, except for these keys, which wait for a restart.
-    InForce(Vec<&'static str>),
-    /// The configuration has errors, and the previous one stays active.
-    Refused(ConfigErrors),
+pub struct Applied {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Its keys whose changes wait for a restart.
+    pub waiting: Vec<&'static str>,
 }
 
 /// Reads the configuration again when it has changed.
@@ -58,9 +41,9 @@ pub struct Watcher {
     path: PathBuf,
     /// The configuration that the program started with: its listeners and store stay as they are.
     started: Arc<Config>,
-    current: Snapshots,
     changes: watch::Sender<Arc<Config>>,
-    state: Arc<ArcSwap<State>>,
+    /// How many configurations were read without an error, the first one included.
+    generation: u64,
     /// How many configurations had errors.
     refusals: watch::Sender<u64>,
     /// The files of the last reading.
@@ -73,15 +56,12 @@ impl Watcher {
     /// A watcher of the configuration at `path`, which was `loaded` through `input`.
     pub fn new(input: Arc<dyn Input>, path: impl Into<PathBuf>, loaded: Loaded) -> Self {
         let started = Arc::new(loaded.config);
-        let last = Reloaded::InForce(Vec::new());
-        let state = State { generation: 1, at_ms: input.now_ms(), last };
         Self {
             path: path.into(),
-            current: Arc::new(ArcSwap::new(Arc::clone(&started))),
             changes: watch::Sender::new(Arc::clone(&started)),
             started,
             refusals: watch::Sender::new(0),
-            state: Arc::new(ArcSwap::from_pointee(state)),
+            generation: 1,
             files: loaded.files,
             unsettled: None,
             input,
@@ -90,20 +70,8 @@ impl Watcher {
 
     /// The active configuration, now and later.
     #[must_use]
-    pub fn snapshots(&self) -> Snapshots {
-        Arc::clone(&self.current)
-    }
-
-    /// The active configuration, for tasks that act on a change.
-    #[must_use]
     pub fn changes(&self) -> watch::Receiver<Arc<Config>> {
         self.changes.subscribe()
-    }
-
-    /// The result of the last reading, now and later.
-    #[must_use]
-    pub fn state(&self) -> Arc<ArcSwap<State>> {
-        Arc::clone(&self.state)
     }
 
     /// Notifies of each configuration that was read and had errors.
@@ -117,7 +85,7 @@ impl Watcher {
     ///
     /// # Errors
     /// Every error in the new configuration. The old one stays active.
-    pub fn poll(&mut self) -> Option<Result<Arc<Config>, ConfigErrors>> {
+    pub fn poll(&mut self) -> Option<Result<Applied, ConfigErrors>> {
         let now = self.files.now(&*self.input);
         if now == self.files {
             self.unsettled = None;
@@ -134,7 +102,7 @@ impl Watcher {
     ///
     /// # Errors
     /// Every error in the new configuration. The old one stays active.
-    pub fn reload(&mut self) -> Result<Arc<Config>, ConfigErrors> {
+    pub fn reload(&mut self) -> Result<Applied, ConfigErrors> {
         self.unsettled = None;
         match load_from(&*self.input, &self.path) {
             Ok(loaded) => Ok(self.put_in_force(loaded)),
@@ -169,7 +137,7 @@ impl Watcher {
         }
     }
 
-    fn put_in_force(&mut self, loaded: Loaded) -> Arc<Config> {
+    fn put_in_force(&mut self, loaded: Loaded) -> Applied {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
@@ -179,13 +147,11 @@ impl Watcher {
             tracing::warn!(keys = ?waiting, "these changes wait for a restart");
         }
         self.files = loaded.files;
-        self.current.store(Arc::clone(&config));
-        let generation = self.state.load().generation + 1;
+        self.generation += 1;
         // Before its reader says that it is applied.
-        tracing::info!(generation, "read the configuration");
+        tracing::info!(generation = self.generation, "read the configuration");
         self.changes.send_replace(Arc::clone(&config));
-        self.note(generation, Reloaded::InForce(waiting));
-        config
+        Applied { config, waiting }
     }
 
     fn refuse(&self, faults: &ConfigErrors) {
@@ -197,12 +163,6 @@ impl Watcher {
             "could not apply the new configuration; the old one stays active"
         );
         self.refusals.send_modify(|count| *count += 1);
-        self.note(self.state.load().generation, Reloaded::Refused(faults.clone()));
-    }
-
-    fn note(&self, generation: u64, last: Reloaded) {
-        let at_ms = self.input.now_ms();
-        self.state.store(Arc::new(State { generation, at_ms, last }));
     }
 }
 
@@ -268,13 +228,13 @@ mod tests {
     }
 
     /// Looks until nothing is unsettled: what two ticks of the clock do.
-    fn settled(watcher: &mut Watcher) -> Option<Result<Arc<Config>, ConfigErrors>> {
+    fn settled(watcher: &mut Watcher) -> Option<Result<Applied, ConfigErrors>> {
         assert!(watcher.poll().is_none(), "a change is not read before it has settled");
         watcher.poll()
     }
 
     fn drain(watcher: &Watcher) -> Duration {
-        watcher.snapshots().load().server.drain
+        watcher.changes.borrow().server.drain
     }
 
     #[test]
@@ -285,7 +245,7 @@ mod tests {
         fs::write(&watcher.path, "[server]\ndrain = \"2s\"\n").unwrap();
         settled(&mut watcher).unwrap().unwrap();
         assert_eq!(drain(&watcher), Duration::from_secs(2));
-        assert_eq!(watcher.state().load().generation, 2);
+        assert_eq!(watcher.generation, 2);
         assert!(settled(&mut watcher).is_none(), "it is read once");
     }
 
@@ -309,12 +269,10 @@ mod tests {
         let faults = settled(&mut watcher).unwrap().unwrap_err();
         assert_eq!(faults.faults[0].key, "server.drain");
         assert_eq!(drain(&watcher), Duration::from_secs(1));
-        let state = watcher.state();
-        assert_eq!(state.load().last, Reloaded::Refused(faults));
+        assert_eq!(*watcher.refusals.borrow(), 1);
         assert!(settled(&mut watcher).is_none(), "it is reported once");
         fs::write(&watcher.path, GOOD).unwrap();
         settled(&mut watcher).unwrap().unwrap();
-        assert_eq!(state.load().last, Reloaded::InForce(Vec::new()));
     }
 
     #[test]
@@ -334,7 +292,7 @@ mod tests {
         let mut watcher = started(folder.path(), "[admin]\ntoken = \"file:token\"\n");
         fs::write(folder.path().join("token.new"), "new").unwrap();
         fs::rename(folder.path().join("token.new"), folder.path().join("token")).unwrap();
-        let config = settled(&mut watcher).unwrap().unwrap();
+        let config = settled(&mut watcher).unwrap().unwrap().config;
         assert_eq!(config.admin.tokens[0].value.expose(), b"new");
     }
 
@@ -355,7 +313,7 @@ mod tests {
         let mut watcher = started(folder.path(), "[admin]\ntoken = \"file:token\"\n");
         symlink("v2", at("data.new")).unwrap();
         fs::rename(at("data.new"), at("data")).unwrap();
-        let config = settled(&mut watcher).unwrap().unwrap();
+        let config = settled(&mut watcher).unwrap().unwrap().config;
         assert_eq!(config.admin.tokens[0].value.expose(), b"v2");
     }
 
@@ -364,16 +322,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut watcher = started(folder.path(), GOOD);
         let moved = "[server]\ncallbacks = \"127.0.0.1:1\"\n[store]\npath = \"other\"\n";
-        let state = watcher.state();
         for text in [moved, &format!("{moved}keep_events = \"1d\"\n")] {
             fs::write(&watcher.path, text).unwrap();
-            settled(&mut watcher).unwrap().unwrap();
-            let waiting = Reloaded::InForce(vec!["server.callbacks", "store"]);
-            assert_eq!(state.load().last, waiting);
+            let applied = settled(&mut watcher).unwrap().unwrap();
+            assert_eq!(applied.waiting, ["server.callbacks", "store"]);
         }
         fs::write(&watcher.path, GOOD).unwrap();
-        settled(&mut watcher).unwrap().unwrap();
-        assert_eq!(state.load().last, Reloaded::InForce(Vec::new()));
+        assert!(settled(&mut watcher).unwrap().unwrap().waiting.is_empty());
     }
 
     #[test]
@@ -400,7 +355,8 @@ mod tests {
     async fn it_reads_again_on_sighup() {
         let folder = tempfile::tempdir().unwrap();
         let watcher = started(folder.path(), GOOD);
-        let (state, (stop, stopped)) = (watcher.state(), tokio::sync::oneshot::channel::<()>());
+        let (mut changes, (stop, stopped)) =
+            (watcher.changes(), tokio::sync::oneshot::channel::<()>());
         let running = tokio::spawn(watcher.run(async move { drop(stopped.await) }));
         tokio::task::yield_now().await;
         // Whatever the order of tasks: from here on SIGHUP does not end the test.
@@ -408,12 +364,8 @@ mod tests {
         let hangup = format!("kill -HUP {}", std::process::id());
         let sent = std::process::Command::new("sh").args(["-c", &hangup]).status().unwrap();
         assert!(sent.success());
-        let read_again = async {
-            while state.load().generation < 2 {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), read_again).await.unwrap();
+        let read_again = tokio::time::timeout(Duration::from_secs(10), changes.changed());
+        read_again.await.unwrap().unwrap();
         drop(stop);
         running.await.unwrap().unwrap();
     }

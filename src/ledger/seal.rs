@@ -136,18 +136,23 @@ impl Keyring {
         self.current.as_ref()
     }
 
+    fn all(&self) -> impl Iterator<Item = &MasterKey> {
+        [&self.current, &self.former].into_iter().flatten()
+    }
+
+    /// The ids of the available keys.
+    pub(super) fn ids(&self) -> impl Iterator<Item = KeyId> {
+        self.all().map(MasterKey::id)
+    }
+
     /// The key with this id, if it is available.
     pub(super) fn find(&self, id: KeyId) -> Option<&MasterKey> {
-        [&self.current, &self.former].into_iter().flatten().find(|key| key.id == id)
+        self.all().find(|key| key.id == id)
     }
 
     /// The error for data sealed with another key, with the remedy.
     pub(super) fn missing(&self, id: KeyId) -> String {
-        let held: Vec<String> = [&self.current, &self.former]
-            .into_iter()
-            .flatten()
-            .map(|key| key.id.to_string())
-            .collect();
+        let held: Vec<String> = self.ids().map(|id| id.to_string()).collect();
         match held.is_empty() {
             true => format!("is sealed (key {id}); set POSTERN_MASTER_KEY to that key"),
             false => format!(

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use postern::ledger::{
-    Attempt, DocumentChange, Expect, HeldBounds, HeldOne, HeldWhy, Item, Keyring, Kind, LeaseAsk,
-    Ledger as _, LogQuery, MasterKey, NewEvent, Nonce, Postgres, PostgresError, PostgresOptions,
-    Settlement, TargetFilter, Verdict, conformance,
+    Attempt, DocumentChange, Expect, GatewayReport, HeldBounds, HeldOne, HeldWhy, Item, Keyring,
+    Kind, LeaseAsk, Ledger as _, LogQuery, MasterKey, NewEvent, NodeId, Nonce, Postgres,
+    PostgresError, PostgresOptions, Settlement, TargetFilter, Verdict, conformance,
 };
 
 use super::cluster::{Cluster, schema, shared};
@@ -256,6 +257,32 @@ fn the_key_is_changed_while_gateways_go_on() {
         assert!(tells(cluster, &schema));
         let engine = opened(with(cluster, &schema, keys(None, None))).await;
         assert_all(&engine, &events).await;
+    });
+}
+
+/// 1. A gateway without the new key is at work: the key is not changed.
+/// 2. It is started again with both keys: the key is changed.
+#[test]
+fn the_key_is_not_changed_while_a_gateway_lacks_the_new_one() {
+    let Some(cluster) = shared() else { return };
+    runtime().block_on(async {
+        let schema = schema();
+        let (who, ttl) = (NodeId::from("one"), Duration::from_secs(60));
+        let engine = opened(with(cluster, &schema, keys(Some(1), None))).await;
+        engine.accept(&[event(1)]).await.unwrap();
+        let slot = engine.join(&who, ttl).await.unwrap().slot;
+        let both = || with(cluster, &schema, keys(Some(2), Some(1)));
+        let refused = Postgres::rekey(both(), &mut |_| {}).await.unwrap_err();
+        assert!(matches!(refused, PostgresError::GatewaysLackKey { count: 1 }), "{refused}");
+        assert_eq!(not_under(cluster, &schema, 1), 0);
+        engine.accept(&[event(2)]).await.unwrap();
+        let end = GatewayReport { slot, who: who.clone(), ttl: Duration::ZERO, body: Bytes::new() };
+        engine.report(&end).await.unwrap().unwrap();
+        drop(engine);
+        let engine = opened(both()).await;
+        engine.join(&who, ttl).await.unwrap();
+        assert_eq!(Postgres::rekey(both(), &mut |_| {}).await.unwrap(), 2);
+        assert_eq!(not_under(cluster, &schema, 2), 0);
     });
 }
 

@@ -16,7 +16,7 @@ use super::link::Session;
 use super::log::put_event;
 use super::query_error::{Cause, QueryError};
 use super::row_cipher::{BodyForm, Place, RowSealer, under};
-use super::sql::{CLOCK, NOW, hash8, id_of, int, key_of, key_uuid, seen, uuid_of};
+use super::sql::{CLOCK_ONCE, NOW, NOW_ONCE, hash8, id_of, int, key_of, key_uuid, seen, uuid_of};
 use super::{Core, TARGETS_BETWEEN};
 use crate::ledger::accept::{First, Judged};
 use crate::ledger::{
@@ -447,7 +447,7 @@ fn several_sql(required: Required, event: &str) -> String {
 fn due_sql(events: &str, targets: &str) -> String {
     format!(
         "insert into delivery (event_id, target, due_ms, attempt, token, owner)
-            select o.id, o.target, {CLOCK}, 0, {NOW} * 1024, null
+            select o.id, o.target, {CLOCK_ONCE}, 0, {NOW_ONCE} * 1024, null
             from unnest({events}::uuid[], {targets}::text[]) as o(id, target)
             where o.id in (select id from fresh)
             order by o.id"

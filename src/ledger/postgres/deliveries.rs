@@ -14,7 +14,9 @@ use super::log::{EVENT_PIECE, response_piece};
 use super::query_error::QueryError;
 use super::queue::{Found, Mark};
 use super::row_cipher::{Place, under};
-use super::sql::{CLOCK, FOR_EVER_MS, NOW, NUMBERED, event_of, id_of, uuid_of};
+use super::sql::{
+    CLOCK, CLOCK_ONCE, FOR_EVER_MS, NOW, NOW_ONCE, NUMBERED, event_of, id_of, uuid_of,
+};
 use crate::ledger::upkeep::millis;
 use crate::ledger::{
     Attempt, EventId, Lease, LeaseAsk, LeaseBatch, NodeId, Settled, Settlement, TargetId, Verdict,
@@ -202,12 +204,12 @@ fn lease_sql() -> String {
             select * from due order by due_ms, event_id, target limit $4
         ), held as (
             update delivery d set owner = $5, token = d.token + 1, attempt = d.attempt + 1,
-                due_ms = {CLOCK} + $6
+                due_ms = {CLOCK_ONCE} + $6
             from first f where d.ctid = f.place
             returning d.event_id, d.target, d.attempt, d.token, f.due_ms as was_due
         )
-        select pg_current_xact_id()::text::bigint, {NOW},
-            h.event_id, h.target, h.attempt, h.token, {EVENT_PIECE}, {AS_DURABLE}
+        select (select pg_current_xact_id()::text::bigint), {NOW_ONCE},
+            h.event_id, h.target, h.attempt, h.token, {EVENT_PIECE}, (select {AS_DURABLE})
         from held h {event}
         order by h.was_due, h.event_id, h.target",
         event = event_of("h.event_id")
@@ -307,7 +309,7 @@ fn end_sql(waits: Option<Required>) -> String {
             returning f.*, d.attempt
         ), buried as (
             insert into dead (event_id, target, attempt, died_ms)
-            select event_id, target, attempt, {NOW} from gone where verdict = {DEAD}
+            select event_id, target, attempt, {NOW_ONCE} from gone where verdict = {DEAD}
         ), said as ({SAID} from gone)
         select n from gone",
         verdicts = verdicts(waits)
@@ -318,7 +320,7 @@ fn back_sql(waits: Option<Required>) -> String {
     format!(
         "with {verdicts}, {FOUND}, back as (
             update delivery d set owner = null,
-                due_ms = {CLOCK} + f.after_ms,
+                due_ms = {CLOCK_ONCE} + f.after_ms,
                 attempt = d.attempt - (case when f.verdict = {POSTPONE} then 1 else 0 end)
             from found f where {IS_FOUND}
             returning f.*

@@ -6,6 +6,7 @@ use super::Core;
 use super::link::Session;
 use super::query_error::QueryError;
 use super::sql::NOW;
+use crate::ledger::seal::{KeyId, Keyring};
 use crate::ledger::upkeep::millis;
 use crate::ledger::{GatewayRecord, GatewayReport, GatewaySlot, LedgerError, NodeId};
 
@@ -15,9 +16,26 @@ const TRIES: usize = 16;
 /// The end of the names of gateways that read bodies of version 2.
 pub(super) const MARK: &str = "/7";
 
-/// The name in the table.
-fn name(who: &NodeId) -> String {
-    format!("{who}{MARK}")
+/// Between the name of a gateway and the ids of its master keys.
+const KEYS: &str = " keys:";
+
+/// The name in the table, with the master keys that the gateway has.
+fn name(who: &NodeId, keys: &Keyring) -> String {
+    let ids: Vec<String> = keys.ids().map(|id| id.to_string()).collect();
+    format!("{who}{KEYS}{}{MARK}", ids.join(","))
+}
+
+/// Whether the gateway of this name lacks a master key. One of an earlier version does not tell.
+fn lacks(name: &str, key: KeyId) -> bool {
+    let keys = name.strip_suffix(MARK).and_then(|name| name.rsplit_once(KEYS));
+    keys.is_some_and(|(_, keys)| !keys.split(',').any(|id| id == key.to_string()))
+}
+
+/// The number of live gateways that lack a master key.
+pub(super) async fn gateways_without(session: &Session, key: KeyId) -> Result<usize, QueryError> {
+    let sql = format!("select node from gateway where until_ms > {NOW}");
+    let rows = session.rows(&sql, &[&None::<i64>]).await?;
+    Ok(rows.iter().filter(|row| lacks(row.get(0), key)).count())
 }
 
 impl Core {
@@ -28,7 +46,7 @@ impl Core {
         who: &NodeId,
         ttl: std::time::Duration,
     ) -> Result<GatewayRecord, QueryError> {
-        let (clock, who, ttl) = (self.clock.fixed(), name(who), millis(ttl));
+        let (clock, who, ttl) = (self.clock.fixed(), name(who, self.vault.keys()), millis(ttl));
         let take = format!(
             "with free as (select slot from gateway where until_ms <= {NOW}
                 order by slot limit 1 for update skip locked)
@@ -58,7 +76,8 @@ impl Core {
         report: &GatewayReport,
     ) -> Result<Option<Vec<GatewayRecord>>, QueryError> {
         let slot = i32::try_from(report.slot.0).unwrap_or(i32::MAX);
-        let (clock, who, ttl) = (self.clock.fixed(), name(&report.who), millis(report.ttl));
+        let who = name(&report.who, self.vault.keys());
+        let (clock, ttl) = (self.clock.fixed(), millis(report.ttl));
         let body: &[u8] = &report.body;
         let sql = format!(
             "update gateway set until_ms = {NOW} + $3, body = $4
@@ -80,4 +99,22 @@ impl Core {
 fn record(slot: i32, is_live: bool, body: &[u8]) -> GatewayRecord {
     let slot = GatewaySlot(u32::try_from(slot).unwrap_or(u32::MAX));
     GatewayRecord { slot, is_live, body: Bytes::copy_from_slice(body) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::seal::MasterKey;
+
+    #[test]
+    fn a_name_tells_which_keys_its_gateway_has() {
+        let (old, new) = (MasterKey::new(&[1; 32]), MasterKey::new(&[2; 32]));
+        let who = NodeId::from("gateway keys:one");
+        let both = Keyring::new(Some(new.clone())).with_former(Some(old.clone()));
+        let (with_both, with_one) = (name(&who, &both), name(&who, &Keyring::new(Some(old))));
+        let without = name(&who, &Keyring::default());
+        let lack = [with_both, with_one, without].map(|name| lacks(&name, new.id()));
+        assert_eq!(lack, [false, true, true]);
+        assert!(!lacks("gateway/7", new.id()), "an earlier version does not tell");
+    }
 }

@@ -119,6 +119,16 @@ pub enum PostgresError {
         /// Their number.
         count: i64,
     },
+    /// Gateways that work with the tables lack the new master key.
+    #[error(
+        "the master key cannot be changed yet, gateways without the new key are at work: {count}. \
+         Restart each of them with both keys, and run the command again; one that was killed counts \
+         for 30 seconds"
+    )]
+    GatewaysLackKey {
+        /// Their number.
+        count: usize,
+    },
     /// Data is sealed with an unavailable master key.
     #[error("{0}")]
     Sealed(String),

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::dialer::Role;
 use super::documents::document_piece;
+use super::gateway::gateways_without;
 use super::held::{COLUMNS, held_piece};
 use super::link::{HeldSession, Pool, Session};
 use super::log::{ATTEMPT, EVENT_PIECE, response_piece};
@@ -40,7 +41,8 @@ impl Postgres {
     /// run meanwhile.
     ///
     /// # Errors
-    /// If a key is missing, or the server fails; finished rows stay, and the rest may be retried.
+    /// If a key is missing here or in a gateway that is at work, or the server fails; finished rows
+    /// stay, and the rest may be retried.
     pub async fn rekey(
         options: PostgresOptions,
         tell: &mut dyn FnMut(u64),
@@ -50,6 +52,12 @@ impl Postgres {
         let core = Self::connect(options).await?;
         let pool = Pool::new(std::sync::Arc::clone(&core.dialer), Role::Migrate, 1);
         let mut held = pool.session(instant() + open_time).await?;
+        if let Some(new) = to {
+            let count = gateways_without(&held, new).await?;
+            if count > 0 {
+                return Err(PostgresError::GatewaysLackKey { count });
+            }
+        }
         let until = instant() + CHANGE_PATIENCE;
         loop {
             let used = Used::read(&held).await?;

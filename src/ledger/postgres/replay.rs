@@ -8,7 +8,7 @@ use super::Core;
 use super::durability::Required;
 use super::link::Session;
 use super::query_error::QueryError;
-use super::sql::{CLOCK, NOW, id_of, uuid_of};
+use super::sql::{CLOCK_ONCE, NOW_ONCE, id_of, uuid_of};
 use crate::ledger::{Cursor, EventId, ReplayOrder, ReplayPage, ReplayWhat, TargetId};
 
 impl Core {
@@ -61,7 +61,7 @@ fn replay_sql(required: Required) -> String {
             where d.event_id = a.event_id and d.target = a.target
         ), due as (
             insert into delivery (event_id, target, due_ms, attempt, token, owner)
-            select event_id, target, {CLOCK}, 0, greatest({NOW} * 1024, (select max(token)
+            select event_id, target, {CLOCK_ONCE}, 0, greatest({NOW_ONCE} * 1024, (select max(token)
                 from attempt t where t.event_id = a.event_id and t.target = a.target)), null
             from renewed a order by event_id, target
             on conflict (event_id, target) do update set due_ms = excluded.due_ms, attempt = 0,

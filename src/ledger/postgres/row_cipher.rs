@@ -155,6 +155,11 @@ impl RowCipher {
         Ok(Self { keys, nonces: Mutex::new(nonces), used: RwLock::new(used) })
     }
 
+    /// The keys of this process.
+    pub(super) fn keys(&self) -> &Keyring {
+        &self.keys
+    }
+
     /// Records the keys of the database.
     pub(super) fn heard(&self, mut used: Used) {
         let mut known = self.used.write().unwrap_or_else(PoisonError::into_inner);

@@ -15,6 +15,16 @@ pub(super) const NOW: &str =
 pub(super) const CLOCK: &str =
     "coalesce($1::bigint, floor(extract(epoch from clock_timestamp()) * 1000)::bigint)";
 
+/// [`NOW`] for statements with many rows: read once, not for each of them.
+pub(super) const NOW_ONCE: &str =
+    "(select coalesce($1::bigint, floor(extract(epoch from now()) * 1000)::bigint))";
+
+/// [`CLOCK`] for statements with many rows: read once, when the first of them is written and the
+/// transaction has its number.
+pub(super) const CLOCK_ONCE: &str =
+    "(select coalesce($1::bigint, floor(extract(epoch from clock_timestamp()) * 1000)::bigint)
+      where pg_current_xact_id() is not null)";
+
 /// A condition that always holds, after which the transaction has its number.
 pub(super) const NUMBERED: &str = "pg_current_xact_id() is not null";
 
@@ -47,7 +57,7 @@ const SEEN_SLACK_MS: i64 = 60_000;
 /// When a key was seen, of a row `o`: its gateway's time, unless that is long past by the server's
 /// clock. Such a key would expire early.
 pub(super) fn seen() -> String {
-    format!("case when o.seen_ms < {NOW} - {SEEN_SLACK_MS} then {NOW} else o.seen_ms end")
+    format!("case when o.seen_ms < {NOW_ONCE} - {SEEN_SLACK_MS} then {NOW_ONCE} else o.seen_ms end")
 }
 
 /// The longest delay of a due time: 140,000 years, which can still be added to the time.
