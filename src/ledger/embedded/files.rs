@@ -4,9 +4,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use rustix::io::{Errno, ReadWriteFlags};
 
+use crate::clock::instant;
 use crate::private;
 
 /// File system operations of the journal.
@@ -80,13 +83,43 @@ impl Files for Disk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+        opened(|| File::open(dir))?.sync_all()
     }
 
     fn free(&self, dir: &Path) -> io::Result<u64> {
         let found = rustix::fs::statvfs(dir)?;
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
+}
+
+/// The time limit of waiting for a file descriptor. Idle connections end before it, and callbacks
+/// are answered meanwhile as while the ledger is unavailable.
+const DESCRIPTOR_PATIENCE: Duration = Duration::from_secs(120);
+/// The interval of tries.
+const DESCRIPTOR_AGAIN: Duration = Duration::from_millis(20);
+
+/// Opens a file once a file descriptor is free. A name that cannot be synced stops the ledger for good,
+/// and the disk has no part in a lack of descriptors.
+fn opened(mut open: impl FnMut() -> io::Result<File>) -> io::Result<File> {
+    let until = instant() + DESCRIPTOR_PATIENCE;
+    let mut waits = false;
+    loop {
+        match open() {
+            Err(error) if lacks_descriptors(&error) && instant() < until => {
+                if !waits {
+                    tracing::warn!(%error, "the ledger waits for a file descriptor");
+                }
+                waits = true;
+                thread::sleep(DESCRIPTOR_AGAIN);
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Whether the process or the system has no file descriptor left.
+fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 impl Handle for File {
@@ -254,5 +287,30 @@ pub(in crate::ledger) mod faulty {
         fn len(&self) -> io::Result<u64> {
             self.0.len()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_opened_once_a_descriptor_is_free() {
+        let mut errors = vec![Errno::NFILE, Errno::MFILE];
+        let found = opened(|| match errors.pop() {
+            Some(error) => Err(error.into()),
+            None => File::open("/dev/null"),
+        });
+        assert!(found.is_ok());
+        let mut tries = 0;
+        let denied = opened(|| {
+            tries += 1;
+            Err(Errno::ACCESS.into())
+        });
+        assert_eq!(
+            denied.map_err(|error| error.kind()).err(),
+            Some(io::ErrorKind::PermissionDenied)
+        );
+        assert_eq!(tries, 1);
     }
 }

@@ -396,13 +396,14 @@ impl Reader {
         // From now on the manifest counts on them, and so do answers to duplicates. After a failed
         // sync, Linux has what was written for synced: another sync alone would write none of it.
         let known = self.known.filter(|known| known.segment == number);
-        let written = segment.write_again(known.map_or(HEADER, |known| known.end), scan.end);
+        let from = known.map_or(HEADER, |known| known.end);
+        let written = segment.write_again(from, scan.end);
         let dir = segment.path.parent().unwrap_or(Path::new("."));
         let synced =
             written.and_then(|()| segment.file.sync_data()).and_then(|()| self.files.sync_dir(dir));
         synced.map_err(|error| failed(&segment.path, "sync", &error))?;
         // The kernel may have dropped what it read before, which was never on the disk.
-        if segment.scan(&mut |_, _| Ok(()))? != scan {
+        if !segment.is_as_scanned(from, scan)? {
             let what = "the disk holds other bytes than were read from it a moment ago";
             return Err(with_remedy(segment.damaged(scan.end, what)));
         }

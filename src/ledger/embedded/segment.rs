@@ -417,6 +417,19 @@ impl Segment {
         Frames { window: Window::new(self), scan }
     }
 
+    /// Whether the frames from `from` on, where one begins, are still those of `scan`.
+    pub(super) fn is_as_scanned(&self, from: u32, scan: Scan) -> Result<bool, LedgerError> {
+        let mut window = Window::new(self);
+        let Some(head) = window.frame_head(from)? else { return Ok(from == scan.end) };
+        let first = Scan { end: from, next_seq: head.seq, records: 0 };
+        let mut frames = Frames { window, scan: first };
+        while frames.next(&mut |_, _| Ok(()))? {}
+        let found = frames.scan();
+        // A rewritten segment counts for more frames than it holds.
+        let is_rewritten = self.header.next_seq > 0;
+        Ok(found.end == scan.end && (is_rewritten || found.next_seq == scan.next_seq))
+    }
+
     /// The end after the last intact frame.
     pub(super) fn rest(&self, scan: Scan) -> Result<Rest, LedgerError> {
         let mut window = Window::new(self);

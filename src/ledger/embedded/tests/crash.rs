@@ -189,6 +189,32 @@ async fn a_tail_torn_at_any_byte_is_cut_and_reported() {
     assert_eq!(open_in(&dir).unwrap().health().await.unwrap().mended, [""; 0]);
 }
 
+/// 1. A segment is scanned.
+/// 2. Its frames from any one on are read again: they are the same.
+/// 3. The last frame is on the disk no more, or another one: they are not.
+#[tokio::test]
+async fn frames_that_are_not_those_of_the_scan_are_seen() {
+    let dir = TempDir::new().unwrap();
+    let ledger = open_in(&dir).unwrap();
+    fill(&ledger, 0..5, 20).await;
+    end_as_a_crash_does(&dir, ledger);
+    let path = segments(&dir).remove(0);
+    let whole = fs::read(&path).unwrap();
+    let starts = frames(&whole);
+    let files = Arc::new(Disk) as Arc<dyn Files>;
+    let segment = segment::Segment::open(&files, &Keyring::default(), &path).unwrap();
+    let (_, scan) = tables::Tables::read(&segment).unwrap();
+    let same = |from: usize| segment.is_as_scanned(from as u32, scan).unwrap();
+    assert!(starts.iter().all(|start| same(*start)));
+    let (last, end) = (starts[4], starts[5]);
+    for (at, byte) in [(last, 0xff), (last + FRAME_HEAD + 10, 0xff), (end - 40, 0)] {
+        let mut other = whole.clone();
+        other[at..at + 8].fill(byte);
+        fs::write(&path, &other).unwrap();
+        assert!(starts[..5].iter().all(|start| !same(*start)), "offset {at}");
+    }
+}
+
 #[tokio::test]
 async fn pages_of_a_torn_commit_may_arrive_in_any_order() {
     let dir = TempDir::new().unwrap();
