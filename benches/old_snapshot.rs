@@ -27,9 +27,9 @@ use std::time::{Duration, Instant};
 use cluster::{Cluster, is_there, schema};
 use postern::clock::{instant, now_ms};
 use postern::ledger::{
-    Attempt, BatchOptions, BatchedLedger, DedupResult, EventId, LeaseAsk, LedgerError, NewEvent,
-    NodeId, NoopObserver, Postgres, PostgresOptions, Settlement, SourceId, TargetFilter, TargetId,
-    Verdict,
+    Attempt, BatchOptions, BatchedLedger, DedupResult, EventId, LeaseAsk, LeaseResult, LedgerError,
+    NewEvent, NodeId, NoopObserver, Postgres, PostgresOptions, Settlement, SourceId, TargetFilter,
+    TargetId,
 };
 use postern::sender::Secret;
 use tokio_postgres::NoTls;
@@ -98,10 +98,10 @@ async fn measure(cluster: &Cluster, time: Duration, rate: u64) {
     for number in 0..GATEWAYS {
         let engine = Postgres::open(options.clone()).await.unwrap();
         let patient = BatchOptions { patience: Duration::from_secs(60), ..BatchOptions::default() };
-        let book = BatchedLedger::new(engine, patient, Arc::new(NoopObserver));
+        let ledger = BatchedLedger::new(engine, patient, Arc::new(NoopObserver));
         let pause = Duration::from_secs_f64(GATEWAYS as f64 / rate as f64);
-        senders.push(tokio::spawn(send(book.clone(), Arc::clone(&seen), pause)));
-        deliverers.push(tokio::spawn(deliver(book, number, Arc::clone(&seen))));
+        senders.push(tokio::spawn(send(ledger.clone(), Arc::clone(&seen), pause)));
+        deliverers.push(tokio::spawn(deliver(ledger, number, Arc::clone(&seen))));
     }
     println!("{rate} events a second, {GATEWAYS} gateways");
     println!("| snapshot | after | deliveries | p50 ms | p99 ms | over calm | dead rows |");
@@ -185,22 +185,22 @@ fn event(n: u64) -> NewEvent {
 }
 
 /// Offers events at even times, whether or not those before are answered.
-async fn send(book: BatchedLedger, seen: Arc<Seen>, pause: Duration) {
+async fn send(ledger: BatchedLedger, seen: Arc<Seen>, pause: Duration) {
     let mut ticks = tokio::time::interval(pause);
     let mut offers = tokio::task::JoinSet::new();
     while !seen.stop_senders.load(Ordering::Relaxed) {
         ticks.tick().await;
-        let (book, seen) = (book.clone(), Arc::clone(&seen));
+        let (ledger, seen) = (ledger.clone(), Arc::clone(&seen));
         offers.spawn(async move {
             let n = seen.next.fetch_add(1, Ordering::Relaxed);
             let first = event(n);
             // Delivered perhaps before it is answered here: it counts from its receipt.
             seen.events.lock().unwrap().insert(first.id, (instant(), 0));
-            told(|| book.record(first.clone())).await;
+            told(|| ledger.record(first.clone())).await;
             if n.is_multiple_of(REPEATED) {
                 let second = event(n);
-                let again = told(|| book.record(second.clone())).await;
-                if again.standing() == DedupResult::New {
+                let again = told(|| ledger.record(second.clone())).await;
+                if again.result() == DedupResult::New {
                     seen.fresh_twice.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -211,13 +211,13 @@ async fn send(book: BatchedLedger, seen: Arc<Seen>, pause: Duration) {
 }
 
 /// Leases as a gateway does, and settles at once, until nothing is left after the stop.
-async fn deliver(book: BatchedLedger, number: usize, seen: Arc<Seen>) {
+async fn deliver(ledger: BatchedLedger, number: usize, seen: Arc<Seen>) {
     let node = NodeId::from(format!("node-{number}"));
     let ask = LeaseAsk { targets: TargetFilter::All, max: 256, ttl: TTL };
     let mut until = None;
     loop {
         let stopping = seen.stop.load(Ordering::Relaxed);
-        let leases = told(|| book.lease(&node, &ask)).await.leases;
+        let leases = told(|| ledger.lease(&node, &ask)).await.leases;
         if leases.is_empty() {
             let until = stopping.then(|| *until.get_or_insert_with(|| instant() + END));
             if until.is_some_and(|until| seen.is_delivered() || until < instant()) {
@@ -238,11 +238,11 @@ async fn deliver(book: BatchedLedger, number: usize, seen: Arc<Seen>) {
             event: lease.event,
             target: lease.target,
             token: lease.token,
-            verdict: Verdict::Done,
+            result: LeaseResult::Done,
             attempt: Attempt { status: Some(200), latency_ms: 5, ..Attempt::default() },
         });
         let settled = settled.collect::<Vec<_>>();
-        told(|| book.settle(&node, &settled)).await;
+        told(|| ledger.settle(&node, &settled)).await;
     }
 }
 

@@ -25,8 +25,9 @@ use std::time::Duration;
 use cluster::{Cluster, is_there, schema};
 use postern::clock::{instant, now_ms};
 use postern::ledger::{
-    Attempt, BatchOptions, BatchedLedger, EventId, Keyring, LeaseAsk, MasterKey, NewEvent, NodeId,
-    Observer, Postgres, PostgresOptions, Settlement, SourceId, TargetFilter, TargetId, Verdict,
+    Attempt, BatchOptions, BatchedLedger, EventId, Keyring, LeaseAsk, LeaseResult, MasterKey,
+    NewEvent, NodeId, Observer, Postgres, PostgresOptions, Settlement, SourceId, TargetFilter,
+    TargetId,
 };
 use postern::sender::Secret;
 
@@ -170,17 +171,17 @@ impl Run {
         let engine = Postgres::open(options).await.unwrap();
         let patient = BatchOptions { patience: Duration::from_secs(60), ..BatchOptions::default() };
         let commits = Arc::new(Commits::default());
-        let book = BatchedLedger::new(engine, patient, Arc::clone(&commits) as Arc<dyn Observer>);
+        let ledger = BatchedLedger::new(engine, patient, Arc::clone(&commits) as Arc<dyn Observer>);
         let stop = Arc::new(AtomicBool::new(false));
         let next = Arc::new(AtomicU64::new(0));
         let (began, before) = (instant(), Used::now(cluster));
         let callers: Vec<_> = (0..self.callers)
             .map(|_| {
                 let (next, stop) = (Arc::clone(&next), Arc::clone(&stop));
-                tokio::spawn(call(book.clone(), bench.body, next, stop))
+                tokio::spawn(call(ledger.clone(), bench.body, next, stop))
             })
             .collect();
-        let workers = deliverers(&book, self.workers, &stop);
+        let workers = deliverers(&ledger, self.workers, &stop);
         tokio::time::sleep(bench.time).await;
         stop.store(true, Ordering::Relaxed);
         let mut took = Vec::new();
@@ -209,7 +210,7 @@ impl Run {
             costs(&before, &after, accepted),
         );
         if self.workers == 0 {
-            drain(cluster, &book, took.len() as u64).await;
+            drain(cluster, &ledger, took.len() as u64).await;
         }
     }
 }
@@ -227,10 +228,10 @@ fn costs(before: &Used, after: &Used, events: f64) -> String {
 }
 
 /// Leases and settles everything that was accepted.
-async fn drain(cluster: &Cluster, book: &BatchedLedger, events: u64) {
+async fn drain(cluster: &Cluster, ledger: &BatchedLedger, events: u64) {
     let (began, before) = (instant(), Used::now(cluster));
     // Nothing more is accepted: a worker that finds nothing ends.
-    let workers = deliverers(book, DRAINERS, &Arc::new(AtomicBool::new(true)));
+    let workers = deliverers(ledger, DRAINERS, &Arc::new(AtomicBool::new(true)));
     let mut delivered = 0;
     for worker in workers {
         delivered += worker.await.unwrap();
@@ -245,15 +246,15 @@ async fn drain(cluster: &Cluster, book: &BatchedLedger, events: u64) {
 }
 
 fn deliverers(
-    book: &BatchedLedger,
+    ledger: &BatchedLedger,
     count: usize,
     stop: &Arc<AtomicBool>,
 ) -> Vec<tokio::task::JoinHandle<u64>> {
-    (0..count).map(|n| tokio::spawn(deliver(book.clone(), n, Arc::clone(stop)))).collect()
+    (0..count).map(|n| tokio::spawn(deliver(ledger.clone(), n, Arc::clone(stop)))).collect()
 }
 
 async fn call(
-    book: BatchedLedger,
+    ledger: BatchedLedger,
     body: usize,
     next: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
@@ -267,26 +268,26 @@ async fn call(
         event.body = vec![n as u8; body].into();
         event.targets.push(TargetId::from("game"));
         let began = instant();
-        book.record(event).await.unwrap();
+        ledger.record(event).await.unwrap();
         took.push(began.elapsed());
     }
     took
 }
 
 /// Leases and settles until it receives a stop and nothing is left.
-async fn deliver(book: BatchedLedger, number: usize, stop: Arc<AtomicBool>) -> u64 {
+async fn deliver(ledger: BatchedLedger, number: usize, stop: Arc<AtomicBool>) -> u64 {
     let node = NodeId::from(format!("node-{number}"));
     let ask = LeaseAsk { targets: TargetFilter::All, max: 500, ttl: Duration::from_secs(60) };
     let mut delivered = 0;
     loop {
-        let leases = book.lease(&node, &ask).await.unwrap().leases;
+        let leases = ledger.lease(&node, &ask).await.unwrap().leases;
         let settled: Vec<Settlement> = leases
             .into_iter()
             .map(|lease| Settlement {
                 event: lease.event,
                 target: lease.target,
                 token: lease.token,
-                verdict: Verdict::Done,
+                result: LeaseResult::Done,
                 attempt: Attempt { status: Some(200), latency_ms: 5, ..Attempt::default() },
             })
             .collect();
@@ -297,6 +298,6 @@ async fn deliver(book: BatchedLedger, number: usize, stop: Arc<AtomicBool>) -> u
             tokio::time::sleep(Duration::from_millis(2)).await;
             continue;
         }
-        delivered += book.settle(&node, &settled).await.unwrap().len() as u64;
+        delivered += ledger.settle(&node, &settled).await.unwrap().len() as u64;
     }
 }

@@ -12,6 +12,6 @@ pub mod s3;
 
 pub use address::resolve;
 pub use client::{Client, ClientError, Trusted, authorities, error_text, has_system_roots};
-pub use exchange::{ExchangeError, Reply};
+pub use exchange::{ExchangeError, UnreadResponse};
 pub use guard::{EgressError, Guard, Scheme, Trust, is_public};
 pub use probe::{Probe, ProbeError};

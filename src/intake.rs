@@ -43,7 +43,7 @@ mod test_calls;
 pub use client::{Caller, caller};
 pub use handler::CallbackHandler;
 pub use received::Received;
-pub use recent::{Passed, Recent};
+pub use recent::{Recent, UnrecordedCallback};
 pub use rejections::Rejections;
 pub use release::{ReleaseMode, Released, ReleasedCallback};
 pub use releases::{BusyError, FoundRelease, ReleaseFilter, ReleaseProgress, Releases};

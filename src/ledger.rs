@@ -67,7 +67,8 @@ pub use body::{EventBody, EventClaims, KeptReply, RawRequest};
 pub use clock::StoreClock;
 pub use delivery::{
     Attempt, Delivery, DeliveryCounts, DeliveryPage, DeliveryQuery, DeliveryState, Lease, LeaseAsk,
-    LeaseBatch, ReplayOrder, ReplayPage, ReplayWhat, Settled, Settlement, TargetFilter, Verdict,
+    LeaseBatch, LeaseResult, ReplayOrder, ReplayPage, ReplayWhat, Settled, Settlement,
+    TargetFilter,
 };
 pub use document::{Document, DocumentChange, DocumentQuery, Documents, Expect, Kind, Revision};
 pub use embedded::{Embedded, EmbeddedOptions, Missing, OpenProgress, OpenStep, Survey};
@@ -160,8 +161,8 @@ pub trait Ledger: Send + Sync {
     /// Records the results of leased deliveries. A token that is not the newest changes nothing and
     /// gets [`Settled::Stale`].
     ///
-    /// [`Verdict::Decided`], [`Verdict::Retry`] and [`Verdict::Dead`] are durable on return.
-    /// [`Verdict::Done`] may be lost in a crash: then the delivery is repeated under the same event
+    /// [`LeaseResult::Decided`], [`LeaseResult::Retry`] and [`LeaseResult::Dead`] are durable on return.
+    /// [`LeaseResult::Done`] may be lost in a crash: then the delivery is repeated under the same event
     /// id.
     fn settle(
         &self,

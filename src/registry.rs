@@ -56,10 +56,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct Registry(Arc<Shared>);
 
 struct Shared {
-    book: BatchedLedger,
+    ledger: BatchedLedger,
     state: ArcSwap<RunningConfig>,
     /// Held by the one change that plans, writes, reads again and applies.
-    turns: Mutex<()>,
+    write_lock: Mutex<()>,
     apply: OnceLock<Apply>,
 }
 
@@ -99,13 +99,13 @@ pub enum ReloadError {
 struct WriteLock<'r>(#[expect(dead_code, reason = "held, not read")] MutexGuard<'r, ()>);
 
 impl Registry {
-    /// The registry of `book` under that file. Documents that conflict with the file are ignored
+    /// The registry of `ledger` under that file. Documents that conflict with the file are ignored
     /// and logged.
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub async fn open(book: BatchedLedger, file: Arc<Config>) -> Result<Self, LedgerError> {
-        let documents = Documents::read(&book, &Documents::default()).await?;
+    pub async fn open(ledger: BatchedLedger, file: Arc<Config>) -> Result<Self, LedgerError> {
+        let documents = Documents::read(&ledger, &Documents::default()).await?;
         let state = RunningConfig::new(file, documents, &Compiled::new());
         for problem in &state.ignored {
             tracing::error!(
@@ -117,7 +117,12 @@ impl Registry {
         config::confused_sources(&state.config).iter().for_each(log_confused);
         state.out_of_reach.iter().for_each(OutOfReach::log);
         let state = ArcSwap::from_pointee(state);
-        Ok(Self(Arc::new(Shared { book, state, turns: Mutex::new(()), apply: OnceLock::new() })))
+        Ok(Self(Arc::new(Shared {
+            ledger,
+            state,
+            write_lock: Mutex::new(()),
+            apply: OnceLock::new(),
+        })))
     }
 
     /// The running configuration.
@@ -134,14 +139,14 @@ impl Registry {
 
     /// The running configuration with its parts.
     #[must_use]
-    pub fn in_force(&self) -> Guard<Arc<RunningConfig>> {
+    pub fn running(&self) -> Guard<Arc<RunningConfig>> {
         self.0.state.load()
     }
 
     /// The ledger.
     #[must_use]
-    pub fn book(&self) -> &BatchedLedger {
-        &self.0.book
+    pub fn ledger(&self) -> &BatchedLedger {
+        &self.0.ledger
     }
 
     /// Sets, once, the function that applies every new plan. Calls are in order, and before a
@@ -157,9 +162,9 @@ impl Registry {
     /// The file takes the name of an object that an API made, removes what that uses, or shares a
     /// secret with it. Nothing changes then.
     pub async fn reload(&self, file: Arc<Config>) -> Result<(), ReloadError> {
-        let turn = self.turn().await;
+        let lock = self.lock_writes().await;
         // What an import brought clashes with the file of before as well.
-        self.read_again(&turn).await?;
+        self.read_again(&lock).await?;
         let before = self.0.state.load_full();
         let state = RunningConfig::new(file, before.documents.clone(), &Compiled::new());
         let new = |one: &&IgnoredObject| !before.ignored.contains(one);
@@ -172,7 +177,7 @@ impl Registry {
         if !clashes.is_empty() {
             return Err(ReloadError::Clash(clashes));
         }
-        self.put_in_force(state);
+        self.activate(state);
         Ok(())
     }
 
@@ -183,13 +188,13 @@ impl Registry {
         let whole = Occasional::new(WAIT);
         loop {
             let followed = async {
-                let newest = self.book().changed(seen, WAIT).await?;
-                let turn = self.turn().await;
-                self.catch_up(&turn).await?;
+                let newest = self.ledger().changed(seen, WAIT).await?;
+                let lock = self.lock_writes().await;
+                self.catch_up(&lock).await?;
                 // An import writes documents, and not always the head.
                 let read = self.0.state.load().documents.revision;
                 if newest > read && whole.admit().is_some() {
-                    self.read_again(&turn).await?;
+                    self.read_again(&lock).await?;
                 }
                 Ok::<_, LedgerError>(newest)
             };
@@ -204,15 +209,15 @@ impl Registry {
         }
     }
 
-    async fn turn(&self) -> WriteLock<'_> {
-        WriteLock(self.0.turns.lock().await)
+    async fn lock_writes(&self) -> WriteLock<'_> {
+        WriteLock(self.0.write_lock.lock().await)
     }
 
     /// Reads changes, of this gateway or others, and applies them.
-    async fn catch_up(&self, turn: &WriteLock<'_>) -> Result<(), LedgerError> {
+    async fn catch_up(&self, lock: &WriteLock<'_>) -> Result<(), LedgerError> {
         let before = self.0.state.load_full();
-        match before.documents.is_stale(self.book()).await? {
-            true => self.read_again(turn).await,
+        match before.documents.is_stale(self.ledger()).await? {
+            true => self.read_again(lock).await,
             false => Ok(()),
         }
     }
@@ -220,19 +225,19 @@ impl Registry {
     /// Reads all documents, and applies what changed.
     async fn read_again(&self, _: &WriteLock<'_>) -> Result<(), LedgerError> {
         let before = self.0.state.load_full();
-        let documents = Documents::read(self.book(), &before.documents).await?;
+        let documents = Documents::read(self.ledger(), &before.documents).await?;
         if documents.make_the_same(&before.documents) {
             self.0
                 .state
                 .store(Arc::new(RunningConfig { documents, ..RunningConfig::clone(&before) }));
         } else {
             let state = RunningConfig::new(Arc::clone(&before.file), documents, &before.compiled);
-            self.put_in_force(state);
+            self.activate(state);
         }
         Ok(())
     }
 
-    fn put_in_force(&self, state: RunningConfig) {
+    fn activate(&self, state: RunningConfig) {
         let plan = state.plan();
         let before = self.0.state.load();
         let new = state.out_of_reach.iter().filter(|one| !before.out_of_reach.contains(one));

@@ -29,7 +29,8 @@ mod request;
 pub use acts::contract::{Cell, Contract, Part, index};
 pub use acts::explain::{
     Advice, Around, Beside, ChangedValue, Changes, DIGESTS_MAX, Deadline, Ends, Evidence, Expected,
-    Explanation, Mistake, MistakeKind, Other, Shown, Verdict, evidence, explain, explain_under,
+    Explanation, Mistake, MistakeKind, Other, Shown, Verification, evidence, explain,
+    explain_under,
 };
 pub use acts::identity::{OlderKeys, RepeatingSignature};
 pub use acts::json_object::{JsonObject, put_json_text};

@@ -100,7 +100,7 @@ pub struct Parts {
 /// # Errors
 /// If it cannot be opened: another process uses it, the disk fails, data is damaged, or the server
 /// is unreachable or has no tables.
-pub fn open_book(
+pub fn open_ledger(
     store: &config::Store,
     metrics: &Arc<Metrics>,
 ) -> Result<BatchedLedger, ServeError> {
@@ -207,9 +207,9 @@ where
     let Parts { mut config, store, metrics, listeners, deliveries } = parts;
     let addresses = listeners.addresses()?;
     let file = config.borrow_and_update().clone();
-    let doors = Doors::open(config.clone(), &metrics, listeners)?;
+    let listeners = OpenListeners::open(config.clone(), &metrics, listeners)?;
     tracing::info!(callbacks = %addresses.callbacks, admin = %addresses.admin, "starting");
-    let life = Arc::clone(&doors.life);
+    let life = Arc::clone(&listeners.life);
     #[cfg(feature = "otlp")]
     let spans = span_export::start(file.traces.as_ref(), &metrics, &life);
     let mut drain = std::pin::pin!(async {
@@ -224,14 +224,14 @@ where
         opened = opening::open(store, file, &metrics, &life) => Some(opened),
     };
     let running = match opened {
-        Some(Ok(registry)) => Running::start(registry, metrics, doors, deliveries)?,
+        Some(Ok(registry)) => Running::start(registry, metrics, listeners, deliveries)?,
         Some(Err(error)) => {
-            doors.end(FAILED_DRAIN, stop.now).await;
+            listeners.end(FAILED_DRAIN, stop.now).await;
             return Err(error);
         }
         None => {
             let time = config.borrow().server.drain;
-            doors.end(time, stop.now).await;
+            listeners.end(time, stop.now).await;
             return Ok(());
         }
     };
@@ -264,20 +264,20 @@ async fn be_lame_duck(life: &Lifecycle, time: Duration) {
 }
 
 /// The listeners, which answer from the beginning.
-struct Doors {
+struct OpenListeners {
     addresses: Addresses,
     life: Arc<Lifecycle>,
     keys: Keys,
-    gate: CallbackHandler,
+    callback_handler: CallbackHandler,
     certificates: Certificates,
     admin: Late<AdminRouter>,
     /// The listener of the management APIs, if they have their own.
     management: Option<Late<Arc<Partners>>>,
     workers: Vec<Worker>,
-    sides: Vec<Side>,
+    sides: Vec<SideListener>,
 }
 
-impl Doors {
+impl OpenListeners {
     fn open(
         config: watch::Receiver<Arc<Config>>,
         metrics: &Arc<Metrics>,
@@ -287,7 +287,7 @@ impl Doors {
         let file = Arc::clone(&config.borrow());
         let addresses = listeners.addresses()?;
         let keys = Keys::start(&file, Arc::clone(metrics));
-        let gate = CallbackHandler::new(
+        let callback_handler = CallbackHandler::new(
             &Plan::new(Arc::clone(&file)),
             keys.clone(),
             Arc::clone(metrics),
@@ -302,15 +302,16 @@ impl Doors {
         };
         let transport = Transport { certificate, proxies };
         let bounds = bounds(&file.server.limits);
-        let front = ListenerService::new(gate.clone(), Arc::clone(&life), bounds, transport);
+        let front =
+            ListenerService::new(callback_handler.clone(), Arc::clone(&life), bounds, transport);
         let starting =
             Starting::new(addresses.admin.ip(), config, Arc::clone(metrics), Arc::clone(&life));
         let admin = Late::new(starting.clone());
-        let mut sides = vec![Side::start(listeners.admin, admin.clone(), of_admin)?];
+        let mut sides = vec![SideListener::start(listeners.admin, admin.clone(), of_admin)?];
         let management = match listeners.management {
             Some(listener) => {
                 let late = Late::new(starting.at(listener.local_addr()?.ip()));
-                sides.push(Side::start(listener, late.clone(), None)?);
+                sides.push(SideListener::start(listener, late.clone(), None)?);
                 Some(late)
             }
             None => None,
@@ -320,7 +321,17 @@ impl Doors {
             let name = format!("callbacks-{index}");
             workers.push(Worker::start(name, listener, Arc::clone(&front))?);
         }
-        Ok(Self { addresses, life, keys, gate, certificates, admin, management, workers, sides })
+        Ok(Self {
+            addresses,
+            life,
+            keys,
+            callback_handler,
+            certificates,
+            admin,
+            management,
+            workers,
+            sides,
+        })
     }
 
     /// Ends a failed start: waiting senders are asked to retry.
@@ -343,7 +354,7 @@ impl Doors {
 /// A running gateway.
 struct Running {
     life: Arc<Lifecycle>,
-    gate: CallbackHandler,
+    callback_handler: CallbackHandler,
     metrics: Arc<Metrics>,
     registry: Registry,
     dispatcher: Dispatcher,
@@ -351,12 +362,12 @@ struct Running {
     alerts: Alerts,
     recorder: Recorder,
     workers: Vec<Worker>,
-    sides: Vec<Side>,
+    sides: Vec<SideListener>,
     follower: tokio::task::JoinHandle<()>,
 }
 
 /// A listener besides that of the callbacks. It answers until the last callback is answered.
-struct Side {
+struct SideListener {
     life: Arc<Lifecycle>,
     tasks: tokio::task::JoinSet<()>,
 }
@@ -365,19 +376,19 @@ impl Running {
     fn start(
         registry: Registry,
         metrics: Arc<Metrics>,
-        doors: Doors,
+        listeners: OpenListeners,
         deliveries: Deliveries,
     ) -> Result<Self, ServeError> {
-        let Doors { addresses, life, keys, gate, .. } = &doors;
-        let (plan, book) = (registry.plan(), registry.book().clone());
+        let OpenListeners { addresses, life, keys, callback_handler, .. } = &listeners;
+        let (plan, ledger) = (registry.plan(), registry.ledger().clone());
         let config = Arc::clone(&plan.config);
         // The listeners created it when they opened, so the caller that starts a gateway finds it.
         let local = Arc::new(LocalToken::new(&config.admin.token_file));
         let tools = Tools {
-            ledger: book.clone(),
+            ledger: ledger.clone(),
             metrics: Arc::clone(&metrics),
             life: Arc::clone(life),
-            verdicts: gate.verdicts().clone(),
+            verdicts: callback_handler.verdicts().clone(),
             deliveries,
         };
         let dispatcher = Dispatcher::start(&config, tools)?;
@@ -385,12 +396,12 @@ impl Running {
             Upkeep::start(&config, registry.clone(), Arc::clone(&metrics), Arc::clone(life));
         let scrubber = upkeep.scrubber();
         let control = dispatcher.control();
-        let replays = Replays::new(registry.book().clone(), control.clone());
-        let releases = Releases::new(registry.book().clone(), gate.clone());
+        let replays = Replays::new(registry.ledger().clone(), control.clone());
+        let releases = Releases::new(registry.ledger().clone(), callback_handler.clone());
         let tools = console::Tools {
             callbacks: addresses.callbacks,
             registry: registry.clone(),
-            gate: gate.clone(),
+            callback_handler: callback_handler.clone(),
             keys: keys.clone(),
             control: control.clone(),
             replays: replays.clone(),
@@ -399,22 +410,23 @@ impl Running {
             life: Arc::clone(life),
             local: Arc::clone(&local),
         };
-        let inside = (gate.clone(), keys.clone(), control, (replays, releases), scrubber);
-        let following = (registry.clone(), gate.clone());
+        let inside =
+            (callback_handler.clone(), keys.clone(), control, (replays, releases), scrubber);
+        let following = (registry.clone(), callback_handler.clone());
         keys.apply(&config);
-        gate.apply(&plan);
-        gate.open(book);
-        follow_changes(&registry, &doors, &metrics, &dispatcher, &upkeep);
-        let (alerts, recorder) = notify::start(&registry, &metrics, &doors);
+        callback_handler.apply(&plan);
+        callback_handler.open(ledger);
+        follow_changes(&registry, &listeners, &metrics, &dispatcher, &upkeep);
+        let (alerts, recorder) = notify::start(&registry, &metrics, &listeners);
         let follower = tokio::spawn(async move {
-            let (registry, gate) = following;
-            tokio::join!(registry.follow(), gate.follow_older_keys());
+            let (registry, callback_handler) = following;
+            tokio::join!(registry.follow(), callback_handler.follow_older_keys());
         });
 
         let partners = Arc::new(Partners::new(registry.clone()));
         let shared = (Arc::clone(&metrics), Arc::clone(life), local);
         let address = addresses.admin.ip();
-        let partners = match &doors.management {
+        let partners = match &listeners.management {
             Some(management) => {
                 management.set(partners);
                 None
@@ -423,12 +435,12 @@ impl Running {
         };
         let admin = Admin::new(address, registry.clone(), inside, shared);
         let console = ConsoleHandler::new(address, tools).ok_or_else(no_random_bytes)?;
-        doors.admin.set(AdminRouter { admin, console, partners });
+        listeners.admin.set(AdminRouter { admin, console, partners });
         life.ready();
-        let Doors { life, gate, workers, sides, .. } = doors;
+        let OpenListeners { life, callback_handler, workers, sides, .. } = listeners;
         Ok(Self {
             life,
-            gate,
+            callback_handler,
             metrics,
             registry,
             dispatcher,
@@ -499,7 +511,7 @@ impl Running {
             ended.await;
         }
         // No callback comes any more: what the last ones left is written.
-        self.gate.rejections().flush().await;
+        self.callback_handler.rejections().flush().await;
         self.recorder.end().await;
         self.follower.abort();
         for side in self.sides {
@@ -516,19 +528,20 @@ fn no_random_bytes() -> io::Error {
 /// Applies every new configuration to the running parts.
 fn follow_changes(
     registry: &Registry,
-    doors: &Doors,
+    listeners: &OpenListeners,
     metrics: &Arc<Metrics>,
     dispatcher: &Dispatcher,
     upkeep: &Upkeep,
 ) {
-    let Doors { gate, keys, certificates, .. } = doors;
-    let (gate, keys, certificates) = (gate.clone(), keys.clone(), certificates.clone());
+    let OpenListeners { callback_handler, keys, certificates, .. } = listeners;
+    let (callback_handler, keys, certificates) =
+        (callback_handler.clone(), keys.clone(), certificates.clone());
     let metrics = Arc::clone(metrics);
     let (deliver, sweep) = (dispatcher.applier(), upkeep.applier());
     registry.on_change(move |plan| {
         let config = &plan.config;
         keys.apply(config);
-        gate.apply(plan);
+        callback_handler.apply(plan);
         deliver(config);
         sweep(config);
         certificates.reload(config);
@@ -536,7 +549,7 @@ fn follow_changes(
     });
 }
 
-impl Side {
+impl SideListener {
     fn start<H: Handler>(
         listener: TcpListener,
         handler: H,

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use postern::ledger::{
     Accepted, Attempt, BatchOptions, BatchedLedger, DedupResult, DeliveryState, Embedded,
-    EmbeddedOptions, EventId, LeaseAsk, Ledger, LedgerError, LogQuery, NewEvent, NodeId,
-    NoopObserver, Settlement, SourceId, TargetFilter, TargetId, Verdict,
+    EmbeddedOptions, EventId, LeaseAsk, LeaseResult, Ledger, LedgerError, LogQuery, NewEvent,
+    NodeId, NoopObserver, Settlement, SourceId, TargetFilter, TargetId,
 };
 
 /// Where the child works; it is a child if this is set.
@@ -59,12 +59,12 @@ fn child() {
     let from = env::var(FROM).unwrap().parse().unwrap();
     runtime().block_on(async {
         let embedded = Embedded::open(options(&PathBuf::from(path))).unwrap();
-        let book = BatchedLedger::new(embedded, BatchOptions::default(), Arc::new(NoopObserver));
+        let ledger = BatchedLedger::new(embedded, BatchOptions::default(), Arc::new(NoopObserver));
         say("ready");
         let next = Arc::new(AtomicU64::new(from));
-        let settling = tokio::spawn(settle_some(book.clone()));
+        let settling = tokio::spawn(settle_some(ledger.clone()));
         let tasks: Vec<_> = (0..16)
-            .map(|_| tokio::spawn(record_for_ever(book.clone(), Arc::clone(&next))))
+            .map(|_| tokio::spawn(record_for_ever(ledger.clone(), Arc::clone(&next))))
             .collect();
         for task in tasks.into_iter().chain([settling]) {
             task.await.unwrap();
@@ -77,37 +77,37 @@ fn say(line: &str) {
     std::io::stdout().lock().write_all(format!("\n{line}\n").as_bytes()).unwrap();
 }
 
-async fn record_for_ever(book: BatchedLedger, next: Arc<AtomicU64>) {
+async fn record_for_ever(ledger: BatchedLedger, next: Arc<AtomicU64>) {
     loop {
         let n = next.fetch_add(1, Ordering::Relaxed);
         let event = event(n);
         let id = event.id;
-        let recorded = book.record(event).await.unwrap();
-        assert_eq!(recorded.standing(), DedupResult::New);
+        let recorded = ledger.record(event).await.unwrap();
+        assert_eq!(recorded.result(), DedupResult::New);
         say(&format!("fresh {n} {id}"));
     }
 }
 
-async fn settle_some(book: BatchedLedger) {
+async fn settle_some(ledger: BatchedLedger) {
     let node = NodeId::from("child");
     loop {
         let ask = LeaseAsk { targets: TargetFilter::All, max: 20, ttl: Duration::from_secs(600) };
-        let leases = book.lease(&node, &ask).await.unwrap().leases;
-        let verdict = |n: usize| match n % 10 {
-            0 => Verdict::Dead,
-            1..=5 => Verdict::Done,
-            _ => Verdict::Retry { after: Duration::from_secs(3600) },
+        let leases = ledger.lease(&node, &ask).await.unwrap().leases;
+        let result = |n: usize| match n % 10 {
+            0 => LeaseResult::Dead,
+            1..=5 => LeaseResult::Done,
+            _ => LeaseResult::Retry { after: Duration::from_secs(3600) },
         };
         let settle = |(n, lease): (usize, &postern::ledger::Lease)| Settlement {
             event: lease.event,
             target: lease.target.clone(),
             token: lease.token,
-            verdict: verdict(n),
+            result: result(n),
             attempt: Attempt::default(),
         };
         let settlements: Vec<Settlement> = leases.iter().enumerate().map(settle).collect();
-        book.settle(&node, &settlements).await.unwrap();
-        for settlement in settlements.iter().filter(|one| one.verdict == Verdict::Dead) {
+        ledger.settle(&node, &settlements).await.unwrap();
+        for settlement in settlements.iter().filter(|one| one.result == LeaseResult::Dead) {
             say(&format!("dead {}", settlement.event));
         }
         tokio::time::sleep(Duration::from_millis(2)).await;

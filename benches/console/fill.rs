@@ -15,8 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use postern::clock::{UnixMillis, now_ms};
 use postern::ledger::{
-    Attempt, Embedded, EmbeddedOptions, LeaseAsk, Ledger, NewEvent, NodeId, Postgres,
-    PostgresOptions, Settlement, TargetFilter, TargetId, Verdict,
+    Attempt, Embedded, EmbeddedOptions, LeaseAsk, LeaseResult, Ledger, NewEvent, NodeId, Postgres,
+    PostgresOptions, Settlement, TargetFilter, TargetId,
 };
 use postern::sender::Secret;
 use recorded::Recorded;
@@ -90,7 +90,7 @@ async fn give_up(ledger: &impl Ledger) -> u64 {
             event: lease.event,
             target: lease.target,
             token: lease.token,
-            verdict: Verdict::Dead,
+            result: LeaseResult::Dead,
             attempt: Attempt {
                 at_ms: now_ms(),
                 latency_ms: 12,

@@ -42,22 +42,22 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-fn book(dir: &Path) -> BatchedLedger {
+fn ledger(dir: &Path) -> BatchedLedger {
     let engine = Embedded::open(EmbeddedOptions::new(dir)).expect("a ledger");
     BatchedLedger::new(engine, BatchOptions::default(), Arc::new(NoopObserver))
 }
 
 /// Records events `from..from + count` from [`CALLERS`] callers, each as fast as it is answered;
 /// answers how long all took.
-fn record(book: &BatchedLedger, from: u64, count: u64) -> Duration {
+fn record(ledger: &BatchedLedger, from: u64, count: u64) -> Duration {
     let start = instant();
     runtime().block_on(async {
         let mut callers = Vec::new();
         for caller in 0..CALLERS {
-            let book = book.clone();
+            let ledger = ledger.clone();
             callers.push(tokio::spawn(async move {
                 for n in (from + caller..from + count).step_by(CALLERS as usize) {
-                    book.record(event::new(n, &[])).await.expect("recorded");
+                    ledger.record(event::new(n, &[])).await.expect("recorded");
                 }
             }));
         }
@@ -106,25 +106,25 @@ fn is(path: &Path, extension: &str) -> bool {
 }
 
 /// Fills the ledger from the last event on, in batches as large as they come.
-fn fill(book: &BatchedLedger, count: u64) {
+fn fill(ledger: &BatchedLedger, count: u64) {
     runtime().block_on(async {
         let mut n = 0;
         while n < count {
             let some = (count - n).min(1000);
             let batch: Vec<NewEvent> = (n..n + some).map(|n| event::new(n, &[])).collect();
-            let accepted = book.engine().accept(&batch).await.expect("accepted");
-            assert!(accepted.iter().all(|one| *one == Accepted::Fresh));
+            let accepted = ledger.engine().accept(&batch).await.expect("accepted");
+            assert!(accepted.iter().all(|one| *one == Accepted::New));
             n += some;
         }
     });
 }
 
 /// Waits until closed segments are indexed, to measure nothing else beside it.
-fn settle(book: &BatchedLedger) {
+fn settle(ledger: &BatchedLedger) {
     let mut last = None;
     loop {
         std::thread::sleep(Duration::from_secs(1));
-        let bytes = runtime().block_on(book.health()).expect("health").bytes;
+        let bytes = runtime().block_on(ledger.health()).expect("health").bytes;
         if bytes == last {
             return;
         }
@@ -136,7 +136,7 @@ fn fill_and_measure(dir: &Path, count: u64) {
     let empty = dir.join("empty");
     let full = dir.join("full");
     let before = memory();
-    let (full_book, empty_book) = (book(&full), book(&empty));
+    let (full_book, empty_book) = (ledger(&full), ledger(&empty));
     let began = instant();
     fill(&full_book, count);
     let filling = began.elapsed();
@@ -177,17 +177,17 @@ fn fill_and_measure(dir: &Path, count: u64) {
 
 /// Records events, and then the first of them again: for a profiler, or to see what each costs.
 fn cost(dir: &Path, fresh: u64, again: u64) {
-    let book = book(dir);
+    let ledger = ledger(dir);
     let cpu = |count: u64, before: Duration| {
         let micros = cpu_time().saturating_sub(before).as_secs_f64() * 1e6;
         micros / count.max(1) as f64
     };
     let before = cpu_time();
-    record(&book, 0, fresh);
+    record(&ledger, 0, fresh);
     let of_fresh = cpu(fresh, before);
     let before = cpu_time();
     for from in (0..again).step_by(fresh.max(1) as usize) {
-        record(&book, 0, fresh.min(again - from));
+        record(&ledger, 0, fresh.min(again - from));
     }
     let of_again = cpu(again, before);
     println!("{}", json!({ "cpu_us_fresh": of_fresh, "cpu_us_again": of_again }));
@@ -204,7 +204,7 @@ fn cpu_time() -> Duration {
 }
 
 /// Microseconds, at the median, of: the newest hundred; by transaction; by user.
-fn query(book: &BatchedLedger, count: u64) -> Vec<f64> {
+fn query(ledger: &BatchedLedger, count: u64) -> Vec<f64> {
     let runtime = runtime();
     let middle = (count / 2).to_string();
     let queries = [
@@ -216,7 +216,7 @@ fn query(book: &BatchedLedger, count: u64) -> Vec<f64> {
         let mut times: Vec<u64> = (0..20)
             .map(|_| {
                 let begun = instant();
-                runtime.block_on(book.query(query, None, 100)).expect("a page");
+                runtime.block_on(ledger.query(query, None, 100)).expect("a page");
                 begun.elapsed().as_nanos() as u64
             })
             .collect();
@@ -228,9 +228,9 @@ fn query(book: &BatchedLedger, count: u64) -> Vec<f64> {
 fn open_and_measure(dir: &Path) {
     let begun: Instant = instant();
     let before = memory();
-    let book = book(&dir.join("full"));
+    let ledger = ledger(&dir.join("full"));
     let opened = begun.elapsed();
-    let stats = runtime().block_on(book.stats()).expect("stats");
+    let stats = runtime().block_on(ledger.stats()).expect("stats");
     let held = memory().saturating_sub(before);
     println!(
         "{}",
@@ -240,10 +240,10 @@ fn open_and_measure(dir: &Path) {
 
 /// Only the waiting, at half of the rate that the disk of now allows.
 fn wait_and_measure(dir: &Path) {
-    let book = book(&dir.join("full"));
-    let from = runtime().block_on(book.stats()).expect("stats").keys;
-    let rate = ROUND as f64 / record(&book, from, ROUND).as_secs_f64();
-    let waits = waits::measure(dir, &book, from + ROUND, rate / 2.0);
+    let ledger = ledger(&dir.join("full"));
+    let from = runtime().block_on(ledger.stats()).expect("stats").keys;
+    let rate = ROUND as f64 / record(&ledger, from, ROUND).as_secs_f64();
+    let waits = waits::measure(dir, &ledger, from + ROUND, rate / 2.0);
     println!("{}", json!({ "rate": rate, "waits": waits }));
 }
 

@@ -57,18 +57,18 @@ impl Load {
     }
 
     /// One iteration: every caller records its events one after the other.
-    fn run(&mut self, runtime: &Runtime, book: &BatchedLedger) {
+    fn run(&mut self, runtime: &Runtime, ledger: &BatchedLedger) {
         let first = self.next;
         self.next += CALLERS * EACH;
         runtime.block_on(async {
             let mut callers = Vec::new();
             for caller in 0..CALLERS {
-                let book = book.clone();
+                let ledger = ledger.clone();
                 let from = first + caller * EACH;
                 let events: Vec<NewEvent> = (from..from + EACH).map(|n| self.event(n)).collect();
                 callers.push(tokio::spawn(async move {
                     for event in events {
-                        black_box(book.record(event).await.expect("the ledger works"));
+                        black_box(ledger.record(event).await.expect("the ledger works"));
                     }
                 }));
             }
@@ -83,7 +83,7 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-fn book(engine: impl Into<Engine>) -> BatchedLedger {
+fn ledger(engine: impl Into<Engine>) -> BatchedLedger {
     BatchedLedger::new(engine, BatchOptions::default(), Arc::new(NoopObserver))
 }
 
@@ -108,13 +108,13 @@ fn accept(criterion: &mut Criterion) {
     for (name, targets) in [("no-target", &[][..]), ("one-target", &["game"][..])] {
         let runtime = runtime();
         let dir = directory();
-        let embedded = book(embedded(&dir));
+        let embedded = ledger(embedded(&dir));
         let mut load = Load::new(targets);
         group.bench_function(BenchmarkId::new("embedded", name), |bencher| {
             bencher.iter(|| load.run(&runtime, &embedded));
         });
         let dir = directory();
-        let sealed = book(sealed(&dir));
+        let sealed = ledger(sealed(&dir));
         let mut load = Load::new(targets);
         group.bench_function(BenchmarkId::new("sealed", name), |bencher| {
             bencher.iter(|| load.run(&runtime, &sealed));
@@ -122,7 +122,7 @@ fn accept(criterion: &mut Criterion) {
     }
     // Beside `embedded/no-target`, in the same run: what the second key costs.
     let (runtime, dir) = (runtime(), directory());
-    let embedded = book(embedded(&dir));
+    let embedded = ledger(embedded(&dir));
     let mut load = Load { keys: Keys::Two, ..Load::new(&[]) };
     group.bench_function(BenchmarkId::new("embedded", "two-keys"), |bencher| {
         bencher.iter(|| load.run(&runtime, &embedded));
@@ -135,13 +135,13 @@ fn duplicate(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(CALLERS * EACH)).sample_size(20);
     let runtime = runtime();
     let dir = directory();
-    let book = book(embedded(&dir));
+    let ledger = ledger(embedded(&dir));
     let mut load = Load::new(&[]);
-    load.run(&runtime, &book);
+    load.run(&runtime, &ledger);
     group.bench_function("embedded", |bencher| {
         bencher.iter(|| {
             load.next = 0;
-            load.run(&runtime, &book);
+            load.run(&runtime, &ledger);
         });
     });
     group.finish();

@@ -28,13 +28,13 @@ pub(super) const RECORDED: u64 = ROUNDS as u64 * ROUND;
 
 /// Records [`RECORDED`] events from `from` on, at `rate` a second; answers the median of all rounds
 /// of: microseconds of one sync of the disk, and in units of it, measured in turn with it, the
-/// slowest sync in a thousand, and how long callers waited for `book` and for a [`BareLog`].
-pub(super) fn measure(dir: &Path, book: &BatchedLedger, mut from: u64, rate: f64) -> Value {
+/// slowest sync in a thousand, and how long callers waited for `ledger` and for a [`BareLog`].
+pub(super) fn measure(dir: &Path, ledger: &BatchedLedger, mut from: u64, rate: f64) -> Value {
     let path = dir.join("bare.log");
     let mut waits = [const { Vec::new() }; 6];
     for _ in 0..ROUNDS {
         let [sync, slow] = one_sync(dir);
-        let mut took = arrive(|n, event| record_one(book.clone(), n, event), from, rate);
+        let mut took = arrive(|n, event| record_one(ledger.clone(), n, event), from, rate);
         let log = BareLog::new(&path, ROUND as usize * BODY);
         let mut took_bare = arrive(|_, event| log.record(event), from, rate);
         let in_syncs = |nanos: f64| (nanos / sync * 1e6) as u64;
@@ -122,12 +122,12 @@ fn interrupts() -> AsyncFd<OwnedFd> {
     AsyncFd::new(timer).expect("a runtime")
 }
 
-async fn record_one(book: BatchedLedger, n: u64, event: NewEvent) {
-    let mut recorded = book.record(event).await;
+async fn record_one(ledger: BatchedLedger, n: u64, event: NewEvent) {
+    let mut recorded = ledger.record(event).await;
     // A machine that stood still for so long that the queue is full is waited for too.
     while let Err(LedgerError::Overloaded) = recorded {
         tokio::time::sleep(Duration::from_millis(1)).await;
-        recorded = book.record(event::new(n, &[])).await;
+        recorded = ledger.record(event::new(n, &[])).await;
     }
     recorded.expect("recorded");
 }

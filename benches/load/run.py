@@ -62,6 +62,7 @@ class Row:
     drains: bool = False            # until the last delivery is made
     peer: str = ""                  # its durability, for the table of peers
     alone: str = ""                 # what it is compared of, on one core and on both
+    spread: bool = False            # server and load on both cores
     runs: list = field(default_factory=list)
 
 
@@ -132,7 +133,7 @@ def requests_and_seconds(row, said):
 
 
 def drive(row, server, options, pin):
-    command = [*([] if row.server == "spread" else pin), *(wrk if row.tool[0] == "wrk" else h2load)(row, server, options)]
+    command = [*([] if row.spread else pin), *(wrk if row.tool[0] == "wrk" else h2load)(row, server, options)]
     perf = None
     if options.perf:
         perf = subprocess.Popen(["perf", "stat", "-x,", "-e", ",".join(options.perf),
@@ -276,12 +277,12 @@ def cores(rows):
     yield "| requests | per CPU second, one core | both cores | both over one (each round) | budget |"
     yield "|---|---|---|---|---|"
     for row in rows:
-        one = next((one for one in rows if one.alone == row.alone and one.server == "single"), None)
-        if row.server == "spread" and one:
+        one = next((one for one in rows if one.alone == row.alone and not one.spread), None)
+        if row.spread and one:
             each = [2 * run.per_cpu_second() / base.per_cpu_second() for run, base in zip(row.runs, one.runs)]
             yield (f"| {one.alone} | {median([run.per_cpu_second() for run in one.runs]):,.0f} "
                    f"| {median([run.per_cpu_second() for run in row.runs]):,.0f} "
-                   f"| **{median(each):.2f}** ({', '.join(f'{ratio:.2f}' for ratio in each)}) | {row.budget} |")
+                   f"| **{median(each):.2f}** ({', '.join(f'{ratio:.2f}' for ratio in each)}) | {row.budget or '-'} |")
 
 
 def publish(name, lines):
@@ -375,11 +376,12 @@ def make_rows(folder, key):
     yield hmac_row(folder)
     yield key_row(folder, key)
     # The same server, one after the other, on one core and on both.
-    for kind, budget, targets, rest in (("probe", ">= 1.8", probes, {"outcome": "test"}),
-                                        ("recorded", ">= 1.6", folder / "cores.txt",
-                                         {"mode": "once", "outcome": "accepted", "fresh": recorded})):
-        yield Row(f"{kind}, one core", "", "single", targets, alone=kind, **rest)
-        yield Row(f"{kind}, both cores", "", "spread", targets, alone=kind, budget=budget, **rest)
+    for kind, budget, server, targets, rest in (
+            ("bare hyper", "", "bare", signed, {}),
+            ("probe", ">= 1.8", "postern", probes, {"outcome": "test"}),
+            ("recorded", ">= 1.6", "postern", folder / "cores.txt", {"mode": "once", "outcome": "accepted", "fresh": recorded})):
+        yield Row(f"{kind}, one core", "", f"{server}, single", targets, alone=kind, **rest)
+        yield Row(f"{kind}, both cores", "", f"{server}, spread", targets, alone=kind, spread=True, budget=budget, **rest)
     if shutil.which("h2load"):
         yield Row("probe, by h2load", "as *probe*, sent by h2load over HTTP/1.1, to compare the next three with", "postern", probes,
                   outcome="test", tool=("h2load", "http", "1.1"))
@@ -441,8 +443,10 @@ def start(rows, options, pins, stack, key):
         "nginx": lambda: servers.start_nginx(folder, server_pin),
         "webhook": lambda: servers.start_webhook(folder, server_pin),
         "postern": lambda: servers.start_postern(folder, server_pin, sink=sink.port, public=key.public),
-        "single": lambda: servers.start_postern(folder, server_pin, "single"),
-        "spread": lambda: servers.start_postern(folder, [], "spread"),
+        "bare, single": lambda: start_bare(folder, server_pin, "single-bare"),
+        "bare, spread": lambda: start_bare(folder, [], "spread-bare"),
+        "postern, single": lambda: servers.start_postern(folder, server_pin, "single"),
+        "postern, spread": lambda: servers.start_postern(folder, [], "spread"),
         "tls": lambda: servers.start_postern(folder, server_pin, "tls", tls=True),
     }
     return {name: kept(make()) for name, make in makers.items() if name in wanted}

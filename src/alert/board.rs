@@ -52,7 +52,7 @@ struct Entry {
     returns: u32,
     /// By the name of the channel.
     #[serde(default)]
-    told: BTreeMap<String, Told>,
+    told: BTreeMap<String, ChannelState>,
 }
 
 /// Why an alert closed.
@@ -68,7 +68,7 @@ enum End {
 
 /// The state of one channel.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Told {
+struct ChannelState {
     /// When it was last notified that the problem is open; `None`: it knows of no problem.
     open_ms: Option<UnixMillis>,
     /// Notices that failed in a row.
@@ -219,10 +219,10 @@ impl Board {
         let told = entry.told.entry(alert.name.clone()).or_default();
         match (sent, notice.kind) {
             (Sent::Yes, NoticeKind::Opened | NoticeKind::Reminder) => {
-                *told = Told { open_ms: Some(now_ms), ..Told::default() };
+                *told = ChannelState { open_ms: Some(now_ms), ..ChannelState::default() };
             }
             (Sent::Yes, NoticeKind::Closed | NoticeKind::Paused | NoticeKind::Removed) => {
-                *told = Told::default();
+                *told = ChannelState::default();
             }
             (Sent::No, _) => {
                 let pause = AGAIN_FIRST * 2_u32.pow(told.failures.min(AGAIN_DOUBLINGS));
@@ -307,7 +307,7 @@ impl Entry {
     }
 
     fn notice(&self, key: &Key, alert: &Alert, now_ms: UnixMillis) -> Option<Notice> {
-        let nothing = Told::default();
+        let nothing = ChannelState::default();
         let told = self.told.get(&alert.name).unwrap_or(&nothing);
         if told.again_ms > now_ms {
             return None;
@@ -330,7 +330,7 @@ impl Entry {
     }
 
     /// A text that is the same for each try of one notice.
-    fn id_of(&self, kind: NoticeKind, told: &Told) -> String {
+    fn id_of(&self, kind: NoticeKind, told: &ChannelState) -> String {
         let (since, at) = (self.problem.since_ms, told.open_ms.unwrap_or(0));
         let what = match kind {
             NoticeKind::Opened => "open",

@@ -37,7 +37,7 @@ const WHY_BYTES_MAX: usize = 200;
 pub(super) struct Survey {
     pub(super) metrics: Arc<Metrics>,
     pub(super) keys: Keys,
-    pub(super) book: BatchedLedger,
+    pub(super) ledger: BatchedLedger,
 }
 
 /// The answers of the store in this round.
@@ -131,7 +131,7 @@ impl Survey {
 
     /// Asks the store, once for all conditions.
     pub(super) async fn ask(&self) -> Store {
-        let (health, stats) = tokio::join!(self.book.health(), self.book.stats());
+        let (health, stats) = tokio::join!(self.ledger.health(), self.ledger.stats());
         Store { health: health.ok(), stats: stats.ok() }
     }
 

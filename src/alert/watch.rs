@@ -92,7 +92,7 @@ impl Tools {
         Survey {
             metrics: Arc::clone(&self.metrics),
             keys: self.keys.clone(),
-            book: self.registry.book().clone(),
+            ledger: self.registry.ledger().clone(),
         }
     }
 }
@@ -220,7 +220,7 @@ impl Round {
         if let Some(known) = self.board.take() {
             return Some(known);
         }
-        match self.survey.book.document(BOARD, BOARD_ID).await {
+        match self.survey.ledger.document(BOARD, BOARD_ID).await {
             Ok(Some(document)) => {
                 let board = Board::read(&document.body).unwrap_or_default();
                 Some((board, Some(document.version)))
@@ -251,7 +251,7 @@ impl Round {
             who: String::from("postern"),
             at_ms: now_ms(),
         };
-        match self.survey.book.change(&change).await {
+        match self.survey.ledger.change(&change).await {
             Ok(version) => Some(Some(version)),
             Err(LedgerError::Conflict { .. }) => None,
             Err(error) => {

@@ -61,7 +61,7 @@ impl Client {
 
 /// A response of the gateway.
 #[derive(Debug)]
-pub(super) struct Came {
+pub(super) struct AdminResponse {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
@@ -107,7 +107,7 @@ impl Client {
         url: &str,
         headers: &HeaderMap,
         body: Bytes,
-    ) -> io::Result<Came> {
+    ) -> io::Result<AdminResponse> {
         let answered = self.send_and_wait(method, url, headers, body);
         tokio::time::timeout(PATIENCE, answered)
             .await
@@ -121,7 +121,7 @@ impl Client {
         url: &str,
         headers: &HeaderMap,
         body: Bytes,
-    ) -> io::Result<Came> {
+    ) -> io::Result<AdminResponse> {
         let mut request = http::Request::builder()
             .method(method.clone())
             .uri(url)
@@ -131,7 +131,7 @@ impl Client {
         let (head, body) = self.response(request).await?.into_parts();
         let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(io::Error::other)?.to_bytes();
-        Ok(Came { status: head.status, headers: head.headers, body })
+        Ok(AdminResponse { status: head.status, headers: head.headers, body })
     }
 }
 
@@ -149,17 +149,17 @@ pub(super) struct AdminApi {
 
 /// Why a call failed: a sentence for people.
 #[derive(Debug)]
-pub(super) enum CallFault {
+pub(super) enum CallError {
     /// The gateway does not accept the token, which asking again does not mend.
     Token(String),
     /// Anything else.
     Other(String),
 }
 
-impl From<CallFault> for String {
-    fn from(fault: CallFault) -> Self {
+impl From<CallError> for String {
+    fn from(fault: CallError) -> Self {
         match fault {
-            CallFault::Token(sentence) | CallFault::Other(sentence) => sentence,
+            CallError::Token(sentence) | CallError::Other(sentence) => sentence,
         }
     }
 }
@@ -235,7 +235,7 @@ impl AdminApi {
     ///
     /// # Errors
     /// As [`Self::get`], with whether asking again may help.
-    pub(super) async fn ask(&self, path: &str) -> Result<Value, CallFault> {
+    pub(super) async fn ask(&self, path: &str) -> Result<Value, CallError> {
         self.call(&Method::GET, path, Bytes::new(), CallTime::Usual).await
     }
 
@@ -259,7 +259,7 @@ impl AdminApi {
     ///
     /// # Errors
     /// As [`Self::get`].
-    pub(super) async fn fetch(&self, path: &str) -> Result<Came, String> {
+    pub(super) async fn fetch(&self, path: &str) -> Result<AdminResponse, String> {
         Ok(self.send(&Method::GET, path, Bytes::new(), CallTime::Usual).await?)
     }
 
@@ -277,11 +277,11 @@ impl AdminApi {
         path: &str,
         body: Bytes,
         time: CallTime,
-    ) -> Result<Value, CallFault> {
+    ) -> Result<Value, CallError> {
         let came = self.send(method, path, body, time).await?;
         serde_json::from_slice(&came.body).map_err(|_| {
             let base = &self.base;
-            CallFault::Other(format!("the gateway at {base} returned a non-JSON response"))
+            CallError::Other(format!("the gateway at {base} returned a non-JSON response"))
         })
     }
 
@@ -291,7 +291,7 @@ impl AdminApi {
         path: &str,
         body: Bytes,
         time: CallTime,
-    ) -> Result<Came, CallFault> {
+    ) -> Result<AdminResponse, CallError> {
         let used = self.headers();
         let mut came = self.try_send(method, path, &used, body.clone(), time).await?;
         if came.status == StatusCode::UNAUTHORIZED
@@ -309,13 +309,13 @@ impl AdminApi {
         let detail = detail.unwrap_or_else(|| came.status.to_string());
         let sentence = format!("the gateway at {} says: {detail}", self.base);
         Err(match (came.status, &self.token_file) {
-            (StatusCode::UNAUTHORIZED, None) => CallFault::Token(sentence),
-            (StatusCode::UNAUTHORIZED, Some(file)) => CallFault::Token(format!(
+            (StatusCode::UNAUTHORIZED, None) => CallError::Token(sentence),
+            (StatusCode::UNAUTHORIZED, Some(file)) => CallError::Token(format!(
                 "{sentence}; the token is the one in {}: use the configuration of the gateway that \
                  runs there, or give the variable of admin.token with --env-file FILE",
                 file.display()
             )),
-            _ => CallFault::Other(sentence),
+            _ => CallError::Other(sentence),
         })
     }
 
@@ -326,14 +326,14 @@ impl AdminApi {
         headers: &HeaderMap,
         body: Bytes,
         time: CallTime,
-    ) -> Result<Came, CallFault> {
+    ) -> Result<AdminResponse, CallError> {
         let (base, url) = (&self.base, format!("{}{path}", self.base));
         let sent = match time {
             CallTime::Usual => self.client.send(method, &url, headers, body).await,
             CallTime::Unlimited => self.client.send_and_wait(method, &url, headers, body).await,
         };
         sent.map_err(|error| {
-            CallFault::Other(match error.kind() {
+            CallError::Other(match error.kind() {
                 io::ErrorKind::TimedOut => format!(
                     "the gateway at {base} has not answered within {} s; it may still be working \
                      on this: look at its log before you repeat it",
@@ -353,10 +353,10 @@ impl AdminApi {
 
     /// Reads the token of this machine again, for this call and the next ones. `None`: another one
     /// is used.
-    fn reread(&self) -> Result<Option<HeaderMap>, CallFault> {
+    fn reread(&self) -> Result<Option<HeaderMap>, CallError> {
         let Some(file) = &self.token_file else { return Ok(None) };
         let token = local_token(file).map_err(|lacking| {
-            CallFault::Token(format!(
+            CallError::Token(format!(
                 "the gateway at {} requires a token: {lacking}; run this as the gateway's account, \
                  or give the variable of admin.token with --env-file FILE",
                 self.base

@@ -146,13 +146,13 @@ impl Running {
         let config = Arc::new(config);
         let metrics = Arc::new(Metrics::new()?);
         let (store, opening) = (config.store.clone(), Arc::clone(&metrics));
-        let book = tokio::task::spawn_blocking(move || server::open_book(&store, &opening));
-        let book = book.await.map_err(io::Error::other)??;
+        let ledger = tokio::task::spawn_blocking(move || server::open_ledger(&store, &opening));
+        let ledger = ledger.await.map_err(io::Error::other)??;
         let (sender, receiver) = watch::channel(Arc::clone(&config));
         let (stop, stopped) = oneshot::channel::<()>();
         let parts = Parts {
             config: receiver,
-            store: book.into(),
+            store: ledger.into(),
             metrics,
             listeners,
             deliveries: Deliveries::On,

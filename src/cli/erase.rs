@@ -114,9 +114,9 @@ impl Erase {
     }
 
     /// Changes the store itself: no gateway works on it, or it is in PostgreSQL.
-    async fn erase(&self, ledger: Engine, config: Arc<Config>) -> Result<Erased, LedgerError> {
-        let book = BatchedLedger::new(ledger, BatchOptions::default(), Arc::new(NoopObserver));
-        let registry = Registry::open(book, config).await?;
+    async fn erase(&self, engine: Engine, config: Arc<Config>) -> Result<Erased, LedgerError> {
+        let ledger = BatchedLedger::new(engine, BatchOptions::default(), Arc::new(NoopObserver));
+        let registry = Registry::open(ledger, config).await?;
         let who = Actor::new("command", "erase");
         erase_user(&registry, &who, &self.user, self.source.as_deref()).await
     }

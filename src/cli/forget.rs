@@ -116,17 +116,17 @@ struct Forgotten {
 }
 
 async fn forget(
-    ledger: Engine,
+    engine: Engine,
     config: Arc<Config>,
     source: &str,
 ) -> Result<Forgotten, LedgerError> {
-    let book = BatchedLedger::new(ledger, BatchOptions::default(), Arc::new(NoopObserver));
-    let registry = Registry::open(book.clone(), config).await?;
+    let ledger = BatchedLedger::new(engine, BatchOptions::default(), Arc::new(NoopObserver));
+    let registry = Registry::open(ledger.clone(), config).await?;
     let config = registry.config();
     let id = config.sources.get(source).map_or(source, |source| source.id.as_str());
     let mut all = config.sources.values();
     let is_known = all.any(|one| one.name == source || one.id == source);
     registry.note(&Actor::new("command", "forget"), Action::Forgotten, ("keys", id)).await?;
-    let count = book.forget(&SourceId::from(id)).await?;
+    let count = ledger.forget(&SourceId::from(id)).await?;
     Ok(Forgotten { count, is_known })
 }

@@ -105,7 +105,7 @@ impl Watcher {
     pub fn reload(&mut self) -> Result<Applied, ConfigErrors> {
         self.unsettled = None;
         match load_from(&*self.input, &self.path) {
-            Ok(loaded) => Ok(self.put_in_force(loaded)),
+            Ok(loaded) => Ok(self.activate(loaded)),
             Err(faults) => {
                 self.files = faults.files.clone();
                 self.refuse(&faults);
@@ -137,7 +137,7 @@ impl Watcher {
         }
     }
 
-    fn put_in_force(&mut self, loaded: Loaded) -> Applied {
+    fn activate(&mut self, loaded: Loaded) -> Applied {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }

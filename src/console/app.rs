@@ -66,7 +66,7 @@ pub struct Tools {
     /// Managed objects and the running configuration.
     pub registry: Registry,
     /// The receiving path, for its recent callbacks.
-    pub gate: CallbackHandler,
+    pub callback_handler: CallbackHandler,
     /// Public keys of senders.
     pub keys: Keys,
     /// Deliveries.

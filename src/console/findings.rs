@@ -20,7 +20,7 @@ const ID_BYTES: usize = 12;
 
 /// A pasted callback.
 #[derive(Debug)]
-pub(super) struct Finding {
+pub(super) struct PastedCallback {
     pub id: String,
     /// The text, as pasted.
     pub text: String,
@@ -29,31 +29,31 @@ pub(super) struct Finding {
 
 /// The pasted callbacks of this gateway, since its start.
 #[derive(Debug, Default)]
-pub(super) struct Findings(Mutex<VecDeque<Arc<Finding>>>);
+pub(super) struct Findings(Mutex<VecDeque<Arc<PastedCallback>>>);
 
 impl Findings {
     /// Keeps `text` and lets the oldest go. `None`: no randomness from the operating system.
-    pub(super) fn keep(&self, text: &str, at_ms: UnixMillis) -> Option<Arc<Finding>> {
+    pub(super) fn keep(&self, text: &str, at_ms: UnixMillis) -> Option<Arc<PastedCallback>> {
         let mut bytes = [0; ID_BYTES];
         getrandom::fill(&mut bytes).ok()?;
         let id = URL_SAFE_NO_PAD.encode(bytes);
-        let finding = Arc::new(Finding { id, text: text.to_owned(), at_ms });
+        let pasted = Arc::new(PastedCallback { id, text: text.to_owned(), at_ms });
         let mut kept = self.lock();
-        kept.push_back(Arc::clone(&finding));
+        kept.push_back(Arc::clone(&pasted));
         let mut size: usize = kept.iter().map(|one| one.text.len()).sum();
         while kept.len() > KEPT_MAX || size > BYTES_MAX {
             let Some(oldest) = kept.pop_front() else { break };
             size -= oldest.text.len();
         }
-        Some(finding)
+        Some(pasted)
     }
 
     /// The one of that id.
-    pub(super) fn find(&self, id: &str) -> Option<Arc<Finding>> {
+    pub(super) fn find(&self, id: &str) -> Option<Arc<PastedCallback>> {
         self.lock().iter().rev().find(|one| one.id == id).cloned()
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Finding>>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<PastedCallback>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

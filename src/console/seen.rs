@@ -26,7 +26,7 @@ impl Console {
     pub(super) fn of(shared: &Arc<Shared>, scope: &SourceScope) -> Self {
         let tools = shared.tools.clone();
         let view = View::of(tools.registry.config(), scope);
-        let ledger = view.ledger(tools.registry.book());
+        let ledger = view.ledger(tools.registry.ledger());
         Self { shared: Arc::clone(shared), view, ledger, tools }
     }
 
@@ -47,7 +47,7 @@ impl Console {
 
     /// Rejected callbacks, as far as they are seen.
     pub(super) fn rejections(&self) -> SeenRejections {
-        self.view.rejections(self.tools.gate.rejections())
+        self.view.rejections(self.tools.callback_handler.rejections())
     }
 
     pub(super) fn sessions(&self) -> &Sessions {

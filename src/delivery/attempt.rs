@@ -12,7 +12,7 @@ use super::outbound_request::{PayloadError, PayloadFormat, RequestParts};
 use super::schedule;
 use crate::clock;
 use crate::config::{Destination, Mode};
-use crate::egress::{Client, Reply, error_text};
+use crate::egress::{Client, UnreadResponse, error_text};
 use crate::ledger::{Attempt, EventId};
 use crate::verdict::{Timing, Verdict};
 
@@ -133,7 +133,7 @@ enum Head {
 
 /// Reads the part of a body that is kept. A longer body is not read to its end, which costs its
 /// connection; a shorter one is, and its connection is used again.
-async fn read_head(answer: &mut Reply, head: &mut Vec<u8>) -> Head {
+async fn read_head(answer: &mut UnreadResponse, head: &mut Vec<u8>) -> Head {
     loop {
         let frame = match answer.frame().await {
             None => return Head::Whole,

@@ -7,7 +7,7 @@ use http::StatusCode;
 use super::breaker::HealthSignal;
 use super::schedule;
 use crate::config::{Late, Retry};
-use crate::ledger::Verdict;
+use crate::ledger::LeaseResult;
 use crate::telemetry::DeliveryOutcome;
 use crate::verdict::UNREADABLE;
 
@@ -35,7 +35,7 @@ pub(super) enum AttemptResult {
 
 impl AttemptResult {
     /// The signal about the destination's health.
-    pub(super) fn sign(self) -> HealthSignal {
+    pub(super) fn signal(self) -> HealthSignal {
         match self {
             Self::Answered(status, _) if status.is_server_error() => HealthSignal::Down,
             Self::Answered(..) | Self::Unclear | Self::Unreadable(_) => HealthSignal::Up,
@@ -44,26 +44,28 @@ impl AttemptResult {
         }
     }
 
-    /// The verdict on the delivery after attempt number `attempt` (from 1).
-    pub(super) fn verdict(self, attempt: u32, retry: Retry) -> (Verdict, DeliveryOutcome) {
+    /// The result for the lease of attempt number `attempt` (from 1).
+    pub(super) fn lease_result(self, attempt: u32, retry: Retry) -> (LeaseResult, DeliveryOutcome) {
         let asked = match self {
             Self::Answered(status, _) if status.is_success() => {
-                return (Verdict::Done, DeliveryOutcome::Done);
+                return (LeaseResult::Done, DeliveryOutcome::Done);
             }
             Self::Unreadable(Late::Accepted | Late::Rejected) => {
-                return (Verdict::Done, DeliveryOutcome::Done);
+                return (LeaseResult::Done, DeliveryOutcome::Done);
             }
-            Self::Answered(StatusCode::GONE, _) => return (Verdict::Dead, DeliveryOutcome::Gone),
-            Self::InvalidPayload => return (Verdict::Dead, DeliveryOutcome::Dead),
+            Self::Answered(StatusCode::GONE, _) => {
+                return (LeaseResult::Dead, DeliveryOutcome::Gone);
+            }
+            Self::InvalidPayload => return (LeaseResult::Dead, DeliveryOutcome::Dead),
             Self::Answered(_, asked) => asked,
             Self::Unclear | Self::Unreadable(Late::Unavailable) => None,
             Self::Late | Self::Broken | Self::Unable => None,
         };
         if attempt >= retry.attempts {
-            return (Verdict::Dead, DeliveryOutcome::Dead);
+            return (LeaseResult::Dead, DeliveryOutcome::Dead);
         }
         let after = schedule::gap(retry, attempt, asked);
-        (Verdict::Retry { after }, DeliveryOutcome::Retry)
+        (LeaseResult::Retry { after }, DeliveryOutcome::Retry)
     }
 
     /// The error text for operators; `None` where the status says enough.
@@ -100,10 +102,12 @@ mod tests {
     #[test]
     fn only_2xx_is_done_and_only_410_is_dead_at_once() {
         for status in 100..1000 {
-            let (verdict, outcome) = answered(status).verdict(1, RETRY);
+            let (result, outcome) = answered(status).lease_result(1, RETRY);
             match status {
-                200..=299 => assert_eq!((verdict, outcome), (Verdict::Done, DeliveryOutcome::Done)),
-                410 => assert_eq!((verdict, outcome), (Verdict::Dead, DeliveryOutcome::Gone)),
+                200..=299 => {
+                    assert_eq!((result, outcome), (LeaseResult::Done, DeliveryOutcome::Done))
+                }
+                410 => assert_eq!((result, outcome), (LeaseResult::Dead, DeliveryOutcome::Gone)),
                 _ => assert_eq!(outcome, DeliveryOutcome::Retry, "{status}"),
             }
         }
@@ -118,10 +122,10 @@ mod tests {
             AttemptResult::Late,
             AttemptResult::Broken,
         ] {
-            assert_eq!(result.verdict(2, RETRY).1, DeliveryOutcome::Retry);
-            assert_eq!(result.verdict(3, RETRY), (Verdict::Dead, DeliveryOutcome::Dead));
+            assert_eq!(result.lease_result(2, RETRY).1, DeliveryOutcome::Retry);
+            assert_eq!(result.lease_result(3, RETRY), (LeaseResult::Dead, DeliveryOutcome::Dead));
         }
-        assert_eq!(answered(200).verdict(3, RETRY).0, Verdict::Done);
+        assert_eq!(answered(200).lease_result(3, RETRY).0, LeaseResult::Done);
     }
 
     #[test]
@@ -131,7 +135,11 @@ mod tests {
             (Late::Rejected, DeliveryOutcome::Done),
             (Late::Unavailable, DeliveryOutcome::Retry),
         ] {
-            assert_eq!(AttemptResult::Unreadable(late).verdict(1, RETRY).1, outcome, "{late:?}");
+            assert_eq!(
+                AttemptResult::Unreadable(late).lease_result(1, RETRY).1,
+                outcome,
+                "{late:?}"
+            );
         }
     }
 
@@ -146,11 +154,11 @@ mod tests {
     #[test]
     fn a_4xx_is_no_failure_of_the_backend() {
         for status in [200, 301, 400, 404, 410, 429] {
-            assert_eq!(answered(status).sign(), HealthSignal::Up, "{status}");
+            assert_eq!(answered(status).signal(), HealthSignal::Up, "{status}");
         }
         for result in [answered(500), answered(503), AttemptResult::Late, AttemptResult::Broken] {
-            assert_eq!(result.sign(), HealthSignal::Down, "{result:?}");
+            assert_eq!(result.signal(), HealthSignal::Down, "{result:?}");
         }
-        assert_eq!(AttemptResult::InvalidPayload.sign(), HealthSignal::Neutral);
+        assert_eq!(AttemptResult::InvalidPayload.signal(), HealthSignal::Neutral);
     }
 }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::attempt::{AttemptReport, DestinationClient};
 use super::attempt_trace::AttemptTrace;
-use super::destination_state::Purpose;
+use super::destination_state::AttemptPurpose;
 use super::verdict_recorder;
 use crate::config::{Destination, Mode};
 use crate::ledger::{BatchedLedger, EventId, TargetId};
@@ -38,7 +38,7 @@ pub(super) struct InFlight {
     pub(super) token: u64,
     pub(super) number: u32,
     pub(super) destination: Arc<Destination>,
-    pub(super) purpose: Purpose,
+    pub(super) purpose: AttemptPurpose,
 }
 
 /// An attempt to make.

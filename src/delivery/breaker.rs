@@ -138,8 +138,8 @@ impl Breaker {
     }
 
     /// Records the result of an attempt.
-    pub(super) fn record(&mut self, sign: HealthSignal, now: Instant) -> Option<Change> {
-        match (sign, self.state) {
+    pub(super) fn record(&mut self, signal: HealthSignal, now: Instant) -> Option<Change> {
+        match (signal, self.state) {
             (HealthSignal::Neutral, _) | (HealthSignal::Down, State::Open { .. }) => None,
             (HealthSignal::Up, State::Closed { concurrency, .. }) => {
                 self.state =

@@ -13,7 +13,7 @@ use super::pauses::{Pause, PauseReason};
 use crate::clock::{instant, now_ms};
 use crate::config::{Destination, Reach};
 use crate::egress::{Client, Guard, Trust, Trusted};
-use crate::ledger::{Attempt, Verdict};
+use crate::ledger::{Attempt, LeaseResult};
 use crate::rate_limiter::RateLimiter;
 use crate::telemetry::{DeliveryMetrics, Metrics};
 
@@ -48,7 +48,7 @@ pub(super) enum Load {
 
 /// The purpose of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(super) enum AttemptPurpose {
     Delivery,
     /// Also shows whether a backend that answered 410 takes deliveries again.
     Trial,
@@ -135,48 +135,48 @@ impl DestinationState {
 
     /// Notes in health and log what came of an attempt. What cannot be written in the destination's
     /// format says nothing about the destination.
-    pub(super) fn note(&self, result: AttemptResult, attempt: &Attempt, verdict: Verdict) {
+    pub(super) fn note(&self, result: AttemptResult, attempt: &Attempt, settled: LeaseResult) {
         let (name, health) = (self.client.destination.name.as_str(), &self.metrics.health);
         let now_ms = now_ms();
-        match verdict {
+        match settled {
             _ if result == AttemptResult::InvalidPayload => {}
-            Verdict::Done | Verdict::Decided => {
+            LeaseResult::Done | LeaseResult::Decided => {
                 if let Some(since_ms) = health.delivered(now_ms) {
                     self.log.delivered(name, since_ms, now_ms);
                 }
             }
-            Verdict::Retry { after } => {
+            LeaseResult::Retry { after } => {
                 health.failed(now_ms, attempt);
                 self.log.failed(name, attempt, Some(after));
             }
-            Verdict::Dead => {
+            LeaseResult::Dead => {
                 health.failed(now_ms, attempt);
                 self.log.failed(name, attempt, None);
             }
-            Verdict::Postpone { .. } => {}
+            LeaseResult::Postpone { .. } => {}
         }
     }
 
     /// Records that an attempt begins, and returns what it is for.
-    pub(super) fn begin(&mut self, now: Instant) -> Purpose {
+    pub(super) fn begin(&mut self, now: Instant) -> AttemptPurpose {
         self.in_flight += 1;
         let is_trial = std::mem::take(&mut self.is_trial_due);
         if let Some(rate) = &self.rate {
             rate.charge(now);
         }
-        if is_trial { Purpose::Trial } else { Purpose::Delivery }
+        if is_trial { AttemptPurpose::Trial } else { AttemptPurpose::Delivery }
     }
 
     /// Records the end of an attempt; `None`: its result is unknown.
     pub(super) fn end(&mut self, result: Option<AttemptResult>, now: Instant) -> Option<Change> {
         self.in_flight = self.in_flight.saturating_sub(1);
-        let sign = result?.sign();
-        self.health = match sign {
+        let signal = result?.signal();
+        self.health = match signal {
             HealthSignal::Up => Health::Proven,
             HealthSignal::Down => Health::Unproven,
             HealthSignal::Neutral => self.health,
         };
-        self.breaker.record(sign, now)
+        self.breaker.record(signal, now)
     }
 
     /// Records that the destination answered outside of its deliveries.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::attempt_result::AttemptResult;
 use super::breaker::Change;
-use super::destination_state::{DestinationState, Health, Load, Purpose};
+use super::destination_state::{AttemptPurpose, DestinationState, Health, Load};
 use super::forward::ReadFields;
 use super::pauses::Pauses;
 use super::quick_hash::{QuickMap, QuickSet};
@@ -161,7 +161,7 @@ impl DestinationTable {
         &mut self,
         target: &TargetId,
         now: Instant,
-    ) -> Option<(Purpose, &DestinationState)> {
+    ) -> Option<(AttemptPurpose, &DestinationState)> {
         let load = self.load();
         let Some(state) = self.all.get_mut(target) else {
             self.note_unknown(target);
@@ -525,7 +525,7 @@ mod tests {
         let (ok, late) = (AttemptResult::Answered(http::StatusCode::OK, None), AttemptResult::Late);
         for _ in 0..2 {
             let (purpose, _) = table.begin(&named(0), now).unwrap();
-            assert_eq!(purpose, Purpose::Delivery);
+            assert_eq!(purpose, AttemptPurpose::Delivery);
         }
         table.pause(paused(PauseReason::Gone));
         table.end(&named(0), Some(late), now);
@@ -533,7 +533,7 @@ mod tests {
         assert_eq!(table.open(now), []);
         table.end(&named(0), Some(ok), now);
         assert_eq!(table.open(now), [(named(0), 1)]);
-        assert_eq!(table.begin(&named(0), now).unwrap().0, Purpose::Trial);
+        assert_eq!(table.begin(&named(0), now).unwrap().0, AttemptPurpose::Trial);
         assert!(table.begin(&named(0), now).is_none());
     }
 

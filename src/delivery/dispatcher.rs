@@ -19,7 +19,7 @@ use super::attempt_tasks::{AttemptEnd, AttemptOrder, AttemptTasks, InFlight};
 use super::attempt_trace::AttemptTrace;
 use super::breaker::Change;
 use super::control::{Control, Order};
-use super::destination_state::{DestinationState, Purpose};
+use super::destination_state::{AttemptPurpose, DestinationState};
 use super::destination_table::DestinationTable;
 use super::pauses::Pause;
 use super::settler::{Settler, postponed};
@@ -27,8 +27,8 @@ use super::verdict_recorder::{self, VerdictRecorder};
 use crate::clock::{instant, now_ms};
 use crate::config::Config;
 use crate::ledger::{
-    Attempt, BatchedLedger, Due, EventId, Lease, LeaseAsk, LeaseBatch, LedgerError, NodeId,
-    Settlement, TargetFilter, TargetId, Verdict,
+    Attempt, BatchedLedger, Due, EventId, Lease, LeaseAsk, LeaseBatch, LeaseResult, LedgerError,
+    NodeId, Settlement, TargetFilter, TargetId,
 };
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::{DeliveryOutcome, Metrics};
@@ -159,7 +159,7 @@ struct DispatchLoop {
     /// Pauses that are applied and not persisted yet.
     unpersisted: HashMap<TargetId, Pause>,
     /// Whether deliveries may be due.
-    look: bool,
+    may_be_due: bool,
     wake: Wake,
 }
 
@@ -187,7 +187,7 @@ impl DispatchLoop {
         let settler = Settler::start(&tools.ledger, &who, move |batch, answers| {
             verdict_recorder::notify_settled(&verdicts, batch, answers);
             for one in batch {
-                if let Verdict::Retry { after } | Verdict::Postpone { after } = one.verdict {
+                if let LeaseResult::Retry { after } | LeaseResult::Postpone { after } = one.result {
                     let _ = moved_sender.send((one.target.clone(), after));
                 }
             }
@@ -200,7 +200,7 @@ impl DispatchLoop {
             wake: Wake { at: None, grouped: None, held: None, pause: PAUSE_FIRST },
             attempts: AttemptTasks::new(),
             unpersisted: HashMap::new(),
-            look: true,
+            may_be_due: true,
             changes,
             tools,
             who,
@@ -233,10 +233,10 @@ impl DispatchLoop {
                 Ok(()) = self.changes.changed() => self.apply(),
                 Some(order) = self.orders.recv() => self.execute(order).await,
                 Some(ended) = self.attempts.ended() => self.end_all(ended),
-                () = self.due.wait() => self.look = true,
+                () = self.due.wait() => self.may_be_due = true,
                 Some((target, after)) = self.moved.recv() => self.note_moved(target, after),
-                Ok(()) = self.settler.changed() => self.look = true,
-                () = waited => self.look |= self.wake.grouped.is_some_and(|at| at <= instant()),
+                Ok(()) = self.settler.changed() => self.may_be_due = true,
+                () = waited => self.may_be_due |= self.wake.grouped.is_some_and(|at| at <= instant()),
             }
         }
         self.wind_down().await;
@@ -245,7 +245,7 @@ impl DispatchLoop {
     fn apply(&mut self) {
         let config = self.changes.borrow_and_update().clone();
         self.table.apply(&config);
-        self.look = true;
+        self.may_be_due = true;
     }
 
     /// Schedules the next lease. A separate destination is checked when it has a free slot; the
@@ -295,7 +295,7 @@ impl DispatchLoop {
     /// Leases and starts all due deliveries that have a free slot.
     async fn lease_due(&mut self) {
         if self.tools.deliveries == Deliveries::Off {
-            self.look = false;
+            self.may_be_due = false;
             self.wake.at = None;
             return;
         }
@@ -314,7 +314,7 @@ impl DispatchLoop {
             Err(error) => {
                 let pause = self.wake.pause;
                 tracing::warn!(%error, ?pause, "could not lease deliveries");
-                self.look = true;
+                self.may_be_due = true;
                 self.wake.at = Some(instant() + pause);
                 self.wake.held = self.wake.at;
                 self.wake.pause = (pause * 2).min(PAUSE_MAX);
@@ -324,8 +324,8 @@ impl DispatchLoop {
 
     async fn try_lease_due(&mut self) -> Result<(), LedgerError> {
         self.serve_busy().await?;
-        if self.look {
-            self.look = false;
+        if self.may_be_due {
+            self.may_be_due = false;
             let due = [self.serve_proven().await?, self.serve_unproven().await?];
             self.wake.grouped = due.into_iter().flatten().min();
         }
@@ -354,7 +354,7 @@ impl DispatchLoop {
             self.lease(TargetFilter::Only(vec![target.clone()]), max).await?;
         if leases.len() < max {
             self.table.rejoin(target);
-            self.look = true;
+            self.may_be_due = true;
         } else {
             self.table.again(target);
         }
@@ -383,7 +383,7 @@ impl DispatchLoop {
         let LeaseBatch { leases, next_due } = self.lease(these, BATCH).await?;
         let full = leases.len() == BATCH;
         if self.start_all(leases).await? || full {
-            self.look = true;
+            self.may_be_due = true;
             return Ok(Some(instant()));
         }
         Ok(next_due.map(|after| instant() + after.max(SLEEP_MIN)))
@@ -429,7 +429,7 @@ impl DispatchLoop {
         released.map(|_| true)
     }
 
-    fn start(&mut self, lease: Lease, purpose: Purpose, client: Arc<DestinationClient>) {
+    fn start(&mut self, lease: Lease, purpose: AttemptPurpose, client: Arc<DestinationClient>) {
         let Lease { event, target, token, attempt: number, body, .. } = lease;
         let destination = Arc::clone(&client.destination);
         let trace = AttemptTrace::begin(&self.tools.metrics, event, number);
@@ -470,7 +470,7 @@ impl DispatchLoop {
         if let Some(change) = self.table.answered(target, instant()) {
             self.note_breaker(target, change);
         }
-        self.look = true;
+        self.may_be_due = true;
     }
 
     fn note_breaker(&self, target: &TargetId, change: Change) {
@@ -484,19 +484,20 @@ impl DispatchLoop {
     }
 
     fn settle(&mut self, flight: InFlight, mut report: AttemptReport, now: Instant) {
-        let (mut verdict, outcome) = report.result.verdict(flight.number, flight.destination.retry);
+        let (mut result, outcome) =
+            report.result.lease_result(flight.number, flight.destination.retry);
         let seconds = f64::from(report.attempt.latency_ms) / 1000.0;
         self.tools.metrics.delivery_attempt_seconds.observe(seconds);
         let state = self.table.get(&flight.target);
         if let Some(state) = state {
             let took = Duration::from_millis(u64::from(report.attempt.latency_ms));
             state.metrics.count(outcome, now, took);
-            state.note(report.result, &report.attempt, verdict);
+            state.note(report.result, &report.attempt, result);
         }
         let recorded = self.recorder.record(flight.event, &flight.destination, &mut report);
         if let Some(recorded) = recorded {
             if outcome == DeliveryOutcome::Done {
-                verdict = Verdict::Decided;
+                result = LeaseResult::Decided;
             }
             if let Some(state) = state {
                 state.metrics.count_verdict(recorded);
@@ -507,7 +508,7 @@ impl DispatchLoop {
             DeliveryOutcome::Gone => self.leave(&flight.target),
             // Others may have begun before the 410.
             DeliveryOutcome::Done
-                if flight.purpose == Purpose::Trial
+                if flight.purpose == AttemptPurpose::Trial
                     && state.is_some_and(DestinationState::is_gone) =>
             {
                 self.return_to(&flight.target);
@@ -516,7 +517,7 @@ impl DispatchLoop {
         }
         let InFlight { event, target, token, .. } = flight;
         let attempt = report.attempt;
-        self.settler.settle(Settlement { event, target, token, verdict, attempt });
+        self.settler.settle(Settlement { event, target, token, result, attempt });
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) enum PayloadFormat {
     /// The sender's own request, with these of its headers.
     Forward(Uri, Arc<ReadFields>),
     /// A URL with placeholders, for what it can tell from a grant.
-    Template(UrlTemplate, TemplateMethod, Told),
+    Template(UrlTemplate, TemplateMethod, EventUrlFacts),
     /// A URL with a sender's own macros.
     Macros(MacroUrl),
     /// The message of the callback, as a POST.
@@ -43,7 +43,7 @@ pub(super) enum PayloadFormat {
 
 /// Facts that a URL states of an event, and the files of senders.
 #[derive(Clone, Debug)]
-pub(super) struct Told {
+pub(super) struct EventUrlFacts {
     facts: UrlFacts,
     fields: Arc<ReadFields>,
 }
@@ -116,7 +116,7 @@ impl PayloadFormat {
             Format::Template => match UrlTemplate::parse(&destination.url) {
                 Ok(template) => {
                     let facts = UrlFacts::of(destination).unwrap_or_default();
-                    let told = Told { facts, fields: Arc::clone(fields) };
+                    let told = EventUrlFacts { facts, fields: Arc::clone(fields) };
                     Self::Template(template, destination.method, told)
                 }
                 Err(fault) => Self::Unusable(fault.to_string()),
@@ -267,7 +267,7 @@ fn message(to: &Uri, notation: Notation, stored: &Bytes) -> Result<OutboundReque
 fn resolved(
     template: &UrlTemplate,
     method: TemplateMethod,
-    told: &Told,
+    told: &EventUrlFacts,
     stored: &Bytes,
 ) -> Result<OutboundRequest, PayloadError> {
     let event = EventBody::json_of(stored).or(Err(PayloadError::Stored))?;
@@ -292,7 +292,7 @@ fn resolved(
     })
 }
 
-impl Told {
+impl EventUrlFacts {
     /// Why an event is not sent. It is not delivered in the first place: this is about replays, and
     /// about events that were recorded under another URL or by an older version. An event of a
     /// sender without a file, such as an operator's test, is sent.

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::ledger::{
-    Attempt, BatchedLedger, Lease, LedgerError, NodeId, Settled, Settlement, Verdict,
+    Attempt, BatchedLedger, Lease, LeaseResult, LedgerError, NodeId, Settled, Settlement,
 };
 
 /// Settlements of one call.
@@ -42,7 +42,7 @@ struct Queue {
 }
 
 /// Calls the ledger for one queue.
-struct Caller {
+struct SettleWorker {
     ledger: BatchedLedger,
     who: NodeId,
     /// The number of queues that are behind.
@@ -64,17 +64,17 @@ impl Settler {
         let queue = || {
             let (results, pile) = unbounded_channel();
             let (ledger, who, behind) = (ledger.clone(), who.clone(), sender.clone());
-            let caller = Caller { ledger, who, behind };
-            Queue { results, task: tokio::spawn(work(caller, pile, written.clone())) }
+            let worker = SettleWorker { ledger, who, behind };
+            Queue { results, task: tokio::spawn(work(worker, pile, written.clone())) }
         };
         Self { lazy: queue(), durable: queue(), behind }
     }
 
     /// Queues a settlement.
     pub(super) fn settle(&self, settlement: Settlement) {
-        let queue = match settlement.verdict {
-            Verdict::Done | Verdict::Postpone { .. } => &self.lazy,
-            Verdict::Decided | Verdict::Retry { .. } | Verdict::Dead => &self.durable,
+        let queue = match settlement.result {
+            LeaseResult::Done | LeaseResult::Postpone { .. } => &self.lazy,
+            LeaseResult::Decided | LeaseResult::Retry { .. } | LeaseResult::Dead => &self.durable,
         };
         // The task ends before the dispatcher only after a panic; the lease then expires.
         let _ = queue.results.send(settlement);
@@ -103,13 +103,13 @@ impl Settler {
 }
 
 async fn work(
-    caller: Caller,
+    worker: SettleWorker,
     mut pile: UnboundedReceiver<Settlement>,
     written: impl Fn(&[Settlement], &[Settled]),
 ) {
     let (mut batch, mut behind) = (Vec::new(), None);
     while pile.recv_many(&mut batch, BATCH).await > 0 {
-        let answers = caller.settle(&batch, &mut behind).await;
+        let answers = worker.settle(&batch, &mut behind).await;
         warn_of_stale(&batch, &answers);
         written(&batch, &answers);
         batch.clear();
@@ -120,7 +120,7 @@ async fn work(
     }
 }
 
-impl Caller {
+impl SettleWorker {
     /// Settles a batch, however long that takes: the ledger accepts a result after the end of its
     /// lease, as long as the delivery was not leased again. Without answers, it never will be.
     /// Marks the queue as behind if that fails or takes long.
@@ -185,7 +185,7 @@ pub(super) fn postponed(lease: Lease) -> Settlement {
         event: lease.event,
         target: lease.target,
         token: lease.token,
-        verdict: Verdict::Postpone { after: Duration::ZERO },
+        result: LeaseResult::Postpone { after: Duration::ZERO },
         attempt: Attempt::default(),
     }
 }
@@ -212,7 +212,7 @@ mod tests {
             event: EventId::new(ms),
             target: TargetId::from("game"),
             token: 1,
-            verdict: Verdict::Done,
+            result: LeaseResult::Done,
             attempt: Attempt::default(),
         }
     }
@@ -226,12 +226,12 @@ mod tests {
         let ledger = BatchedLedger::new(memory.clone(), BatchOptions::default(), observer);
         let (sender, mut behind) = watch::channel(0);
         let (results, pile) = unbounded_channel();
-        let caller = Caller { ledger, who: NodeId::from("me"), behind: sender };
+        let worker = SettleWorker { ledger, who: NodeId::from("me"), behind: sender };
         let written: Arc<Mutex<Vec<usize>>> = Arc::default();
         let (marks, mark) = (Arc::clone(&written), behind.clone());
         let note =
             move |_: &[Settlement], _: &[Settled]| marks.lock().unwrap().push(*mark.borrow());
-        let task = tokio::spawn(work(caller, pile, note));
+        let task = tokio::spawn(work(worker, pile, note));
 
         results.send(done(1)).unwrap();
         behind.changed().await.unwrap();

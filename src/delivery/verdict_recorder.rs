@@ -7,9 +7,7 @@ use super::attempt::AttemptReport;
 use super::attempt_result::AttemptResult;
 use crate::clock::instant;
 use crate::config::{Destination, Late, Mode};
-use crate::ledger::{
-    Attempt, BatchedLedger, EventId, Settled, Settlement, TargetId, Verdict as Settling,
-};
+use crate::ledger::{Attempt, BatchedLedger, EventId, LeaseResult, Settled, Settlement, TargetId};
 use crate::telemetry::VerdictOutcome;
 use crate::verdict::{self, LATE, Timing, Verdict, Verdicts};
 
@@ -118,7 +116,7 @@ fn in_time(verdict: Verdict) -> VerdictOutcome {
 /// Notifies the waiting callbacks of settled verdicts.
 pub(super) fn notify_settled(verdicts: &Verdicts, batch: &[Settlement], answers: &[Settled]) {
     for (at, settlement) in batch.iter().enumerate() {
-        if settlement.verdict != Settling::Decided {
+        if settlement.result != LeaseResult::Decided {
             continue;
         }
         match answers.get(at) {

@@ -30,7 +30,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tower_service::Service;
 
 use super::address::keep_first;
-use super::exchange::{ExchangeError, Exchanges, Reply};
+use super::exchange::{ExchangeError, Exchanges, UnreadResponse};
 use super::guard::{Guard, Scheme};
 use crate::config::ClientIdentity;
 
@@ -138,7 +138,10 @@ impl Client {
     ///
     /// # Errors
     /// If there is no response; [`error_text`] describes the error.
-    pub async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Reply, ExchangeError> {
+    pub async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<UnreadResponse, ExchangeError> {
         let request = match self.exchanges.is_multiplexed() {
             true => request,
             false => match self.exchanges.send(request).await? {
@@ -148,7 +151,7 @@ impl Client {
         };
         // A future of some 5 kB, which the usual exchange does not carry.
         let response = Box::pin(self.pooled.request(request)).await;
-        response.map(Reply::pooled).map_err(ExchangeError::Pooled)
+        response.map(UnreadResponse::pooled).map_err(ExchangeError::Pooled)
     }
 }
 

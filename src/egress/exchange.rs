@@ -74,7 +74,7 @@ struct Driven {
 
 /// A response whose body is not read yet.
 #[derive(Debug)]
-pub struct Reply {
+pub struct UnreadResponse {
     /// Status and headers.
     pub head: response::Parts,
     body: Incoming,
@@ -104,7 +104,7 @@ enum Connected {
 
 /// The result of a request on one connection.
 enum Sent {
-    Reply(Response<Incoming>),
+    Response(Response<Incoming>),
     /// Nothing was sent, and it can be sent on another connection.
     Unsent(Request<Full<Bytes>>, hyper::Error),
     Failed(hyper::Error),
@@ -126,7 +126,7 @@ impl Exchanges {
     pub(super) async fn send(
         &self,
         mut request: Request<Full<Bytes>>,
-    ) -> Result<Result<Reply, Request<Full<Bytes>>>, ExchangeError> {
+    ) -> Result<Result<UnreadResponse, Request<Full<Bytes>>>, ExchangeError> {
         if request.uri().scheme().is_none() || request.uri().authority().is_none() {
             return Ok(Err(request));
         }
@@ -147,9 +147,13 @@ impl Exchanges {
             let host = &connection.host;
             request.headers_mut().entry(HOST).or_insert_with(|| host.clone());
             request = match connection.send(request).await {
-                Sent::Reply(response) => {
+                Sent::Response(response) => {
                     let (head, body) = response.into_parts();
-                    return Ok(Ok(Reply { head, body, own: Some((connection, self.clone())) }));
+                    return Ok(Ok(UnreadResponse {
+                        head,
+                        body,
+                        own: Some((connection, self.clone())),
+                    }));
                 }
                 Sent::Failed(error) => return Err(ExchangeError::SendRequest(error)),
                 Sent::Unsent(_, error) if is_fresh => return Err(ExchangeError::Canceled(error)),
@@ -262,7 +266,7 @@ impl Driven {
             sending.as_mut().poll(cx)
         });
         match answered.await {
-            Ok(response) => Sent::Reply(response),
+            Ok(response) => Sent::Response(response),
             Err(error) => Self::unsent(error),
         }
     }
@@ -311,7 +315,7 @@ fn path_only(to: &Uri) -> Uri {
 
 // === The response ===
 
-impl Reply {
+impl UnreadResponse {
     /// A response of the pooled client.
     pub(super) fn pooled(response: Response<Incoming>) -> Self {
         let (head, body) = response.into_parts();

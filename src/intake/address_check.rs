@@ -29,15 +29,15 @@ const MESSAGES: &str = "message/";
 pub(super) async fn answer(
     callback: &Callback<'_>,
     received: &Received,
-    book: &BatchedLedger,
+    ledger: &BatchedLedger,
 ) -> EarlyReply {
     let Some(proof) = callback.check_proof() else {
-        return EarlyReply::Is(Unacknowledged::Challenge);
+        return EarlyReply::Unacknowledged(Unacknowledged::Challenge);
     };
-    match note(nonce(USED, &proof, received), received, book).await {
-        Ok(NonceUse::First) => EarlyReply::Is(Unacknowledged::Challenge),
-        Ok(NonceUse::Repeated) => EarlyReply::refused(Reason::UsedSignature),
-        Err(_) => EarlyReply::Is(Unacknowledged::Unavailable),
+    match note(nonce(USED, &proof, received), received, ledger).await {
+        Ok(NonceUse::First) => EarlyReply::Unacknowledged(Unacknowledged::Challenge),
+        Ok(NonceUse::Repeated) => EarlyReply::rejected(Reason::UsedSignature),
+        Err(_) => EarlyReply::Unacknowledged(Unacknowledged::Unavailable),
     }
 }
 
@@ -52,29 +52,29 @@ pub(super) async fn readings(
     callback: &Callback<'_>,
     resolved: &Resolved,
     received: &Received,
-    book: &BatchedLedger,
+    ledger: &BatchedLedger,
 ) -> Result<Readings, EarlyReply> {
     let by_kind = resolved.identity_proof() == IdentityProof::OfKind;
     let is_open = by_kind || resolved.signature_keys().next().is_some();
     let Some(proof) = callback.message_proof().filter(|_| is_open) else {
         return Ok(Readings::One);
     };
-    let unavailable = |_| EarlyReply::Is(Unacknowledged::Unavailable);
+    let unavailable = |_| EarlyReply::Unacknowledged(Unacknowledged::Unavailable);
     let used = nonce(USED, &proof, received);
     if by_kind {
         // The second signature says what it is, whatever the first one was used for.
-        note(used, received, book).await.map_err(unavailable)?;
+        note(used, received, ledger).await.map_err(unavailable)?;
         return Ok(Readings::One);
     }
     let identity = resolved.unmarked_identity().unwrap_or_default();
     let message = nonce(MESSAGES, &[proof.as_slice(), identity].concat(), received);
     // A caller that hangs up must not leave one of the two notes without the other.
-    let noting = tokio::spawn(note_message(used, message, book.clone()));
+    let noting = tokio::spawn(note_message(used, message, ledger.clone()));
     let noted = noting.await.unwrap_or(Err(LedgerError::Unknown));
     let readings = noted.inspect_err(|error| warn(error, received)).map_err(unavailable)?;
     // An earlier version of the gateway noted no messages.
     Ok(match readings {
-        Readings::Many if is_known(resolved, received, book) => Readings::One,
+        Readings::Many if is_known(resolved, received, ledger) => Readings::One,
         other => other,
     })
 }
@@ -83,13 +83,13 @@ pub(super) async fn readings(
 async fn note_message(
     used: Nonce,
     message: Nonce,
-    book: BatchedLedger,
+    ledger: BatchedLedger,
 ) -> Result<Readings, LedgerError> {
     // A nonce that has ended is looked up and not remembered.
     let looked_up = Nonce { expires_ms: 0, ..message.clone() };
-    Ok(match book.check_nonces(&[used, looked_up]).await?.as_slice() {
+    Ok(match ledger.check_nonces(&[used, looked_up]).await?.as_slice() {
         [NonceUse::First, _] => {
-            book.check_nonces(&[message]).await?;
+            ledger.check_nonces(&[message]).await?;
             Readings::One
         }
         [_, NonceUse::Repeated] => Readings::One,
@@ -98,12 +98,12 @@ async fn note_message(
 }
 
 /// Whether the message is a duplicate of an event, as far as that can be known without a commit.
-fn is_known(resolved: &Resolved, received: &Received, book: &BatchedLedger) -> bool {
+fn is_known(resolved: &Resolved, received: &Received, ledger: &BatchedLedger) -> bool {
     if received.is_test_call() {
         return false;
     }
     let EventIdentity { keys, fingerprint, .. } = EventIdentity::of(&received.route().id, resolved);
-    book.known(EventId::new(received.at_ms()), &keys, fingerprint).is_some()
+    ledger.known(EventId::new(received.at_ms()), &keys, fingerprint).is_some()
 }
 
 /// A note of `proof`, for as long as its callback may be accepted.
@@ -119,9 +119,9 @@ fn nonce(scope: &str, proof: &[u8], received: &Received) -> Nonce {
 async fn note(
     nonce: Nonce,
     received: &Received,
-    book: &BatchedLedger,
+    ledger: &BatchedLedger,
 ) -> Result<NonceUse, LedgerError> {
-    match book.check_nonces(&[nonce]).await {
+    match ledger.check_nonces(&[nonce]).await {
         Ok(uses) => Ok(uses.first().copied().unwrap_or(NonceUse::Repeated)),
         Err(error) => {
             warn(&error, received);
@@ -144,16 +144,16 @@ mod tests {
     #[tokio::test]
     async fn a_signature_is_used_for_the_first_message_under_it() {
         let memory = Memory::new(StoreClock::process());
-        let book = BatchedLedger::new(memory, BatchOptions::default(), Arc::new(NoopObserver));
+        let ledger = BatchedLedger::new(memory, BatchOptions::default(), Arc::new(NoopObserver));
         let expires_ms = crate::clock::now_ms() + 60_000;
         let nonce = |text: &str| {
             let key = DedupeKey::new(&SourceId::from("s"), text.as_bytes());
             Nonce { key, expires_ms }
         };
         let came = |used: &str, message: &str| {
-            note_message(nonce(used), nonce(&format!("{used}/{message}")), book.clone())
+            note_message(nonce(used), nonce(&format!("{used}/{message}")), ledger.clone())
         };
-        book.check_nonces(&[nonce("of a check")]).await.unwrap();
+        ledger.check_nonces(&[nonce("of a check")]).await.unwrap();
         for (used, message, expected) in [
             ("1", "a", Readings::One),
             ("1", "a", Readings::One),

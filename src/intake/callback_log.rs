@@ -10,7 +10,7 @@ use http::StatusCode;
 use super::callback_trace::{CallbackTrace, Ending};
 use super::line_sampler::LineSampler;
 use super::received::Received;
-use super::recent::{Passed, Recent};
+use super::recent::{Recent, UnrecordedCallback};
 use super::rejections::{Rejections, SAMPLE_BODY_BYTES};
 use super::route::{Route, View};
 use crate::clock::{self, UnixMillis};
@@ -84,7 +84,7 @@ impl CallbackLog {
     }
 
     /// A request that belongs to no source: perhaps a typing error in a sender's console.
-    pub(super) fn stranger(&self, caller: IpAddr, request: &WireRequest, view: &View) {
+    pub(super) fn note_unknown_path(&self, caller: IpAddr, request: &WireRequest, view: &View) {
         self.metrics.unknown_paths().inc();
         let now = clock::instant();
         if !self.by_address.take(caller, now) {
@@ -151,7 +151,7 @@ pub(super) struct CallbackRecord {
     /// The same on the wall clock.
     pub at_ms: UnixMillis,
     outcome: Outcome,
-    refusal: Option<CallbackError>,
+    error: Option<CallbackError>,
     event: Option<EventId>,
     transaction: Option<String>,
     user: Option<String>,
@@ -178,7 +178,7 @@ impl CallbackRecord {
             began,
             at_ms,
             outcome: Outcome::Unavailable,
-            refusal: None,
+            error: None,
             event: None,
             transaction: None,
             user: None,
@@ -192,29 +192,34 @@ impl CallbackRecord {
     }
 
     /// Notes the callback's outcome.
-    pub(super) fn is(&mut self, outcome: Outcome) {
+    pub(super) fn set_outcome(&mut self, outcome: Outcome) {
         self.outcome = outcome;
     }
 
     /// Notes why the callback is rejected.
-    pub(super) fn refused(&mut self, refusal: CallbackError) {
-        self.refusal = Some(refusal);
+    pub(super) fn set_error(&mut self, error: CallbackError) {
+        self.error = Some(error);
     }
 
     /// Notes that the callback was verified, and is the event with that id and transaction.
-    pub(super) fn verified(&mut self, event: EventId, transaction: &str, secret: Option<usize>) {
+    pub(super) fn note_verified(
+        &mut self,
+        event: EventId,
+        transaction: &str,
+        secret: Option<usize>,
+    ) {
         self.event = Some(event);
         self.transaction = Some(cut(transaction, TRANSACTION_BYTES_MAX).to_owned());
         self.secret = secret;
     }
 
     /// The id that it is logged under: its own, or that of the first with its transaction.
-    pub(super) fn known_as(&mut self, event: EventId) {
+    pub(super) fn set_event(&mut self, event: EventId) {
         self.event = Some(event);
     }
 
     /// Notes the roles of a callback that is not recorded as an event, if they are going to be told.
-    pub(super) fn is_about(&mut self, resolved: &Resolved) {
+    pub(super) fn note_roles(&mut self, resolved: &Resolved) {
         if !self.logged {
             return;
         }
@@ -224,22 +229,22 @@ impl CallbackRecord {
     }
 
     /// Notes the status of the reply to the sender; not called in silence.
-    pub(super) fn answered(&mut self, status: StatusCode) {
+    pub(super) fn set_status(&mut self, status: StatusCode) {
         self.status = Some(status);
     }
 
     /// The outcome so far, and its reason.
     fn outcome(&self) -> (Outcome, Option<Reason>) {
-        (self.outcome, self.refusal.as_ref().map(|refusal| refusal.reason))
+        (self.outcome, self.error.as_ref().map(|error| error.reason))
     }
 
     /// Notes that the callback did not verify, or is known. Such callbacks are logged only as far
     /// as their rates allow: an attacker can send a captured one without end. The rates bound this
     /// work only. No callback is ever rejected because of earlier ones.
-    pub(super) fn spare(&mut self) {
+    pub(super) fn limit_logging(&mut self) {
         let now = clock::instant();
-        let desk = &self.route.desk;
-        self.listed = desk.by_address.take(self.client, now);
+        let callback_log = &self.route.callback_log;
+        self.listed = callback_log.by_address.take(self.client, now);
         self.logged = self.listed && self.route.failures.take(now);
     }
 
@@ -249,10 +254,10 @@ impl CallbackRecord {
     }
 
     /// Keeps a rejected callback, if it is logged and the rates for samples allow it.
-    pub(super) fn keep(&self, received: &Received, callback: &Callback<'_>) {
-        let (desk, now) = (&self.route.desk, clock::instant());
+    pub(super) fn keep_sample(&self, received: &Received, callback: &Callback<'_>) {
+        let (callback_log, now) = (&self.route.callback_log, clock::instant());
         if !self.listed
-            || !desk.samples.take_as(self.route.id.as_str(), self.client, now)
+            || !callback_log.samples.take_as(self.route.id.as_str(), self.client, now)
             || !self.route.samples.take(now)
         {
             return;
@@ -260,7 +265,7 @@ impl CallbackRecord {
         if let Some(Ok(held)) =
             self.rejection(HeldWhy::Rejected, received, callback).map(NewRejection::held)
         {
-            desk.rejections.sample(held);
+            callback_log.rejections.sample(held);
         }
     }
 
@@ -271,7 +276,7 @@ impl CallbackRecord {
         received: &'r Received,
         callback: &Callback<'_>,
     ) -> Option<NewRejection<'r>> {
-        let refusal = self.refusal.as_ref()?;
+        let error = self.error.as_ref()?;
         let mut request = received.request();
         let body_bytes = request.body.len();
         if why == HeldWhy::Rejected && body_bytes > SAMPLE_BODY_BYTES {
@@ -280,14 +285,14 @@ impl CallbackRecord {
         Some(NewRejection {
             at_ms: received.at_ms(),
             why,
-            reason: Some(refusal.reason),
+            reason: Some(error.reason),
             source_id: self.route.id.clone(),
             transaction: says(callback, Role::Transaction, TRANSACTION_BYTES_MAX),
             user: says(callback, Role::User, USER_BYTES_MAX),
             note: RejectionNote {
                 source: self.route.source.name.clone(),
                 nearest: None,
-                parameter: self.parameter(refusal),
+                parameter: self.parameter(error),
                 client: self.client,
                 took_us: u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX),
                 status: self.status.map(|status| status.as_u16()),
@@ -297,26 +302,26 @@ impl CallbackRecord {
         })
     }
 
-    /// The parameter that a refusal is about. Its name may come from the request.
-    fn parameter(&self, refusal: &CallbackError) -> Option<String> {
-        let name = refusal.parameter.as_deref()?;
+    /// The parameter that an error is about. Its name may come from the request.
+    fn parameter(&self, error: &CallbackError) -> Option<String> {
+        let name = error.parameter.as_deref()?;
         let shown = self.route.source.recipe.without_secrets(name);
         Some(cut(&shown, PARAMETER_BYTES_MAX).to_owned())
     }
 
     /// Notes that the callback is in quarantine, under that id.
-    pub(super) fn held(&mut self, id: HeldId) {
+    pub(super) fn set_held(&mut self, id: HeldId) {
         self.held = Some(id);
     }
 
     /// Keeps a callback that is recorded nowhere else: accepted ones are in the ledger, and
     /// rejected ones are kept with their request.
-    fn pass(&mut self, took: Duration) {
-        if self.outcome == Outcome::Accepted || self.refusal.is_some() || !self.logged {
+    fn keep_recent(&mut self, took: Duration) {
+        if self.outcome == Outcome::Accepted || self.error.is_some() || !self.logged {
             return;
         }
-        let desk = &self.route.desk;
-        desk.recent.keep(Passed {
+        let callback_log = &self.route.callback_log;
+        callback_log.recent.keep(UnrecordedCallback {
             number: 0,
             at_ms: self.at_ms,
             source: self.route.source.name.clone(),
@@ -329,9 +334,9 @@ impl CallbackRecord {
     }
 
     fn log(&self, took: Duration) {
-        match &self.refusal {
+        match &self.error {
             None => self.log_outcome(took),
-            Some(refusal) => self.log_refusal(refusal, took),
+            Some(error) => self.log_rejection(error, took),
         }
     }
 
@@ -368,11 +373,11 @@ impl CallbackRecord {
         }
     }
 
-    fn log_refusal(&self, refusal: &CallbackError, took: Duration) {
+    fn log_rejection(&self, error: &CallbackError, took: Duration) {
         let source = &*self.route.label;
         let outcome = self.outcome.as_str();
-        let reason = refusal.reason.as_str();
-        let parameter = self.parameter(refusal);
+        let reason = error.reason.as_str();
+        let parameter = self.parameter(error);
         let parameter = parameter.as_deref();
         let client = self.client;
         let status = self.status.map(|status| status.as_u16());
@@ -421,8 +426,8 @@ impl Drop for CallbackRecord {
             self.route.counters.count_secret(index);
             self.route.secrets.note(index, self.at_ms);
         }
-        self.route.desk.metrics.callback_seconds.observe(took.as_secs_f64());
-        if self.logged && self.route.desk.lines.admits(self.outcome) {
+        self.route.callback_log.metrics.callback_seconds.observe(took.as_secs_f64());
+        if self.logged && self.route.callback_log.lines.admits(self.outcome) {
             self.log(took);
         }
         if let Some(trace) = self.trace.take() {
@@ -430,7 +435,7 @@ impl Drop for CallbackRecord {
             let (held, status) = (held.map(|id| id.event()), self.status.map(|one| one.as_u16()));
             trace.end(self, &Ending { outcome, reason, event, held, status, took });
         }
-        self.pass(took);
+        self.keep_recent(took);
     }
 }
 

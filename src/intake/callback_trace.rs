@@ -63,7 +63,7 @@ impl CallbackTrace {
 
     /// Makes the spans, if the trace is sampled.
     pub(super) fn end(self, of: &CallbackRecord, ending: &Ending) {
-        let spans = &of.route.desk.metrics.spans;
+        let spans = &of.route.callback_log.metrics.spans;
         // A duplicate has a trace of its own: that of the event has its root already.
         let own = match ending.outcome {
             Outcome::Accepted => ending.event,

@@ -14,17 +14,17 @@ type Answer = Result<Recorded, LedgerError>;
 /// Waits for the ledger. If the sender hangs up, this is dropped before the ledger has answered.
 /// The event is recorded all the same, and its record then states the outcome.
 pub(super) struct Commit<'e> {
-    entry: &'e mut Option<CallbackRecord>,
+    record: &'e mut Option<CallbackRecord>,
     /// The answer to come; `None` once it has come.
     answer: &'e mut Option<PendingRecord>,
 }
 
 impl<'e> Commit<'e> {
     pub(super) fn new(
-        entry: &'e mut Option<CallbackRecord>,
+        record: &'e mut Option<CallbackRecord>,
         answer: &'e mut Option<PendingRecord>,
     ) -> Self {
-        Self { entry, answer }
+        Self { record, answer }
     }
 }
 
@@ -37,8 +37,8 @@ impl Future for Commit<'_> {
         };
         let answer = std::task::ready!(Pin::new(pending).poll(cx));
         *self.answer = None;
-        if let Some(entry) = self.entry.as_mut() {
-            conclude(entry, &answer);
+        if let Some(record) = self.record.as_mut() {
+            conclude(record, &answer);
         }
         Poll::Ready(answer)
     }
@@ -47,51 +47,51 @@ impl Future for Commit<'_> {
 impl Drop for Commit<'_> {
     fn drop(&mut self) {
         let Some(pending) = self.answer.take() else { return };
-        let Some(mut entry) = self.entry.take() else { return };
+        let Some(mut record) = self.record.take() else { return };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 let answer = pending.await;
-                conclude(&mut entry, &answer);
+                conclude(&mut record, &answer);
             });
         }
     }
 }
 
 /// The answer about a callback that the ledger knew without being asked to record it.
-pub(super) fn known(entry: &mut Option<CallbackRecord>, recorded: Recorded) -> Answer {
+pub(super) fn known(record: &mut Option<CallbackRecord>, recorded: Recorded) -> Answer {
     let answer = Ok(recorded);
-    entry.iter_mut().for_each(|entry| conclude(entry, &answer));
+    record.iter_mut().for_each(|record| conclude(record, &answer));
     answer
 }
 
 /// Notes the outcome of a verified callback.
-fn conclude(entry: &mut CallbackRecord, answer: &Answer) {
-    entry.trace.iter_mut().for_each(|trace| trace.recorded());
+fn conclude(record: &mut CallbackRecord, answer: &Answer) {
+    record.trace.iter_mut().for_each(|trace| trace.recorded());
     match answer {
         Ok(recorded) => {
-            entry.known_as(recorded.first());
-            entry.is(outcome(recorded));
-            match recorded.standing() {
+            record.set_event(recorded.first());
+            record.set_outcome(outcome(recorded));
+            match recorded.result() {
                 // The rate is that of new callbacks: one that is sent again must not use it up.
                 DedupResult::New => {
-                    let rate = entry.route.rate.as_ref();
+                    let rate = record.route.rate.as_ref();
                     rate.into_iter().for_each(|rate| rate.charge(clock::instant()));
                 }
                 DedupResult::Duplicate | DedupResult::Conflict | DedupResult::Ambiguous => {
-                    entry.spare();
+                    record.limit_logging();
                 }
             }
         }
         Err(error) => {
             tracing::debug!(%error, "not recorded");
-            entry.is(Outcome::Unavailable);
+            record.set_outcome(Outcome::Unavailable);
         }
     }
 }
 
 /// The outcome of a callback that is recorded.
 pub(super) fn outcome(recorded: &Recorded) -> Outcome {
-    match recorded.standing() {
+    match recorded.result() {
         DedupResult::New => Outcome::Accepted,
         DedupResult::Duplicate => Outcome::Duplicate,
         DedupResult::Conflict => Outcome::Conflict,

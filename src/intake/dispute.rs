@@ -41,40 +41,40 @@ impl VerifiedCallback<'_, '_> {
     pub(super) async fn hold(
         &self,
         slot: &mut Slot,
-        book: &BatchedLedger,
+        ledger: &BatchedLedger,
         dispute: Dispute,
         kept: Option<&ReplyDraft>,
     ) -> Result<Proof, Unacknowledged> {
-        let held = self.held(slot.as_ref(), book, dispute, kept).await;
+        let held = self.held(slot.as_ref(), ledger, dispute, kept).await;
         let proof = match &held {
-            Some(held) => Ok(match released_as(book, held, dispute.until).await {
+            Some(held) => Ok(match released_as(ledger, held, dispute.until).await {
                 Some(event) => Proof::of_released(held, event),
                 None => Proof::of_held(held, dispute.first),
             }),
             None => Err(Unacknowledged::Unavailable),
         };
-        if let Some(entry) = slot {
-            entry.is(proof.map_or_else(Unacknowledged::outcome, |proof| proof.outcome()));
+        if let Some(record) = slot {
+            record.set_outcome(proof.map_or_else(Unacknowledged::outcome, |proof| proof.outcome()));
         }
         proof
     }
 
     async fn held(
         &self,
-        entry: Option<&CallbackRecord>,
-        book: &BatchedLedger,
+        record: Option<&CallbackRecord>,
+        ledger: &BatchedLedger,
         dispute: Dispute,
         kept: Option<&ReplyDraft>,
     ) -> Option<HeldProof> {
         let event = self.event(kept, self.identity())?;
         let held = NewHeld::disputing(dispute.why, dispute.first, event);
         let left = dispute.until.saturating_duration_since(clock::instant());
-        let holding = tokio::time::timeout(left, book.hold(&held, HeldBounds::default()));
-        let logged = entry.is_some_and(CallbackRecord::is_logged);
+        let holding = tokio::time::timeout(left, ledger.hold(&held, HeldBounds::default()));
+        let logged = record.is_some_and(CallbackRecord::is_logged);
         match holding.await {
             Ok(Ok(Some(held))) => {
                 if logged && held.is_new() {
-                    self.report(book, dispute, held.id()).await;
+                    self.report(ledger, dispute, held.id()).await;
                 }
                 Some(held)
             }
@@ -98,14 +98,14 @@ impl VerifiedCallback<'_, '_> {
     }
 
     /// One line with both sides.
-    async fn report(&self, book: &BatchedLedger, dispute: Dispute, id: HeldId) {
+    async fn report(&self, ledger: &BatchedLedger, dispute: Dispute, id: HeldId) {
         let source = &*self.received.route().label;
         let (why, held) = (dispute.why.as_str(), tracing::field::display(id));
         let role = |role| self.resolved.role(role).map(|text| cut(text, ROLE_BYTES_MAX));
         let transaction = role(Role::Transaction);
         let (user, item, amount) = (role(Role::User), role(Role::Item), role(Role::Amount));
         let there = match dispute.first {
-            Some(first) => side(book, first).await,
+            Some(first) => side(ledger, first).await,
             None => Side::default(),
         };
         let first = dispute.first.map(tracing::field::display);
@@ -120,11 +120,11 @@ impl VerifiedCallback<'_, '_> {
 }
 
 /// The event that a held callback became when an operator released it.
-async fn released_as(book: &BatchedLedger, held: &HeldProof, until: Instant) -> Option<EventId> {
+async fn released_as(ledger: &BatchedLedger, held: &HeldProof, until: Instant) -> Option<EventId> {
     if held.is_new() {
         return None;
     }
-    let found = tokio::time::timeout_at(until.into(), book.held_one(held.id())).await;
+    let found = tokio::time::timeout_at(until.into(), ledger.held_one(held.id())).await;
     match found {
         Ok(Ok(Some(HeldOne::Decided(mark)))) => mark.event,
         // In doubt it is answered as a held one.
@@ -133,8 +133,8 @@ async fn released_as(book: &BatchedLedger, held: &HeldProof, until: Instant) -> 
 }
 
 /// The roles of the existing event; nothing if the event is gone.
-async fn side(book: &BatchedLedger, first: EventId) -> Side {
-    let Ok(Some(detail)) = book.event(first).await else { return Side::default() };
+async fn side(ledger: &BatchedLedger, first: EventId) -> Side {
+    let Ok(Some(detail)) = ledger.event(first).await else { return Side::default() };
     let event = EventBody::decode(&detail.event.body).and_then(|body| body.event());
     let Ok(event) = event else { return Side::default() };
     let text = |text: Option<std::borrow::Cow<'_, str>>| {

@@ -16,7 +16,7 @@ use super::callback_log::{CallbackLog, CallbackRecord};
 use super::callback_trace::CallbackTrace;
 use super::client::{self, Caller};
 use super::held_requests::HeldRequests;
-use super::judging::{EarlyReply, Slot, Taken, stopped};
+use super::judging::{EarlyReply, Slot, Taken, end_unrecorded};
 use super::received::Received;
 use super::recent::Recent;
 use super::rejections::Rejections;
@@ -50,9 +50,9 @@ pub struct CallbackHandler(pub(super) Arc<Shared>);
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) view: ArcSwap<View>,
-    pub(super) desk: Arc<CallbackLog>,
+    pub(super) callback_log: Arc<CallbackLog>,
     /// Empty until the store is open and all configuration is known.
-    pub(super) book: OnceLock<BatchedLedger>,
+    pub(super) ledger: OnceLock<BatchedLedger>,
     life: Arc<Lifecycle>,
     keys: Keys,
     pool: Arc<BytePool>,
@@ -98,13 +98,13 @@ impl CallbackHandler {
     /// ready, callbacks are verified, and then wait within their sender's patience.
     #[must_use]
     pub fn new(plan: &Plan, keys: Keys, metrics: Arc<Metrics>, life: Arc<Lifecycle>) -> Self {
-        let desk = CallbackLog::new(metrics);
-        desk.sample_lines(&plan.config.callback_lines);
+        let callback_log = CallbackLog::new(metrics);
+        callback_log.sample_lines(&plan.config.callback_lines);
         let limits = &plan.config.server.limits;
         Self(Arc::new(Shared {
-            view: ArcSwap::from_pointee(View::new(plan, None, &desk, &keys)),
-            desk,
-            book: OnceLock::new(),
+            view: ArcSwap::from_pointee(View::new(plan, None, &callback_log, &keys)),
+            callback_log,
+            ledger: OnceLock::new(),
             life,
             keys,
             pool: BytePool::new(limits.unverified_body_bytes, limits.connections),
@@ -115,19 +115,19 @@ impl CallbackHandler {
         }))
     }
 
-    /// Records in `book` from now on. All configuration must have been applied before.
-    pub fn open(&self, book: BatchedLedger) {
+    /// Records in `ledger` from now on. All configuration must have been applied before.
+    pub fn open(&self, ledger: BatchedLedger) {
         // Only the program's one start calls it.
-        self.0.desk.rejections.open(book.clone());
-        let _ = self.0.book.set(book);
+        self.0.callback_log.rejections.open(ledger.clone());
+        let _ = self.0.ledger.set(ledger);
     }
 
     /// Asks the store, now and once a second, whether it may have keys of earlier versions. Until
     /// it says that it has none, they are looked up too.
     pub async fn follow_older_keys(&self) {
         loop {
-            if let Some(book) = self.0.book.get()
-                && let Ok(may_have) = book.may_hold_older_keys().await
+            if let Some(ledger) = self.0.ledger.get()
+                && let Ok(may_have) = ledger.may_hold_older_keys().await
             {
                 self.0.no_older_keys.store(!may_have, Ordering::Relaxed);
             }
@@ -145,8 +145,8 @@ impl CallbackHandler {
     /// under the old one.
     pub fn apply(&self, plan: &Plan) {
         let before = self.0.view.load_full();
-        let view = View::new(plan, Some(&before), &self.0.desk, &self.0.keys);
-        self.0.desk.sample_lines(&plan.config.callback_lines);
+        let view = View::new(plan, Some(&before), &self.0.callback_log, &self.0.keys);
+        self.0.callback_log.sample_lines(&plan.config.callback_lines);
         self.0.view.store(Arc::new(view));
     }
 
@@ -160,7 +160,7 @@ impl CallbackHandler {
     /// The latest callbacks that were neither recorded nor rejected.
     #[must_use]
     pub fn recent(&self) -> &Recent {
-        &self.0.desk.recent
+        &self.0.callback_log.recent
     }
 
     /// The id of each secret of a source with its last use on this gateway, since its start.
@@ -173,7 +173,7 @@ impl CallbackHandler {
     /// The rejected callbacks.
     #[must_use]
     pub fn rejections(&self) -> &Rejections {
-        &self.0.desk.rejections
+        &self.0.callback_log.rejections
     }
 }
 
@@ -219,7 +219,7 @@ impl Shared {
         let Exchange { received, slot, .. } = &mut *exchange;
         received.set_purpose(self.test_calls.purpose(peer.0));
         if let Some(record) = slot {
-            record.trace = CallbackTrace::begin(&self.desk.metrics.spans, received);
+            record.trace = CallbackTrace::begin(&self.callback_log.metrics.spans, received);
         }
         Begun::Callback(exchange)
     }
@@ -258,13 +258,13 @@ impl Shared {
             if name.is_some() && self.is_starting() {
                 return Err(Elsewhere::Nothing(StatusCode::SERVICE_UNAVAILABLE));
             }
-            self.desk.stranger(client.address(), request, &view);
+            self.callback_log.note_unknown_path(client.address(), request, &view);
             return Err(Elsewhere::Nothing(StatusCode::NOT_FOUND));
         };
         Ok((Arc::clone(route), client))
     }
 
-    /// All phases of one callback. Whatever happens, its entry says so when it is dropped.
+    /// All phases of one callback. Whatever happens, its record says so when it is dropped.
     async fn pass(&self, slot: &mut Slot, received: &mut Received, body: RequestBody) -> Reply {
         let taken = match self.check_head(received) {
             Ok(ReadsBody::No) => {
@@ -272,11 +272,11 @@ impl Shared {
                 Ok(None)
             }
             Ok(ReadsBody::Yes) => Box::pin(self.receive(received, body)).await.map(Some),
-            Err(stop) => Err(stop),
+            Err(early) => Err(early),
         };
         match taken {
             Ok(taken) => self.decide(slot, received, taken).await,
-            Err(stop) => stopped_early(slot, received, stop),
+            Err(early) => end_unverified(slot, received, early),
         }
     }
 
@@ -306,15 +306,19 @@ impl Shared {
         received: &mut Received,
         taken: Taken<'_>,
     ) -> Reply {
-        let spent = slot.as_ref().map_or(Duration::ZERO, |entry| entry.began.elapsed());
+        let spent = slot.as_ref().map_or(Duration::ZERO, |record| record.began.elapsed());
         let patience = received.route().patience.saturating_sub(spent);
         let opened = tokio::time::timeout(patience, self.life.reached(Phase::Ready)).await;
-        if opened.is_err() || self.book.get().is_none() {
-            return stopped_early(slot, received, EarlyReply::Is(Unacknowledged::Unavailable));
+        if opened.is_err() || self.ledger.get().is_none() {
+            return end_unverified(
+                slot,
+                received,
+                EarlyReply::Unacknowledged(Unacknowledged::Unavailable),
+            );
         }
         if let Some(route) = self.view.load().route(&received.route().source.name) {
             received.take_route(route);
-            slot.iter_mut().for_each(|entry| entry.route = Arc::clone(route));
+            slot.iter_mut().for_each(|record| record.route = Arc::clone(route));
         }
         self.decide(slot, received, taken).await
     }
@@ -324,8 +328,8 @@ impl Shared {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return bare(StatusCode::METHOD_NOT_ALLOWED);
         }
-        let unready = match self.book.get() {
-            Some(book) => unready(&self.life, book)
+        let unready = match self.ledger.get() {
+            Some(ledger) => unready(&self.life, ledger)
                 .await
                 .is_some_and(|unready| unready.counts(self.view.load().readiness)),
             None => true,
@@ -341,16 +345,16 @@ impl Shared {
         let route = received.route();
         let source = &route.source;
         if !source.enabled {
-            return Err(EarlyReply::refused(Reason::Disabled));
+            return Err(EarlyReply::rejected(Reason::Disabled));
         }
         if !source.allow.is_empty() && !received.caller().is_in(&source.allow) {
-            return Err(EarlyReply::refused(Reason::ForbiddenAddress));
+            return Err(EarlyReply::rejected(Reason::ForbiddenAddress));
         }
         if !received.has_wanted_certificate() {
-            return Err(EarlyReply::refused(Reason::ClientCertificate));
+            return Err(EarlyReply::rejected(Reason::ClientCertificate));
         }
         if !source.recipe.sender().methods().contains(received.request().method) {
-            return Err(EarlyReply::refused(Reason::WrongMethod));
+            return Err(EarlyReply::rejected(Reason::WrongMethod));
         }
         Ok(if route.reads_body { ReadsBody::Yes } else { ReadsBody::No })
     }
@@ -378,10 +382,10 @@ enum ReadsBody {
 
 /// Ends a callback that is not verified.
 #[cold]
-fn stopped_early(slot: &mut Slot, received: &Received, stop: EarlyReply) -> Reply {
+fn end_unverified(slot: &mut Slot, received: &Received, early: EarlyReply) -> Reply {
     let recipe = &received.route().source.recipe;
     let callback = recipe.read(received.request(), received.at_ms());
-    stopped(slot, &callback, received, stop)
+    end_unrecorded(slot, &callback, received, early)
 }
 
 /// The answer to a console or a monitor that asks whether the address is there, before anything is
@@ -413,9 +417,9 @@ fn source_name(target: &[u8]) -> Option<&[u8]> {
 
 fn faulty(fault: BodyError) -> EarlyReply {
     match fault {
-        BodyError::TooLarge => EarlyReply::refused(Reason::TooLarge),
-        BodyError::Late => EarlyReply::refused(Reason::Timeout),
-        BodyError::Crowded => EarlyReply::Is(Unacknowledged::Unavailable),
+        BodyError::TooLarge => EarlyReply::rejected(Reason::TooLarge),
+        BodyError::Late => EarlyReply::rejected(Reason::Timeout),
+        BodyError::Crowded => EarlyReply::Unacknowledged(Unacknowledged::Unavailable),
     }
 }
 

@@ -52,31 +52,31 @@ impl<'r> InlineWait<'r> {
 
     /// Ends it: the callback repeats one that was held, and that an operator made `event` of. A sender
     /// that was asked to retry gets the verdict on that; another one has its answer.
-    pub(super) async fn end_as(self, book: &BatchedLedger, event: EventId) -> InlineReply {
+    pub(super) async fn end_as(self, ledger: &BatchedLedger, event: EventId) -> InlineReply {
         self.verdicts.forget(self.own);
         match self.inline.late {
-            Late::Unavailable => self.again(book, event).await,
+            Late::Unavailable => self.again(ledger, event).await,
             late => told(None, late),
         }
     }
 
     /// The answer about the recorded callback.
-    pub(super) async fn end(self, book: &BatchedLedger, recorded: &Recorded) -> InlineReply {
-        match recorded.standing() {
+    pub(super) async fn end(self, ledger: &BatchedLedger, recorded: &Recorded) -> InlineReply {
+        match recorded.result() {
             DedupResult::New => waited(self.waiter.wait().await, self.inline.late),
             DedupResult::Duplicate | DedupResult::Conflict | DedupResult::Ambiguous => {
                 self.verdicts.forget(self.own);
-                self.again(book, recorded.first()).await
+                self.again(ledger, recorded.first()).await
             }
         }
     }
 
     /// The answer that the first sender received; waits for it while it is open.
-    async fn again(&self, book: &BatchedLedger, first: EventId) -> InlineReply {
+    async fn again(&self, ledger: &BatchedLedger, first: EventId) -> InlineReply {
         let late = self.inline.late;
         // Before the ledger is asked: a verdict that comes in between is not missed.
         let waiter = self.verdicts.join(first, self.until, late).or_else(|| self.reopen(first));
-        let delivery = self.delivery(book, first).await;
+        let delivery = self.delivery(ledger, first).await;
         let found = match &delivery {
             Ok(Some(delivery)) => verdict::recorded(delivery),
             Ok(None) | Err(_) => None,
@@ -106,10 +106,10 @@ impl<'r> InlineWait<'r> {
 
     async fn delivery(
         &self,
-        book: &BatchedLedger,
+        ledger: &BatchedLedger,
         first: EventId,
     ) -> Result<Option<Delivery>, LedgerError> {
-        let deliveries = book.event(first).await?.map(|detail| detail.deliveries);
+        let deliveries = ledger.event(first).await?.map(|detail| detail.deliveries);
         let mut deliveries = deliveries.into_iter().flatten();
         Ok(deliveries.find(|delivery| delivery.target == self.inline.target))
     }

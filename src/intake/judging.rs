@@ -27,8 +27,8 @@ use crate::wire::ReservedBytes;
 
 /// A callback that goes no further, and what becomes of it.
 pub(super) enum EarlyReply {
-    Is(Unacknowledged),
-    Refused(CallbackError),
+    Unacknowledged(Unacknowledged),
+    Rejected(CallbackError),
 }
 
 /// The decision about a callback before anything is recorded.
@@ -58,7 +58,7 @@ enum Step<'r> {
 /// A callback that needs more than a record or a reply.
 struct Rare<'r> {
     callback: Callback<'r>,
-    ruling: Decision,
+    decision: Decision,
     judged: Instant,
 }
 
@@ -117,45 +117,48 @@ impl Shared {
         callback.use_keys(keys);
         self.look_up(&mut callback);
         let began = clock::instant();
-        let ruling = judge(&mut callback, || EventId::new(received.at_ms()));
+        let decision = judge(&mut callback, || EventId::new(received.at_ms()));
         let judged = clock::instant();
-        self.desk.metrics.verify_seconds.observe((judged - began).as_secs_f64());
+        self.callback_log.metrics.verify_seconds.observe((judged - began).as_secs_f64());
         if let Some(trace) = slot.as_mut().and_then(|record| record.trace.as_mut()) {
             trace.verified(began, judged);
         }
-        let Some(book) = self.book.get().filter(|_| !self.is_starting()) else {
-            return match ruling {
+        let Some(ledger) = self.ledger.get().filter(|_| !self.is_starting()) else {
+            return match decision {
                 // A callback that is to be held has to be recorded.
-                Decision::Early(stop) if !stop.is_held_by(route) => {
-                    Step::Done(stopped(slot, &callback, received, stop))
+                Decision::Early(early) if !early.is_held_by(route) => {
+                    Step::Done(end_unrecorded(slot, &callback, received, early))
                 }
                 _ => Step::Wait,
             };
         };
-        match ruling {
-            Decision::Early(stop) if !stop.is_held_by(route) || received.is_test_call() => {
-                Step::Done(stopped(slot, &callback, received, stop))
+        match decision {
+            Decision::Early(early) if !early.is_held_by(route) || received.is_test_call() => {
+                Step::Done(end_unrecorded(slot, &callback, received, early))
             }
             // A sender that checks addresses may sign no message.
             Decision::Event(id, resolved) if callback.message_proof().is_none() => {
                 let verified = verified(id, &callback, received, resolved, judged);
-                match verified.prepare(slot, book) {
+                match verified.prepare(slot, ledger) {
                     Ok(mut recording) => {
                         if recording.needs_callback() {
                             recording.callback = Some(Box::new(callback));
                         }
                         Step::Record(recording)
                     }
-                    Err(outcome) => {
-                        Step::Done(stopped(slot, &callback, received, EarlyReply::Is(outcome)))
-                    }
+                    Err(outcome) => Step::Done(end_unrecorded(
+                        slot,
+                        &callback,
+                        received,
+                        EarlyReply::Unacknowledged(outcome),
+                    )),
                 }
             }
             Decision::Event(..)
             | Decision::Early(_)
             | Decision::AddressCheck
             | Decision::Ambiguous(..)
-            | Decision::Several(_) => Step::Rare(Box::new(Rare { callback, ruling, judged })),
+            | Decision::Several(_) => Step::Rare(Box::new(Rare { callback, decision, judged })),
         }
     }
 
@@ -167,41 +170,48 @@ impl Shared {
         keys: Option<&'r KeySet>,
         rare: Box<Rare<'r>>,
     ) -> Reply {
-        let Rare { callback, ruling, judged } = *rare;
-        let Some(book) = self.book.get() else {
-            return stopped(slot, &callback, received, EarlyReply::Is(Unacknowledged::Unavailable));
+        let Rare { callback, decision, judged } = *rare;
+        let Some(ledger) = self.ledger.get() else {
+            return end_unrecorded(
+                slot,
+                &callback,
+                received,
+                EarlyReply::Unacknowledged(Unacknowledged::Unavailable),
+            );
         };
-        let (id, resolved, readings) = match ruling {
-            Decision::Early(stop) => return ended(slot, &callback, received, stop).await,
+        let (id, resolved, readings) = match decision {
+            Decision::Early(early) => return hold_or_end(slot, &callback, received, early).await,
             Decision::AddressCheck => {
-                let stop = address_check::answer(&callback, received, book).await;
-                return stopped(slot, &callback, received, stop);
+                let early = address_check::answer(&callback, received, ledger).await;
+                return end_unrecorded(slot, &callback, received, early);
             }
             Decision::Several(bodies) => {
                 return match Several::judge(&callback, received, &bodies) {
-                    Ok(several) => several.record(slot, book, judged).await,
-                    Err(stop) => ended(slot, &callback, received, stop).await,
+                    Ok(several) => several.record(slot, ledger, judged).await,
+                    Err(early) => hold_or_end(slot, &callback, received, early).await,
                 };
             }
             Decision::Event(id, resolved) => {
-                match address_check::readings(&callback, &resolved, received, book).await {
+                match address_check::readings(&callback, &resolved, received, ledger).await {
                     Ok(readings) => (id, resolved, readings),
-                    Err(stop) => return ended(slot, &callback, received, stop).await,
+                    Err(early) => return hold_or_end(slot, &callback, received, early).await,
                 }
             }
             Decision::Ambiguous(id, resolved) => (id, resolved, Readings::Many),
         };
         let verified = verified(id, &callback, received, resolved, judged);
         let reply = match readings {
-            Readings::Many => verified.record_ambiguous(slot, book).await,
-            Readings::One => match verified.prepare(slot, book) {
+            Readings::Many => verified.record_ambiguous(slot, ledger).await,
+            Readings::One => match verified.prepare(slot, ledger) {
                 Ok(recording) => {
                     Ok(recording.record(slot, Surroundings { received, shared: self, keys }).await)
                 }
                 Err(outcome) => Err(outcome),
             },
         };
-        reply.unwrap_or_else(|outcome| stopped(slot, &callback, received, EarlyReply::Is(outcome)))
+        reply.unwrap_or_else(|outcome| {
+            end_unrecorded(slot, &callback, received, EarlyReply::Unacknowledged(outcome))
+        })
     }
 
     pub(super) fn look_up(&self, callback: &mut Callback<'_>) {
@@ -237,10 +247,12 @@ pub(super) fn read<'r>(received: &'r Received, keys: Option<&'r KeySet>) -> Call
 /// Verifies and resolves.
 pub(super) fn judge(callback: &mut Callback<'_>, id: impl FnOnce() -> EventId) -> Decision {
     match callback.verify() {
-        Judgement::Probe => Decision::Early(EarlyReply::Is(Unacknowledged::Test)),
-        Judgement::Undecided => Decision::Early(EarlyReply::Is(Unacknowledged::Unavailable)),
+        Judgement::Probe => Decision::Early(EarlyReply::Unacknowledged(Unacknowledged::Test)),
+        Judgement::Undecided => {
+            Decision::Early(EarlyReply::Unacknowledged(Unacknowledged::Unavailable))
+        }
         Judgement::Challenge => Decision::AddressCheck,
-        Judgement::Rejected(refusal) => Decision::Early(EarlyReply::Refused(refusal)),
+        Judgement::Rejected(error) => Decision::Early(EarlyReply::Rejected(error)),
         Judgement::Verified(mut verified) => {
             let id = id();
             match verified.resolve(id) {
@@ -248,8 +260,10 @@ pub(super) fn judge(callback: &mut Callback<'_>, id: impl FnOnce() -> EventId) -
                 Resolution::Ambiguous(resolved) => Decision::Ambiguous(id, resolved),
                 Resolution::Several(bodies) => Decision::Several(bodies),
                 Resolution::Challenge => Decision::AddressCheck,
-                Resolution::Test => Decision::Early(EarlyReply::Is(Unacknowledged::Test)),
-                Resolution::Rejected(refusal) => Decision::Early(EarlyReply::Refused(refusal)),
+                Resolution::Test => {
+                    Decision::Early(EarlyReply::Unacknowledged(Unacknowledged::Test))
+                }
+                Resolution::Rejected(error) => Decision::Early(EarlyReply::Rejected(error)),
             }
         }
     }
@@ -259,13 +273,13 @@ pub(super) fn judge(callback: &mut Callback<'_>, id: impl FnOnce() -> EventId) -
 /// that is missing, the list is checked again, within the sender's patience.
 pub(super) async fn public_keys(
     received: &Received,
-    entry: Option<&CallbackRecord>,
+    record: Option<&CallbackRecord>,
 ) -> Option<Arc<KeySet>> {
     let route = received.route();
     let published = route.keys.as_ref()?;
     let keys = published.now();
     let Some(id) = wanted_key(received, keys.as_deref()) else { return keys };
-    let spent = entry.map_or(Duration::ZERO, |entry| entry.began.elapsed());
+    let spent = record.map_or(Duration::ZERO, |record| record.began.elapsed());
     let left = route.patience.saturating_sub(spent);
     published.look_again(&id, received.client(), left).await;
     published.now()
@@ -296,49 +310,49 @@ fn wanted_key(received: &Received, keys: Option<&KeySet>) -> Option<Vec<u8>> {
     }
     let lacks_key = match callback.verify() {
         Judgement::Undecided => true,
-        Judgement::Rejected(refusal) => refusal.reason == Reason::UnknownKey,
+        Judgement::Rejected(error) => error.reason == Reason::UnknownKey,
         _ => false,
     };
     lacks_key.then_some(id)
 }
 
 /// Ends a callback that does not become an event: in quarantine, where its source says so.
-async fn ended(
+async fn hold_or_end(
     slot: &mut Slot,
     callback: &Callback<'_>,
     received: &Received,
-    stop: EarlyReply,
+    early: EarlyReply,
 ) -> Reply {
     if received.is_test_call() {
-        return stopped(slot, callback, received, stop);
+        return end_unrecorded(slot, callback, received, early);
     }
-    match stop.quarantined(received.route()) {
+    match early.quarantined(received.route()) {
         Ok(quarantined) => quarantine(slot, callback, received, quarantined).await,
-        Err(stop) => stopped(slot, callback, received, stop),
+        Err(early) => end_unrecorded(slot, callback, received, early),
     }
 }
 
 /// Ends a callback that is not recorded: noted, kept if it is rejected, and answered.
-pub(super) fn stopped(
+pub(super) fn end_unrecorded(
     slot: &mut Slot,
     callback: &Callback<'_>,
     received: &Received,
-    stop: EarlyReply,
+    early: EarlyReply,
 ) -> Reply {
-    let outcome = stop.outcome();
-    let reply = match stop.reason() {
+    let outcome = early.outcome();
+    let reply = match early.reason() {
         Some(Reason::TooLarge) => Reply::too_large(),
         reason => Reply::unacknowledged(callback, outcome, reason),
     };
     let reply = note_reply(slot, reply);
-    if let Some(entry) = slot {
-        entry.is(outcome.outcome());
+    if let Some(record) = slot {
+        record.set_outcome(outcome.outcome());
         if !matches!(outcome, Unacknowledged::Challenge | Unacknowledged::Superseded) {
-            entry.spare();
+            record.limit_logging();
         }
-        if let EarlyReply::Refused(refusal) = stop {
-            entry.refused(refusal);
-            entry.keep(received, callback);
+        if let EarlyReply::Rejected(error) = early {
+            record.set_error(error);
+            record.keep_sample(received, callback);
         }
     }
     reply
@@ -346,33 +360,33 @@ pub(super) fn stopped(
 
 /// Notes the status of the reply in the record.
 pub(super) fn note_reply(slot: &mut Slot, reply: Reply) -> Reply {
-    if let (Some(entry), Some(status)) = (slot, reply.status()) {
-        entry.answered(status);
+    if let (Some(record), Some(status)) = (slot, reply.status()) {
+        record.set_status(status);
     }
     reply
 }
 
 impl EarlyReply {
-    pub(super) fn refused(reason: Reason) -> Self {
-        Self::Refused(CallbackError { reason, parameter: None })
+    pub(super) fn rejected(reason: Reason) -> Self {
+        Self::Rejected(CallbackError { reason, parameter: None })
     }
 
     /// The outcome of the callback.
     pub(super) fn outcome(&self) -> Unacknowledged {
         match self {
-            Self::Is(outcome) => *outcome,
-            Self::Refused(CallbackError { reason: Reason::Disabled, .. }) => {
+            Self::Unacknowledged(outcome) => *outcome,
+            Self::Rejected(CallbackError { reason: Reason::Disabled, .. }) => {
                 Unacknowledged::Disabled
             }
-            Self::Refused(_) => Unacknowledged::Rejected,
+            Self::Rejected(_) => Unacknowledged::Rejected,
         }
     }
 
     /// The reason for a rejection.
     fn reason(&self) -> Option<Reason> {
         match self {
-            Self::Is(_) => None,
-            Self::Refused(refusal) => Some(refusal.reason),
+            Self::Unacknowledged(_) => None,
+            Self::Rejected(error) => Some(error.reason),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::sender::{Callback, CallbackError, Outcome, ReplyDraft};
 
 /// A rejection, and the rules by which its callback is held.
 pub(super) struct Quarantined<'r> {
-    refusal: CallbackError,
+    error: CallbackError,
     rules: &'r Quarantine,
 }
 
@@ -26,8 +26,8 @@ impl EarlyReply {
     /// Whether a source holds what it rejects so.
     pub(super) fn is_held_by(&self, route: &Route) -> bool {
         match (self, &route.source.quarantine) {
-            (Self::Refused(refusal), Some(rules)) => {
-                self.outcome() == Unacknowledged::Rejected && rules.holds(refusal.reason)
+            (Self::Rejected(error), Some(rules)) => {
+                self.outcome() == Unacknowledged::Rejected && rules.holds(error.reason)
             }
             _ => false,
         }
@@ -39,29 +39,29 @@ impl EarlyReply {
     /// Itself, if the source does not hold it.
     pub(super) fn quarantined(self, route: &Route) -> Result<Quarantined<'_>, Self> {
         match (&route.source.quarantine, self.is_held_by(route), self) {
-            (Some(rules), true, Self::Refused(refusal)) => Ok(Quarantined { refusal, rules }),
+            (Some(rules), true, Self::Rejected(error)) => Ok(Quarantined { error, rules }),
             (_, _, early) => Err(early),
         }
     }
 }
 
-/// Holds a callback that is rejected for `refusal`, by the rules of its source, and answers it.
+/// Holds a callback that is rejected for `error`, by the rules of its source, and answers it.
 pub(super) async fn quarantine(
     slot: &mut Slot,
     callback: &Callback<'_>,
     received: &Received,
     quarantined: Quarantined<'_>,
 ) -> Reply {
-    let Quarantined { refusal, rules } = quarantined;
-    let reason = refusal.reason;
+    let Quarantined { error, rules } = quarantined;
+    let reason = error.reason;
     let planned = match rules.answer {
         HeldAnswer::Refuse => callback.draft_reply(Outcome::Rejected, Some(reason), &salt),
         HeldAnswer::Accept => as_accepted(callback, received),
     };
-    if let Some(entry) = slot {
-        entry.is(Outcome::Rejected);
-        entry.spare();
-        entry.refused(refusal);
+    if let Some(record) = slot {
+        record.set_outcome(Outcome::Rejected);
+        record.limit_logging();
+        record.set_error(error);
     }
     let held = hold(slot, callback, received, Holding { rules, planned: &planned }).await;
     let reply = match (rules.answer, held) {
@@ -81,12 +81,12 @@ pub(super) async fn quarantine(
 /// The draft of the reply to a callback that counts as accepted. For an inline source: as if its
 /// backend were late.
 fn as_accepted(callback: &Callback<'_>, received: &Received) -> ReplyDraft {
-    let said = received
+    let inline_reply = received
         .route()
         .inline
         .as_ref()
         .map_or(InlineReply::Accepted, |one| InlineReply::late(one.late));
-    let outcome = match said {
+    let outcome = match inline_reply {
         InlineReply::Accepted => Outcome::Accepted,
         InlineReply::Rejected => Outcome::Rejected,
         InlineReply::Unavailable => Outcome::Unavailable,
@@ -118,17 +118,17 @@ async fn hold(
     received: &Received,
     holding: Holding<'_>,
 ) -> Option<HeldProof> {
-    let entry = slot.as_mut()?;
+    let record = slot.as_mut()?;
     let route = received.route();
-    let mut new = entry.rejection(HeldWhy::Quarantine, received, callback)?;
+    let mut new = record.rejection(HeldWhy::Quarantine, received, callback)?;
     // It is recorded before the reply is sent.
     new.note.status = holding.status().map(|status| status.as_u16());
     let held = new.held().ok()?;
-    let left = (entry.began + route.patience).saturating_duration_since(clock::instant());
-    let being_held = route.desk.rejections.hold(held, holding.rules.bounds);
+    let left = (record.began + route.patience).saturating_duration_since(clock::instant());
+    let being_held = route.callback_log.rejections.hold(held, holding.rules.bounds);
     match tokio::time::timeout(left, being_held).await {
         Ok(Ok(Some(held))) => {
-            entry.held(held.id());
+            record.set_held(held.id());
             return Some(held);
         }
         Ok(Ok(None)) => route.say_quarantine_is_full(),
@@ -136,8 +136,8 @@ async fn hold(
         Err(_) => {}
     }
     if let (HeldAnswer::Refuse, Some(status)) = (holding.rules.answer, holding.status()) {
-        entry.answered(status);
+        record.set_status(status);
     }
-    entry.keep(received, callback);
+    record.keep_sample(received, callback);
     None
 }

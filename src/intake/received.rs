@@ -8,7 +8,7 @@ use http::HeaderMap;
 
 use super::client::Caller;
 use super::route::Route;
-use super::test_calls::Purpose;
+use super::test_calls::CallbackPurpose;
 use crate::clock::UnixMillis;
 use crate::sender::Request;
 use crate::wire::{RequestBody, WireRequest};
@@ -23,7 +23,7 @@ pub struct Received {
     request: Box<WireRequest>,
     body: Bytes,
     at_ms: UnixMillis,
-    purpose: Purpose,
+    purpose: CallbackPurpose,
 }
 
 impl Received {
@@ -33,16 +33,23 @@ impl Received {
         request: Box<WireRequest>,
         at_ms: UnixMillis,
     ) -> Self {
-        Self { route, client, request, body: Bytes::new(), at_ms, purpose: Purpose::default() }
+        Self {
+            route,
+            client,
+            request,
+            body: Bytes::new(),
+            at_ms,
+            purpose: CallbackPurpose::default(),
+        }
     }
 
     /// Says what the callback is for.
-    pub(super) fn set_purpose(&mut self, purpose: Purpose) {
+    pub(super) fn set_purpose(&mut self, purpose: CallbackPurpose) {
         self.purpose = purpose;
     }
 
     pub(super) fn is_test_call(&self) -> bool {
-        self.purpose == Purpose::Test
+        self.purpose == CallbackPurpose::Test
     }
 
     /// Continues under the current configuration of the same source.

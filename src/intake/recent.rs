@@ -18,7 +18,7 @@ const KEPT_MAX: usize = 5000;
 
 /// A callback that this gateway answered.
 #[derive(Clone, Debug)]
-pub struct Passed {
+pub struct UnrecordedCallback {
     /// The number on this gateway, ascending.
     pub number: u64,
     /// When it came.
@@ -44,12 +44,12 @@ pub struct Recent(Mutex<Ring>);
 #[derive(Debug, Default)]
 struct Ring {
     next: u64,
-    kept: VecDeque<Arc<Passed>>,
+    kept: VecDeque<Arc<UnrecordedCallback>>,
 }
 
 impl Recent {
     /// Keeps `passed` under the next number, and lets the oldest go.
-    pub(super) fn keep(&self, passed: Passed) {
+    pub(super) fn keep(&self, passed: UnrecordedCallback) {
         let mut passed = Arc::new(passed);
         let oldest;
         {
@@ -72,11 +72,12 @@ impl Recent {
         &self,
         below: Option<u64>,
         limit: usize,
-        wanted: impl Fn(&Passed) -> bool,
-    ) -> (Vec<Arc<Passed>>, bool) {
-        let all: Vec<Arc<Passed>> = {
+        wanted: impl Fn(&UnrecordedCallback) -> bool,
+    ) -> (Vec<Arc<UnrecordedCallback>>, bool) {
+        let all: Vec<Arc<UnrecordedCallback>> = {
             let ring = self.lock();
-            let older = |one: &&Arc<Passed>| below.is_none_or(|below| one.number < below);
+            let older =
+                |one: &&Arc<UnrecordedCallback>| below.is_none_or(|below| one.number < below);
             ring.kept.iter().rev().filter(older).cloned().collect()
         };
         let mut found = all.into_iter().filter(|one| wanted(one));
@@ -93,8 +94,8 @@ impl Recent {
 mod tests {
     use super::*;
 
-    fn passed(at_ms: UnixMillis, outcome: Outcome) -> Passed {
-        Passed {
+    fn passed(at_ms: UnixMillis, outcome: Outcome) -> UnrecordedCallback {
+        UnrecordedCallback {
             number: 0,
             at_ms,
             source: "a".to_owned(),
@@ -123,7 +124,8 @@ mod tests {
         for at in 0..10 {
             recent.keep(passed(at, if at % 2 == 0 { Outcome::Test } else { Outcome::Duplicate }));
         }
-        let tests = |below| recent.list(below, 3, |one: &Passed| one.outcome == Outcome::Test);
+        let tests =
+            |below| recent.list(below, 3, |one: &UnrecordedCallback| one.outcome == Outcome::Test);
         let (first, more) = tests(None);
         assert!(more);
         let (rest, more) = tests(Some(first[2].number));

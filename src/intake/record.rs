@@ -45,7 +45,7 @@ pub(super) struct Recording<'r> {
     first: Option<ReplyDraft>,
     inline: AsksInline,
     /// The question to the inline backend, once it has begun.
-    inquiry: Option<InlineWait<'r>>,
+    inline_wait: Option<InlineWait<'r>>,
     /// Kept where the reply is sure to need it.
     pub callback: Option<Box<Callback<'r>>>,
 }
@@ -78,14 +78,14 @@ enum Submission {
 /// An event that is not submitted yet.
 struct LaterEvent {
     event: NewEvent,
-    book: BatchedLedger,
+    ledger: BatchedLedger,
     until: Instant,
 }
 
 /// The result for a recorded callback whose reply has to be worked out.
 struct CommitResult<'i> {
     recorded: Recorded,
-    inquiry: Option<InlineWait<'i>>,
+    inline_wait: Option<InlineWait<'i>>,
     first: Option<ReplyDraft>,
     until: Instant,
 }
@@ -94,7 +94,7 @@ impl Submission {
     /// The result of the ledger, noted in the record.
     async fn result(&mut self, slot: &mut Slot) -> Result<Recorded, Unacknowledged> {
         if let Self::Later(later) = self {
-            let submit = |later: Box<LaterEvent>| later.book.submit(later.event, later.until);
+            let submit = |later: Box<LaterEvent>| later.ledger.submit(later.event, later.until);
             *self = Self::Pending(later.take().map(submit));
         }
         let answer = match self {
@@ -120,7 +120,7 @@ impl<'r> Recording<'r> {
     ) -> Reply {
         if self.inline == AsksInline::Yes {
             let (route, verdicts) = (with.received.route(), &with.shared.verdicts);
-            self.inquiry = InlineWait::begin(route, verdicts, self.id, self.until);
+            self.inline_wait = InlineWait::begin(route, verdicts, self.id, self.until);
         }
         let result = self.submission.result(slot).await;
         if let Ok(recorded) = &result {
@@ -151,9 +151,9 @@ impl<'r> Recording<'r> {
         let recipe = &received.route().source.recipe;
         let Ok(recorded) = result else { return Reply::unavailable(recipe, self.reply_kind) };
         if commit::outcome(recorded) != Outcome::Accepted {
-            slot.iter_mut().for_each(|entry| entry.is_about(&self.resolved));
+            slot.iter_mut().for_each(|record| record.note_roles(&self.resolved));
         }
-        if self.inquiry.is_some() {
+        if self.inline_wait.is_some() {
             return None;
         }
         let proof = Proof::of_event(recorded, received).ok()?;
@@ -171,22 +171,22 @@ impl<'r> Recording<'r> {
         with: Surroundings<'r>,
         result: Result<Recorded, Unacknowledged>,
     ) -> Reply {
-        let Self { id, resolved, judged, until, first, inquiry, callback, .. } = *self;
+        let Self { id, resolved, judged, until, first, inline_wait, callback, .. } = *self;
         let Surroundings { received, shared, keys } = with;
         let callback = callback.unwrap_or_else(|| verified_again(received, keys, id));
-        let recorded = match (result, shared.book.get()) {
-            (Ok(recorded), Some(book)) => Ok((recorded, book)),
+        let recorded = match (result, shared.ledger.get()) {
+            (Ok(recorded), Some(ledger)) => Ok((recorded, ledger)),
             (Ok(_), None) => Err(Unacknowledged::Unavailable),
             (Err(outcome), _) => Err(outcome),
         };
         match recorded {
-            Ok((recorded, book)) => {
+            Ok((recorded, ledger)) => {
                 let release = Release::None;
                 let callback = &*callback;
                 let verified =
                     VerifiedCallback { id, callback, received, resolved, judged, release };
-                let result = CommitResult { recorded, inquiry, first, until };
-                verified.conclude(slot, book, result).await
+                let result = CommitResult { recorded, inline_wait, first, until };
+                verified.conclude(slot, ledger, result).await
             }
             Err(outcome) => note_reply(slot, Reply::unacknowledged(&callback, outcome, None)),
         }
@@ -214,10 +214,10 @@ impl VerifiedCallback<'_, '_> {
     pub(super) fn prepare<'r>(
         self,
         slot: &mut Slot,
-        book: &BatchedLedger,
+        ledger: &BatchedLedger,
     ) -> Result<Box<Recording<'r>>, Unacknowledged> {
         let first = self.reply_if_accepted();
-        let submission = self.submit(slot, book, first.as_ref())?;
+        let submission = self.submit(slot, ledger, first.as_ref())?;
         Ok(Box::new(Recording {
             id: self.id,
             submission,
@@ -226,7 +226,7 @@ impl VerifiedCallback<'_, '_> {
             reply_kind: self.callback.reply_kind(),
             first,
             inline: self.asks_inline(),
-            inquiry: None,
+            inline_wait: None,
             resolved: self.resolved,
             callback: None,
         }))
@@ -236,15 +236,15 @@ impl VerifiedCallback<'_, '_> {
     fn submit(
         &self,
         slot: &mut Slot,
-        book: &BatchedLedger,
+        ledger: &BatchedLedger,
         first: Option<&ReplyDraft>,
     ) -> Result<Submission, Unacknowledged> {
         self.check_precedence(slot)?;
         let identity = self.identity();
-        let known = book.known(self.id, &identity.keys, identity.fingerprint);
-        if let Some(entry) = slot {
+        let known = ledger.known(self.id, &identity.keys, identity.fingerprint);
+        if let Some(record) = slot {
             let transaction = self.resolved.role(Role::Transaction).unwrap_or_default();
-            entry.verified(self.id, transaction, self.resolved.secret());
+            record.note_verified(self.id, transaction, self.resolved.secret());
         }
         if let Some(recorded) = known {
             return Ok(Submission::Known(recorded));
@@ -252,10 +252,10 @@ impl VerifiedCallback<'_, '_> {
         let event = self.event(first, identity).ok_or(Unacknowledged::Unavailable)?;
         let until = self.until(slot);
         Ok(match self.asks_inline() {
-            AsksInline::No => Submission::Pending(Some(book.submit(event, until))),
+            AsksInline::No => Submission::Pending(Some(ledger.submit(event, until))),
             AsksInline::Yes => {
-                let book = book.clone();
-                Submission::Later(Some(Box::new(LaterEvent { event, book, until })))
+                let ledger = ledger.clone();
+                Submission::Later(Some(Box::new(LaterEvent { event, ledger, until })))
             }
         })
     }
@@ -264,31 +264,31 @@ impl VerifiedCallback<'_, '_> {
     async fn conclude(
         &self,
         slot: &mut Slot,
-        book: &BatchedLedger,
+        ledger: &BatchedLedger,
         result: CommitResult<'_>,
     ) -> Reply {
-        let CommitResult { recorded, inquiry, first, until } = result;
-        let (proof, said) = match Proof::of_event(&recorded, self.received) {
-            Ok(proof) => match inquiry {
-                Some(inquiry) => (Ok(proof), inquiry.end(book, &recorded).await),
+        let CommitResult { recorded, inline_wait, first, until } = result;
+        let (proof, inline_reply) = match Proof::of_event(&recorded, self.received) {
+            Ok(proof) => match inline_wait {
+                Some(inline_wait) => (Ok(proof), inline_wait.end(ledger, &recorded).await),
                 None => (Ok(proof), InlineReply::Accepted),
             },
             Err(why) => {
                 let dispute = Dispute { why, first: Some(recorded.first()), until };
-                let proof = self.hold(slot, book, dispute, first.as_ref()).await;
+                let proof = self.hold(slot, ledger, dispute, first.as_ref()).await;
                 let released = proof.as_ref().ok().and_then(Proof::released_as);
-                let said = match (inquiry, released) {
-                    (Some(inquiry), Some(event)) => inquiry.end_as(book, event).await,
-                    (inquiry, _) => {
-                        inquiry.into_iter().for_each(InlineWait::withdraw);
-                        self.said_of_held()
+                let inline_reply = match (inline_wait, released) {
+                    (Some(inline_wait), Some(event)) => inline_wait.end_as(ledger, event).await,
+                    (inline_wait, _) => {
+                        inline_wait.into_iter().for_each(InlineWait::withdraw);
+                        self.reply_of_held()
                     }
                 };
-                (proof, said)
+                (proof, inline_reply)
             }
         };
         let reply = match proof {
-            Ok(proof) => self.reply(book, &proof, said, first).await,
+            Ok(proof) => self.reply(ledger, &proof, inline_reply, first).await,
             Err(outcome) => Reply::unacknowledged(self.callback, outcome, None),
         };
         note_reply(slot, reply)
@@ -302,12 +302,12 @@ impl VerifiedCallback<'_, '_> {
     pub(super) async fn record_ambiguous(
         &self,
         slot: &mut Slot,
-        book: &BatchedLedger,
+        ledger: &BatchedLedger,
     ) -> Result<Reply, Unacknowledged> {
         let first = self.reply_if_accepted();
         self.check_precedence(slot)?;
-        let reply = match self.hold_ambiguous(slot, book, first.as_ref()).await {
-            Ok(proof) => self.reply(book, &proof, self.said_of_held(), first).await,
+        let reply = match self.hold_ambiguous(slot, ledger, first.as_ref()).await {
+            Ok(proof) => self.reply(ledger, &proof, self.reply_of_held(), first).await,
             Err(outcome) => Reply::unacknowledged(self.callback, outcome, None),
         };
         Ok(note_reply(slot, reply))
@@ -320,23 +320,23 @@ impl VerifiedCallback<'_, '_> {
     pub(super) async fn record_part(
         &self,
         slot: &mut Slot,
-        book: &BatchedLedger,
+        ledger: &BatchedLedger,
         readings: Readings,
     ) -> Result<Proof, Unacknowledged> {
         if readings == Readings::Many {
             self.check_precedence(slot)?;
-            return self.hold_ambiguous(slot, book, None).await;
+            return self.hold_ambiguous(slot, ledger, None).await;
         }
-        let recorded = self.submit(slot, book, None)?.result(slot).await?;
+        let recorded = self.submit(slot, ledger, None)?.result(slot).await?;
         if commit::outcome(&recorded) != Outcome::Accepted {
-            slot.iter_mut().for_each(|entry| entry.is_about(&self.resolved));
+            slot.iter_mut().for_each(|record| record.note_roles(&self.resolved));
         }
         match Proof::of_event(&recorded, self.received) {
             Ok(proof) => Ok(proof),
             Err(why) => {
                 let first = Some(recorded.first());
                 let dispute = Dispute { why, first, until: self.until(slot) };
-                Box::pin(self.hold(slot, book, dispute, None)).await
+                Box::pin(self.hold(slot, ledger, dispute, None)).await
             }
         }
     }
@@ -345,20 +345,20 @@ impl VerifiedCallback<'_, '_> {
     async fn hold_ambiguous(
         &self,
         slot: &mut Slot,
-        book: &BatchedLedger,
+        ledger: &BatchedLedger,
         kept: Option<&ReplyDraft>,
     ) -> Result<Proof, Unacknowledged> {
-        if let Some(entry) = slot {
-            entry.is_about(&self.resolved);
-            entry.spare();
+        if let Some(record) = slot {
+            record.note_roles(&self.resolved);
+            record.limit_logging();
         }
         let dispute = Dispute { why: HeldWhy::Ambiguous, first: None, until: self.until(slot) };
-        self.hold(slot, book, dispute, kept).await
+        self.hold(slot, ledger, dispute, kept).await
     }
 
     /// The answer for a held callback: as if it were accepted, or as if the inline backend were
     /// late.
-    fn said_of_held(&self) -> InlineReply {
+    fn reply_of_held(&self) -> InlineReply {
         let inline = self.received.route().inline.as_ref();
         inline.map_or(InlineReply::Accepted, |inline| InlineReply::late(inline.late))
     }
@@ -369,7 +369,7 @@ impl VerifiedCallback<'_, '_> {
     /// The outcome, if another source takes precedence over this one, or its rate is used up.
     fn check_precedence(&self, slot: &mut Slot) -> Result<(), Unacknowledged> {
         let Some(outcome) = self.passed_over() else { return Ok(()) };
-        slot.iter_mut().for_each(|entry| entry.is_about(&self.resolved));
+        slot.iter_mut().for_each(|record| record.note_roles(&self.resolved));
         Err(outcome)
     }
 
@@ -407,7 +407,7 @@ impl VerifiedCallback<'_, '_> {
 
     /// When its sender stops waiting.
     fn until(&self, slot: &Slot) -> Instant {
-        let began = slot.as_ref().map_or(self.judged, |entry| entry.began);
+        let began = slot.as_ref().map_or(self.judged, |record| record.began);
         began + self.received.route().patience
     }
 
@@ -466,12 +466,12 @@ impl VerifiedCallback<'_, '_> {
     /// first one got. `first` is the draft of the reply to an accepted one.
     async fn reply(
         &self,
-        book: &BatchedLedger,
+        ledger: &BatchedLedger,
         proof: &Proof,
-        said: InlineReply,
+        inline_reply: InlineReply,
         first: Option<ReplyDraft>,
     ) -> Reply {
-        match said {
+        match inline_reply {
             InlineReply::Accepted => {}
             InlineReply::Rejected => {
                 return Reply::unacknowledged(self.callback, Unacknowledged::Rejected, None);
@@ -484,7 +484,7 @@ impl VerifiedCallback<'_, '_> {
         let is_usual = outcome == Outcome::Accepted || !self.callback.has_own_answer(outcome);
         let repeated = match (first.filter(|_| is_usual), proof.earlier()) {
             (Some(first), None) => Some(first),
-            (Some(_), Some(earlier)) => kept_answer(book, earlier).await.map(ReplyDraft::Answer),
+            (Some(_), Some(earlier)) => kept_answer(ledger, earlier).await.map(ReplyDraft::Answer),
             (None, _) => None,
         };
         let draft = repeated.unwrap_or_else(|| self.callback.draft_reply(outcome, None, &salt));
@@ -493,7 +493,7 @@ impl VerifiedCallback<'_, '_> {
 }
 
 /// The answer that was kept with an event; none if it has expired or cannot be read.
-async fn kept_answer(book: &BatchedLedger, of: EventId) -> Option<Answer> {
-    let detail = book.event(of).await.ok()??;
+async fn kept_answer(ledger: &BatchedLedger, of: EventId) -> Option<Answer> {
+    let detail = ledger.event(of).await.ok()??;
     EventBody::decode(&detail.event.body).ok()?.reply?.answer().ok()
 }

@@ -54,7 +54,7 @@ struct Shared {
 }
 
 struct Store {
-    book: BatchedLedger,
+    ledger: BatchedLedger,
     /// Where the writer runs. The runtimes of callbacks end before it.
     runtime: Handle,
 }
@@ -89,18 +89,18 @@ impl fmt::Debug for Rejections {
 }
 
 impl Rejections {
-    /// Keeps them in `book` from now on, written by a task of the runtime that calls this.
-    pub(super) fn open(&self, book: BatchedLedger) {
+    /// Keeps them in `ledger` from now on, written by a task of the runtime that calls this.
+    pub(super) fn open(&self, ledger: BatchedLedger) {
         // One store lasts as long as the process runs.
-        let _ = self.0.store.set(Store { book, runtime: Handle::current() });
+        let _ = self.0.store.set(Store { ledger, runtime: Handle::current() });
     }
 
     fn store(&self) -> Result<&Store, LedgerError> {
         self.0.store.get().ok_or(LedgerError::Unavailable("the store is not open yet".into()))
     }
 
-    fn book(&self) -> Result<&BatchedLedger, LedgerError> {
-        self.store().map(|store| &store.book)
+    fn ledger(&self) -> Result<&BatchedLedger, LedgerError> {
+        self.store().map(|store| &store.ledger)
     }
 
     /// Rejected callbacks, newest first, including those that this gateway has not written yet. The
@@ -116,7 +116,7 @@ impl Rejections {
     ) -> Result<(Vec<Rejection>, Option<Cursor>), LedgerError> {
         self.flush().await;
         let query = HeldQuery { list: HeldList::Rejected, ..query.clone() };
-        let page = self.book()?.held(&query, cursor, limit).await?;
+        let page = self.ledger()?.held(&query, cursor, limit).await?;
         let read = page.held.iter().filter_map(|held| Rejection::read(held).ok());
         Ok((read.collect(), page.next))
     }
@@ -127,7 +127,7 @@ impl Rejections {
     /// The ledger fails.
     pub async fn get(&self, id: HeldId) -> Result<Option<Rejection>, LedgerError> {
         self.flush().await;
-        let one = self.book()?.held_one(id).await?;
+        let one = self.ledger()?.held_one(id).await?;
         Ok(match one {
             Some(HeldOne::Waiting(held)) => Rejection::read(&held).ok(),
             Some(HeldOne::Decided(_)) | None => None,
@@ -284,7 +284,7 @@ async fn write(ending: Ending) {
             (batch, flushes)
         };
         if let Some(store) = shared.store.get() {
-            keep(&store.book, batch).await;
+            keep(&store.ledger, batch).await;
         }
         for flush in flushes {
             // The waiter may be gone.
@@ -299,13 +299,13 @@ async fn write(ending: Ending) {
     }
 }
 
-async fn keep(book: &BatchedLedger, batch: Vec<Waiting>) {
+async fn keep(ledger: &BatchedLedger, batch: Vec<Waiting>) {
     if batch.is_empty() {
         return;
     }
     let (holdings, answers): (Vec<Holding>, Vec<Option<Answer>>) =
         batch.into_iter().map(|one| (one.holding, one.answer)).unzip();
-    let outcomes = book.hold_all(&holdings).await;
+    let outcomes = ledger.hold_all(&holdings).await;
     if let Err(error) = &outcomes {
         tracing::debug!(%error, count = holdings.len(), "rejected callbacks were not kept");
     }

@@ -118,7 +118,7 @@ impl CallbackHandler {
                 return shared.release_parts(held, mode, &callback, &bodies).await;
             }
             Decision::AddressCheck => return undecided(),
-            Decision::Early(stop) => return Ok(shared.stays(held, stop, mode).await?.into()),
+            Decision::Early(early) => return Ok(shared.stays(held, early, mode).await?.into()),
         };
         if shared.is_too_old(&received) {
             return undecided();
@@ -135,8 +135,9 @@ impl CallbackHandler {
             Readings::Many => Readings::Many,
             // Its signature may be that of an address check, or of another message.
             Readings::One => {
-                let book = shared.open_book()?;
-                match address_check::readings(&callback, &verified.resolved, &received, book).await
+                let ledger = shared.opened_ledger()?;
+                match address_check::readings(&callback, &verified.resolved, &received, ledger)
+                    .await
                 {
                     Ok(readings) => readings,
                     Err(_) => return undecided(),
@@ -170,7 +171,7 @@ impl CallbackHandler {
                 return shared.record_released(held, event, Readings::One).await.map(Ok);
             }
             Ok(Granted::Several(bodies)) => bodies,
-            Err(refusal) => return Ok(Err(refusal)),
+            Err(error) => return Ok(Err(error)),
         };
         let mut events = Vec::with_capacity(bodies.len());
         for (at, body) in bodies.iter().enumerate() {
@@ -180,7 +181,7 @@ impl CallbackHandler {
                 Ok(Granted::Event(resolved)) => resolved,
                 // A part has one element.
                 Ok(Granted::Several(_)) => return gone(),
-                Err(refusal) => return Ok(Err(refusal)),
+                Err(error) => return Ok(Err(error)),
             };
             events.extend(released(&part, &received, id, resolved).event_without_reply());
         }
@@ -237,8 +238,8 @@ impl Shared {
         Some(received)
     }
 
-    fn open_book(&self) -> Result<&BatchedLedger, LedgerError> {
-        self.book.get().ok_or(LedgerError::Unavailable("the store is not open yet".into()))
+    fn opened_ledger(&self) -> Result<&BatchedLedger, LedgerError> {
+        self.ledger.get().ok_or(LedgerError::Unavailable("the store is not open yet".into()))
     }
 
     /// Whether what it repeats may be forgotten.
@@ -252,13 +253,13 @@ impl Shared {
     async fn stays(
         &self,
         held: &NewHeld,
-        stop: EarlyReply,
+        early: EarlyReply,
         mode: ReleaseMode,
     ) -> Result<Released, LedgerError> {
-        let EarlyReply::Refused(refusal) = stop else { return Ok(Released::Undecided) };
-        let reason = refusal.reason;
+        let EarlyReply::Rejected(error) = early else { return Ok(Released::Undecided) };
+        let reason = error.reason;
         if mode == ReleaseMode::Real && held.reason != Some(reason) {
-            self.open_book()?.note_reason(held.id, reason).await?;
+            self.opened_ledger()?.note_reason(held.id, reason).await?;
         }
         Ok(Released::Rejected(reason))
     }
@@ -279,7 +280,7 @@ impl Shared {
             transaction: resolved.role(Role::Transaction).map(str::to_owned),
             ..LogQuery::default()
         };
-        let found = self.open_book()?.query(&query, None, 1).await?;
+        let found = self.opened_ledger()?.query(&query, None, 1).await?;
         let known = found.events.first();
         Ok(known.map_or(Released::Event(id), |event| Released::Duplicate(event.id)))
     }
@@ -327,7 +328,7 @@ impl Shared {
         for (at, body) in bodies.iter().enumerate() {
             match Part::judge(whole, &received, body, held.id.event().nth(at)) {
                 Ok(part) => parts.extend(part),
-                Err(stop) => return Ok(self.stays(held, stop, mode).await?.into()),
+                Err(early) => return Ok(self.stays(held, early, mode).await?.into()),
             }
         }
         if parts.is_empty() || self.is_too_old(&received) {
@@ -362,9 +363,9 @@ impl Shared {
             return self.dispute(HeldWhy::Ambiguous, None, event).await;
         }
         let source = event.source.clone();
-        let recorded = self.open_book()?.record(event.clone()).await?;
+        let recorded = self.opened_ledger()?.record(event.clone()).await?;
         let first = recorded.first();
-        match recorded.standing() {
+        match recorded.result() {
             DedupResult::New => {
                 if let Some(route) = self.view.load().of_id(&source) {
                     route.counters.released.inc();
@@ -385,7 +386,7 @@ impl Shared {
         event: NewEvent,
     ) -> Result<Released, LedgerError> {
         let disputing = NewHeld::disputing(why, first, event);
-        Ok(match self.open_book()?.hold(&disputing, HeldBounds::default()).await? {
+        Ok(match self.opened_ledger()?.hold(&disputing, HeldBounds::default()).await? {
             Some(_) => Released::Disputed,
             None => Released::Undecided,
         })
@@ -405,6 +406,6 @@ impl Shared {
     async fn settle(&self, held: &NewHeld, event: Option<EventId>) -> Result<(), LedgerError> {
         let decision = crate::ledger::Decision::Settle;
         let order = HeldOrder { id: held.id, decision, at_ms: now_ms(), event };
-        self.open_book()?.decide(&order).await.map(drop)
+        self.opened_ledger()?.decide(&order).await.map(drop)
     }
 }

@@ -27,7 +27,7 @@ const PAGE: usize = 500;
 /// Names of numbers in the account of a release.
 const DUPLICATES: &str = "duplicates";
 const DISPUTED: &str = "disputed";
-const REFUSED: &str = "refused";
+const STILL_HELD: &str = "refused";
 
 /// Which callbacks in quarantine to release.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub struct ReleaseProgress {
     /// Callbacks that verify and dispute an event: they are now held for that.
     pub disputed: u64,
     /// Callbacks that stay in quarantine.
-    pub refused: u64,
+    pub still_held: u64,
 }
 
 /// A release, with the outcome of its deliveries.
@@ -90,8 +90,8 @@ pub struct BusyError;
 /// All orders of this process.
 #[derive(Clone, Debug)]
 pub struct Releases {
-    book: BatchedLedger,
-    gate: CallbackHandler,
+    ledger: BatchedLedger,
+    handler: CallbackHandler,
     orders: Orders<ReleaseFilter, ReleaseProgress>,
 }
 
@@ -118,8 +118,8 @@ impl Progress for ReleaseProgress {
 impl Releases {
     /// No orders yet.
     #[must_use]
-    pub fn new(book: BatchedLedger, gate: CallbackHandler) -> Self {
-        Self { book, gate, orders: Orders::default() }
+    pub fn new(ledger: BatchedLedger, handler: CallbackHandler) -> Self {
+        Self { ledger, handler, orders: Orders::default() }
     }
 
     /// Begins an order. Must be called within a tokio runtime.
@@ -143,11 +143,11 @@ impl Releases {
             released: 0,
             duplicates: 0,
             disputed: 0,
-            refused: 0,
+            still_held: 0,
         };
         if let Some(order) = self.orders.begin(filter, progress).map_err(|_| BusyError)? {
-            let (book, gate) = (self.book.clone(), self.gate.clone());
-            tokio::spawn(async move { order.run(&book, &gate).await });
+            let (ledger, handler) = (self.ledger.clone(), self.handler.clone());
+            tokio::spawn(async move { order.run(&ledger, &handler).await });
         }
         Ok(())
     }
@@ -157,7 +157,7 @@ impl Releases {
     /// # Errors
     /// The ledger fails.
     pub async fn find(&self, id: ReleaseId) -> Result<Option<FoundRelease>, LedgerError> {
-        let (account, outcome) = Account::with_outcome(&self.book, id).await?.unzip();
+        let (account, outcome) = Account::with_outcome(&self.ledger, id).await?.unzip();
         let there = account.as_ref().and_then(|account| ReleaseProgress::of(id, account));
         let progress = match self.orders.progress(id) {
             Some(here) => Some(here.or_account(there)),
@@ -180,12 +180,13 @@ impl Releases {
 // === One order ===
 
 impl ReleaseOrder {
-    async fn run(&self, book: &BatchedLedger, gate: &CallbackHandler) {
+    async fn run(&self, ledger: &BatchedLedger, handler: &CallbackHandler) {
         let _failed = self.or_failed();
-        let state = self.state_after(self.release_with_account(book, gate).await);
-        let ReleaseProgress { id, seen, released, duplicates, refused, .. } = self.progress();
+        let state = self.state_after(self.release_with_account(ledger, handler).await);
+        let ReleaseProgress { id, seen, released, duplicates, still_held, .. } = self.progress();
         tracing::info!(
-            release = %id, state = state.as_str(), seen, released, duplicates, refused,
+            release = %id, state = state.as_str(), seen, released, duplicates,
+            refused = still_held,
             "a release ended"
         );
         self.end(state);
@@ -193,16 +194,16 @@ impl ReleaseOrder {
 
     async fn release_with_account(
         &self,
-        book: &BatchedLedger,
-        gate: &CallbackHandler,
+        ledger: &BatchedLedger,
+        handler: &CallbackHandler,
     ) -> Result<(), LedgerError> {
         if self.filter.mode == ReleaseMode::DryRun {
-            return self.release_all(book, gate, None).await;
+            return self.release_all(ledger, handler, None).await;
         }
         let ReleaseProgress { id, at_ms, source, .. } = self.progress();
         let mut account =
-            OpenAccount::begin(book, id, Account::new(at_ms, Some(&[source]))).await?;
-        let worked = self.release_all(book, gate, Some(&mut account)).await;
+            OpenAccount::begin(ledger, id, Account::new(at_ms, Some(&[source]))).await?;
+        let worked = self.release_all(ledger, handler, Some(&mut account)).await;
         account.count(self.progress().numbers());
         account.save(&self.state_after(worked.clone())).await?;
         worked
@@ -210,11 +211,11 @@ impl ReleaseOrder {
 
     async fn release_all(
         &self,
-        book: &BatchedLedger,
-        gate: &CallbackHandler,
+        ledger: &BatchedLedger,
+        handler: &CallbackHandler,
         mut account: Option<&mut OpenAccount<'_, ReleaseId>>,
     ) -> Result<(), LedgerError> {
-        let ids = self.wanted(book, gate, account.as_deref_mut()).await?;
+        let ids = self.wanted(ledger, handler, account.as_deref_mut()).await?;
         self.note(|progress| progress.of = u64::try_from(ids.len()).ok());
         for some in ids.chunks(TOGETHER) {
             if self.is_cancelled() {
@@ -222,9 +223,9 @@ impl ReleaseOrder {
             }
             let mut looking = JoinSet::new();
             for id in some {
-                let (book, gate, id) = (book.clone(), gate.clone(), *id);
+                let (ledger, handler, id) = (ledger.clone(), handler.clone(), *id);
                 let mode = self.filter.mode;
-                looking.spawn(async move { release_one(&book, &gate, id, mode).await });
+                looking.spawn(async move { release_one(&ledger, &handler, id, mode).await });
             }
             let (mut released, mut failed) = (Vec::new(), None);
             while let Some(looked) = looking.join_next().await {
@@ -252,12 +253,12 @@ impl ReleaseOrder {
     /// The callbacks that the order is about, the oldest first.
     async fn wanted(
         &self,
-        book: &BatchedLedger,
-        gate: &CallbackHandler,
+        ledger: &BatchedLedger,
+        handler: &CallbackHandler,
         mut account: Option<&mut OpenAccount<'_, ReleaseId>>,
     ) -> Result<Vec<HeldId>, LedgerError> {
         let ReleaseFilter { source, reasons, since_ms, until_ms, ids, .. } = &self.filter;
-        gate.rejections().flush().await;
+        handler.rejections().flush().await;
         let query = HeldQuery {
             source: Some(source.clone()),
             why: Some(HeldWhy::Quarantine),
@@ -267,7 +268,7 @@ impl ReleaseOrder {
         };
         let (mut found, mut cursor) = (Vec::new(), None);
         while !self.is_cancelled() {
-            let page = book.held(&query, cursor.as_ref(), PAGE).await?;
+            let page = ledger.held(&query, cursor.as_ref(), PAGE).await?;
             let wanted = page.held.iter().filter(|held| {
                 (ids.is_empty() || ids.contains(&held.id))
                     && (reasons.is_empty()
@@ -293,7 +294,7 @@ impl ReleaseProgress {
     /// The number of callbacks that were looked at, in the account of any release.
     pub const SEEN: &'static str = "seen";
     /// Numbers of callbacks that did not, in the account of a release by the API.
-    pub const OTHER_NUMBERS: [&'static str; 3] = [DUPLICATES, DISPUTED, REFUSED];
+    pub const OTHER_NUMBERS: [&'static str; 3] = [DUPLICATES, DISPUTED, STILL_HELD];
 
     /// The progress that the account of a release has.
     fn of(id: ReleaseId, account: &Account) -> Option<Self> {
@@ -308,7 +309,7 @@ impl ReleaseProgress {
             released: account.number(Self::RELEASED),
             duplicates: account.number(DUPLICATES),
             disputed: account.number(DISPUTED),
-            refused: account.number(REFUSED),
+            still_held: account.number(STILL_HELD),
         })
     }
 
@@ -318,7 +319,7 @@ impl ReleaseProgress {
             (Self::RELEASED, self.released),
             (DUPLICATES, self.duplicates),
             (DISPUTED, self.disputed),
-            (REFUSED, self.refused),
+            (STILL_HELD, self.still_held),
         ];
         all.map(|(name, number)| (name.to_owned(), number)).into()
     }
@@ -329,7 +330,7 @@ impl ReleaseProgress {
             Some(Released::Event(_)) => self.released += 1,
             Some(Released::Duplicate(_)) => self.duplicates += 1,
             Some(Released::Disputed) => self.disputed += 1,
-            Some(Released::Rejected(_) | Released::Undecided) => self.refused += 1,
+            Some(Released::Rejected(_) | Released::Undecided) => self.still_held += 1,
             // Another caller has decided it meanwhile.
             None => {}
         }
@@ -337,14 +338,14 @@ impl ReleaseProgress {
 }
 
 async fn release_one(
-    book: &BatchedLedger,
-    gate: &CallbackHandler,
+    ledger: &BatchedLedger,
+    handler: &CallbackHandler,
     id: HeldId,
     mode: ReleaseMode,
 ) -> Result<Option<ReleasedCallback>, LedgerError> {
-    match book.held_one(id).await? {
+    match ledger.held_one(id).await? {
         Some(HeldOne::Waiting(held)) if held.why == HeldWhy::Quarantine => {
-            gate.release(&held, mode).await.map(Some)
+            handler.release(&held, mode).await.map(Some)
         }
         _ => Ok(None),
     }

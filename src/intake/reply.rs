@@ -101,7 +101,7 @@ impl Proof {
     /// needs no decision.
     pub fn of_event(recorded: &Recorded, received: &Received) -> Result<Self, HeldWhy> {
         let earlier = Some(recorded.first());
-        let (outcome, earlier, dispute) = match recorded.standing() {
+        let (outcome, earlier, dispute) = match recorded.result() {
             DedupResult::New => (Outcome::Accepted, None, None),
             DedupResult::Duplicate => (Outcome::Duplicate, earlier, None),
             DedupResult::Conflict => (Outcome::Conflict, earlier, Some(HeldWhy::Conflict)),

@@ -83,7 +83,7 @@ pub(super) struct Route {
     /// From its arrival, when silence ends.
     pub silence: Duration,
     pub body_time: Duration,
-    pub desk: Arc<CallbackLog>,
+    pub callback_log: Arc<CallbackLog>,
 }
 
 /// The facts that URLs of destinations say of an event. Others are sent the event or the callback itself.
@@ -156,7 +156,7 @@ impl View {
     pub(super) fn new(
         plan: &Plan,
         before: Option<&Self>,
-        desk: &Arc<CallbackLog>,
+        callback_log: &Arc<CallbackLog>,
         keys: &Keys,
     ) -> Self {
         let config = &*plan.config;
@@ -180,7 +180,7 @@ impl View {
             {
                 return (key, Arc::clone(same));
             }
-            let mut route = Route::new(source, Arc::clone(&base), desk, now);
+            let mut route = Route::new(source, Arc::clone(&base), callback_log, now);
             route.body_time = body_time;
             route.inline = inline;
             route.urls = Arc::clone(&urls);
@@ -206,7 +206,7 @@ impl View {
             health_path: config.server.health_path.clone(),
         };
         if let Some(before) = before {
-            view.forget_series(before, desk);
+            view.forget_series(before, callback_log);
         }
         view
     }
@@ -257,22 +257,22 @@ impl View {
     }
 
     /// Takes the series away of sources and secrets that are no more.
-    fn forget_series(&self, before: &Self, desk: &CallbackLog) {
+    fn forget_series(&self, before: &Self, callback_log: &CallbackLog) {
         for (name, old) in &before.routes {
             let new = self.routes.get(name).filter(|new| new.label == old.label);
             let name = &*old.label;
             let Some(new) = new else {
-                desk.metrics.forget_source(name, &old.counters);
+                callback_log.metrics.forget_source(name, &old.counters);
                 continue;
             };
             for id in old.counters.secrets() {
                 if !new.counters.secrets().any(|kept| kept == id) {
-                    desk.metrics.forget_secret(name, id);
+                    callback_log.metrics.forget_secret(name, id);
                 }
             }
             for parameter in old.counters.shaped() {
                 if !new.counters.shaped().any(|kept| kept == parameter) {
-                    desk.metrics.forget_shaped(name, parameter);
+                    callback_log.metrics.forget_shaped(name, parameter);
                 }
             }
         }
@@ -328,7 +328,12 @@ impl Route {
             && self.keys.is_none()
     }
 
-    fn new(source: &Arc<Source>, base: Arc<str>, desk: &Arc<CallbackLog>, now: Instant) -> Self {
+    fn new(
+        source: &Arc<Source>,
+        base: Arc<str>,
+        callback_log: &Arc<CallbackLog>,
+        now: Instant,
+    ) -> Self {
         let recipe = &source.recipe;
         let patience = recipe.sender().retries().timeout.unwrap_or(PATIENCE_UNKNOWN);
         let margin = (patience / 10).clamp(MARGIN_MIN, MARGIN_MAX);
@@ -341,7 +346,7 @@ impl Route {
             reads_body: recipe.reads_body(),
             keys: None,
             label: source.label().into(),
-            counters: desk.metrics.source(
+            counters: callback_log.metrics.source(
                 &source.label(),
                 recipe.secret_ids(),
                 recipe.shaped().iter().map(String::as_str),
@@ -358,7 +363,7 @@ impl Route {
             silence: patience + SILENCE_MARGIN,
             body_time: patience,
             inline: None,
-            desk: Arc::clone(desk),
+            callback_log: Arc::clone(callback_log),
             source: Arc::clone(source),
         }
     }

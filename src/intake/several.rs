@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 
 use super::callback_log::CallbackRecord;
-use super::judging::{Decision, EarlyReply, Slot, judge, note_reply, salt, stopped};
+use super::judging::{Decision, EarlyReply, Slot, end_unrecorded, judge, note_reply, salt};
 use super::received::Received;
 use super::record::VerifiedCallback;
 use super::reply::{Proof, Reply, Unacknowledged};
@@ -65,12 +65,17 @@ impl<'p> Several<'p> {
     pub(super) async fn record(
         mut self,
         slot: &mut Slot,
-        book: &BatchedLedger,
+        ledger: &BatchedLedger,
         judged: Instant,
     ) -> Reply {
         let Self { whole, received, .. } = self;
         if self.parts.is_empty() {
-            return stopped(slot, whole, received, EarlyReply::Is(Unacknowledged::Test));
+            return end_unrecorded(
+                slot,
+                whole,
+                received,
+                EarlyReply::Unacknowledged(Unacknowledged::Test),
+            );
         }
         let mut slots = slots(slot, self.parts.len());
         let recording = self.parts.drain(..).zip(&mut slots).map(|(part, slot)| async move {
@@ -82,9 +87,9 @@ impl<'p> Several<'p> {
             let release = Release::None;
             let verified =
                 VerifiedCallback { id, callback: &callback, received, resolved, judged, release };
-            let proof = verified.record_part(slot, book, readings).await;
-            if let (Some(entry), Err(outcome)) = (slot, proof) {
-                entry.is(outcome.outcome());
+            let proof = verified.record_part(slot, ledger, readings).await;
+            if let (Some(record), Err(outcome)) = (slot, proof) {
+                record.set_outcome(outcome.outcome());
             }
             proof
         });
@@ -117,12 +122,15 @@ impl<'p> Part<'p> {
         let (id, resolved, readings) = match judge(&mut callback, || id) {
             Decision::Event(id, resolved) => (id, resolved, Readings::One),
             Decision::Ambiguous(id, resolved) => (id, resolved, Readings::Many),
-            Decision::Early(EarlyReply::Is(Unacknowledged::Test)) | Decision::AddressCheck => {
+            Decision::Early(EarlyReply::Unacknowledged(Unacknowledged::Test))
+            | Decision::AddressCheck => {
                 return Ok(None);
             }
-            Decision::Early(stop) => return Err(stop),
+            Decision::Early(early) => return Err(early),
             // A part has one element, so it is one event.
-            Decision::Several(_) => return Err(EarlyReply::Is(Unacknowledged::Unavailable)),
+            Decision::Several(_) => {
+                return Err(EarlyReply::Unacknowledged(Unacknowledged::Unavailable));
+            }
         };
         Ok(Some(Self { callback, id, resolved, readings }))
     }
@@ -130,8 +138,8 @@ impl<'p> Part<'p> {
 
 /// A record for each event: each is counted and logged like a callback of its own.
 fn slots(first: &mut Slot, count: usize) -> Vec<Slot> {
-    let another = |entry: &CallbackRecord| {
-        CallbackRecord::new(entry.route.clone(), entry.client, entry.began, entry.at_ms)
+    let another = |record: &CallbackRecord| {
+        CallbackRecord::new(record.route.clone(), record.client, record.began, record.at_ms)
     };
     let others: Vec<Slot> = (1..count).map(|_| first.as_ref().map(another)).collect();
     std::iter::once(first.take()).chain(others).collect()

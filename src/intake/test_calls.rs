@@ -13,7 +13,7 @@ use crate::ledger::SourceId;
 
 /// The purpose of a callback.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(super) enum CallbackPurpose {
     /// A sender's callback.
     #[default]
     Real,
@@ -46,11 +46,11 @@ impl TestCalls {
     }
 
     /// The purpose of a callback over the connection of `peer`.
-    pub(super) fn purpose(&self, peer: SocketAddr) -> Purpose {
+    pub(super) fn purpose(&self, peer: SocketAddr) -> CallbackPurpose {
         if self.count.load(Ordering::SeqCst) == 0 || !self.lock().contains(&canonical(peer)) {
-            return Purpose::Real;
+            return CallbackPurpose::Real;
         }
-        Purpose::Test
+        CallbackPurpose::Test
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<SocketAddr>> {
@@ -83,12 +83,15 @@ mod tests {
     fn a_test_call_is_known_by_its_connection_while_that_is_open() {
         let calls = Arc::new(TestCalls::default());
         let [one, other] = ["127.0.0.1:40001", "127.0.0.1:40002"].map(|at| at.parse().unwrap());
-        assert_eq!(calls.purpose(one), Purpose::Real);
+        assert_eq!(calls.purpose(one), CallbackPurpose::Real);
         let call = calls.begin(one);
-        assert_eq!(calls.purpose(one), Purpose::Test);
-        assert_eq!(calls.purpose("[::ffff:127.0.0.1]:40001".parse().unwrap()), Purpose::Test);
-        assert_eq!(calls.purpose(other), Purpose::Real);
+        assert_eq!(calls.purpose(one), CallbackPurpose::Test);
+        assert_eq!(
+            calls.purpose("[::ffff:127.0.0.1]:40001".parse().unwrap()),
+            CallbackPurpose::Test
+        );
+        assert_eq!(calls.purpose(other), CallbackPurpose::Real);
         drop(call);
-        assert_eq!(calls.purpose(one), Purpose::Real);
+        assert_eq!(calls.purpose(one), CallbackPurpose::Real);
     }
 }

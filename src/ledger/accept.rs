@@ -99,7 +99,7 @@ pub(super) struct Seal;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Accepted {
     /// A new event, durable now.
-    Fresh,
+    New,
     /// A duplicate: identity and content are known. Unknown keys of it now belong to the first
     /// event, durably.
     Duplicate {
@@ -322,7 +322,7 @@ impl Judged {
     /// The result for the caller.
     pub(super) fn accepted(&self) -> Accepted {
         match *self {
-            Self::New | Self::Own => Accepted::Fresh,
+            Self::New | Self::Own => Accepted::New,
             Self::Duplicate { first: First { id: first, received_ms, .. }, .. } => {
                 Accepted::Duplicate { first, first_seen_ms: received_ms }
             }

@@ -17,8 +17,8 @@ use bytes::Bytes;
 
 use super::{
     Accepted, Attempt, DedupeKey, EventId, EventKeys, Fingerprint, HeldWhy, KeepKeys, Lease,
-    LeaseAsk, Ledger, LedgerError, NewEvent, NewHeld, NodeId, Settled, Settlement, SourceId,
-    StoreClock, TargetFilter, TargetId, Verdict,
+    LeaseAsk, LeaseResult, Ledger, LedgerError, NewEvent, NewHeld, NodeId, Settled, Settlement,
+    SourceId, StoreClock, TargetFilter, TargetId,
 };
 use std::time::Duration;
 
@@ -234,20 +234,20 @@ async fn lease(ledger: &impl Ledger, max: usize) -> Result<Vec<Lease>, LedgerErr
 async fn accept(ledger: &impl Ledger, event: &NewEvent) -> Result<Accepted, LedgerError> {
     let accepted = ledger.accept(std::slice::from_ref(event)).await?;
     assert_eq!(accepted.len(), 1);
-    Ok(accepted.into_iter().next().unwrap_or(Accepted::Fresh))
+    Ok(accepted.into_iter().next().unwrap_or(Accepted::New))
 }
 
 fn duplicate_of(first: &NewEvent) -> Accepted {
     Accepted::Duplicate { first: first.id, first_seen_ms: first.received_ms }
 }
 
-/// The verdict of [`node`] on a lease.
-pub fn settlement(lease: &Lease, verdict: Verdict) -> Settlement {
+/// The settlement of a lease by [`node`].
+pub fn settlement(lease: &Lease, result: LeaseResult) -> Settlement {
     Settlement {
         event: lease.event,
         target: lease.target.clone(),
         token: lease.token,
-        verdict,
+        result,
         attempt: Attempt {
             at_ms: START_MS + i64::from(lease.attempt),
             latency_ms: 12,
@@ -261,9 +261,9 @@ pub fn settlement(lease: &Lease, verdict: Verdict) -> Settlement {
 async fn settle(
     ledger: &impl Ledger,
     lease: &Lease,
-    verdict: Verdict,
+    result: LeaseResult,
 ) -> Result<Settled, LedgerError> {
-    let settled = ledger.settle(&node(), &[settlement(lease, verdict)]).await?;
+    let settled = ledger.settle(&node(), &[settlement(lease, result)]).await?;
     assert_eq!(settled.len(), 1);
     Ok(settled.first().copied().unwrap_or(Settled::Stale))
 }

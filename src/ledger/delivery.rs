@@ -1,4 +1,4 @@
-//! Deliveries: leases, verdicts, attempts, replays.
+//! Deliveries: leases, results, attempts, replays.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub struct Lease {
 
 /// The result of a leased delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum LeaseResult {
     /// Delivered.
     Done,
     /// Delivered, and the response is a verdict for others: a lost settlement might bring another
@@ -83,7 +83,7 @@ pub enum Verdict {
     },
 }
 
-/// A verdict on one lease.
+/// The result of one lease, to be recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
     /// The event.
@@ -93,8 +93,8 @@ pub struct Settlement {
     /// The token of the lease.
     pub token: u64,
     /// The result.
-    pub verdict: Verdict,
-    /// The attempt, kept as long as its event. Ignored with [`Verdict::Postpone`].
+    pub result: LeaseResult,
+    /// The attempt, kept as long as its event. Ignored with [`LeaseResult::Postpone`].
     pub attempt: Attempt,
 }
 

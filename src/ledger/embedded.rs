@@ -112,7 +112,7 @@ struct Shared {
     threads: Vec<JoinHandle<()>>,
     /// Serializes replays and rewrites of segments: a replay reads existing records before it adds
     /// more, a sweep must not delete what it found, and two rewrites must not read one segment.
-    turns: Arc<Mutex<()>>,
+    rewrite_lock: Arc<Mutex<()>>,
 }
 
 impl Drop for Shared {
@@ -171,8 +171,8 @@ impl Embedded {
             start("ledger-commit", &core, move || committer.run(&taken))?,
             start("ledger-keep", &core, move || indexer::run(&keeping, &todo))?,
         ];
-        let turns = Arc::default();
-        Ok(Self { shared: Arc::new(Shared { core, calls: Some(calls), threads, turns }) })
+        let rewrite_lock = Arc::default();
+        Ok(Self { shared: Arc::new(Shared { core, calls: Some(calls), threads, rewrite_lock }) })
     }
 
     /// Whether there is, or was, a ledger in `path`.
@@ -249,20 +249,20 @@ impl Embedded {
     }
 
     /// Waits for the turn to replay or to rewrite. It lasts until the result is dropped.
-    async fn turn(&self) -> OwnedMutexGuard<()> {
-        Arc::clone(&self.shared.turns).lock_owned().await
+    async fn lock_rewrites(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.shared.rewrite_lock).lock_owned().await
     }
 
     /// As [`Self::read`], in a turn that lasts until `work` has ended: it goes on if its caller is
     /// gone.
     async fn read_in<T: Send + 'static>(
         &self,
-        turn: OwnedMutexGuard<()>,
+        lock: OwnedMutexGuard<()>,
         work: impl FnOnce(&Core) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
         self.read(move |core| {
             let worked = work(core);
-            drop(turn);
+            drop(lock);
             worked
         })
         .await
@@ -346,7 +346,7 @@ impl Ledger for Embedded {
     ) -> Result<ReplayPage, LedgerError> {
         let (own, order, cursor) = (self.clone(), order.clone(), cursor.cloned());
         whole(async move {
-            let _turn = own.turn().await;
+            let _turn = own.lock_rewrites().await;
             let id = order.id;
             let choose = move |core: &Core| core.choose(&order, cursor.as_ref(), limit);
             let (chosen, page) = own.read(choose).await?;
@@ -428,11 +428,11 @@ impl Ledger for Embedded {
 
     async fn forget(&self, source: &SourceId) -> Result<u64, LedgerError> {
         self.core().poison.check()?;
-        let turn = self.turn().await;
+        let lock = self.lock_rewrites().await;
         let Some(calls) = self.shared.calls.clone() else { return Ok(0) };
         self.call(Call::Roll).await?;
         let (own, source) = (self.clone(), source.clone());
-        self.read_in(turn, move |core| {
+        self.read_in(lock, move |core| {
             own.wait_until_indexed()?;
             core.forget(&source, &calls)
         })
@@ -452,7 +452,7 @@ impl Ledger for Embedded {
         let events = core.all_runs().iter().map(|run| run.len() as u64).sum();
         let targets = core.deliveries().stats(core.now());
         let held = core.held().stats();
-        Ok(Stats::sum(events, core.keys.load(Ordering::Relaxed), targets, held))
+        Ok(Stats::sum(events, core.published_keys.load(Ordering::Relaxed), targets, held))
     }
 
     async fn document(&self, kind: Kind, id: &str) -> Result<Option<Document>, LedgerError> {
@@ -497,10 +497,10 @@ impl Ledger for Embedded {
 
     async fn sweep(&self, policy: &Retention, budget: usize) -> Result<Swept, LedgerError> {
         self.core().poison.check()?;
-        let turn = self.turn().await;
+        let lock = self.lock_rewrites().await;
         let Some(calls) = self.shared.calls.clone() else { return Ok(Swept::default()) };
         let policy = policy.clone();
-        self.read_in(turn, move |core| core.sweep(&policy, budget, &calls)).await
+        self.read_in(lock, move |core| core.sweep(&policy, budget, &calls)).await
     }
 
     async fn export(
@@ -509,8 +509,8 @@ impl Ledger for Embedded {
         bytes: usize,
     ) -> Result<ExportPage, LedgerError> {
         // No segment is rewritten while a page is read.
-        let (turn, cursor) = (self.turn().await, cursor.cloned());
-        self.read_in(turn, move |core| core.export(cursor.as_ref(), bytes)).await
+        let (lock, cursor) = (self.lock_rewrites().await, cursor.cloned());
+        self.read_in(lock, move |core| core.export(cursor.as_ref(), bytes)).await
     }
 
     async fn events_in(
@@ -520,8 +520,8 @@ impl Ledger for Embedded {
         bytes: usize,
     ) -> Result<ExportPage, LedgerError> {
         // No segment is rewritten while a page is read.
-        let (turn, cursor) = (self.turn().await, cursor.cloned());
-        self.read_in(turn, move |core| core.events_in(window, cursor.as_ref(), bytes)).await
+        let (lock, cursor) = (self.lock_rewrites().await, cursor.cloned());
+        self.read_in(lock, move |core| core.events_in(window, cursor.as_ref(), bytes)).await
     }
 
     async fn scrub(&self, cursor: Option<&Cursor>, bytes: usize) -> Result<ScrubPage, LedgerError> {

@@ -18,14 +18,14 @@ use super::{
     DocumentChange, DocumentQuery, Documents, Durability, EarlyExpiry, Erased, Erasure,
     EventDetail, EventId, EventWindow, ExportPage, GatewayRecord, GatewayReport, Health, HeldId,
     HeldOne, HeldOrder, HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk,
-    LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse,
-    ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement, SourceId, Stats, StoreClock,
-    Swept, TargetId, Verdict,
+    LeaseBatch, LeaseResult, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce,
+    NonceUse, ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement, SourceId, Stats,
+    StoreClock, Swept, TargetId,
 };
 use crate::sender::Reason;
 
-/// Whether the settlement of a verdict fails.
-type Fails = fn(Verdict) -> bool;
+/// Whether the settlement with a result fails.
+type Fails = fn(LeaseResult) -> bool;
 
 /// A ledger in memory. Clones share it.
 #[derive(Clone)]
@@ -47,7 +47,7 @@ impl Memory {
         }
     }
 
-    /// Lets each call fail that settles one of these verdicts, from now on.
+    /// Lets each call fail that settles one of these results, from now on.
     #[doc(hidden)]
     pub fn fail_settlements(&self, of: Fails) {
         *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = of;
@@ -96,7 +96,7 @@ impl Ledger for Memory {
         settlements: &[Settlement],
     ) -> Result<Vec<Settled>, LedgerError> {
         let fails = *self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        if settlements.iter().any(|settlement| fails(settlement.verdict)) {
+        if settlements.iter().any(|settlement| fails(settlement.result)) {
             return Err(LedgerError::Unavailable("a test lets it fail".to_owned()));
         }
         let mut model = self.model();

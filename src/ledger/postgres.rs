@@ -61,7 +61,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
 
-use self::dialer::{Dialer, Role};
+use self::dialer::{Dialer, SessionRole};
 use self::durability::{Required, SETTINGS, ServerDurability};
 use self::faults::Faults;
 use self::health::{ServerClock, ServerWatch};
@@ -112,8 +112,8 @@ struct Core {
     lazy: Pool,
     read: Pool,
     clock: StoreClock,
-    pulse: ServerWatch,
-    vault: RowCipher,
+    server_watch: ServerWatch,
+    row_cipher: RowCipher,
     /// Days with known partitions.
     days: RwLock<BTreeSet<i32>>,
     /// Past days that this gateway protects from being swept.
@@ -144,7 +144,7 @@ impl Postgres {
     pub async fn open(options: PostgresOptions) -> Result<Self, PostgresError> {
         let open_time = options.open_time;
         let core = Arc::new(Self::connect(options).await?);
-        if let Some(why) = core.pulse.barred() {
+        if let Some(why) = core.server_watch.barred() {
             return Err(PostgresError::NotReplicated(why));
         }
         {
@@ -174,8 +174,8 @@ impl Postgres {
             false => Required::Synced,
         };
         let pool = |role, size| Pool::new(Arc::clone(&dialer), role, size);
-        let read = pool(Role::Read, options.readers);
-        let (pulse, used) = {
+        let read = pool(SessionRole::Read, options.readers);
+        let (server_watch, used) = {
             let session = read.session(instant() + options.open_time).await?;
             pooler::refuse(&dialer).await?;
             migrate::version(&session).await?.ok_or(PostgresError::NotMigrated)?.check()?;
@@ -186,20 +186,20 @@ impl Postgres {
             let clock = ServerClock::read(asked, row.get(1));
             let promise = ServerDurability::new(row.get(2), row.get(3), row.get(4));
             let revision = Revision(row.get::<_, i64>(0).cast_unsigned());
-            let pulse = ServerWatch::new(promise, required, revision, clock);
-            (pulse, Used::read(&session).await?)
+            let server_watch = ServerWatch::new(promise, required, revision, clock);
+            (server_watch, Used::read(&session).await?)
         };
         if let Some(lacking) = used.lacking(&options.keys) {
             return Err(PostgresError::Sealed(lacking));
         }
         Ok(Core {
-            accept: pool(Role::Accept, options.writers),
-            durable: pool(Role::Durable, WORKERS),
-            lazy: pool(Role::Lazy, WORKERS),
+            accept: pool(SessionRole::Accept, options.writers),
+            durable: pool(SessionRole::Durable, WORKERS),
+            lazy: pool(SessionRole::Lazy, WORKERS),
             read,
             clock: options.clock,
-            pulse,
-            vault: RowCipher::new(options.keys, used)?,
+            server_watch,
+            row_cipher: RowCipher::new(options.keys, used)?,
             days: RwLock::default(),
             writers: options.writers.div_ceil(threads()),
             read_time: options.read_timeout + READ_PATIENCE,
@@ -244,7 +244,7 @@ impl Postgres {
         options: &PostgresOptions,
     ) -> Result<(Arc<Dialer>, Pool), PostgresError> {
         let dialer = options.dialer()?;
-        let pool = Pool::new(Arc::clone(&dialer), Role::Migrate, 1);
+        let pool = Pool::new(Arc::clone(&dialer), SessionRole::Migrate, 1);
         hosts::survey(&dialer).await;
         pooler::refuse_within(&dialer, options.open_time).await?;
         Ok((dialer, pool))

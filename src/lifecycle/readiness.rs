@@ -33,12 +33,12 @@ impl Unready {
     }
 }
 
-/// Why callbacks should not be sent to the gateway of `life` on `book`; `None`: it is ready.
-pub async fn unready(life: &Lifecycle, book: &BatchedLedger) -> Option<Unready> {
+/// Why callbacks should not be sent to the gateway of `life` on `ledger`; `None`: it is ready.
+pub async fn unready(life: &Lifecycle, ledger: &BatchedLedger) -> Option<Unready> {
     if let Some(why) = life.unready() {
         return Some(Unready::Gateway(why));
     }
-    match book.health().await {
+    match ledger.health().await {
         Ok(health) => health.unready().map(Unready::Store),
         Err(error) => Some(Unready::Store(error.to_string())),
     }

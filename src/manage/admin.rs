@@ -79,12 +79,12 @@ pub struct Admin {
     /// Where it listens.
     address: IpAddr,
     registry: Registry,
-    gate: CallbackHandler,
+    callback_handler: CallbackHandler,
     control: Control,
     replays: Replays,
     releases: Releases,
     keys: Keys,
-    book: BatchedLedger,
+    ledger: BatchedLedger,
     scrubber: Scrubber,
     metrics: Arc<Metrics>,
     life: Arc<Lifecycle>,
@@ -98,7 +98,7 @@ pub struct Admin {
 }
 
 /// Who asks, and what they see.
-struct Caller {
+struct AdmittedCaller {
     who: Actor,
     view: View,
 }
@@ -115,7 +115,7 @@ impl Admin {
     pub fn new(
         address: IpAddr,
         registry: Registry,
-        (gate, keys, control, (replays, releases), scrubber): (
+        (callback_handler, keys, control, (replays, releases), scrubber): (
             CallbackHandler,
             Keys,
             Control,
@@ -124,17 +124,17 @@ impl Admin {
         ),
         (metrics, life, local): (Arc<Metrics>, Arc<Lifecycle>, Arc<LocalToken>),
     ) -> Self {
-        let (bodies, book) =
-            (BytePool::new(BODIES_BYTES_MAX, ADMIN_CONNECTIONS), registry.book().clone());
+        let (bodies, ledger) =
+            (BytePool::new(BODIES_BYTES_MAX, ADMIN_CONNECTIONS), registry.ledger().clone());
         Self {
             address,
             registry,
-            gate,
+            callback_handler,
             control,
             replays,
             releases,
             keys,
-            book,
+            ledger,
             scrubber,
             metrics,
             life,
@@ -202,7 +202,7 @@ impl Admin {
         let need = resource.need_at(self.address, &self.config(), asked);
         let Admitted { who, sight, scope } = self.admit(&head, peer, need).await?;
         resource.check_scope(asked, &scope)?;
-        let caller = Caller { who, view: View::of(self.config(), &scope) };
+        let caller = AdmittedCaller { who, view: View::of(self.config(), &scope) };
         if !methods.contains(asked) {
             return Err(ApiError::method(methods));
         }
@@ -221,7 +221,7 @@ impl Admin {
         &self,
         resource: Resource<'_>,
         asked: &Method,
-        Caller { who, view }: &Caller,
+        AdmittedCaller { who, view }: &AdmittedCaller,
         head: &Parts,
         body: Unread,
     ) -> Answered {

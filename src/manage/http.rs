@@ -67,7 +67,7 @@ impl ApiError {
     }
 
     /// The input has these errors.
-    pub(crate) fn mistakes(errors: Vec<FieldError>) -> Self {
+    pub(crate) fn invalid(errors: Vec<FieldError>) -> Self {
         let first = errors.first();
         let detail =
             first.map_or_else(String::new, |first| format!("{} {}", first.key, first.detail));

@@ -79,7 +79,7 @@ pub(crate) async fn call(
         let stream = TcpStream::connect(reachable(at)).await.map_err(unreached)?;
         let from = stream.local_addr().map_err(unreached)?;
         let _test = match purpose {
-            CallPurpose::Test(gate) => Some(gate.begin_test_call(from)),
+            CallPurpose::Test(callback_handler) => Some(callback_handler.begin_test_call(from)),
             CallPurpose::Real => None,
         };
         match &server.tls {

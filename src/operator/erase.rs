@@ -33,7 +33,7 @@ pub async fn erase_user(
     let facts = facts.into_iter().collect();
     registry.note_with(who, Action::Erased, (KIND, &digest), facts).await?;
     let erasure = Erasure { user: user.to_owned(), source };
-    let erased = registry.book().erase(&erasure).await?;
+    let erased = registry.ledger().erase(&erasure).await?;
     let Erased { events, deliveries, held } = erased;
     tracing::info!(who = who.as_str(), events, deliveries, held, "erased a user's data");
     Ok(erased)

@@ -61,9 +61,9 @@ pub struct Shown {
 ///
 /// # Errors
 /// The ledger fails.
-pub async fn shown(book: &SeenLedger, held: NewHeld) -> Result<Shown, LedgerError> {
+pub async fn shown(ledger: &SeenLedger, held: NewHeld) -> Result<Shown, LedgerError> {
     let first = match held.first {
-        Some(first) => book.event(first).await?.and_then(|detail| read(&detail.event.body)),
+        Some(first) => ledger.event(first).await?.and_then(|detail| read(&detail.event.body)),
         None => None,
     };
     Ok(Shown { event: read(&held.event.body), first, held })
@@ -124,13 +124,13 @@ fn facts(config: &Config, held: &NewHeld, reason: Option<&str>) -> Map<String, V
 /// # Errors
 /// It is unknown, was decided before otherwise, needs a reason, or the ledger fails.
 pub async fn decide(
-    (registry, gate): (&Registry, &CallbackHandler),
+    (registry, callback_handler): (&Registry, &CallbackHandler),
     who: &Actor,
     (id, decision): (HeldId, Decision),
     reason: Option<&str>,
 ) -> Result<HeldMark, DecideError> {
-    let book = registry.book();
-    let held = match book.held_one(id).await? {
+    let ledger = registry.ledger();
+    let held = match ledger.held_one(id).await? {
         None => return Err(DecideError::Unknown),
         Some(HeldOne::Decided(mark)) => return repeated(mark, decision),
         // A sample does not wait for a decision.
@@ -142,7 +142,7 @@ pub async fn decide(
     let reason = reason.map(str::trim).filter(|text| !text.is_empty());
     let reason = reason.map(|text| &text[..text.floor_char_boundary(REASON_BYTES_MAX)]);
     if held.why == HeldWhy::Quarantine && decision == Decision::Release {
-        return release(registry, gate, who, &held, reason).await;
+        return release(registry, callback_handler, who, &held, reason).await;
     }
     let action = match decision {
         Decision::Release | Decision::Settle => Action::Released,
@@ -150,7 +150,7 @@ pub async fn decide(
     };
     let facts = facts(&registry.config(), &held, reason);
     registry.note_with(who, action, ("held", &id.to_string()), facts).await?;
-    match book.decide(&HeldOrder { id, decision, at_ms: now_ms(), event: None }).await? {
+    match ledger.decide(&HeldOrder { id, decision, at_ms: now_ms(), event: None }).await? {
         Decided::Done(mark) => Ok(mark),
         Decided::Already(mark) => repeated(mark, decision),
         Decided::Unknown => Err(DecideError::Unknown),
@@ -170,7 +170,7 @@ fn repeated(mark: HeldMark, decision: Decision) -> Result<HeldMark, DecideError>
 /// operator, who says why.
 async fn release(
     registry: &Registry,
-    gate: &CallbackHandler,
+    callback_handler: &CallbackHandler,
     who: &Actor,
     held: &NewHeld,
     reason: Option<&str>,
@@ -178,20 +178,20 @@ async fn release(
     let id = held.id.to_string();
     let facts = facts(&registry.config(), held, reason);
     let note = registry.note_with(who, Action::Released, ("held", &id), facts);
-    match gate.release(held, ReleaseMode::DryRun).await?.result {
+    match callback_handler.release(held, ReleaseMode::DryRun).await?.result {
         Released::Event(_) | Released::Duplicate(_) | Released::Disputed => {
             note.await?;
-            gate.release(held, ReleaseMode::Real).await?;
+            callback_handler.release(held, ReleaseMode::Real).await?;
         }
         Released::Rejected(_) | Released::Undecided if reason.is_none() => {
             return Err(DecideError::NoReason);
         }
         Released::Rejected(_) | Released::Undecided => {
             note.await?;
-            gate.grant(held).await?.map_err(DecideError::Unreadable)?;
+            callback_handler.grant(held).await?.map_err(DecideError::Unreadable)?;
         }
     }
-    match registry.book().held_one(held.id).await? {
+    match registry.ledger().held_one(held.id).await? {
         Some(HeldOne::Decided(mark)) => Ok(mark),
         // What is held of the event that it disputes has no room.
         Some(HeldOne::Waiting(_)) => Err(DecideError::Full),

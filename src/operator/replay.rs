@@ -39,12 +39,12 @@ pub async fn replay_event(
     who: &Actor,
     id: EventId,
 ) -> Result<Option<ReplayPage>, LedgerError> {
-    let book: &BatchedLedger = registry.book();
-    let Some(known) = book.event(id).await? else { return Ok(None) };
+    let ledger: &BatchedLedger = registry.ledger();
+    let Some(known) = ledger.event(id).await? else { return Ok(None) };
     registry.note(who, Action::Replayed, ("event", &id.to_string())).await?;
     let what = ReplayWhat::Events(vec![id]);
     let order = ReplayOrder { id: ReplayId::new(now_ms()), what, targets: None };
-    let page = book.replay(&order, None, 1).await?;
+    let page = ledger.replay(&order, None, 1).await?;
     // A manual replay is a probe.
     let targets: Vec<TargetId> =
         known.deliveries.into_iter().map(|delivery| delivery.target).collect();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::masked::mask_notes;
 use crate::config::{Config, Source, SourceScope};
 use crate::delivery::ReplayProgress;
-use crate::intake::{Passed, Rejections, ReleaseProgress};
+use crate::intake::{Rejections, ReleaseProgress, UnrecordedCallback};
 use crate::ledger::{
     BatchedLedger, Cursor, DeliveryPage, DeliveryQuery, EventDetail, EventId, Health, HeldId,
     HeldOne, HeldPage, HeldQuery, LedgerError, LogPage, LogQuery, Rejection, SourceId, Stats,
@@ -32,7 +32,7 @@ pub struct View {
 /// The ledger, without what a caller may not see.
 #[derive(Clone, Debug)]
 pub struct SeenLedger {
-    book: BatchedLedger,
+    ledger: BatchedLedger,
     among: Option<Arc<[SourceId]>>,
 }
 
@@ -99,10 +99,10 @@ impl View {
         self.among.clone()
     }
 
-    /// The ledger `book`, as far as it is seen.
+    /// The ledger `ledger`, as far as it is seen.
     #[must_use]
-    pub fn ledger(&self, book: &BatchedLedger) -> SeenLedger {
-        SeenLedger { book: book.clone(), among: self.among() }
+    pub fn ledger(&self, ledger: &BatchedLedger) -> SeenLedger {
+        SeenLedger { ledger: ledger.clone(), among: self.among() }
     }
 
     /// The log `log`, as far as it is seen.
@@ -119,7 +119,7 @@ impl View {
 
     /// Whether a recent callback is seen.
     #[must_use]
-    pub fn sees_passed(&self, one: &Passed) -> bool {
+    pub fn sees_passed(&self, one: &UnrecordedCallback) -> bool {
         self.sees_named(&one.source)
     }
 
@@ -169,7 +169,7 @@ impl SeenLedger {
         limit: usize,
     ) -> Result<LogPage, LedgerError> {
         let query = LogQuery { among: self.among.clone(), ..query.clone() };
-        self.book.query(&query, cursor, limit).await
+        self.ledger.query(&query, cursor, limit).await
     }
 
     /// An event with its deliveries.
@@ -177,7 +177,7 @@ impl SeenLedger {
     /// # Errors
     /// The ledger fails.
     pub async fn event(&self, id: EventId) -> Result<Option<EventDetail>, LedgerError> {
-        let detail = self.book.event(id).await?;
+        let detail = self.ledger.event(id).await?;
         Ok(detail.filter(|detail| self.sees(&detail.event.source)))
     }
 
@@ -192,7 +192,7 @@ impl SeenLedger {
         limit: usize,
     ) -> Result<HeldPage, LedgerError> {
         let query = HeldQuery { among: self.among.clone(), ..query.clone() };
-        self.book.held(&query, cursor, limit).await
+        self.ledger.held(&query, cursor, limit).await
     }
 
     /// A held callback, or its mark.
@@ -200,7 +200,7 @@ impl SeenLedger {
     /// # Errors
     /// The ledger fails.
     pub async fn held_one(&self, id: HeldId) -> Result<Option<HeldOne>, LedgerError> {
-        let one = self.book.held_one(id).await?;
+        let one = self.ledger.held_one(id).await?;
         Ok(one.filter(|one| match one {
             HeldOne::Waiting(held) => self.sees(&held.event.source),
             HeldOne::Decided(mark) => self.sees(&mark.source),
@@ -212,7 +212,7 @@ impl SeenLedger {
     /// # Errors
     /// The ledger fails.
     pub async fn events(&self, ids: &[EventId]) -> Result<Vec<Option<EventDetail>>, LedgerError> {
-        let all = self.book.events(ids).await?.into_iter();
+        let all = self.ledger.events(ids).await?.into_iter();
         Ok(all.map(|one| one.filter(|detail| self.sees(&detail.event.source))).collect())
     }
 
@@ -234,7 +234,7 @@ impl SeenLedger {
             }
         };
         let query = DeliveryQuery { among, ..query.clone() };
-        self.book.deliveries(&query, cursor, limit).await
+        self.ledger.deliveries(&query, cursor, limit).await
     }
 
     /// The state of the store.
@@ -242,7 +242,7 @@ impl SeenLedger {
     /// # Errors
     /// The ledger fails.
     pub async fn health(&self) -> Result<Health, LedgerError> {
-        self.book.health().await
+        self.ledger.health().await
     }
 
     /// Counts. A caller that is bound to sources has those of held callbacks, which are by source.
@@ -250,7 +250,7 @@ impl SeenLedger {
     /// # Errors
     /// The ledger fails.
     pub async fn stats(&self) -> Result<Stats, LedgerError> {
-        let stats = self.book.stats().await?;
+        let stats = self.ledger.stats().await?;
         Ok(match self.among {
             None => stats,
             Some(_) => {

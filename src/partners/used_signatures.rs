@@ -76,19 +76,25 @@ impl Rule {
 impl Signature<'_> {
     /// Uses the signature to change something, durably, on all gateways that share the ledger.
     /// Returns whether it was unused.
-    pub(super) async fn use_to_write(&self, book: &BatchedLedger) -> Result<NonceUse, LedgerError> {
+    pub(super) async fn use_to_write(
+        &self,
+        ledger: &BatchedLedger,
+    ) -> Result<NonceUse, LedgerError> {
         // Both in one batch: no call sees one without the other.
-        let used = book.check_nonces(&[self.nonce(Mark::Used), self.nonce(Mark::Wrote)]).await?;
+        let used = ledger.check_nonces(&[self.nonce(Mark::Used), self.nonce(Mark::Wrote)]).await?;
         Ok(used.first().copied().unwrap_or(NonceUse::Repeated))
     }
 
     /// Uses the signature to read, durably: from then on it changes nothing. Returns
     /// [`NonceUse::First`] unless it was used to change something, however often it was used to
     /// read.
-    pub(super) async fn use_to_read(&self, book: &BatchedLedger) -> Result<NonceUse, LedgerError> {
+    pub(super) async fn use_to_read(
+        &self,
+        ledger: &BatchedLedger,
+    ) -> Result<NonceUse, LedgerError> {
         // A nonce that expires at once is looked up and not stored.
         let wrote = Nonce { expires_ms: 0, ..self.nonce(Mark::Wrote) };
-        let used = book.check_nonces(&[self.nonce(Mark::Used), wrote]).await?;
+        let used = ledger.check_nonces(&[self.nonce(Mark::Used), wrote]).await?;
         Ok(used.last().copied().unwrap_or(NonceUse::Repeated))
     }
 
@@ -110,7 +116,7 @@ mod tests {
     #[tokio::test]
     async fn a_signature_is_unused_once_under_its_rule() {
         let memory = Memory::new(StoreClock::process());
-        let book = BatchedLedger::new(memory, BatchOptions::default(), Arc::new(NoopObserver));
+        let ledger = BatchedLedger::new(memory, BatchOptions::default(), Arc::new(NoopObserver));
         let good_until_ms = crate::clock::now_ms() + 1000;
         let of = |rule, bytes| Signature { rule, bytes, good_until_ms };
         for (rule, bytes, used) in [
@@ -119,7 +125,7 @@ mod tests {
             (Rule::CallbackAddress, b"b", NonceUse::First),
             (Rule::RewardRule, b"a", NonceUse::First),
         ] {
-            let found = of(rule, bytes).use_to_write(&book).await.unwrap();
+            let found = of(rule, bytes).use_to_write(&ledger).await.unwrap();
             assert_eq!(found, used, "{rule:?} {bytes:?}");
         }
     }
@@ -127,16 +133,16 @@ mod tests {
     #[tokio::test]
     async fn what_looked_may_look_again_and_changes_nothing() {
         let memory = Memory::new(StoreClock::process());
-        let book = BatchedLedger::new(memory, BatchOptions::default(), Arc::new(NoopObserver));
+        let ledger = BatchedLedger::new(memory, BatchOptions::default(), Arc::new(NoopObserver));
         let good_until_ms = crate::clock::now_ms() + 1000;
         let of = |bytes| Signature { rule: Rule::CallbackAddress, bytes, good_until_ms };
         for _ in 0..3 {
-            assert_eq!(of(b"look").use_to_read(&book).await.unwrap(), NonceUse::First);
+            assert_eq!(of(b"look").use_to_read(&ledger).await.unwrap(), NonceUse::First);
         }
-        assert_eq!(of(b"look").use_to_write(&book).await.unwrap(), NonceUse::Repeated);
-        assert_eq!(of(b"change").use_to_write(&book).await.unwrap(), NonceUse::First);
+        assert_eq!(of(b"look").use_to_write(&ledger).await.unwrap(), NonceUse::Repeated);
+        assert_eq!(of(b"change").use_to_write(&ledger).await.unwrap(), NonceUse::First);
         for _ in 0..3 {
-            assert_eq!(of(b"change").use_to_read(&book).await.unwrap(), NonceUse::Repeated);
+            assert_eq!(of(b"change").use_to_read(&ledger).await.unwrap(), NonceUse::Repeated);
         }
     }
 }

@@ -225,11 +225,11 @@ pub(super) fn id(number: u64) -> String {
 
 /// The change that deletes the oldest entry.
 pub(super) async fn removal(
-    book: &BatchedLedger,
+    ledger: &BatchedLedger,
     number: u64,
     at_ms: UnixMillis,
 ) -> Result<Option<DocumentChange>, LedgerError> {
-    let oldest = book.document(AUDIT, &id(number)).await?;
+    let oldest = ledger.document(AUDIT, &id(number)).await?;
     Ok(oldest.map(|oldest| DocumentChange {
         kind: AUDIT,
         id: oldest.id,
@@ -259,7 +259,7 @@ pub struct AuditQuery {
 /// # Errors
 /// As [`BatchedLedger::latest_documents`].
 pub async fn list(
-    book: &BatchedLedger,
+    ledger: &BatchedLedger,
     query: AuditQuery,
     limit: usize,
     wanted: impl Fn(&Entry) -> bool,
@@ -272,7 +272,7 @@ pub async fn list(
     // One more than is shown says whether there is a next page.
     let mut size = limit.saturating_add(1).min(PAGE);
     loop {
-        let page = book.latest_documents(&documents, size).await?;
+        let page = ledger.latest_documents(&documents, size).await?;
         let is_last = page.len() < size;
         for document in page {
             let entry: Entry = serde_json::from_slice(&document.body).map_err(|_| {

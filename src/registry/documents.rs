@@ -121,26 +121,26 @@ impl std::fmt::Debug for Documents {
 impl Documents {
     /// Reads all documents, as they were at one moment. Those that `before` has in the same version
     /// are not read again.
-    pub(super) async fn read(book: &BatchedLedger, before: &Self) -> Result<Self, LedgerError> {
+    pub(super) async fn read(ledger: &BatchedLedger, before: &Self) -> Result<Self, LedgerError> {
         loop {
-            let head = head(book).await?;
-            let sources = book.documents(SOURCE).await?;
-            let rules = all(book, REWARD_RULE, &before.rules, |id| id.parse().ok()).await?;
-            let entries = book.latest_documents(&DocumentQuery::of(AUDIT), 1).await?;
+            let head = head(ledger).await?;
+            let sources = ledger.documents(SOURCE).await?;
+            let rules = all(ledger, REWARD_RULE, &before.rules, |id| id.parse().ok()).await?;
+            let entries = ledger.latest_documents(&DocumentQuery::of(AUDIT), 1).await?;
             let numbers = head.as_ref().map(|head| *head.value).unwrap_or_default();
             let new = Self {
                 numbers: numbers.beyond(&rules, entries.first()),
                 revision: sources.revision,
                 sources: kept(SOURCE, sources.documents, &before.sources, text)?,
-                destinations: all(book, DESTINATION, &before.destinations, text).await?,
+                destinations: all(ledger, DESTINATION, &before.destinations, text).await?,
                 rules,
-                addresses: all(book, CALLBACK_ADDRESS, &before.addresses, text).await?,
-                pushes: all(book, PUSH_CONFIG, &before.pushes, text).await?,
-                resolved: all(book, RESOLVED, &before.resolved, text).await?,
+                addresses: all(ledger, CALLBACK_ADDRESS, &before.addresses, text).await?,
+                pushes: all(ledger, PUSH_CONFIG, &before.pushes, text).await?,
+                resolved: all(ledger, RESOLVED, &before.resolved, text).await?,
                 head,
             };
             // Every change writes the head. If it did not change, all documents are of one moment.
-            if version(self::head(book).await?.as_ref()) == version(new.head.as_ref()) {
+            if version(self::head(ledger).await?.as_ref()) == version(new.head.as_ref()) {
                 return Ok(new);
             }
         }
@@ -157,8 +157,8 @@ impl Documents {
     }
 
     /// Whether something was changed since this was read.
-    pub(super) async fn is_stale(&self, book: &BatchedLedger) -> Result<bool, LedgerError> {
-        let now = book.document(HEAD, HEAD_ID).await?.map(|document| document.version);
+    pub(super) async fn is_stale(&self, ledger: &BatchedLedger) -> Result<bool, LedgerError> {
+        let now = ledger.document(HEAD, HEAD_ID).await?.map(|document| document.version);
         Ok(now != version(self.head.as_ref()))
     }
 }
@@ -176,8 +176,8 @@ fn version(head: Option<&StoredDocument<Head>>) -> Option<Revision> {
     head.map(|head| head.version)
 }
 
-async fn head(book: &BatchedLedger) -> Result<Option<StoredDocument<Head>>, LedgerError> {
-    book.document(HEAD, HEAD_ID).await?.map(|document| read(HEAD, document)).transpose()
+async fn head(ledger: &BatchedLedger) -> Result<Option<StoredDocument<Head>>, LedgerError> {
+    ledger.document(HEAD, HEAD_ID).await?.map(|document| read(HEAD, document)).transpose()
 }
 
 fn text(id: &str) -> Option<String> {
@@ -185,12 +185,12 @@ fn text(id: &str) -> Option<String> {
 }
 
 async fn all<K: Ord, T: DeserializeOwned>(
-    book: &BatchedLedger,
+    ledger: &BatchedLedger,
     kind: Kind,
     before: &BTreeMap<K, StoredDocument<T>>,
     key: impl Fn(&str) -> Option<K>,
 ) -> Result<BTreeMap<K, StoredDocument<T>>, LedgerError> {
-    kept(kind, book.documents(kind).await?.documents, before, key)
+    kept(kind, ledger.documents(kind).await?.documents, before, key)
 }
 
 /// The content of `documents`. Those that `before` has in the same version are not read again.

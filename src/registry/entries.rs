@@ -309,8 +309,8 @@ impl Registry {
                 return Err(ChangeError::Refused(DocumentError::Used(users)));
             }
             let before = written(state, managed, name);
-            let told = AuditView { before: Some(&before), after: None };
-            draft.delete(managed.kind(), name, old, &told);
+            let view = AuditView { before: Some(&before), after: None };
+            draft.delete(managed.kind(), name, old, &view);
             Ok(())
         })
         .await
@@ -398,16 +398,16 @@ fn plan(
     if new_name != name
         && let Some(old) = replaced.take()
     {
-        let told = AuditView { before: before.as_ref(), after: None };
-        draft.delete(managed.kind(), name, old, &told);
+        let view = AuditView { before: before.as_ref(), after: None };
+        draft.delete(managed.kind(), name, old, &view);
         if let Some(before) = before.as_mut().and_then(Value::as_object_mut) {
             before.insert(String::from("name"), json!(name));
             shown.insert(String::from("name"), json!(new_name));
         }
     }
     let shown = Value::Object(shown);
-    let told = AuditView { before: before.as_ref(), after: Some(&shown) };
-    draft.put(managed.kind(), &new_name, replaced, &table, &told)?;
+    let view = AuditView { before: before.as_ref(), after: Some(&shown) };
+    draft.put(managed.kind(), &new_name, replaced, &table, &view)?;
     Ok(Written { created: old.is_none(), name: new_name })
 }
 

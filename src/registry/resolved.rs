@@ -91,7 +91,7 @@ impl Registry {
     /// The note on `subject`, if it was settled manually.
     #[must_use]
     pub fn resolution(&self, subject: &Subject) -> Option<StoredDocument<Resolution>> {
-        self.in_force().documents.resolved.get(&subject.id()).cloned()
+        self.running().documents.resolved.get(&subject.id()).cloned()
     }
 
     /// Records that `who` settled `subject`, a callback to `source`.
@@ -121,8 +121,8 @@ impl Registry {
                 return Err(ChangeError::Refused(NoteError::TooMany));
             }
             let (before, after) = (old.map(|old| json!(*old.value)), json!(new));
-            let told = AuditView { before: before.as_ref(), after: Some(&after) };
-            Ok(draft.put(RESOLVED, &id, old, &new, &told)?)
+            let view = AuditView { before: before.as_ref(), after: Some(&after) };
+            Ok(draft.put(RESOLVED, &id, old, &new, &view)?)
         })
         .await
     }
@@ -155,11 +155,11 @@ impl Registry {
     ) -> Result<usize, LedgerError> {
         let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
         let before = now_ms.saturating_sub(keep_ms);
-        let state = self.in_force().documents.resolved.clone();
+        let state = self.running().documents.resolved.clone();
         let mut gone = Vec::new();
         for (id, kept) in state {
             let is_gone = match id.parse::<EventId>() {
-                Ok(event) => event.ms() < before && self.book().event(event).await?.is_none(),
+                Ok(event) => event.ms() < before && self.ledger().event(event).await?.is_none(),
                 Err(_) => kept.at_ms < before,
             };
             if is_gone {
@@ -206,18 +206,18 @@ mod tests {
     };
     use crate::registry::{Action, AuditQuery, Managed, Precondition};
 
-    fn book() -> BatchedLedger {
+    fn ledger() -> BatchedLedger {
         let engine = Memory::new(StoreClock::process());
         BatchedLedger::new(engine, BatchOptions::default(), Arc::new(NoopObserver))
     }
 
     async fn registry() -> Registry {
-        over(book()).await
+        over(ledger()).await
     }
 
-    async fn over(book: BatchedLedger) -> Registry {
+    async fn over(ledger: BatchedLedger) -> Registry {
         let loaded = load_str(&Machine, std::path::Path::new("postern.toml"), "").unwrap();
-        Registry::open(book, Arc::new(loaded.config)).await.unwrap()
+        Registry::open(ledger, Arc::new(loaded.config)).await.unwrap()
     }
 
     fn event(received_ms: UnixMillis) -> NewEvent {
@@ -246,7 +246,7 @@ mod tests {
         registry.reopen(&who, &subject).await.unwrap();
         assert!(registry.resolution(&subject).is_none());
         let (log, _) =
-            super::super::audit_log(registry.book(), AuditQuery::default(), 10, |_| true)
+            super::super::audit_log(registry.ledger(), AuditQuery::default(), 10, |_| true)
                 .await
                 .unwrap();
         let actions: Vec<&str> = log.iter().map(|entry| entry.action.as_str()).collect();
@@ -285,7 +285,7 @@ mod tests {
         let now_ms = crate::clock::now_ms();
         let (kept, gone) = (event(now_ms - 40 * DAY_MS), EventId::new(now_ms - 40 * DAY_MS));
         let young = Subject::Event(EventId::new(now_ms));
-        registry.book().record(kept.clone()).await.unwrap();
+        registry.ledger().record(kept.clone()).await.unwrap();
         let refused = Subject::rejection("s", &RawRequest::default());
         let all = [Subject::Event(kept.id), Subject::Event(gone), young, refused];
         for subject in &all {
@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(registry.forget_resolved(keep, later).await.unwrap(), 2);
         assert_eq!(left(&registry), [true, false, false, false]);
         let (log, _) =
-            super::super::audit_log(registry.book(), AuditQuery::default(), 10, |_| true)
+            super::super::audit_log(registry.ledger(), AuditQuery::default(), 10, |_| true)
                 .await
                 .unwrap();
         assert_eq!(log.len(), 4, "upkeep has no actor");
@@ -309,7 +309,7 @@ mod tests {
 
     #[tokio::test]
     async fn there_is_an_end_to_what_is_kept() {
-        let (book, who) = (book(), Actor::of_token("ops"));
+        let (ledger, who) = (ledger(), Actor::of_token("ops"));
         let id = |n: usize| EventId::new(n as i64);
         let ids: Vec<EventId> = (0..RESOLVED_MAX).map(id).collect();
         let note = Resolution { source: String::from("s"), note: String::from("n") };
@@ -322,8 +322,8 @@ mod tests {
             who: who.as_str().to_owned(),
             at_ms: 0,
         });
-        book.change_all(&changes.collect::<Vec<_>>()).await.unwrap();
-        let registry = over(book).await;
+        ledger.change_all(&changes.collect::<Vec<_>>()).await.unwrap();
+        let registry = over(ledger).await;
         let (new, old) = (Subject::Event(EventId::new(1)), Subject::Event(ids[7]));
         let refused = registry.resolve(&who, &new, "s", "note").await;
         assert!(matches!(refused, Err(ChangeError::Refused(NoteError::TooMany))));

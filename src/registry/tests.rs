@@ -27,8 +27,8 @@ fn file(text: &str) -> Arc<Config> {
 
 async fn over(engine: &Memory, text: &str) -> Registry {
     let observer = Arc::new(NoopObserver);
-    let book = BatchedLedger::new(engine.clone(), BatchOptions::default(), observer);
-    Registry::open(book, file(text)).await.unwrap()
+    let ledger = BatchedLedger::new(engine.clone(), BatchOptions::default(), observer);
+    Registry::open(ledger, file(text)).await.unwrap()
 }
 
 fn who() -> Actor {
@@ -104,7 +104,7 @@ async fn a_destination_that_would_cost_a_source_is_refused() {
     }
     put(&registry, Managed::Destination, "d1", &to("d1", "async")).await.unwrap();
     put(&registry, Managed::Destination, "d2", &to("d2", "inline")).await.unwrap();
-    assert!(over(&engine, "").await.in_force().ignored.is_empty());
+    assert!(over(&engine, "").await.running().ignored.is_empty());
 }
 
 /// A store with a registry that is open, and the export of another store in it. The store's own head
@@ -142,7 +142,7 @@ async fn can_change(registry: &Registry) {
     registry.note(&who(), Action::Tried, ("destination", "game")).await.unwrap();
     let game = json!({ "url": "https://new.example/" });
     assert!(!put(registry, Managed::Destination, "game", &game).await.unwrap().created);
-    let (log, _) = audit_log(registry.book(), AuditQuery::default(), 2, |_| true).await.unwrap();
+    let (log, _) = audit_log(registry.ledger(), AuditQuery::default(), 2, |_| true).await.unwrap();
     let actions: Vec<&str> = log.iter().map(|entry| entry.action.as_str()).collect();
     assert_eq!(actions, ["changed", "tried"]);
 }

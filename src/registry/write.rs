@@ -86,10 +86,10 @@ impl Draft {
         id: &str,
         old: Option<&StoredDocument<T>>,
         new: &T,
-        told: &AuditView<'_>,
+        view: &AuditView<'_>,
     ) -> Result<(), LedgerError> {
         let body = written(kind, id, new)?;
-        self.add(kind, id, old.map(|old| old.version), Some(body), told);
+        self.add(kind, id, old.map(|old| old.version), Some(body), view);
         Ok(())
     }
 
@@ -99,9 +99,9 @@ impl Draft {
         kind: Kind,
         id: &str,
         old: &StoredDocument<T>,
-        told: &AuditView<'_>,
+        view: &AuditView<'_>,
     ) {
-        self.add(kind, id, Some(old.version), None, told);
+        self.add(kind, id, Some(old.version), None, view);
     }
 
     /// Deletes an expired document. The audit log does not record it: no actor did it.
@@ -129,13 +129,13 @@ impl Draft {
         id: &str,
         version: Option<Revision>,
         body: Option<Bytes>,
-        told: &AuditView<'_>,
+        view: &AuditView<'_>,
     ) {
         let expect = version.map_or(Expect::Absent, Expect::Version);
         let (who, at_ms) = (self.who.as_str().to_owned(), self.at_ms);
         self.changes.push(DocumentChange { kind, id: id.to_owned(), expect, body, who, at_ms });
         let stamp = (&self.who, self.at_ms);
-        self.entries.push(Entry::new(stamp, (kind, id), told.before, told.after));
+        self.entries.push(Entry::new(stamp, (kind, id), view.before, view.after));
     }
 
     /// Returns all changes to write: the documents, their entries in the audit log in place of the
@@ -154,7 +154,7 @@ impl Draft {
             }
             let oldest = self.head.first_audit;
             self.head.first_audit += 1;
-            batch.extend(audit::removal(registry.book(), oldest, self.at_ms).await?);
+            batch.extend(audit::removal(registry.ledger(), oldest, self.at_ms).await?);
         }
         batch.push(self.own(HEAD, HEAD_ID, self.expect, &self.head)?);
         Ok(batch)
@@ -241,24 +241,24 @@ impl Registry {
         who: &Actor,
         mut plan: impl FnMut(&RunningConfig, &mut Draft) -> Result<T, ChangeError<E>> + Send,
     ) -> Result<T, ChangeError<E>> {
-        let turn = self.turn().await;
-        self.catch_up(&turn).await?;
+        let lock = self.lock_writes().await;
+        self.catch_up(&lock).await?;
         for _ in 0..TRIES {
-            let state = self.in_force();
+            let state = self.running();
             let mut draft = Draft::new(who, &state);
             let planned = plan(&state, &mut draft)?;
             if draft.changes.is_empty() && draft.entries.is_empty() {
                 return Ok(planned);
             }
             let batch = draft.batch(self).await?;
-            match self.book().change_all(&batch).await {
+            match self.ledger().change_all(&batch).await {
                 Ok(_) => {
                     tell(&draft.entries);
-                    self.catch_up(&turn).await?;
+                    self.catch_up(&lock).await?;
                     return Ok(planned);
                 }
                 // Not always the head: an import changes documents and may leave the head.
-                Err(LedgerError::Conflict { .. }) => self.read_again(&turn).await?,
+                Err(LedgerError::Conflict { .. }) => self.read_again(&lock).await?,
                 Err(error) => return Err(error.into()),
             }
         }

@@ -80,7 +80,7 @@ enum Progress {
 
 /// The task that archives.
 pub(super) struct Archiver {
-    book: BatchedLedger,
+    ledger: BatchedLedger,
     metrics: Arc<Metrics>,
     keys: Keyring,
     /// This gateway.
@@ -95,7 +95,7 @@ pub(super) struct Archiver {
 
 impl Archiver {
     pub(super) fn new(
-        book: BatchedLedger,
+        ledger: BatchedLedger,
         metrics: Arc<Metrics>,
         keys: Keyring,
         advanced: Arc<Notify>,
@@ -103,7 +103,7 @@ impl Archiver {
         let who = EventId::new(now_ms()).to_string();
         let failures = Occasional::new(FAILURES_EVERY);
         let (began, seen) = (instant(), Mutex::default());
-        Self { book, metrics, keys, who, advanced, began, seen, failures }
+        Self { ledger, metrics, keys, who, advanced, began, seen, failures }
     }
 
     /// Archives until it is dropped.
@@ -140,7 +140,7 @@ impl Archiver {
             self.metrics.archive.set_late(None);
             return Ok(Progress::Idle);
         };
-        let mut marks = Marks::read(&self.book).await?;
+        let mut marks = Marks::read(&self.ledger).await?;
         let groups = marks.groups(config);
         let mut progress = Ok(Progress::Idle);
         for group in &groups {
@@ -175,7 +175,7 @@ impl Archiver {
             return Ok(Progress::Idle);
         };
         let claim = Mark::new(from_ms, Some(to_ms), &self.who, now);
-        match marks.write(&self.book, group, claim).await {
+        match marks.write(&self.ledger, group, claim).await {
             // Another gateway archives it.
             Err(LedgerError::Conflict { .. }) => return Ok(Progress::Idle),
             written => written?,
@@ -186,7 +186,7 @@ impl Archiver {
         let written = match files.write(marks, groups).await {
             Ok(events) => {
                 let done = Mark::new(to_ms, None, &self.who, now_ms());
-                marks.write(&self.book, group, done).await.map(|()| events).map_err(Into::into)
+                marks.write(&self.ledger, group, done).await.map(|()| events).map_err(Into::into)
             }
             Err(error) => Err(error),
         };
@@ -240,7 +240,7 @@ impl Archiver {
     }
 
     fn is_shared(&self) -> bool {
-        matches!(self.book.engine(), Engine::Postgres(_))
+        matches!(self.ledger.engine(), Engine::Postgres(_))
     }
 }
 
@@ -249,7 +249,7 @@ impl Archiver {
 /// # Errors
 /// Of the ledger; then nothing may be deleted.
 pub(super) async fn hold_back(
-    book: &BatchedLedger,
+    ledger: &BatchedLedger,
     config: &Config,
     policy: &mut Retention,
     early: &mut [EarlyExpiry],
@@ -257,13 +257,13 @@ pub(super) async fn hold_back(
     if config.archive.is_none() {
         return Ok(());
     }
-    let margin = match book.engine() {
+    let margin = match ledger.engine() {
         Engine::Postgres(_) => CLOCK_MARGIN,
         Engine::Embedded(_) => Duration::ZERO,
         #[cfg(any(test, debug_assertions))]
         Engine::Memory(_) => Duration::ZERO,
     };
-    Marks::read(book).await?.hold_back(config, margin, policy, early);
+    Marks::read(ledger).await?.hold_back(config, margin, policy, early);
     Ok(())
 }
 
@@ -286,8 +286,8 @@ impl Files<'_> {
         let mut file = self.begin()?;
         let mut size = 0;
         loop {
-            let book = &self.archiver.book;
-            let page = book.events_in(self.window, cursor.as_ref(), PAGE_BYTES).await?;
+            let ledger = &self.archiver.ledger;
+            let page = ledger.events_in(self.window, cursor.as_ref(), PAGE_BYTES).await?;
             let items: Vec<Item> = page
                 .items
                 .into_iter()
@@ -372,6 +372,6 @@ impl Files<'_> {
         self.claimed = instant();
         let EventWindow { from_ms, to_ms } = self.window;
         let mark = Mark::new(from_ms, Some(to_ms), &self.archiver.who, now_ms());
-        marks.write(&self.archiver.book, self.group, mark).await
+        marks.write(&self.archiver.ledger, self.group, mark).await
     }
 }

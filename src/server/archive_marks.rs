@@ -71,8 +71,8 @@ impl Group {
 
 impl Marks {
     /// Reads them.
-    pub(super) async fn read(book: &BatchedLedger) -> Result<Self, LedgerError> {
-        let documents = book.documents(ARCHIVE).await?.documents;
+    pub(super) async fn read(ledger: &BatchedLedger) -> Result<Self, LedgerError> {
+        let documents = ledger.documents(ARCHIVE).await?.documents;
         let marks = documents.into_iter().map(|document| {
             let Stored { until_ms, next_ms } = serde_json::from_slice(&document.body)
                 .map_err(|_| LedgerError::Corrupt("the mark of an archive".into()))?;
@@ -85,14 +85,14 @@ impl Marks {
     /// Writes the mark of a group, if it is still as it was read, and reads it.
     pub(super) async fn write(
         &mut self,
-        book: &BatchedLedger,
+        ledger: &BatchedLedger,
         group: &Group,
         mark: Mark,
     ) -> Result<(), LedgerError> {
         let stored = Stored { until_ms: mark.until_ms, next_ms: mark.next_ms };
         let body = serde_json::to_vec(&stored).map_err(|_| LedgerError::Unknown)?;
         let known = self.0.get(&group.id);
-        let version = book
+        let version = ledger
             .change(&DocumentChange {
                 kind: ARCHIVE,
                 id: group.id.clone(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::Doors;
+use super::OpenListeners;
 use super::recorder::Recorder;
 use crate::alert::{self, Alerts};
 use crate::registry::Registry;
@@ -14,17 +14,17 @@ use crate::telemetry::{Metrics, Peers};
 pub(super) fn start(
     registry: &Registry,
     metrics: &Arc<Metrics>,
-    doors: &Doors,
+    listeners: &OpenListeners,
 ) -> (Alerts, Recorder) {
     let (peers, known) = watch::channel(Peers::default());
     let tools = alert::Tools {
         registry: registry.clone(),
         metrics: Arc::clone(metrics),
-        keys: doors.keys.clone(),
-        life: Arc::clone(&doors.life),
-        console: alert::console_at(&registry.config(), doors.addresses.admin),
+        keys: listeners.keys.clone(),
+        life: Arc::clone(&listeners.life),
+        console: alert::console_at(&registry.config(), listeners.addresses.admin),
     };
     let problems = Box::new(Alerts::own_problems(&tools, known.clone()));
-    let recorder = Recorder::start(registry.book().clone(), Arc::clone(metrics), problems, peers);
+    let recorder = Recorder::start(registry.ledger().clone(), Arc::clone(metrics), problems, peers);
     (Alerts::start(tools, known), recorder)
 }

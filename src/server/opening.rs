@@ -37,8 +37,8 @@ pub enum Store {
 }
 
 impl From<BatchedLedger> for Store {
-    fn from(book: BatchedLedger) -> Self {
-        Self::Open(book)
+    fn from(ledger: BatchedLedger) -> Self {
+        Self::Open(ledger)
     }
 }
 
@@ -53,13 +53,13 @@ pub(super) async fn open(
     metrics: &Arc<Metrics>,
     life: &Arc<Lifecycle>,
 ) -> Result<Registry, ServeError> {
-    let book = match store {
-        Store::Open(book) => book,
-        Store::Configured => book(&config.store, metrics, life).await?,
+    let ledger = match store {
+        Store::Open(ledger) => ledger,
+        Store::Configured => open_ledger(&config.store, metrics, life).await?,
     };
     let waits = Occasional::new(WAITS_EVERY);
     loop {
-        match Registry::open(book.clone(), Arc::clone(&config)).await {
+        match Registry::open(ledger.clone(), Arc::clone(&config)).await {
             Err(error @ (LedgerError::Unavailable(_) | LedgerError::Unknown)) => {
                 wait(life, &waits, &error.to_string()).await;
             }
@@ -68,7 +68,7 @@ pub(super) async fn open(
     }
 }
 
-async fn book(
+async fn open_ledger(
     store: &config::Store,
     metrics: &Arc<Metrics>,
     life: &Arc<Lifecycle>,

@@ -40,7 +40,7 @@ pub(super) struct Recorder {
 pub(super) type OwnView = Box<dyn Fn() -> Bytes + Send + Sync>;
 
 struct Task {
-    book: BatchedLedger,
+    ledger: BatchedLedger,
     metrics: Arc<Metrics>,
     problems: OwnView,
     peers: watch::Sender<Peers>,
@@ -52,7 +52,7 @@ impl Recorder {
     /// Starts the task: continues the counts of a gateway that has ended, then keeps its own.
     /// `peers` receives what is known of the others.
     pub(super) fn start(
-        book: BatchedLedger,
+        ledger: BatchedLedger,
         metrics: Arc<Metrics>,
         problems: OwnView,
         peers: watch::Sender<Peers>,
@@ -60,7 +60,7 @@ impl Recorder {
         let (end, ended) = oneshot::channel();
         let who = NodeId::from(EventId::new(now_ms()).to_string());
         let failures = Occasional::new(FAILURES_EVERY);
-        let task = Task { book, metrics, problems, peers, who, failures };
+        let task = Task { ledger, metrics, problems, peers, who, failures };
         Self { end, task: tokio::spawn(task.run(ended)) }
     }
 
@@ -102,7 +102,7 @@ impl Task {
 
     /// Takes a slot, and goes on with what its last gateway counted.
     async fn join(&self) -> Result<GatewaySlot, LedgerError> {
-        let GatewayRecord { slot, body, .. } = self.book.join(&self.who, TTL).await?;
+        let GatewayRecord { slot, body, .. } = self.ledger.join(&self.who, TTL).await?;
         self.metrics.adopt_record(&body);
         self.report(slot, TTL).await?;
         Ok(slot)
@@ -112,7 +112,7 @@ impl Task {
     async fn report(&self, slot: GatewaySlot, ttl: Duration) -> Result<bool, LedgerError> {
         let body = self.metrics.gateway_record(now_ms(), &(self.problems)());
         let who = self.who.clone();
-        let others = self.book.report(&GatewayReport { slot, who, ttl, body }).await?;
+        let others = self.ledger.report(&GatewayReport { slot, who, ttl, body }).await?;
         let Some(others) = others else { return Ok(false) };
         let said = self.metrics.set_other_records(others.iter().map(|other| &other.body[..]));
         let living = others.iter().zip(said).filter(|(other, _)| other.is_live);

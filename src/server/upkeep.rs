@@ -52,10 +52,10 @@ impl Upkeep {
         let (sender, changes) = watch::channel(Arc::clone(config));
         let (share, shares) = watch::channel(config.store.scrub);
         let scrubber = Scrubber::default();
-        let (scrub, engine) = (scrubber.clone(), registry.book().engine().clone());
-        let (book, keys) = (registry.book().clone(), keyring(&config.store));
+        let (scrub, engine) = (scrubber.clone(), registry.ledger().engine().clone());
+        let (ledger, keys) = (registry.ledger().clone(), keyring(&config.store));
         let archived = Arc::new(Notify::new());
-        let archiver = Archiver::new(book, Arc::clone(&metrics), keys, Arc::clone(&archived));
+        let archiver = Archiver::new(ledger, Arc::clone(&metrics), keys, Arc::clone(&archived));
         let work = async move {
             let read = |bytes| metrics.store.scrubbed_bytes.inc_by(bytes);
             tokio::select! {
@@ -108,7 +108,7 @@ async fn rounds(
     loop {
         let mut pause = EVERY;
         let config = Arc::clone(&changes.borrow());
-        watch.look(registry.book()).await;
+        watch.look(registry.ledger()).await;
         let began = instant();
         match round(registry, &config).await {
             Ok(swept) => {
@@ -142,8 +142,8 @@ enum StoreWatch {
 }
 
 impl StoreWatch {
-    async fn look(&mut self, book: &BatchedLedger) {
-        let why = match book.health().await {
+    async fn look(&mut self, ledger: &BatchedLedger) {
+        let why = match ledger.health().await {
             Ok(health) => health.unready(),
             Err(error) => Some(error.to_string()),
         };
@@ -164,10 +164,10 @@ impl StoreWatch {
 /// One step: events and keys, and expired notes.
 async fn round(registry: &Registry, config: &Config) -> Result<Swept, LedgerError> {
     let (mut policy, mut early) = (retention(config), early(config));
-    archive::hold_back(registry.book(), config, &mut policy, &mut early).await?;
-    let mut swept = registry.book().sweep(&policy, STEP).await?;
+    archive::hold_back(registry.ledger(), config, &mut policy, &mut early).await?;
+    let mut swept = registry.ledger().sweep(&policy, STEP).await?;
     for one in &early {
-        let Swept { events, bytes, more, .. } = registry.book().expire_early(one, STEP).await?;
+        let Swept { events, bytes, more, .. } = registry.ledger().expire_early(one, STEP).await?;
         swept.events += events;
         swept.bytes += bytes;
         swept.more |= more;

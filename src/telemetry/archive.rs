@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prometheus::IntCounter;
 
-use super::metrics::{Family, Known};
+use super::metrics::{Family, OptionalGauge};
 
 /// Events that went to the archive, and the wait of others.
 #[derive(Clone, Debug)]
@@ -13,7 +13,7 @@ pub struct ArchiveMetrics {
     /// Expired events that were archived.
     pub events: IntCounter,
     /// For how long expired events have waited, in seconds.
-    overdue_seconds: Known,
+    overdue_seconds: OptionalGauge,
     late: Arc<Mutex<Option<Late>>>,
 }
 

@@ -56,7 +56,7 @@ pub struct Metrics {
     /// Unsettled deliveries, by destination.
     pub delivery_backlog: IntGaugeVec,
     /// Age of the oldest overdue delivery.
-    pub oldest_due_seconds: Known,
+    pub oldest_due_seconds: OptionalGauge,
     /// The ledger.
     pub store: StoreMetrics,
     /// Key sets of senders, and confirmations to them.
@@ -240,9 +240,9 @@ impl Metrics {
 
 /// A gauge that is absent while its value is unknown: a zero would mean that all is well.
 #[derive(Clone, Debug)]
-pub struct Known(GaugeVec);
+pub struct OptionalGauge(GaugeVec);
 
-impl Known {
+impl OptionalGauge {
     /// Shows a value, or nothing.
     pub fn set(&self, value: Option<f64>) {
         match value {
@@ -259,27 +259,27 @@ const NO_LABELS: &[&str] = &[];
 #[derive(Clone, Debug)]
 pub struct StoreMetrics {
     /// Its size in bytes.
-    pub bytes: Known,
+    pub bytes: OptionalGauge,
     /// Bytes that may still be written to its disk.
-    pub free_bytes: Known,
+    pub free_bytes: OptionalGauge,
     /// The minimum of free bytes on its disk.
-    pub reserve_bytes: Known,
+    pub reserve_bytes: OptionalGauge,
     /// The number of stored events.
-    pub events: Known,
+    pub events: OptionalGauge,
     /// The number of stored deduplication keys.
-    pub keys: Known,
+    pub keys: OptionalGauge,
     /// Seconds by which its server's clock is ahead of this process's.
-    pub clock_offset_seconds: Known,
+    pub clock_offset_seconds: OptionalGauge,
     /// Age of its server's oldest open transaction, in seconds.
-    pub oldest_snapshot_seconds: Known,
+    pub oldest_snapshot_seconds: OptionalGauge,
     /// Transactions since its server's oldest unfrozen row.
-    pub transaction_age: Known,
+    pub transaction_age: OptionalGauge,
     /// 1 if a part of it cannot be read.
     pub damaged: IntGauge,
     /// Bytes that scrubs read.
     pub scrubbed_bytes: IntCounter,
     /// End of the last complete scrub, as Unix time in seconds.
-    pub scrub_complete_seconds: Known,
+    pub scrub_complete_seconds: OptionalGauge,
     /// Events that retention deleted.
     pub swept_events: IntCounter,
     /// Keys that retention deleted.
@@ -513,8 +513,8 @@ impl Family {
         self.add(IntGauge::with_opts(Opts::new(name, help)))
     }
 
-    pub(super) fn known(&self, name: &str, help: &str) -> Result<Known, prometheus::Error> {
-        self.add(GaugeVec::new(Opts::new(name, help), &[])).map(Known)
+    pub(super) fn known(&self, name: &str, help: &str) -> Result<OptionalGauge, prometheus::Error> {
+        self.add(GaugeVec::new(Opts::new(name, help), &[])).map(OptionalGauge)
     }
 
     fn histogram(

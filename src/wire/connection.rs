@@ -150,7 +150,7 @@ pub struct ListenerService<H> {
 
 impl<H> fmt::Debug for ListenerService<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Front").field("bounds", &self.bounds).finish_non_exhaustive()
+        f.debug_struct("ListenerService").field("bounds", &self.bounds).finish_non_exhaustive()
     }
 }
 

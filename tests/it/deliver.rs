@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use md5::{Digest as _, Md5};
 use postern::clock::now_ms;
-use postern::ledger::{Embedded, EmbeddedOptions, Memory, StoreClock, Verdict};
+use postern::ledger::{Embedded, EmbeddedOptions, LeaseResult, Memory, StoreClock};
 use serde_json::Value;
 use sha2::Sha256;
 
@@ -381,8 +381,8 @@ fn a_delivery_is_done_while_the_result_of_another_cannot_be_durable() {
     let ledger = Memory::new(StoreClock::process());
     let text = with(&[("game", game(backend.at)), ("other", game(fails.at))]);
     let gateway = Gateway::over(&text, ledger.clone());
-    ledger.fail_settlements(|verdict| {
-        let is_retry = matches!(verdict, Verdict::Retry { .. });
+    ledger.fail_settlements(|result| {
+        let is_retry = matches!(result, LeaseResult::Retry { .. });
         CALLS.fetch_add(usize::from(is_retry), Ordering::SeqCst);
         is_retry
     });

@@ -73,11 +73,11 @@ impl Gateway {
         super::wire::remember_token(at.admin, local);
         let metrics = Arc::new(Metrics::new().unwrap());
         let observer = Arc::new(Observed::new(&metrics));
-        let book = BatchedLedger::new(engine, options, observer);
+        let ledger = BatchedLedger::new(engine, options, observer);
         let (config, changes) = watch::channel(loaded);
         let parts = Parts {
             config: changes,
-            store: book.into(),
+            store: ledger.into(),
             metrics,
             listeners,
             deliveries: Deliveries::On,

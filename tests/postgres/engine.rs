@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use postern::ledger::{
-    Accepted, DocumentChange, EventId, Expect, Fingerprint, Kind, LeaseAsk, Ledger as _,
-    LedgerError, LogQuery, NewEvent, Postgres, PostgresOptions, Retention, Settlement, StoreClock,
-    TargetFilter, Verdict, conformance,
+    Accepted, DocumentChange, EventId, Expect, Fingerprint, Kind, LeaseAsk, LeaseResult,
+    Ledger as _, LedgerError, LogQuery, NewEvent, Postgres, PostgresOptions, Retention, Settlement,
+    StoreClock, TargetFilter, conformance,
 };
 use postern::sender::Secret;
 
@@ -175,7 +175,7 @@ fn of_events_that_share_an_identity_one_is_recorded_and_gets_the_keys_of_the_oth
             let (batch, answers) = offer.await.unwrap();
             for (round, (event, answer)) in batch.into_iter().zip(answers).enumerate() {
                 match answer {
-                    Accepted::Fresh => assert!(fresh.insert(round, event).is_none(), "{round}"),
+                    Accepted::New => assert!(fresh.insert(round, event).is_none(), "{round}"),
                     Accepted::Duplicate { first, .. } => duplicates.push((round, first)),
                     other => panic!("{round}: {other:?}"),
                 }
@@ -228,7 +228,7 @@ fn of_events_that_share_a_signature_one_is_recorded_and_the_others_leave_nothing
             let (batch, answers) = offer.await.unwrap();
             for (round, (event, answer)) in batch.into_iter().zip(answers).enumerate() {
                 match answer {
-                    Accepted::Fresh => assert!(fresh.insert(round, event).is_none(), "{round}"),
+                    Accepted::New => assert!(fresh.insert(round, event).is_none(), "{round}"),
                     Accepted::Ambiguous { first, .. } => held.push((round, first, event)),
                     other => panic!("{round}: {other:?}"),
                 }
@@ -239,7 +239,7 @@ fn of_events_that_share_a_signature_one_is_recorded_and_the_others_leave_nothing
             assert_eq!(fresh[&round].id, first);
             // Its own identity belongs to no event.
             event.keys.signatures.clear();
-            assert_eq!(engines[1].accept(&[event]).await.unwrap(), [Accepted::Fresh]);
+            assert_eq!(engines[1].accept(&[event]).await.unwrap(), [Accepted::New]);
         }
         // A repetition under another signature, at both gateways, while a re-cut of that races it:
         // the repetition is a duplicate, and the re-cut is new or held, but nothing is lost.
@@ -263,7 +263,7 @@ fn of_events_that_share_a_signature_one_is_recorded_and_the_others_leave_nothing
             }
             let answer = cut.unwrap();
             let right = match answer[0] {
-                Accepted::Fresh => true,
+                Accepted::New => true,
                 Accepted::Ambiguous { first: id, .. } => id == first.id,
                 _ => false,
             };
@@ -283,7 +283,7 @@ fn texts_that_the_server_could_not_store_or_index_are_kept_to_the_byte() {
         let mut empty = event(&[2]);
         (empty.transaction, empty.user) = (String::new(), Some(String::new()));
         let answers = engine.accept(&[odd.clone(), empty.clone(), event(&[3])]).await.unwrap();
-        assert_eq!(answers, [Accepted::Fresh, Accepted::Fresh, Accepted::Fresh]);
+        assert_eq!(answers, [Accepted::New, Accepted::New, Accepted::New]);
         for one in [odd, empty] {
             let by_both = LogQuery {
                 transaction: Some(one.transaction),
@@ -310,7 +310,7 @@ fn a_day_that_is_over_is_dropped_and_its_keys_stay() {
         let node = conformance::node();
         let leases = one.lease(&node, &ask).await.unwrap().leases;
         let settled: Vec<Settlement> =
-            leases.iter().map(|lease| conformance::settlement(lease, Verdict::Done)).collect();
+            leases.iter().map(|lease| conformance::settlement(lease, LeaseResult::Done)).collect();
         one.settle(&node, &settled).await.unwrap();
         let tables = format!(
             "select count(*) from pg_class where relnamespace = '{schema}'::regnamespace
@@ -335,8 +335,8 @@ fn a_day_that_is_over_is_dropped_and_its_keys_stay() {
         assert!(matches!(answer[0], Accepted::Duplicate { first, .. } if first == done[7].id));
         // A late event of a dropped day creates that day again.
         let late = conformance::event(70, &["a"]);
-        assert_eq!(other.accept(&[late]).await.unwrap(), [Accepted::Fresh]);
-        assert_eq!(one.accept(&[conformance::event(71, &[])]).await.unwrap(), [Accepted::Fresh]);
+        assert_eq!(other.accept(&[late]).await.unwrap(), [Accepted::New]);
+        assert_eq!(one.accept(&[conformance::event(71, &[])]).await.unwrap(), [Accepted::New]);
         // And in the end the keys go too.
         clock.advance(60 * 86_400_000);
         let policy = Retention { now_ms: clock.ms(), ..policy };
@@ -362,7 +362,7 @@ fn a_server_with_a_certificate_is_verified() {
         assert!(refused.contains("certificate"), "{refused}");
         let engine = opened(PostgresOptions { ca: Some(ca), ..options }).await;
         let answer = engine.accept(&[event(&[1])]).await.unwrap();
-        assert_eq!(answer, [Accepted::Fresh]);
+        assert_eq!(answer, [Accepted::New]);
         let sql = "select count(*) > 0 from pg_stat_ssl s join pg_stat_activity a using (pid)
             where s.ssl and a.application_name = 'postern'";
         assert_eq!(cluster.ask(sql), "t");

@@ -281,7 +281,7 @@ fn what_is_not_replicated_yet_is_held_and_accepted_when_it_is() {
             assert_eq!(primary.ask(&recorded), number.to_string());
             assert!(!accepting.is_finished());
             primary.set("synchronous_standby_names = 'ANY 1 (one)'");
-            assert_eq!(accepting.await.unwrap().unwrap(), [Accepted::Fresh]);
+            assert_eq!(accepting.await.unwrap().unwrap(), [Accepted::New]);
             primary.set("synchronous_standby_names = ''");
         }
         primary.reset("synchronous_standby_names");
@@ -299,7 +299,7 @@ fn what_no_standby_has_is_neither_delivered_nor_acknowledged_as_a_duplicate() {
         let engine = opened(options(&primary, &schema)).await;
         // As what a dying primary shows: others see it, and no standby has it.
         let event = conformance::event(1, &["a"]);
-        assert_eq!(engine.accept(std::slice::from_ref(&event)).await.unwrap(), [Accepted::Fresh]);
+        assert_eq!(engine.accept(std::slice::from_ref(&event)).await.unwrap(), [Accepted::New]);
         primary.set("synchronous_standby_names = 'ANY 1 (one)'");
         let mut again = event;
         again.id = EventId::new(again.received_ms);
@@ -343,7 +343,7 @@ fn of_two_servers_that_take_writes_the_one_on_the_newer_timeline_is_used() {
         let options = PostgresOptions { url: Secret::new(url), ..options(&old, &schema) };
         let engine = Postgres::open(options).await.unwrap();
         let first = conformance::event(1, &["a"]);
-        assert_eq!(engine.accept(&[first]).await.unwrap(), [Accepted::Fresh]);
+        assert_eq!(engine.accept(&[first]).await.unwrap(), [Accepted::New]);
         let caught_up = format!("select count(*) from {schema}.event");
         eventually("the standby has it", || new.ask(&caught_up) == "2");
         old.set("synchronous_standby_names = 'missing'");
@@ -354,7 +354,7 @@ fn of_two_servers_that_take_writes_the_one_on_the_newer_timeline_is_used() {
         });
         assert!(!hangs.is_finished());
         new.promote();
-        assert_eq!(hangs.await.unwrap().unwrap(), [Accepted::Fresh]);
+        assert_eq!(hangs.await.unwrap().unwrap(), [Accepted::New]);
         let found = format!("select count(*) from {schema}.dedupe");
         assert_eq!(new.ask(&found), "3");
     });
@@ -392,7 +392,7 @@ fn a_gateway_whose_clock_is_behind_loses_nothing_early() {
             event
         };
         let late = [behind(1, 100 * DAY_MS), behind(2, 31 * DAY_MS)];
-        assert_eq!(engine.accept(&late).await.unwrap(), [Accepted::Fresh, Accepted::Fresh]);
+        assert_eq!(engine.accept(&late).await.unwrap(), [Accepted::New, Accepted::New]);
         let day = Duration::from_millis(DAY_MS as u64);
         // The clock of the one that sweeps is wrong as well.
         let policy = Retention {

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use postern::clock::now_ms;
 use postern::ledger::{
-    Accepted, DeliveryQuery, DeliveryState, EventId, LeaseAsk, LeaseBatch, Ledger as _,
-    LedgerError, LogQuery, NewEvent, Postgres, PostgresOptions, ReplayId, ReplayOrder, ReplayWhat,
-    Retention, Settlement, SourceId, StoreClock, TargetFilter, TargetId, Verdict, conformance,
+    Accepted, DeliveryQuery, DeliveryState, EventId, LeaseAsk, LeaseBatch, LeaseResult,
+    Ledger as _, LedgerError, LogQuery, NewEvent, Postgres, PostgresOptions, ReplayId, ReplayOrder,
+    ReplayWhat, Retention, Settlement, SourceId, StoreClock, TargetFilter, TargetId, conformance,
 };
 use tokio_postgres::NoTls;
 
@@ -116,7 +116,7 @@ pub async fn lease(engine: &Postgres, max: usize) -> Result<LeaseBatch, LedgerEr
 pub async fn deliver(engine: &Postgres, max: usize) -> u64 {
     let leases = lease(engine, max).await.unwrap().leases;
     let settled: Vec<Settlement> =
-        leases.iter().map(|lease| conformance::settlement(lease, Verdict::Done)).collect();
+        leases.iter().map(|lease| conformance::settlement(lease, LeaseResult::Done)).collect();
     if !settled.is_empty() {
         engine.settle(&conformance::node(), &settled).await.unwrap();
     }
@@ -287,7 +287,7 @@ fn a_search_reads_what_it_finds_without_statistics() {
         }
         let leases = lease(&engine, 500).await.unwrap().leases;
         let dead: Vec<Settlement> =
-            leases.iter().map(|lease| conformance::settlement(lease, Verdict::Dead)).collect();
+            leases.iter().map(|lease| conformance::settlement(lease, LeaseResult::Dead)).collect();
         engine.settle(&conformance::node(), &dead).await.unwrap();
         let counter = counter(cluster).await;
         let by_transaction =
@@ -416,13 +416,13 @@ fn a_key_goes_after_its_event_though_sweeps_have_passed_it() {
         let done: Vec<NewEvent> = (10..20).map(|n| conformance::event(n, &[])).collect();
         engine.accept(std::slice::from_ref(&dead)).await.unwrap();
         engine.accept(&done).await.unwrap();
-        let settle = async |verdict| {
+        let settle = async |result| {
             for lease in lease(&engine, 10).await.unwrap().leases {
-                let settled = [conformance::settlement(&lease, verdict)];
+                let settled = [conformance::settlement(&lease, result)];
                 engine.settle(&conformance::node(), &settled).await.unwrap();
             }
         };
-        settle(Verdict::Dead).await;
+        settle(LeaseResult::Dead).await;
         clock.advance(HUNDRED_DAYS_MS);
         let sweep = async || {
             let policy = Retention { now_ms: clock.ms(), ..policy(&["s"]) };
@@ -442,7 +442,7 @@ fn a_key_goes_after_its_event_though_sweeps_have_passed_it() {
             targets: Some(vec![TargetId::from("d")]),
         };
         engine.replay(&order, None, 10).await.unwrap();
-        settle(Verdict::Done).await;
+        settle(LeaseResult::Done).await;
         // That repetition came in for the event's day, which is kept for it.
         clock.advance(HUNDRED_DAYS_MS);
         assert_eq!(sweep().await, 1);
@@ -585,7 +585,7 @@ fn tables_of_version_3_are_upgraded_beside_its_gateways_and_the_way_back_is_open
         accept_as_version_3(&guest, 5_000).await;
         assert_eq!(deliver(&engine, 10).await, 1);
         let answer = engine.accept(&batch(5_000, 1)).await.unwrap();
-        assert!(!matches!(answer[0], Accepted::Fresh), "{answer:?}");
+        assert!(!matches!(answer[0], Accepted::New), "{answer:?}");
         // Back: the new one stops, and the old one goes on alone, as the tables say it may.
         assert_eq!(guest.ask("select v from meta where k = 'oldest'").await, 3);
         engine.accept(&batch(6_000, 5)).await.unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use postern::ledger::{
     Accepted, Decided, Decision, HeldBounds, HeldOrder, HeldWhy, HoldOutcome, LeaseAsk,
-    Ledger as _, Postgres, PostgresOptions, Settled, TargetFilter, Verdict, conformance,
+    LeaseResult, Ledger as _, Postgres, PostgresOptions, Settled, TargetFilter, conformance,
 };
 use postern::sender::Secret;
 
@@ -40,7 +40,7 @@ fn a_commit_whose_answer_was_lost_is_fresh_once() {
             let batch: Vec<_> =
                 (first..first + 20).map(|n| conformance::event(n, &["a"])).collect();
             proxy.cut_once(RECORD, cut);
-            assert_eq!(engine.accept(&batch).await.unwrap(), vec![Accepted::Fresh; 20], "{cut:?}");
+            assert_eq!(engine.accept(&batch).await.unwrap(), vec![Accepted::New; 20], "{cut:?}");
             assert_eq!(proxy.cuts.load(Ordering::Relaxed), round + 1);
             // A later callback with the same keys, on any gateway, is a duplicate of these.
             let again = conformance::repeat(&batch[7], first + 50);
@@ -69,8 +69,9 @@ fn a_settlement_whose_answer_was_lost_is_applied_once() {
             let leases = engine.lease(&node, &ask).await.unwrap().leases;
             assert_eq!(leases.len(), 1);
             proxy.cut_once(SETTLE, cut);
-            let settled =
-                engine.settle(&node, &[conformance::settlement(&leases[0], Verdict::Done)]).await;
+            let settled = engine
+                .settle(&node, &[conformance::settlement(&leases[0], LeaseResult::Done)])
+                .await;
             assert_eq!(settled.unwrap(), [Settled::Applied], "{cut:?}");
             assert_eq!(proxy.cuts.load(Ordering::Relaxed), round + 1);
             let attempts = cluster.ask(&format!("select count(*) from {schema}.attempt"));

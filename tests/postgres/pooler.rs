@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use postern::ledger::{
-    Accepted, DocumentChange, Expect, Item, Kind, LeaseAsk, Ledger as _, LedgerError, Nonce,
-    NonceUse, Postgres, PostgresError, PostgresOptions, ReplayId, ReplayOrder, ReplayWhat, Settled,
-    TargetFilter, Verdict, conformance,
+    Accepted, DocumentChange, Expect, Item, Kind, LeaseAsk, LeaseResult, Ledger as _, LedgerError,
+    Nonce, NonceUse, Postgres, PostgresError, PostgresOptions, ReplayId, ReplayOrder, ReplayWhat,
+    Settled, TargetFilter, conformance,
 };
 use postern::sender::Secret;
 use tempfile::TempDir;
@@ -184,7 +184,7 @@ fn where_a_session_waits_for_nothing_nothing_is_promised() {
         let ask = LeaseAsk { targets: TargetFilter::All, max: 9, ttl: Duration::from_secs(60) };
         let node = conformance::node();
         let lease = engine.lease(&node, &ask).await.unwrap().leases.remove(0);
-        let dead = [conformance::settlement(&lease, Verdict::Dead)];
+        let dead = [conformance::settlement(&lease, LeaseResult::Dead)];
         let settling = engine.settle(&node, &dead);
         let pending = tokio::time::timeout(Duration::from_secs(1), settling).await;
         assert!(pending.is_err(), "{pending:?}");
@@ -209,7 +209,7 @@ fn where_a_session_waits_for_nothing_nothing_is_promised() {
         }
         // And with sessions that wait, all of it succeeds.
         proxy.leaks.store(false, Ordering::Relaxed);
-        assert_eq!(accepting.await.unwrap().unwrap(), [Accepted::Fresh]);
+        assert_eq!(accepting.await.unwrap().unwrap(), [Accepted::New]);
         assert_eq!(engine.settle(&node, &dead).await.unwrap(), [Settled::Applied]);
         assert_eq!(engine.check_nonces(&[nonce]).await.unwrap(), [NonceUse::First]);
         engine.change(&change(1)).await.unwrap();
@@ -228,7 +228,7 @@ fn a_server_that_waits_for_nothing_is_waited_for_all_the_same() {
         let engine =
             opened(PostgresOptions { url: Secret::new(url), ..options(cluster, &schema) }).await;
         let answer = engine.accept(&[conformance::event(1, &["a"])]).await.unwrap();
-        assert_eq!(answer, [Accepted::Fresh]);
+        assert_eq!(answer, [Accepted::New]);
         assert_eq!(engine.health().await.unwrap().durability.as_str(), "local");
     });
     let none = Cluster::start(&["fsync=off"]);

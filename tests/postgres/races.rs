@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use postern::clock::now_ms;
 use postern::ledger::{
-    EarlyExpiry, Erasure, EventId, HeldBounds, HeldRetention, HeldWhy, Item, LeaseAsk, Ledger as _,
-    Postgres, PostgresOptions, Retention, Settlement, SourceId, StoreClock, TargetFilter, Verdict,
-    conformance,
+    EarlyExpiry, Erasure, EventId, HeldBounds, HeldRetention, HeldWhy, Item, LeaseAsk, LeaseResult,
+    Ledger as _, Postgres, PostgresOptions, Retention, Settlement, SourceId, StoreClock,
+    TargetFilter, conformance,
 };
 use postern::sender::Secret;
 use tokio_postgres::NoTls;
@@ -95,7 +95,7 @@ fn a_replay_that_is_not_committed_is_neither_lost_nor_left_without_its_event() {
                 LeaseAsk { targets: TargetFilter::All, max: 10, ttl: Duration::from_secs(60) };
             let leases = engine.lease(&conformance::node(), &ask).await.unwrap().leases;
             let done: Vec<Settlement> =
-                leases.iter().map(|one| conformance::settlement(one, Verdict::Done)).collect();
+                leases.iter().map(|one| conformance::settlement(one, LeaseResult::Done)).collect();
             engine.settle(&conformance::node(), &done).await.unwrap();
             assert_eq!(guest.count("delivery").await, 0);
 

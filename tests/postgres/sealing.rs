@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use postern::ledger::{
     Attempt, DocumentChange, Expect, GatewayReport, HeldBounds, HeldOne, HeldWhy, Item, Keyring,
-    Kind, LeaseAsk, Ledger as _, LogQuery, MasterKey, NewEvent, NodeId, Nonce, Postgres,
-    PostgresError, PostgresOptions, Settlement, TargetFilter, Verdict, conformance,
+    Kind, LeaseAsk, LeaseResult, Ledger as _, LogQuery, MasterKey, NewEvent, NodeId, Nonce,
+    Postgres, PostgresError, PostgresOptions, Settlement, TargetFilter, conformance,
 };
 
 use super::cluster::{Cluster, schema, shared};
@@ -55,7 +55,7 @@ async fn fill(engine: &Postgres, count: u64) -> Vec<NewEvent> {
     }
     let node = conformance::node();
     let ask = LeaseAsk { targets: TargetFilter::All, max: 3, ttl: Duration::from_secs(60) };
-    let later = Verdict::Retry { after: Duration::from_secs(3000) };
+    let later = LeaseResult::Retry { after: Duration::from_secs(3000) };
     let leases = engine.lease(&node, &ask).await.unwrap().leases;
     let attempt = Attempt {
         status: Some(503),
@@ -63,13 +63,13 @@ async fn fill(engine: &Postgres, count: u64) -> Vec<NewEvent> {
         error: Some(SECRET.to_owned()),
         ..Attempt::default()
     };
-    let verdicts = [Verdict::Dead, Verdict::Done, later];
+    let verdicts = [LeaseResult::Dead, LeaseResult::Done, later];
     let settled: Vec<Settlement> = leases
         .iter()
         .zip(verdicts)
-        .map(|(lease, verdict)| Settlement {
+        .map(|(lease, result)| Settlement {
             attempt: attempt.clone(),
-            ..conformance::settlement(lease, verdict)
+            ..conformance::settlement(lease, result)
         })
         .collect();
     engine.settle(&node, &settled).await.unwrap();
@@ -499,7 +499,7 @@ fn tables_of_the_version_before_are_migrated_with_what_is_in_them() {
             event
         });
         let answers = engine.accept(&again).await.unwrap();
-        assert!(answers.iter().all(|one| *one != postern::ledger::Accepted::Fresh), "{answers:?}");
+        assert!(answers.iter().all(|one| *one != postern::ledger::Accepted::New), "{answers:?}");
         let nonce = Nonce { key: conformance::key(50), expires_ms: 9_000_000_000_001 };
         let used = engine.check_nonces(&[nonce]).await.unwrap();
         assert_eq!(used, [postern::ledger::NonceUse::Repeated]);

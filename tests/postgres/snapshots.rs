@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use postern::ledger::{Ledger as _, LogQuery, Verdict, conformance};
+use postern::ledger::{LeaseResult, Ledger as _, LogQuery, conformance};
 
 use super::engine::{opened, runtime};
 use super::growth::{Guest, batch, counter, counting, database, deliver, lease, pass_through};
@@ -55,7 +55,7 @@ fn settlements_and_pages_cost_the_same_whatever_the_statistics_say() {
             let before = touched(BACK).await;
             engine.accept(&batch(round * 1_000_000 + 1, 1)).await.unwrap();
             let leases = lease(&engine, 10).await.unwrap().leases;
-            let later = Verdict::Retry { after: Duration::from_secs(3_000) };
+            let later = LeaseResult::Retry { after: Duration::from_secs(3_000) };
             let settled = [conformance::settlement(&leases[0], later)];
             engine.settle(&conformance::node(), &settled).await.unwrap();
             let back = touched(BACK).await - before;

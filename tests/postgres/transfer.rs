@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use postern::ledger::{
     BatchOptions, BatchedLedger, DocumentChange, Embedded, EmbeddedOptions, Expect, Item, Kind,
-    LeaseAsk, Ledger as _, Nonce, NoopObserver, TargetFilter, Verdict, conformance,
+    LeaseAsk, LeaseResult, Ledger as _, Nonce, NoopObserver, TargetFilter, conformance,
 };
 use sha2::{Digest, Sha256};
 
@@ -47,9 +47,9 @@ async fn fill(path: &Path) {
     let node = conformance::node();
     let leases = ledger.lease(&node, &ask).await.unwrap().leases;
     let verdicts = [
-        Verdict::Done,
-        Verdict::Dead,
-        Verdict::Retry { after: std::time::Duration::from_secs(80_000) },
+        LeaseResult::Done,
+        LeaseResult::Dead,
+        LeaseResult::Retry { after: std::time::Duration::from_secs(80_000) },
     ];
     let settled: Vec<_> = leases
         .iter()

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::backend::Backend;
 use super::script::Row;
-use crate::cli::client::{Came, Client};
+use crate::cli::client::{AdminResponse, Client};
 use crate::clock;
 use crate::server::Addresses;
 
@@ -57,7 +57,7 @@ fn reward(key: &str) -> String {
     format!("user_id=player-7&{fixed}&sign={sign}")
 }
 
-async fn call(client: &Client, at: Addresses, body: String) -> io::Result<Came> {
+async fn call(client: &Client, at: Addresses, body: String) -> io::Result<AdminResponse> {
     let stamp = clock::now_ms().to_string();
     let digest = const_hex::encode_upper(Md5::digest(&body));
     let text =
@@ -76,7 +76,7 @@ async fn call(client: &Client, at: Addresses, body: String) -> io::Result<Came> 
     client.send(&Method::POST, &url, &headers, Bytes::from(body)).await
 }
 
-fn row(about: &str, came: &Came, began: Instant, outcome: &str, expected: &str) -> Row {
+fn row(about: &str, came: &AdminResponse, began: Instant, outcome: &str, expected: &str) -> Row {
     // The response to a new rule contains its key.
     let answer = if outcome == "made" { "its id and its key" } else { "" };
     Row {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::cli::client::{Came, Client};
+use crate::cli::client::{AdminResponse, Client};
 use crate::clock;
 use crate::config::Config;
 use crate::sender::{Composing, OwnedRequest, Signing};
@@ -136,7 +136,7 @@ impl Step {
         Ok(sign * i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
     }
 
-    fn row(&self, came: &Came, took: Duration, grown: &[String]) -> Row {
+    fn row(&self, came: &AdminResponse, took: Duration, grown: &[String]) -> Row {
         let one = |family: &str| {
             let mut of = grown.iter().filter_map(|series| series.strip_prefix(family));
             of.next().unwrap_or("-").to_owned()

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::Listen;
 use super::show::{Forward, Received, ended};
-use crate::cli::client::{AdminApi, CallFault};
+use crate::cli::client::{AdminApi, CallError};
 use crate::cli::webhook::WebhookKey;
 use crate::cli::{Exit, Screen};
 use crate::clock::{now_ms, rfc3339};
@@ -67,15 +67,15 @@ impl Remote {
                     }
                 }
                 // A wrong token does not mend itself, nor does a wrong URL.
-                Err(CallFault::Token(sentence)) => return screen.fail(&sentence),
-                Err(CallFault::Other(sentence)) if position.is_first() => {
+                Err(CallError::Token(sentence)) => return screen.fail(&sentence),
+                Err(CallError::Other(sentence)) if position.is_first() => {
                     return screen.fail(&sentence);
                 }
-                Err(CallFault::Other(sentence)) if !is_down => {
+                Err(CallError::Other(sentence)) if !is_down => {
                     is_down = true;
                     writeln!(screen.err, "{sentence}; asking again")?;
                 }
-                Err(CallFault::Other(_)) => {}
+                Err(CallError::Other(_)) => {}
             }
             position.was_asked();
             tokio::select! {
@@ -105,7 +105,7 @@ impl Remote {
         &self,
         asked: &Listen,
         position: &mut Position,
-    ) -> Result<Vec<Value>, CallFault> {
+    ) -> Result<Vec<Value>, CallError> {
         let mut found = Vec::new();
         let mut cursor: Option<String> = None;
         loop {
@@ -117,7 +117,7 @@ impl Remote {
             let mut page = self.api.ask(&format!("/admin/v1/events?{query}")).await?;
             let Value::Array(events) = page["events"].take() else {
                 let sentence = "the gateway returned a list that cannot be read";
-                return Err(CallFault::Other(sentence.to_owned()));
+                return Err(CallError::Other(sentence.to_owned()));
             };
             found.extend(events.into_iter().filter(|event| position.is_new(event)));
             cursor = page["next_cursor"].as_str().map(str::to_owned);

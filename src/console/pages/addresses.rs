@@ -127,7 +127,7 @@ pub(crate) async fn post(console: &Console, visit: &Visit, form: &Fields) -> Pag
 // === The list ===
 
 fn all(console: &Console, visit: &Visit, errors: &FormErrors, typed: Option<&Fields>) -> Reply {
-    let (lang, state) = (visit.lang, console.tools.registry.in_force());
+    let (lang, state) = (visit.lang, console.tools.registry.running());
     let rows: Vec<_> =
         state.documents.addresses.iter().map(|(key, stored)| row(lang, key, stored)).collect();
     let columns = [WHOSE, URL, CODES, REPORTS, CHANGED, DELIVERY];
@@ -225,7 +225,7 @@ fn fields(
 // === One ===
 
 fn one(console: &Console, visit: &Visit, key: &str, draft: Draft<'_>) -> PageResult {
-    let (lang, state) = (visit.lang, console.tools.registry.in_force());
+    let (lang, state) = (visit.lang, console.tools.registry.running());
     let stored = state.documents.addresses.get(key).ok_or(PageError::Absent)?;
     let version = stored.version.0;
     // A form of an older version is rejected; the current values are shown.

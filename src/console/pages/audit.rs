@@ -113,8 +113,8 @@ async fn page(console: &Console, visit: &Visit, filter: &Filter) -> PageResult {
     let before = visit.query.text("cursor").map(str::parse).transpose();
     let before = before.map_err(|_| PageError::Expired)?;
     let wanted = |entry: &Entry| filter.wants(entry) && console.view().sees_entry(entry);
-    let book = console.tools.registry.book();
-    let (entries, next) = audit_log(book, filter.query(before), PAGE, wanted).await?;
+    let ledger = console.tools.registry.ledger();
+    let (entries, next) = audit_log(ledger, filter.query(before), PAGE, wanted).await?;
     let lang = visit.lang;
     let rows: Vec<Vec<Markup>> = entries.iter().map(|entry| row(visit, entry)).collect();
     let caption = CAPTION.fill(lang, &[&value::count(ENTRIES_MAX)]);
@@ -172,8 +172,8 @@ const FILE_NAME: &str = "audit.csv";
 async fn file(console: &Console, filter: &Filter) -> PageResult {
     let most = usize::try_from(ENTRIES_MAX).unwrap_or(usize::MAX);
     let wanted = |entry: &Entry| filter.wants(entry) && console.view().sees_entry(entry);
-    let book = console.tools.registry.book();
-    let (entries, _) = audit_log(book, filter.query(None), most, wanted).await?;
+    let ledger = console.tools.registry.ledger();
+    let (entries, _) = audit_log(ledger, filter.query(None), most, wanted).await?;
     let head = std::iter::once(FILE_COLUMNS.map(str::to_owned).to_vec());
     let rows = entries.into_iter().map(|entry| {
         let changes = match entry.changes.is_empty() {

@@ -19,7 +19,7 @@ use crate::console::text::{Text, texts};
 use crate::keys::Keys;
 use crate::ledger::RawRequest;
 use crate::operator::{Asker, Masked, Overloaded, RawShown, ToExplain, base_of, curl_of_shown};
-use crate::sender::{Advice, Explanation, KeySet, OwnedRequest, Reason, Recipe, Verdict};
+use crate::sender::{Advice, Explanation, KeySet, OwnedRequest, Reason, Recipe, Verification};
 
 texts! {
     REQUEST = "Request", "请求";
@@ -231,8 +231,8 @@ pub(super) fn overloaded(lang: Lang) -> Markup {
 /// The result of explain.
 pub(super) fn explanation(lang: Lang, found: &Explanation) -> Markup {
     let verdict = match found.verdict {
-        Verdict::Verified => html! { span.badge.verified { (VERIFIED.of(lang)) } },
-        Verdict::Rejected => html! {
+        Verification::Verified => html! { span.badge.verified { (VERIFIED.of(lang)) } },
+        Verification::Rejected => html! {
             span.badge.rejected { (NOT_VERIFIED.of(lang)) }
             @if let Some(reason) = found.reason { " " (badge::reason(lang, reason)) }
         },

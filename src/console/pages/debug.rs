@@ -133,7 +133,7 @@ pub(crate) async fn post(console: &Console, visit: &Visit, form: &Fields) -> Pag
         Some("send" | "deliver") if !visit.viewer.may_change() => return Err(PageError::ReadOnly),
         Some("sign") => sign(console, visit.lang, &config, source, &mut sheet).await?,
         Some("send") => {
-            let purpose = CallPurpose::Test(&console.tools.gate);
+            let purpose = CallPurpose::Test(&console.tools.callback_handler);
             send(console, visit, &config, source, &sheet, purpose).await?
         }
         Some("deliver") => match sheet.unconfirmed(visit.lang) {

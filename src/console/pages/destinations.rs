@@ -127,7 +127,7 @@ async fn all(console: &Console, visit: &Visit) -> PageResult {
     let lang = visit.lang;
     let stats = console.ledger().stats().await?;
     let listed: Vec<String> = {
-        let state = console.tools.registry.in_force();
+        let state = console.tools.registry.running();
         let all = state.list(Managed::Destination);
         all.iter().filter_map(|shown| shown["name"].as_str().map(str::to_owned)).collect()
     };
@@ -218,7 +218,7 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
 
 /// The document of a destination that the admin API manages, with its version.
 fn stored(console: &Console, name: &str) -> Result<(Table, u64), PageError> {
-    let state = console.tools.registry.in_force();
+    let state = console.tools.registry.running();
     let known = state.config.destinations.get(name);
     if let Some(known) = known.filter(|one| one.origin != Origin::Admin) {
         return Err(managed::not_here(known.origin));

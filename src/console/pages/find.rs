@@ -15,7 +15,7 @@ use crate::console::components::form::{self, Field};
 use crate::console::components::notice::{Tone, notice};
 use crate::console::components::{time, value};
 use crate::console::fields::{Fields, query, segment};
-use crate::console::findings::Finding;
+use crate::console::findings::PastedCallback;
 use crate::console::messages;
 use crate::console::page_error::PageError;
 use crate::console::reply::{PageResult, Reply};
@@ -53,8 +53,8 @@ pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
         [] => find(console, visit.query.text("q").unwrap_or_default()).await,
         [id] => {
-            let finding = console.findings().find(id).ok_or(IS_GONE)?;
-            page(console, visit, &finding).await
+            let pasted = console.findings().find(id).ok_or(IS_GONE)?;
+            page(console, visit, &pasted).await
         }
         _ => Err(PageError::Absent),
     }
@@ -73,9 +73,9 @@ async fn find(console: &Console, text: &str) -> PageResult {
         return Ok(Reply::Redirect(path));
     }
     if looks_like_callback(text) {
-        let finding = console.findings().keep(text, now_ms());
-        let finding = finding.ok_or(PageError::Bad(NO_RANDOM))?;
-        return Ok(Reply::Redirect(format!("{}/{}", Area::Find.path(), finding.id)));
+        let pasted = console.findings().keep(text, now_ms());
+        let pasted = pasted.ok_or(PageError::Bad(NO_RANDOM))?;
+        return Ok(Reply::Redirect(format!("{}/{}", Area::Find.path(), pasted.id)));
     }
     if let Some(path) = by_name(console, text).await? {
         return Ok(Reply::Redirect(path));
@@ -140,16 +140,16 @@ fn looks_like_callback(text: &str) -> bool {
         || text.chars().nth(WORD_CHARACTERS_MAX).is_some()
 }
 
-async fn page(console: &Console, visit: &Visit, finding: &Finding) -> PageResult {
+async fn page(console: &Console, visit: &Visit, pasted: &PastedCallback) -> PageResult {
     let (lang, config) = (visit.lang, console.config());
-    let said = html! { p.hint { (AT.fill_with(lang, &[time::time(finding.at_ms)])) } };
-    let capture = match Capture::read(&finding.text) {
+    let said = html! { p.hint { (AT.fill_with(lang, &[time::time(pasted.at_ms)])) } };
+    let capture = match Capture::read(&pasted.text) {
         Ok(capture) => capture,
         Err(why) => {
-            let word: String = finding.text.chars().take(WORD_CHARACTERS_MAX).collect();
+            let word: String = pasted.text.chars().take(WORD_CHARACTERS_MAX).collect();
             let middle = html! {
                 (notice(Tone::Bad, &UNREADABLE.fill(lang, &[&messages::text(lang, &why)])))
-                (value::block(&finding.text))
+                (value::block(&pasted.text))
                 p { a href={ (Area::Callbacks.path()) (query(&[("q", &word)])) } { (SEARCH.of(lang)) } }
             };
             return Ok(Reply::Invalid(TITLE.of(lang).to_owned(), middle));
@@ -173,18 +173,18 @@ async fn page(console: &Console, visit: &Visit, finding: &Finding) -> PageResult
             p { b { (text.fill(lang, &[&source.name])) } " " a href=(sources::path_of(&source.name)) { (SOURCE.of(lang)) } }
         }
         (about)
-        (choice(visit, &config, finding, source.map(|source| source.name.as_str())))
+        (choice(visit, &config, pasted, source.map(|source| source.name.as_str())))
     };
     Ok(Reply::Page(TITLE.of(lang).to_owned(), middle))
 }
 
 /// The choice of another source.
-fn choice(visit: &Visit, config: &Config, finding: &Finding, now: Option<&str>) -> Markup {
+fn choice(visit: &Visit, config: &Config, pasted: &PastedCallback, now: Option<&str>) -> Markup {
     let lang = visit.lang;
     let names: Vec<(&str, &str)> =
         config.sources.keys().map(|name| (name.as_str(), name.as_str())).collect();
     form::ask(
-        &format!("{}/{}", Area::Find.path(), finding.id),
+        &format!("{}/{}", Area::Find.path(), pasted.id),
         &html! {
             (Field { value: now.unwrap_or_default(), ..Field::new("source", SOURCE) }.show_choice(lang, &names))
             button.quiet type="submit" { (EXPLAIN.of(lang)) }

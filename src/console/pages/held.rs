@@ -293,8 +293,13 @@ async fn decide(
     console.ledger().held_one(id).await?.ok_or(IS_UNKNOWN)?;
     let registry = &console.tools.registry;
     let who = &visit.viewer.who;
-    match decide_held((registry, &console.tools.gate), who, (id, decision), form.text("reason"))
-        .await
+    match decide_held(
+        (registry, &console.tools.callback_handler),
+        who,
+        (id, decision),
+        form.text("reason"),
+    )
+    .await
     {
         Ok(_) => Ok(Reply::Redirect(path(id))),
         Err(DecideError::Ledger(error)) => Err(error.into()),

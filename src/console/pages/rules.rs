@@ -106,7 +106,7 @@ fn state(lang: Lang, status: RuleStatus) -> Markup {
 
 fn all(console: &Console, visit: &Visit) -> Reply {
     let lang = visit.lang;
-    let state_now = console.tools.registry.in_force();
+    let state_now = console.tools.registry.running();
     let rows: Vec<_> = state_now
         .documents
         .rules
@@ -218,7 +218,7 @@ fn one(
     typed: Option<&Fields>,
 ) -> PageResult {
     let lang = visit.lang;
-    let state_now = console.tools.registry.in_force();
+    let state_now = console.tools.registry.running();
     let stored = state_now.documents.rules.get(&id).ok_or(PageError::Absent)?;
     let rule = &stored.value;
     let all = [
@@ -319,7 +319,7 @@ async fn write(
 
 /// A rule with its version.
 fn known(console: &Console, id: u64) -> Result<(Arc<Rule>, u64), PageError> {
-    let state = console.tools.registry.in_force();
+    let state = console.tools.registry.running();
     let stored = state.documents.rules.get(&id).ok_or(PageError::Absent)?;
     Ok((Arc::clone(&stored.value), stored.version.0))
 }

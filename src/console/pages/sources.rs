@@ -123,7 +123,7 @@ pub(crate) fn unknown(console: &Console, visit: &Visit) -> Markup {
 
 fn all(console: &Console, visit: &Visit) -> Reply {
     let lang = visit.lang;
-    let state = console.tools.registry.in_force();
+    let state = console.tools.registry.running();
     let names = state.list(Managed::Source);
     let rows: Vec<_> = names
         .iter()
@@ -235,7 +235,7 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
 
 /// The document of a source that the admin API manages, with its version.
 fn stored(console: &Console, name: &str) -> Result<(Table, u64), PageError> {
-    let state = console.tools.registry.in_force();
+    let state = console.tools.registry.running();
     if let Some(source) = state.config.sources.get(name).filter(|one| one.origin != Origin::Admin) {
         return Err(managed::not_here(source.origin));
     }

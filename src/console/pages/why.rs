@@ -16,7 +16,7 @@ use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::ledger::RawRequest;
 use crate::operator::Overloaded;
-use crate::sender::{Beside, Changes, Ends, Evidence, Expected, Explanation, Reason, Verdict};
+use crate::sender::{Beside, Changes, Ends, Evidence, Expected, Explanation, Reason, Verification};
 
 texts! {
     BESIDE = "Signature that came, and the expected one", "收到的签名与期望的签名";
@@ -85,7 +85,8 @@ pub(super) async fn sections(
 /// Whether the signature was looked at, and may be the reason.
 fn is_about_signature(found: &Explanation) -> bool {
     let reasons = [Reason::BadSignature, Reason::Stale, Reason::Future];
-    found.verdict == Verdict::Rejected && found.reason.is_some_and(|one| reasons.contains(&one))
+    found.verdict == Verification::Rejected
+        && found.reason.is_some_and(|one| reasons.contains(&one))
 }
 
 // === The nearest text ===

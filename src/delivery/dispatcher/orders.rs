@@ -29,7 +29,7 @@ impl DispatchLoop {
             pauses.add(target.clone(), pause.clone());
         }
         self.table.pause(pauses);
-        self.look = true;
+        self.may_be_due = true;
         Ok(())
     }
 
@@ -46,7 +46,7 @@ impl DispatchLoop {
             }
             Order::Probe(targets) => {
                 self.table.probe(targets, instant());
-                self.look = true;
+                self.may_be_due = true;
             }
             Order::Answered(target) => self.note_answer(&target),
             Order::Show(target, answer) => {

@@ -9,12 +9,12 @@ use crate::ledger::{Accepted, EventId, HeldId, HeldWhy, HoldOutcome};
 /// ```compile_fail,E0451
 /// use postern::ledger::{DedupResult, EventId, Recorded};
 /// let id = EventId::new(0);
-/// let forged = Recorded { id, standing: DedupResult::New, first: id, first_seen_ms: 0 };
+/// let forged = Recorded { id, result: DedupResult::New, first: id, first_seen_ms: 0 };
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recorded {
     id: EventId,
-    standing: DedupResult,
+    result: DedupResult,
     first: EventId,
     first_seen_ms: UnixMillis,
 }
@@ -36,8 +36,8 @@ impl Recorded {
     /// The ledger's result for the event `id`. Private to this module, which asks for durable
     /// results only.
     pub(super) fn new(id: EventId, received_ms: UnixMillis, accepted: &Accepted) -> Self {
-        let (standing, first, first_seen_ms) = match *accepted {
-            Accepted::Fresh => (DedupResult::New, id, received_ms),
+        let (result, first, first_seen_ms) = match *accepted {
+            Accepted::New => (DedupResult::New, id, received_ms),
             Accepted::Duplicate { first, first_seen_ms } => {
                 (DedupResult::Duplicate, first, first_seen_ms)
             }
@@ -48,7 +48,7 @@ impl Recorded {
                 (DedupResult::Ambiguous, first, first_seen_ms)
             }
         };
-        Self { id, standing, first, first_seen_ms }
+        Self { id, result, first, first_seen_ms }
     }
 
     /// The id of the event that was offered. The event is stored only if it is new.
@@ -59,8 +59,8 @@ impl Recorded {
 
     /// The relation to the events before it.
     #[must_use]
-    pub fn standing(&self) -> DedupResult {
-        self.standing
+    pub fn result(&self) -> DedupResult {
+        self.result
     }
 
     /// The stored event of its transaction: itself, or the first one.

@@ -33,7 +33,7 @@ impl Observer for Counted {
 }
 
 struct Bench {
-    book: BatchedLedger,
+    ledger: BatchedLedger,
     faults: Faults,
     heard: Arc<Counted>,
     _dir: TempDir,
@@ -49,8 +49,8 @@ impl Bench {
         embedded.clock = StoreClock::manual(START_MS);
         let engine = Embedded::open_with(embedded, files).unwrap();
         let heard = Arc::new(Counted::default());
-        let book = BatchedLedger::new(engine, options, Arc::clone(&heard) as Arc<dyn Observer>);
-        Self { book, faults, heard, _dir: dir }
+        let ledger = BatchedLedger::new(engine, options, Arc::clone(&heard) as Arc<dyn Observer>);
+        Self { ledger, faults, heard, _dir: dir }
     }
 
     /// Blocks every sync until the returned guard is dropped.
@@ -59,8 +59,8 @@ impl Bench {
     }
 
     fn spawn(&self, n: u64) -> tokio::task::JoinHandle<Result<Recorded, LedgerError>> {
-        let book = self.book.clone();
-        tokio::spawn(async move { book.record(event(n, &["a"])).await })
+        let ledger = self.ledger.clone();
+        tokio::spawn(async move { ledger.record(event(n, &["a"])).await })
     }
 
     /// An event whose commit waits for the blocked disk: further events go into the next commit.
@@ -87,7 +87,7 @@ impl Bench {
     }
 
     async fn exists(&self, id: EventId) -> bool {
-        self.book.event(id).await.unwrap().is_some()
+        self.ledger.event(id).await.unwrap().is_some()
     }
 }
 
@@ -112,7 +112,7 @@ async fn those_who_come_during_a_commit_share_the_next() {
     assert_eq!(bench.commits(), [0; 0]);
     drop(hold);
     for waiter in others.into_iter().chain([first]) {
-        assert_eq!(waiter.await.unwrap().unwrap().standing(), DedupResult::New);
+        assert_eq!(waiter.await.unwrap().unwrap().result(), DedupResult::New);
     }
     assert_eq!(bench.commits(), [1, 40]);
 }
@@ -126,12 +126,13 @@ fn spawn_in_a_row(
     client.write_all(&[0]).unwrap();
     let spawn = |n| {
         let (mut next, next_request) = socket();
-        let (book, mut own) = (bench.book.clone(), std::mem::replace(&mut request, next_request));
+        let (ledger, mut own) =
+            (bench.ledger.clone(), std::mem::replace(&mut request, next_request));
         tokio::spawn(async move {
             own.read_u8().await.unwrap();
             // There is no request after the last one.
             let _ = next.write_all(&[0]);
-            book.record(event(n, &["a"])).await
+            ledger.record(event(n, &["a"])).await
         })
     };
     (0..count).map(spawn).collect()
@@ -148,7 +149,7 @@ fn socket() -> (std::os::unix::net::UnixStream, tokio::net::UnixStream) {
 async fn those_who_come_while_their_thread_is_busy_share_a_commit() {
     let bench = Bench::new(patient());
     for waiter in spawn_in_a_row(&bench, 4) {
-        assert_eq!(waiter.await.unwrap().unwrap().standing(), DedupResult::New);
+        assert_eq!(waiter.await.unwrap().unwrap().result(), DedupResult::New);
     }
     assert_eq!(bench.commits(), [4]);
 }
@@ -174,13 +175,13 @@ async fn a_full_queue_is_told_at_once() {
     let hold = bench.hold();
     let waiters: Vec<_> = (0..3).map(|n| bench.spawn(n)).collect();
     settle_down().await;
-    let refused = bench.book.record(event(9, &[])).await;
+    let refused = bench.ledger.record(event(9, &[])).await;
     assert_eq!(refused, Err(LedgerError::Overloaded));
     drop(hold);
     for waiter in waiters {
         waiter.await.unwrap().unwrap();
     }
-    assert!(bench.book.record(event(9, &[])).await.is_ok());
+    assert!(bench.ledger.record(event(9, &[])).await.is_ok());
 }
 
 #[tokio::test]
@@ -190,14 +191,14 @@ async fn bytes_that_wait_are_bounded_too() {
     // Bodies of 9 bytes.
     let waiters: Vec<_> = (0..2).map(|n| bench.spawn(n)).collect();
     settle_down().await;
-    assert_eq!(bench.book.record(event(2, &[])).await, Err(LedgerError::Overloaded));
+    assert_eq!(bench.ledger.record(event(2, &[])).await, Err(LedgerError::Overloaded));
     drop(hold);
     for waiter in waiters {
         waiter.await.unwrap().unwrap();
     }
     let mut large = event(3, &[]);
     large.body = vec![0; 100].into();
-    assert!(bench.book.record(large).await.is_ok(), "alone it may be larger");
+    assert!(bench.ledger.record(large).await.is_ok(), "alone it may be larger");
 }
 
 #[tokio::test]
@@ -207,14 +208,14 @@ async fn one_that_is_too_large_fails_alone() {
     let mut waiters = vec![bench.occupy().await];
     let mut large = event(1, &[]);
     large.body = vec![0; 2 << 20].into();
-    let (book, huge) = (bench.book.clone(), large);
-    let huge = tokio::spawn(async move { book.record(huge).await });
+    let (ledger, huge) = (bench.ledger.clone(), large);
+    let huge = tokio::spawn(async move { ledger.record(huge).await });
     waiters.extend((2..5).map(|n| bench.spawn(n)));
     settle_down().await;
     drop(hold);
     assert!(matches!(huge.await.unwrap(), Err(LedgerError::TooLarge { .. })));
     for waiter in waiters {
-        assert_eq!(waiter.await.unwrap().unwrap().standing(), DedupResult::New);
+        assert_eq!(waiter.await.unwrap().unwrap().result(), DedupResult::New);
     }
 }
 
@@ -227,12 +228,12 @@ async fn who_is_late_is_told_what_is_known() {
         let (begun_id, waiting_id) = (begun.id, waiting.id);
         let hold = bench.hold();
         let before = bench.begun();
-        let (in_commit, in_queue) = tokio::join!(bench.book.record_within(begun, short), async {
+        let (in_commit, in_queue) = tokio::join!(bench.ledger.record_within(begun, short), async {
             tokio::select! {
                 () = bench.at_the_disk(before) => {}
                 () = tokio::time::sleep(2 * short) => {}
             }
-            bench.book.record_within(waiting, short).await
+            bench.ledger.record_within(waiting, short).await
         });
         if bench.begun() == before {
             // On a slow machine the deadline of the first may pass before its commit begins.
@@ -243,7 +244,7 @@ async fn who_is_late_is_told_what_is_known() {
         assert_eq!(in_commit, Err(LedgerError::Unknown));
         assert_eq!(in_queue, Err(LedgerError::Overloaded));
         drop(hold);
-        bench.book.record(event(2, &[])).await.unwrap();
+        bench.ledger.record(event(2, &[])).await.unwrap();
         assert!(bench.exists(begun_id).await);
         assert!(!bench.exists(waiting_id).await);
         return;
@@ -285,7 +286,7 @@ fn a_runtime_that_ends_leaves_the_others_working() {
     runtime().block_on(async {
         for n in 2..5 {
             assert_eq!(
-                bench.book.record(event(n, &[])).await.unwrap().standing(),
+                bench.ledger.record(event(n, &[])).await.unwrap().result(),
                 DedupResult::New
             );
         }
@@ -297,20 +298,20 @@ fn many_runtimes_record_at_once() {
     let bench = Bench::new(patient());
     std::thread::scope(|scope| {
         for thread in 0..4_u64 {
-            let book = bench.book.clone();
+            let ledger = bench.ledger.clone();
             scope.spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 runtime.unwrap().block_on(async {
                     let tasks: Vec<_> = (0..50)
                         .map(|n| {
-                            let book = book.clone();
+                            let ledger = ledger.clone();
                             tokio::spawn(
-                                async move { book.record(event(thread * 50 + n, &[])).await },
+                                async move { ledger.record(event(thread * 50 + n, &[])).await },
                             )
                         })
                         .collect();
                     for task in tasks {
-                        assert_eq!(task.await.unwrap().unwrap().standing(), DedupResult::New);
+                        assert_eq!(task.await.unwrap().unwrap().result(), DedupResult::New);
                     }
                 });
             });
@@ -333,7 +334,7 @@ async fn a_failed_sync_fails_all_who_wait_for_it() {
     }
     assert_eq!(bench.commits(), [0; 0]);
     assert_eq!(*bench.heard.failed.lock().unwrap(), [1, 5]);
-    assert!(!bench.book.health().await.unwrap().is_writable());
+    assert!(!bench.ledger.health().await.unwrap().is_writable());
 }
 
 #[tokio::test]
@@ -349,10 +350,10 @@ async fn standings_and_what_came_first() {
     recut.keys.signatures = [first.keys.identity[0]].into();
     let expected =
         [DedupResult::New, DedupResult::Duplicate, DedupResult::Conflict, DedupResult::Ambiguous];
-    for (offered, standing) in [first.clone(), same, other, recut].into_iter().zip(expected) {
+    for (offered, result) in [first.clone(), same, other, recut].into_iter().zip(expected) {
         let id = offered.id;
-        let recorded = bench.book.record(offered).await.unwrap();
-        assert_eq!((recorded.id(), recorded.standing()), (id, standing));
+        let recorded = bench.ledger.record(offered).await.unwrap();
+        assert_eq!((recorded.id(), recorded.result()), (id, result));
         assert_eq!(recorded.first(), first.id);
         assert_eq!(recorded.first_seen_ms(), first.received_ms);
     }
@@ -361,15 +362,15 @@ async fn standings_and_what_came_first() {
 #[tokio::test]
 async fn the_signal_tells_of_fresh_deliveries_and_of_nothing_else() {
     let bench = Bench::new(patient());
-    let mut due = bench.book.due();
+    let mut due = bench.ledger.due();
     let mut signalled = async || tokio::time::timeout(Duration::ZERO, due.wait()).await.is_ok();
     assert!(!signalled().await);
-    bench.book.record(event(1, &[])).await.unwrap();
+    bench.ledger.record(event(1, &[])).await.unwrap();
     assert!(!signalled().await);
-    bench.book.record(event(2, &["a"])).await.unwrap();
+    bench.ledger.record(event(2, &["a"])).await.unwrap();
     assert!(signalled().await);
     assert!(!signalled().await);
-    bench.book.record(event(2, &["a"])).await.unwrap();
+    bench.ledger.record(event(2, &["a"])).await.unwrap();
     assert!(!signalled().await);
 }
 
@@ -383,7 +384,7 @@ async fn a_slow_disk_makes_writers_linger_for_those_who_come_back() {
     for waiter in waiters {
         waiter.await.unwrap().unwrap();
     }
-    let Engine::Embedded(engine) = bench.book.engine() else { panic!() };
+    let Engine::Embedded(engine) = bench.ledger.engine() else { panic!() };
     engine.pretend_sync(Duration::from_secs(240));
     let before = bench.commits().len();
     let mut back = vec![bench.spawn(8)];
@@ -403,10 +404,10 @@ async fn a_slow_disk_makes_writers_linger_for_those_who_come_back() {
 #[tokio::test]
 async fn a_lone_callback_waits_for_nobody() {
     let bench = Bench::new(BatchOptions { linger_max: Duration::from_secs(60), ..patient() });
-    let Engine::Embedded(engine) = bench.book.engine() else { panic!() };
+    let Engine::Embedded(engine) = bench.ledger.engine() else { panic!() };
     for n in 0..5 {
         engine.pretend_sync(Duration::from_secs(240));
-        bench.book.record(event(n, &[])).await.unwrap();
+        bench.ledger.record(event(n, &[])).await.unwrap();
     }
     assert_eq!(bench.commits(), [1; 5]);
 }
@@ -425,7 +426,7 @@ async fn all_that_a_thread_has_to_record_is_one_batch() {
 async fn a_full_batch_does_not_wait_for_the_thread_to_rest() {
     let bench = Bench::new(BatchOptions { batch_events: 8, ..patient() });
     let before = bench.begun();
-    let mut all: Vec<_> = (0..8).map(|n| Box::pin(bench.book.record(event(n, &["a"])))).collect();
+    let mut all: Vec<_> = (0..8).map(|n| Box::pin(bench.ledger.record(event(n, &["a"])))).collect();
     std::future::poll_fn(|cx| {
         for one in &mut all {
             assert!(one.as_mut().poll(cx).is_pending());
@@ -438,7 +439,7 @@ async fn a_full_batch_does_not_wait_for_the_thread_to_rest() {
     })
     .await;
     for one in all {
-        assert_eq!(one.await.unwrap().standing(), DedupResult::New);
+        assert_eq!(one.await.unwrap().result(), DedupResult::New);
     }
     assert_eq!(bench.commits(), [8]);
 }
@@ -449,7 +450,7 @@ async fn who_leaves_with_an_answer_waiting_makes_room_for_others() {
     let events: Vec<_> = (0..12).map(|n| event(n, &["a"])).collect();
     for (round, some) in events.chunks(4).enumerate() {
         let mut gone: Vec<_> =
-            some.iter().map(|event| Box::pin(bench.book.record(event.clone()))).collect();
+            some.iter().map(|event| Box::pin(bench.ledger.record(event.clone()))).collect();
         std::future::poll_fn(|cx| {
             gone.iter_mut().for_each(|one| assert!(one.as_mut().poll(cx).is_pending()));
             std::task::Poll::Ready(())
@@ -465,7 +466,7 @@ async fn who_leaves_with_an_answer_waiting_makes_room_for_others() {
     for event in &events {
         assert!(bench.exists(event.id).await);
     }
-    bench.book.record(event(50, &[])).await.unwrap();
+    bench.ledger.record(event(50, &[])).await.unwrap();
 }
 
 #[test]
@@ -484,7 +485,7 @@ fn a_driver_that_ends_with_its_runtime_is_replaced() {
     drop((dying, first));
     drop(hold);
     let recorded = living.block_on(second).unwrap().unwrap();
-    assert_eq!(recorded.standing(), DedupResult::New);
+    assert_eq!(recorded.result(), DedupResult::New);
 }
 
 #[tokio::test]
@@ -497,24 +498,24 @@ async fn a_panic_of_the_committer_is_told_at_once_to_all_who_wait() {
     bench.faults.panic.store(true, Ordering::SeqCst);
     drop(hold);
     // The first is synced; the write of the next commit panics.
-    assert_eq!(first.await.unwrap().unwrap().standing(), DedupResult::New);
+    assert_eq!(first.await.unwrap().unwrap().result(), DedupResult::New);
     for waiter in others {
         assert!(matches!(waiter.await.unwrap(), Err(LedgerError::Fatal(_))));
     }
-    assert!(matches!(bench.book.record(event(9, &[])).await, Err(LedgerError::Fatal(_))));
+    assert!(matches!(bench.ledger.record(event(9, &[])).await, Err(LedgerError::Fatal(_))));
 }
 
 #[tokio::test]
 async fn the_last_handle_frees_the_directory_while_a_driver_sleeps() {
-    let Bench { book, _dir: dir, .. } = Bench::new(patient());
+    let Bench { ledger, _dir: dir, .. } = Bench::new(patient());
     let gone = tokio::spawn({
-        let book = book.clone();
-        async move { book.record(event(0, &[])).await }
+        let ledger = ledger.clone();
+        async move { ledger.record(event(0, &[])).await }
     });
-    book.record(event(1, &[])).await.unwrap();
+    ledger.record(event(1, &[])).await.unwrap();
     gone.abort();
     let _ = gone.await;
-    drop(book);
+    drop(ledger);
     assert!(Embedded::open(EmbeddedOptions::new(dir.path())).is_ok());
 }
 
@@ -522,22 +523,22 @@ async fn the_last_handle_frees_the_directory_while_a_driver_sleeps() {
 fn over_memory(options: BatchOptions) -> (BatchedLedger, Arc<Counted>) {
     let heard = Arc::new(Counted::default());
     let engine = crate::ledger::Memory::new(StoreClock::manual(START_MS));
-    let book = BatchedLedger::new(engine, options, Arc::clone(&heard) as Arc<dyn Observer>);
-    (book, heard)
+    let ledger = BatchedLedger::new(engine, options, Arc::clone(&heard) as Arc<dyn Observer>);
+    (ledger, heard)
 }
 
 #[tokio::test]
 async fn a_writer_commits_what_waits_in_bounded_batches() {
-    let (book, heard) = over_memory(BatchOptions { batch_events: 16, ..patient() });
+    let (ledger, heard) = over_memory(BatchOptions { batch_events: 16, ..patient() });
     let all: Vec<_> = (0..40)
         .map(|n| {
-            let book = book.clone();
-            tokio::spawn(async move { book.record(event(n % 20, &["a"])).await })
+            let ledger = ledger.clone();
+            tokio::spawn(async move { ledger.record(event(n % 20, &["a"])).await })
         })
         .collect();
     let mut new = 0;
     for one in all {
-        new += usize::from(one.await.unwrap().unwrap().standing() == DedupResult::New);
+        new += usize::from(one.await.unwrap().unwrap().result() == DedupResult::New);
     }
     assert_eq!((new, heard.committed.lock().unwrap().clone()), (20, vec![16, 16, 8]));
 }
@@ -546,7 +547,7 @@ async fn a_writer_commits_what_waits_in_bounded_batches() {
 async fn only_what_is_on_the_disk_is_known_at_once() {
     let bench = Bench::new(patient());
     let again = event(0, &["a"]);
-    let known = || bench.book.known(again.id, &again.keys, again.fingerprint);
+    let known = || bench.ledger.known(again.id, &again.keys, again.fingerprint);
     assert_eq!(known(), None);
     let hold = bench.hold();
     let recording = bench.occupy().await;
@@ -555,7 +556,7 @@ async fn only_what_is_on_the_disk_is_known_at_once() {
     drop(hold);
     let first = recording.await.unwrap().unwrap();
     let duplicate = known().unwrap();
-    assert_eq!(duplicate.standing(), DedupResult::Duplicate);
+    assert_eq!(duplicate.result(), DedupResult::Duplicate);
     assert_eq!((duplicate.id(), duplicate.first()), (again.id, first.id()));
     assert_eq!(duplicate.first_seen_ms(), again.received_ms);
     assert_eq!(bench.commits(), [1]);
@@ -565,8 +566,8 @@ async fn only_what_is_on_the_disk_is_known_at_once() {
 async fn what_the_committer_has_to_see_is_not_known_at_once() {
     let bench = Bench::new(patient());
     let first = event(1, &["a"]);
-    bench.book.record(first.clone()).await.unwrap();
-    let known = |event: &NewEvent| bench.book.known(event.id, &event.keys, event.fingerprint);
+    bench.ledger.record(first.clone()).await.unwrap();
+    let known = |event: &NewEvent| bench.ledger.known(event.id, &event.keys, event.fingerprint);
     // A try of the same event again is the event itself.
     assert_eq!(known(&first), None);
     let repeat = crate::ledger::conformance::repeat(&first, 2);
@@ -579,10 +580,10 @@ async fn what_the_committer_has_to_see_is_not_known_at_once() {
     let mut longer = repeat.clone();
     longer.keys.signatures = [event(9, &[]).keys.identity[0]].into();
     assert_eq!(known(&longer), None);
-    assert_eq!(bench.book.record(longer.clone()).await.unwrap().standing(), DedupResult::Duplicate);
+    assert_eq!(bench.ledger.record(longer.clone()).await.unwrap().result(), DedupResult::Duplicate);
     assert!(known(&longer).is_some());
     // After a failed sync nothing is acknowledged.
     bench.faults.sync.store(true, Ordering::SeqCst);
-    bench.book.record(event(3, &[])).await.unwrap_err();
+    bench.ledger.record(event(3, &[])).await.unwrap_err();
     assert_eq!(known(&repeat), None);
 }

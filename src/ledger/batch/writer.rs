@@ -99,7 +99,7 @@ impl Writer {
         self.shared.observer.committed(took, events.len());
         let mut due = false;
         for ((event, accepted), waiter) in events.iter().zip(accepted).zip(waiters) {
-            due |= *accepted == Accepted::Fresh && !event.targets.is_empty();
+            due |= *accepted == Accepted::New && !event.targets.is_empty();
             if let Some(waiter) = waiter {
                 waiter.answer(Ok(Recorded::new(event.id, event.received_ms, accepted)));
             }

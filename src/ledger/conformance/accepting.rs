@@ -15,10 +15,10 @@ pub(super) async fn a_second_callback_is_a_duplicate_of_the_first<L: Ledger>(
 ) -> Checked {
     let first = event(1, &["a"]);
     let second = repeat(&first, 2);
-    assert_eq!(accept(ledger, &first).await?, Accepted::Fresh);
+    assert_eq!(accept(ledger, &first).await?, Accepted::New);
     assert_eq!(accept(ledger, &second).await?, duplicate_of(&first));
     assert_eq!(accept(ledger, &second).await?, duplicate_of(&first));
-    assert_eq!(accept(ledger, &event(3, &[])).await?, Accepted::Fresh);
+    assert_eq!(accept(ledger, &event(3, &[])).await?, Accepted::New);
     // Only the first is stored and delivered.
     assert!(ledger.event(second.id).await?.is_none());
     assert_eq!(lease(ledger, 10).await?.len(), 1);
@@ -30,7 +30,7 @@ pub(super) async fn either_identity_makes_a_duplicate<L: Ledger>(
     _: &StoreClock,
 ) -> Checked {
     let both = NewEvent { keys: EventKeys::from_iter([key(1), key(100)]), ..event(1, &[]) };
-    assert_eq!(accept(ledger, &both).await?, Accepted::Fresh);
+    assert_eq!(accept(ledger, &both).await?, Accepted::New);
     for known in [key(1), key(100)] {
         for (n, keys) in [(0, vec![known]), (1, vec![known, key(200)]), (2, vec![key(201), known])]
         {
@@ -64,7 +64,7 @@ fn ambiguous_with(first: &NewEvent) -> Accepted {
 async fn assert_unknown<L: Ledger>(ledger: &L, keys: &[u64]) -> Checked {
     for (n, unknown) in (500..).zip(keys) {
         let event = NewEvent { keys: EventKeys::from_iter([key(*unknown)]), ..event(n, &[]) };
-        assert_eq!(accept(ledger, &event).await?, Accepted::Fresh, "{unknown}");
+        assert_eq!(accept(ledger, &event).await?, Accepted::New, "{unknown}");
     }
     Ok(())
 }
@@ -90,7 +90,7 @@ pub(super) async fn a_signature_alone_is_ambiguous<L: Ledger>(
     _: &StoreClock,
 ) -> Checked {
     let first = signed(1, 101);
-    assert_eq!(accept(ledger, &first).await?, Accepted::Fresh);
+    assert_eq!(accept(ledger, &first).await?, Accepted::New);
     for fingerprint in [first.fingerprint, Fingerprint(7)] {
         let recut = NewEvent { fingerprint, ..signed(2, 101) };
         assert_eq!(accept(ledger, &recut).await?, ambiguous_with(&first));
@@ -106,7 +106,7 @@ pub(super) async fn each_signature_of_an_event_is_known<L: Ledger>(
 ) -> Checked {
     let mut first = signed(1, 101);
     first.keys.signatures.push(key(102));
-    assert_eq!(accept(ledger, &first).await?, Accepted::Fresh);
+    assert_eq!(accept(ledger, &first).await?, Accepted::New);
     // Another event under one of them, alone or beside a new one.
     for signature in [101, 102] {
         let mut recut = signed(2, signature);
@@ -185,7 +185,7 @@ pub(super) async fn an_older_key_is_looked_up_and_not_written<L: Ledger>(
     assert_eq!(accept(ledger, &today).await?, duplicate_of(&old));
     assert_eq!(accept(ledger, &signed(7, 1005)).await?, ambiguous_with(&old));
     // An unknown callback is new, and the looked-up key stays unknown.
-    assert_eq!(accept(ledger, &with(8, &[unknown])).await?, Accepted::Fresh);
+    assert_eq!(accept(ledger, &with(8, &[unknown])).await?, Accepted::New);
     assert_unknown(ledger, &[99, 3, 4, 1003, 1004]).await
 }
 
@@ -203,9 +203,9 @@ pub(super) async fn a_mark_takes_no_place_and_adds_nothing<L: Ledger>(
     };
     // The marked one first: the unmarked one is an event of its own.
     let early = marked(1, 101, 11, Fingerprint(11));
-    assert_eq!(accept(ledger, &early).await?, Accepted::Fresh);
+    assert_eq!(accept(ledger, &early).await?, Accepted::New);
     let plain = signed(11, 12);
-    assert_eq!(accept(ledger, &plain).await?, Accepted::Fresh);
+    assert_eq!(accept(ledger, &plain).await?, Accepted::New);
     // The unmarked one first: a marked one is a duplicate, a conflict, or ambiguous.
     let late = signed(21, 22);
     accept(ledger, &late).await?;
@@ -219,11 +219,11 @@ pub(super) async fn a_mark_takes_no_place_and_adds_nothing<L: Ledger>(
     // Another reading of a marked event's signature is held, also once the unmarked one of that
     // reading is an event.
     let first = marked(5, 501, 51, Fingerprint(51));
-    assert_eq!(accept(ledger, &first).await?, Accepted::Fresh);
+    assert_eq!(accept(ledger, &first).await?, Accepted::New);
     let mut recut = marked(6, 601, 61, Fingerprint(61));
     recut.keys.signatures.clone_from(&first.keys.signatures);
     assert_eq!(accept(ledger, &recut).await?, ambiguous_with(&first));
-    assert_eq!(accept(ledger, &signed(61, 62)).await?, Accepted::Fresh);
+    assert_eq!(accept(ledger, &signed(61, 62)).await?, Accepted::New);
     assert_eq!(accept(ledger, &recut).await?, ambiguous_with(&first));
     assert_unknown(ledger, &[201, 202, 301, 302, 401, 402, 31, 601, 602]).await
 }
@@ -239,10 +239,10 @@ pub(super) async fn added_keys_are_judged_in_the_order_of_a_batch<L: Ledger>(
     let conflict = NewEvent { fingerprint: Fingerprint(9), ..repeat(&unlike, 5) };
     let batch = [first.clone(), again.clone(), recut, unlike.clone(), conflict, again];
     let expected = [
-        Accepted::Fresh,
+        Accepted::New,
         duplicate_of(&first),
         ambiguous_with(&first),
-        Accepted::Fresh,
+        Accepted::New,
         conflict_with(&unlike),
         duplicate_of(&first),
     ];
@@ -265,11 +265,11 @@ pub(super) async fn a_batch_is_judged_in_its_order<L: Ledger>(
     let accepted = ledger.accept(&batch).await?;
     let expected = [
         duplicate_of(&old),
-        Accepted::Fresh,
+        Accepted::New,
         duplicate_of(&fresh),
-        Accepted::Fresh,
+        Accepted::New,
         // The same event: its own id is known.
-        Accepted::Fresh,
+        Accepted::New,
     ];
     assert_eq!(accepted, expected);
     assert_eq!(ledger.query(&LogQuery::default(), None, 10).await?.events.len(), 3);
@@ -283,7 +283,7 @@ pub(super) async fn the_same_id_again_is_fresh_again<L: Ledger>(
 ) -> Checked {
     let first = event(1, &["a"]);
     for _ in 0..3 {
-        assert_eq!(accept(ledger, &first).await?, Accepted::Fresh);
+        assert_eq!(accept(ledger, &first).await?, Accepted::New);
     }
     // Each event is recorded once and delivered once.
     assert_eq!(ledger.query(&LogQuery::default(), None, 10).await?.events.len(), 1);
@@ -303,11 +303,10 @@ pub(super) async fn of_many_at_once_one_is_fresh<L: Ledger>(ledger: &L, _: &Stor
         answers.await.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
     for n in 0..20 {
         let group: Vec<_> = offers.iter().zip(&answers).skip(n).step_by(20).collect();
-        let fresh: Vec<_> =
-            group.iter().filter(|(_, answer)| **answer == Accepted::Fresh).collect();
+        let fresh: Vec<_> = group.iter().filter(|(_, answer)| **answer == Accepted::New).collect();
         assert_eq!(fresh.len(), 1);
         let first = duplicate_of(fresh[0].0);
-        assert!(group.iter().all(|(_, answer)| **answer == Accepted::Fresh || **answer == first));
+        assert!(group.iter().all(|(_, answer)| **answer == Accepted::New || **answer == first));
     }
     assert_eq!(lease(ledger, 1000).await?.len(), 20);
     Ok(())
@@ -345,7 +344,7 @@ pub(super) async fn variants_at_once_make_one_event_for_each_signature<L: Ledger
     let answers: Vec<Accepted> =
         answers.await.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
     assert_eq!(answers.len(), offers.len());
-    let is_fresh = |answer: &Accepted| *answer == Accepted::Fresh;
+    let is_fresh = |answer: &Accepted| *answer == Accepted::New;
     let pairs = || offers.iter().zip(&answers);
     let fresh: Vec<&NewEvent> =
         pairs().filter(|(_, answer)| is_fresh(answer)).map(|(offer, _)| offer).collect();
@@ -366,7 +365,7 @@ pub(super) async fn variants_at_once_make_one_event_for_each_signature<L: Ledger
             Accepted::Conflict { first, .. } | Accepted::Ambiguous { first, .. } => {
                 assert!(named(*first).is_some(), "{answer:?} of an event that is missing");
             }
-            Accepted::Fresh => {}
+            Accepted::New => {}
         }
     }
     // Both states of each group have an event, and only events are delivered.
@@ -392,7 +391,7 @@ pub(super) async fn an_event_that_is_too_large_changes_nothing<L: Ledger>(
         Err(error) => assert!(matches!(error, LedgerError::TooLarge { .. }), "{error}"),
     }
     assert_eq!(lease(ledger, 10).await?, []);
-    assert_eq!(accept(ledger, &event(2, &["a"])).await?, Accepted::Fresh);
+    assert_eq!(accept(ledger, &event(2, &["a"])).await?, Accepted::New);
     Ok(())
 }
 
@@ -409,7 +408,7 @@ pub(super) async fn a_nonce_is_first_once_until_it_ends<L: Ledger>(
     let uses = ledger.check_nonces(&[nonce(1, 9000), nonce(2, 9000)]).await?;
     assert_eq!(uses, [NonceUse::First, NonceUse::Repeated]);
     // Nonces and transactions are independent.
-    assert_eq!(accept(ledger, &event(1, &[])).await?, Accepted::Fresh);
+    assert_eq!(accept(ledger, &event(1, &[])).await?, Accepted::New);
     Ok(())
 }
 

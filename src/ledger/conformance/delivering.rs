@@ -1,14 +1,14 @@
-//! Delivering: leases, verdicts, replays.
+//! Delivering: leases, results, replays.
 
 use std::time::Duration;
 
 use super::{Checked, accept, ask, event, lease, node, settle, settlement};
 use crate::ledger::{
-    DeliveryState, EventId, EventState, LeaseAsk, Ledger, LogQuery, NodeId, ReplayId, ReplayOrder,
-    ReplayWhat, Settled, StoreClock, TargetFilter, TargetId, Verdict,
+    DeliveryState, EventId, EventState, LeaseAsk, LeaseResult, Ledger, LogQuery, NodeId, ReplayId,
+    ReplayOrder, ReplayWhat, Settled, StoreClock, TargetFilter, TargetId,
 };
 
-const RETRY: Verdict = Verdict::Retry { after: Duration::from_secs(5) };
+const RETRY: LeaseResult = LeaseResult::Retry { after: Duration::from_secs(5) };
 
 pub(super) async fn each_target_gets_one_delivery_due_at_once<L: Ledger>(
     ledger: &L,
@@ -44,7 +44,7 @@ pub(super) async fn a_lease_is_held_by_one_and_ends<L: Ledger>(
     assert_eq!(second.attempt, 2);
     assert!(second.token > first.token);
     // The node counts as much as the token.
-    let foreign = ledger.settle(&node(), &[settlement(&second, Verdict::Done)]).await?;
+    let foreign = ledger.settle(&node(), &[settlement(&second, LeaseResult::Done)]).await?;
     assert_eq!(foreign, [Settled::Stale]);
     Ok(())
 }
@@ -57,17 +57,17 @@ pub(super) async fn an_old_token_changes_nothing<L: Ledger>(
     let old = lease(ledger, 1).await?.remove(0);
     clock.advance(30_000);
     let new = lease(ledger, 1).await?.remove(0);
-    assert_eq!(settle(ledger, &old, Verdict::Done).await?, Settled::Stale);
+    assert_eq!(settle(ledger, &old, LeaseResult::Done).await?, Settled::Stale);
     assert_eq!(ledger.stats().await?.pending, 1);
-    assert_eq!(settle(ledger, &new, Verdict::Done).await?, Settled::Applied);
-    assert_eq!(settle(ledger, &new, Verdict::Done).await?, Settled::Stale);
+    assert_eq!(settle(ledger, &new, LeaseResult::Done).await?, Settled::Applied);
+    assert_eq!(settle(ledger, &new, LeaseResult::Done).await?, Settled::Stale);
     let detail = ledger.event(new.event).await?;
     assert_eq!(detail.map(|detail| detail.deliveries[0].attempts.len()), Some(1));
     // A lease that has expired and that no node took since still counts.
     accept(ledger, &event(2, &["a"])).await?;
     let late = lease(ledger, 1).await?.remove(0);
     clock.advance(60_000);
-    assert_eq!(settle(ledger, &late, Verdict::Done).await?, Settled::Applied);
+    assert_eq!(settle(ledger, &late, LeaseResult::Done).await?, Settled::Applied);
     Ok(())
 }
 
@@ -78,9 +78,9 @@ pub(super) async fn verdicts_do_what_they_say<L: Ledger>(
     let one = event(1, &["a", "b", "c"]);
     accept(ledger, &one).await?;
     let leases = lease(ledger, 10).await?;
-    let verdicts = [Verdict::Decided, RETRY, Verdict::Dead];
+    let verdicts = [LeaseResult::Decided, RETRY, LeaseResult::Dead];
     let settlements: Vec<_> =
-        leases.iter().zip(verdicts).map(|(lease, verdict)| settlement(lease, verdict)).collect();
+        leases.iter().zip(verdicts).map(|(lease, result)| settlement(lease, result)).collect();
     assert_eq!(ledger.settle(&node(), &settlements).await?, [Settled::Applied; 3]);
     assert_eq!(lease(ledger, 10).await?, []);
     clock.advance(5000);
@@ -88,7 +88,7 @@ pub(super) async fn verdicts_do_what_they_say<L: Ledger>(
     assert_eq!(again.len(), 1);
     assert_eq!((again[0].target.as_str(), again[0].attempt), ("b", 2));
     assert_eq!(again[0].body, one.body);
-    settle(ledger, &again[0], Verdict::Done).await?;
+    settle(ledger, &again[0], LeaseResult::Done).await?;
     clock.advance(1_000_000);
     assert_eq!(lease(ledger, 10).await?, []);
     let Some(detail) = ledger.event(one.id).await? else { return Ok(()) };
@@ -107,7 +107,7 @@ pub(super) async fn a_postponed_delivery_uses_up_no_attempt<L: Ledger>(
 ) -> Checked {
     accept(ledger, &event(1, &["a"])).await?;
     let first = lease(ledger, 1).await?.remove(0);
-    let postpone = Verdict::Postpone { after: Duration::from_secs(1) };
+    let postpone = LeaseResult::Postpone { after: Duration::from_secs(1) };
     assert_eq!(settle(ledger, &first, postpone).await?, Settled::Applied);
     assert_eq!(lease(ledger, 1).await?, []);
     clock.advance(1000);
@@ -131,7 +131,7 @@ pub(super) async fn release_gives_back_what_is_held<L: Ledger>(
     assert_eq!(ledger.lease(&other, &ask(10)).await?.leases.len(), 1);
     assert_eq!(ledger.release(&node()).await?, 2);
     assert_eq!(ledger.release(&node()).await?, 0);
-    assert_eq!(settle(ledger, &mine[0], Verdict::Done).await?, Settled::Stale);
+    assert_eq!(settle(ledger, &mine[0], LeaseResult::Done).await?, Settled::Stale);
     let again = lease(ledger, 10).await?;
     assert_eq!(again.len(), 2);
     assert!(again.iter().all(|lease| lease.attempt == 1));
@@ -186,7 +186,7 @@ pub(super) async fn a_replay_makes_deliveries_anew_once<L: Ledger>(
     accept(ledger, &one).await?;
     for lease in lease(ledger, 10).await? {
         let dead = lease.target.as_str() == "b";
-        settle(ledger, &lease, if dead { Verdict::Dead } else { Verdict::Done }).await?;
+        settle(ledger, &lease, if dead { LeaseResult::Dead } else { LeaseResult::Done }).await?;
     }
     let unknown = event(9, &[]).id;
     let what = ReplayWhat::Events(vec![one.id, unknown, one.id]);
@@ -201,7 +201,7 @@ pub(super) async fn a_replay_makes_deliveries_anew_once<L: Ledger>(
     let repeated = ledger.replay(&order, None, 10).await?;
     assert_eq!((repeated.events, repeated.deliveries), (0, 0));
     for lease in &leases {
-        assert_eq!(settle(ledger, lease, Verdict::Done).await?, Settled::Applied);
+        assert_eq!(settle(ledger, lease, LeaseResult::Done).await?, Settled::Applied);
     }
     assert_eq!(ledger.replay(&order, None, 10).await?.deliveries, 0);
     // Another order may name other destinations, and revokes leases.
@@ -212,7 +212,7 @@ pub(super) async fn a_replay_makes_deliveries_anew_once<L: Ledger>(
     assert_eq!(held.iter().map(|lease| &lease.target).collect::<Vec<_>>(), [&c]);
     let order = ReplayOrder { id: ReplayId::new(7), ..order };
     assert_eq!(ledger.replay(&order, None, 10).await?.deliveries, 1);
-    assert_eq!(settle(ledger, &held[0], Verdict::Done).await?, Settled::Stale);
+    assert_eq!(settle(ledger, &held[0], LeaseResult::Done).await?, Settled::Stale);
     let detail = ledger.event(one.id).await?;
     let attempts = |at: usize| detail.as_ref().map(|detail| detail.deliveries[at].attempts.len());
     assert_eq!((attempts(0), attempts(1), attempts(2)), (Some(2), Some(2), Some(0)));
@@ -225,7 +225,7 @@ pub(super) async fn a_replay_goes_page_by_page<L: Ledger>(ledger: &L, _: &StoreC
         accept(ledger, &event(n, &["a"])).await?;
     }
     for lease in lease(ledger, 100).await? {
-        settle(ledger, &lease, Verdict::Dead).await?;
+        settle(ledger, &lease, LeaseResult::Dead).await?;
     }
     let dead = LogQuery { state: Some(EventState::Dead), ..LogQuery::default() };
     let what = ReplayWhat::Matching(dead);

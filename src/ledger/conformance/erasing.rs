@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Checked, accept, duplicate_of, event, lease, node, rejected, settle};
 use crate::ledger::{
     Cursor, EarlyExpiry, Erased, Erasure, EventId, HeldBounds, HeldList, HeldQuery, HeldWhy,
-    Holding, Item, Ledger, LedgerError, LogQuery, NewEvent, SourceId, StoreClock, Verdict,
+    Holding, Item, LeaseResult, Ledger, LedgerError, LogQuery, NewEvent, SourceId, StoreClock,
 };
 
 fn of_user(n: u64, user: &str, targets: &[&str]) -> NewEvent {
@@ -50,10 +50,11 @@ pub(super) async fn an_erased_user_is_gone_and_the_transactions_stay_known<L: Le
         let mut all = leases.iter();
         all.find(|one| one.event == event.id && one.target.as_str() == target).cloned()
     };
-    for (lease, verdict) in [(at(&mine[0], "a"), Verdict::Done), (at(&mine[0], "b"), Verdict::Dead)]
+    for (lease, result) in
+        [(at(&mine[0], "a"), LeaseResult::Done), (at(&mine[0], "b"), LeaseResult::Dead)]
     {
         let Some(lease) = lease else { return Err(LedgerError::Corrupt("no lease".into())) };
-        settle(ledger, &lease, verdict).await?;
+        settle(ledger, &lease, result).await?;
     }
     let erased = ledger.erase(&all_of("gone")).await?;
     assert_eq!(erased, Erased { events: 2, deliveries: 2, held: 0 });
@@ -66,7 +67,7 @@ pub(super) async fn an_erased_user_is_gone_and_the_transactions_stay_known<L: Le
     }
     // An attempt in flight is not counted, and the other event is delivered as before.
     if let Some(late) = at(&mine[1], "a") {
-        settle(ledger, &late, Verdict::Done).await?;
+        settle(ledger, &late, LeaseResult::Done).await?;
     }
     ledger.release(&node()).await?;
     let left = lease(ledger, 10).await?;

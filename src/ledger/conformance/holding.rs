@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{Checked, START_MS, accept, event, held, key, lease, settle};
 use crate::ledger::{
     Accepted, Decided, Decision, DedupeKey, EventKeys, Fingerprint, HeldBounds, HeldId, HeldOne,
-    HeldOrder, HeldQuery, HeldWhy, HoldOutcome, Item, Ledger, LedgerError, Memory, NewEvent,
-    NewHeld, Retention, SourceId, StoreClock, VARIANTS_MAX, Verdict,
+    HeldOrder, HeldQuery, HeldWhy, HoldOutcome, Item, LeaseResult, Ledger, LedgerError, Memory,
+    NewEvent, NewHeld, Retention, SourceId, StoreClock, VARIANTS_MAX,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -148,7 +148,7 @@ pub(super) async fn held_callbacks_are_listed_newest_first<L: Ledger>(
     // None of their keys is known.
     for n in 1..=5 {
         let own = NewEvent { fingerprint: Fingerprint(900), ..event(n, &[]) };
-        assert_eq!(accept(ledger, &own).await?, Accepted::Fresh);
+        assert_eq!(accept(ledger, &own).await?, Accepted::New);
     }
     Ok(())
 }
@@ -244,7 +244,7 @@ pub(super) async fn of_many_who_decide_one_does<L: Ledger>(ledger: &L, _: &Store
         let leases = lease(ledger, 10).await?;
         assert_eq!(leases.len(), released);
         for lease in leases {
-            settle(ledger, &lease, Verdict::Done).await?;
+            settle(ledger, &lease, LeaseResult::Done).await?;
         }
         assert_eq!(ledger.event(one.event.id).await?.is_some(), released == 1);
     }
@@ -367,7 +367,7 @@ pub(super) async fn a_forgotten_source_is_new_again<L: Ledger>(
     assert_eq!(lease(ledger, 10).await?.len(), 3);
     let mut fresh = super::repeat(&first, 12);
     fresh.keys.signatures = [DedupeKey([7; 16])].into();
-    assert_eq!(accept(ledger, &fresh).await?, Accepted::Fresh);
+    assert_eq!(accept(ledger, &fresh).await?, Accepted::New);
     let known = Accepted::Duplicate { first: other.id, first_seen_ms: other.received_ms };
     assert_eq!(accept(ledger, &super::repeat(&other, 13)).await?, known);
     Ok(())

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::{Checked, START_MS, accept, duplicate_of, event, key, lease, repeat, settle};
 use crate::ledger::{
-    Accepted, DocumentChange, DocumentQuery, Expect, GatewayReport, GatewaySlot, Kind, Ledger,
-    LedgerError, LogQuery, NewEvent, NodeId, Retention, Revision, SourceId, StoreClock, Verdict,
+    Accepted, DocumentChange, DocumentQuery, Expect, GatewayReport, GatewaySlot, Kind, LeaseResult,
+    Ledger, LedgerError, LogQuery, NewEvent, NodeId, Retention, Revision, SourceId, StoreClock,
 };
 
 const RULE: Kind = Kind::new("rule");
@@ -160,8 +160,8 @@ pub(super) async fn a_sweep_keeps_what_it_must<L: Ledger>(
     ledger.change(&put(RULE, "1", Expect::Absent, "one")).await?;
     for lease in lease(ledger, 10).await? {
         match lease.target.as_str() {
-            "a" => settle(ledger, &lease, Verdict::Done).await?,
-            "d" => settle(ledger, &lease, Verdict::Dead).await?,
+            "a" => settle(ledger, &lease, LeaseResult::Done).await?,
+            "d" => settle(ledger, &lease, LeaseResult::Dead).await?,
             _ => continue,
         };
     }
@@ -211,7 +211,7 @@ pub(super) async fn keys_that_duplicates_brought_are_kept_as_long<L: Ledger>(
     }
     for lease in lease(ledger, 10).await? {
         let dead = lease.target.as_str() == "d";
-        settle(ledger, &lease, if dead { Verdict::Dead } else { Verdict::Done }).await?;
+        settle(ledger, &lease, if dead { LeaseResult::Dead } else { LeaseResult::Done }).await?;
     }
     clock.advance(100 * 86_400_000);
     accept(ledger, &event(100 * 86_400_000, &[])).await?;

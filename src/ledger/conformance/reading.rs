@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::{Checked, START_MS, accept, event, lease, settle};
 use crate::ledger::{
-    Cursor, DeliveryCounts, DeliveryQuery, DeliveryState, EventId, EventState, Ledger, LedgerError,
-    LogQuery, Logged, ReplayId, ReplayOrder, ReplayWhat, SourceId, StoreClock, TargetId, Verdict,
+    Cursor, DeliveryCounts, DeliveryQuery, DeliveryState, EventId, EventState, LeaseResult, Ledger,
+    LedgerError, LogQuery, Logged, ReplayId, ReplayOrder, ReplayWhat, SourceId, StoreClock,
+    TargetId,
 };
 
 /// Every page of a query, of `limit` each, through the text form of its cursors.
@@ -60,8 +61,8 @@ pub(super) async fn the_log_filters<L: Ledger>(ledger: &L, _: &StoreClock) -> Ch
     }
     ledger.accept(&events).await?;
     for (n, lease) in lease(ledger, 20).await?.iter().enumerate() {
-        let retry = Verdict::Retry { after: Duration::from_secs(9) };
-        settle(ledger, lease, [Verdict::Done, Verdict::Dead, retry][n % 3]).await?;
+        let retry = LeaseResult::Retry { after: Duration::from_secs(9) };
+        settle(ledger, lease, [LeaseResult::Done, LeaseResult::Dead, retry][n % 3]).await?;
     }
     let all = LogQuery::default();
     let among = |names: &[&str]| Some(names.iter().map(|name| SourceId::from(*name)).collect());
@@ -103,7 +104,7 @@ pub(super) async fn an_event_tells_its_whole_story<L: Ledger>(
     accept(ledger, &one).await?;
     assert!(ledger.event(event(1, &[]).id).await?.is_none());
     let first = lease(ledger, 1).await?.remove(0);
-    settle(ledger, &first, Verdict::Retry { after: Duration::from_secs(5) }).await?;
+    settle(ledger, &first, LeaseResult::Retry { after: Duration::from_secs(5) }).await?;
     let Some(detail) = ledger.event(one.id).await? else {
         return Err(LedgerError::Corrupt("the event is missing".into()));
     };
@@ -129,8 +130,8 @@ pub(super) async fn deliveries_are_listed_by_state<L: Ledger>(
     ledger.accept(&events).await?;
     for lease in lease(ledger, 100).await? {
         match lease.target.as_str() {
-            "a" => settle(ledger, &lease, Verdict::Done).await?,
-            "b" => settle(ledger, &lease, Verdict::Dead).await?,
+            "a" => settle(ledger, &lease, LeaseResult::Done).await?,
+            "b" => settle(ledger, &lease, LeaseResult::Dead).await?,
             _ => continue,
         };
     }
@@ -197,9 +198,9 @@ pub(super) async fn deliveries_are_counted_by_state<L: Ledger>(
     for lease in lease(ledger, 100).await? {
         let is_first = lease.event == events[0].id;
         match lease.target.as_str() {
-            "a" => settle(ledger, &lease, Verdict::Done).await?,
+            "a" => settle(ledger, &lease, LeaseResult::Done).await?,
             _ if is_first => continue,
-            _ => settle(ledger, &lease, Verdict::Dead).await?,
+            _ => settle(ledger, &lease, LeaseResult::Dead).await?,
         };
     }
     let ids: Vec<_> = events.iter().map(|event| event.id).collect();
@@ -234,9 +235,9 @@ pub(super) async fn events_are_read_together<L: Ledger>(ledger: &L, _: &StoreClo
     let events: Vec<_> = (0..4).map(|n| event(n, &["a", "b"])).collect();
     ledger.accept(&events).await?;
     let leases = lease(ledger, 3).await?;
-    let retry = Verdict::Retry { after: Duration::from_secs(60) };
-    for (lease, verdict) in leases.iter().zip([Verdict::Dead, Verdict::Done, retry]) {
-        settle(ledger, lease, verdict).await?;
+    let retry = LeaseResult::Retry { after: Duration::from_secs(60) };
+    for (lease, result) in leases.iter().zip([LeaseResult::Dead, LeaseResult::Done, retry]) {
+        settle(ledger, lease, result).await?;
     }
     // In any order, twice, and one that is missing.
     let mut ids: Vec<_> = events.iter().rev().map(|event| event.id).collect();
@@ -271,7 +272,7 @@ pub(super) async fn stats_count_what_is_there<L: Ledger>(
     ledger.accept(&[event(1, &["a", "b"]), event(2, &["a"]), event(3, &[])]).await?;
     clock.advance(2000);
     let leases = lease(ledger, 2).await?;
-    settle(ledger, &leases[1], Verdict::Dead).await?;
+    settle(ledger, &leases[1], LeaseResult::Dead).await?;
     let stats = ledger.stats().await?;
     assert_eq!((stats.events, stats.keys), (3, 3));
     assert_eq!((stats.pending, stats.dead), (2, 1));

@@ -138,7 +138,7 @@ pub(super) async fn what_is_settled_is_settled_once<L: Ledger>(
     // A callback that now verifies is recorded as every event is, however often.
     let recorded = NewEvent { id: held.id.event(), ..event(3, &["a"]) };
     for _ in 0..2 {
-        assert_eq!(accept(ledger, &recorded).await?, Accepted::Fresh);
+        assert_eq!(accept(ledger, &recorded).await?, Accepted::New);
     }
     let settle = HeldOrder {
         id: held.id,

@@ -8,8 +8,8 @@ use super::{Checked, START_MS, accept, duplicate_of, event, key, lease, repeat, 
 use crate::ledger::{
     Accepted, Attempt, Decided, Decision, DeliveryState, Document, DocumentChange, Erasure,
     EventDetail, EventKeys, Expect, ExportPage, HeldBounds, HeldId, HeldOrder, HeldWhy, Item, Kind,
-    Ledger, LedgerError, Memory, NewEvent, NewHeld, Nonce, NonceUse, Retention, Revision, SourceId,
-    StoreClock, Verdict,
+    LeaseResult, Ledger, LedgerError, Memory, NewEvent, NewHeld, Nonce, NonceUse, Retention,
+    Revision, SourceId, StoreClock,
 };
 
 const RULE: Kind = Kind::new("rule");
@@ -33,13 +33,13 @@ async fn fill(ledger: &impl Ledger, clock: &StoreClock) -> Result<Vec<NewEvent>,
     let expires_ms = clock.ms() + 1_000_000;
     ledger.check_nonces(&[Nonce { key: key(9), expires_ms }]).await?;
     for lease in lease(ledger, 9).await? {
-        let verdict = match (lease.event == events[1].id, lease.event == events[2].id) {
-            (true, _) if lease.target.as_str() == "a" => Verdict::Dead,
-            (true, _) => Verdict::Retry { after: Duration::from_secs(60) },
-            (_, true) => Verdict::Done,
+        let result = match (lease.event == events[1].id, lease.event == events[2].id) {
+            (true, _) if lease.target.as_str() == "a" => LeaseResult::Dead,
+            (true, _) => LeaseResult::Retry { after: Duration::from_secs(60) },
+            (_, true) => LeaseResult::Done,
             _ => continue,
         };
-        settle(ledger, &lease, verdict).await?;
+        settle(ledger, &lease, result).await?;
     }
     ledger.release(&super::node()).await?;
     Ok(events)
@@ -139,7 +139,7 @@ pub(super) async fn an_import_changes_nothing_that_is_known<L: Ledger>(
     accept(ledger, &mine).await?;
     accept(ledger, &events[3]).await?;
     for lease in lease(ledger, 9).await? {
-        settle(ledger, &lease, Verdict::Done).await?;
+        settle(ledger, &lease, LeaseResult::Done).await?;
     }
     let change = DocumentChange {
         kind: RULE,
@@ -393,7 +393,7 @@ pub(super) async fn an_event_without_keys_is_taken_once<L: Ledger>(
     release(&other, held.id).await?;
     let base = everything(&other, usize::MAX).await?;
     for lease in lease(&other, 9).await? {
-        settle(&other, &lease, Verdict::Done).await?;
+        settle(&other, &lease, LeaseResult::Done).await?;
     }
     let newer = everything(&other, usize::MAX).await?;
     other.forget(&SourceId::from("s")).await?;
@@ -406,7 +406,7 @@ pub(super) async fn an_event_without_keys_is_taken_once<L: Ledger>(
         assert_eq!(ledger.stats().await?.events, 2);
         assert!(lease(ledger, 9).await?.is_empty(), "an older state is not delivered");
     }
-    assert_eq!(accept(ledger, &repeat(&first, 60)).await?, Accepted::Fresh);
+    assert_eq!(accept(ledger, &repeat(&first, 60)).await?, Accepted::New);
     Ok(())
 }
 

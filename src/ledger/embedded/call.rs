@@ -51,7 +51,7 @@ pub(super) struct Move {
     pub(super) to: Option<Position>,
 }
 
-/// Verdicts with their attempts, encoded.
+/// Results with their attempts, encoded.
 pub(super) struct SettleCall {
     pub(super) who: NodeId,
     pub(super) settlements: Vec<(Settlement, Vec<u8>)>,

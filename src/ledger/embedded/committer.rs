@@ -21,7 +21,7 @@ use smallvec::SmallVec;
 
 use self::arrivals::Arrivals;
 use super::call::{Answer, Call, Move, ReplayCall, SettleCall};
-use super::core::{Core, Memory};
+use super::core::{CommitterState, Core};
 use super::deliveries::{LeaseDecision, Row};
 use super::documents::Written;
 use super::indexer::Job;
@@ -34,8 +34,8 @@ use super::tables::{FullRow, Note, half_id};
 use crate::clock::{UnixMillis, instant};
 use crate::ledger::accept::{First, Judged};
 use crate::ledger::{
-    Accepted, DedupeKey, DocumentChange, EventId, HeldId, LedgerError, MasterKey, NewEvent, Nonce,
-    NonceUse, PastEvent, Revision, Settled, TargetId, Verdict, seal,
+    Accepted, DedupeKey, DocumentChange, EventId, HeldId, LeaseResult, LedgerError, MasterKey,
+    NewEvent, Nonce, NonceUse, PastEvent, Revision, Settled, TargetId, seal,
 };
 
 /// How long a finished delivery may wait to be written with other records.
@@ -98,7 +98,7 @@ fn tell<T>(answer: Answer<T>, result: Result<T, LedgerError>) {
 impl Committer {
     pub(super) fn new(
         core: Arc<Core>,
-        memory: Memory,
+        memory: CommitterState,
         journal: Journal,
         jobs: Sender<Job>,
     ) -> Self {
@@ -217,7 +217,7 @@ impl Committer {
                 for Move { key, from, to } in moves {
                     self.keys.replace(&key, from, to);
                 }
-                self.core.keys.store(self.keys.len() as u64, Ordering::Relaxed);
+                self.core.published_keys.store(self.keys.len() as u64, Ordering::Relaxed);
                 tell(answer, Ok(()));
             }
         }
@@ -271,18 +271,18 @@ impl Committer {
             states.drain(..).for_each(|(event, target, row)| deliveries.put(event, &target, row));
         }
         if !held.is_empty() {
-            let mut databases = self.core.held();
-            held.drain(..).for_each(|id| databases.synced(id));
+            let mut table = self.core.held();
+            held.drain(..).for_each(|id| table.synced(id));
         }
         if !changes.is_empty() {
-            let mut databases = self.core.documents();
-            changes.drain(..).for_each(|written| databases.apply(written));
-            let newest = databases.revision();
-            drop(databases);
+            let mut documents = self.core.documents();
+            changes.drain(..).for_each(|written| documents.apply(written));
+            let newest = documents.revision();
+            drop(documents);
             self.core.revision.send_replace(newest);
         }
         self.journal.run.publish(self.journal.frame.base());
-        self.core.keys.store(self.keys.len() as u64, Ordering::Relaxed);
+        self.core.published_keys.store(self.keys.len() as u64, Ordering::Relaxed);
     }
 
     /// Makes room for payloads of `bytes` in `count` records: if the segment is too full, commits
@@ -502,8 +502,8 @@ impl Committer {
         let mut settled = Vec::with_capacity(call.settlements.len());
         for (settlement, detail) in &call.settlements {
             let now = self.core.now();
-            let ruling = self.core.deliveries().settle(&call.who, settlement, now);
-            settled.push(match ruling {
+            let decision = self.core.deliveries().settle(&call.who, settlement, now);
+            settled.push(match decision {
                 LeaseDecision::Stale => Settled::Stale,
                 LeaseDecision::Postponed => Settled::Applied,
                 LeaseDecision::Settled(outcome, attempt) => {
@@ -513,7 +513,7 @@ impl Committer {
                         .append(|to| record::put_attempt(to, outcome, attempt, detail));
                     let event = half_id(settlement.event);
                     self.staged.notes.push(Note { event, offset: at.offset() });
-                    lazy &= settlement.verdict == Verdict::Done;
+                    lazy &= settlement.result == LeaseResult::Done;
                     Settled::Applied
                 }
             });
@@ -535,7 +535,7 @@ impl Committer {
             let put = |to: &mut Vec<u8>| record::put_replay(to, call.id, *event, now, targets);
             let at = self.journal.frame.append(put);
             self.staged.notes.push(Note { event: half_id(*event), offset: at.offset() });
-            // At once, not after the sync: a verdict on an older lease, written after this record,
+            // At once, not after the sync: the result of an older lease, written after this record,
             // must not count. If the sync fails, nothing is leased either.
             let mut deliveries = self.core.deliveries();
             targets.iter().for_each(|target| deliveries.renew(*event, target, now));

@@ -81,9 +81,9 @@ pub(super) struct Core {
     pub(super) indexing: Mutex<()>,
     pub(super) sync_ns: AtomicU64,
     /// The number of published keys.
-    pub(super) keys: AtomicU64,
+    pub(super) published_keys: AtomicU64,
     /// The keys, those of records that are not synced among them.
-    pub(super) known: Arc<Keys>,
+    pub(super) keys: Arc<Keys>,
     /// Whether finished deliveries are not written yet.
     pub(super) lazy: AtomicBool,
     /// Whether the ledger is being closed.
@@ -96,15 +96,15 @@ pub(super) struct Core {
 }
 
 /// State that only the committer needs, loaded at the start.
-pub(super) struct Memory {
+pub(super) struct CommitterState {
     pub(super) keys: Arc<Keys>,
     /// Nonces and when they end.
     pub(super) nonces: HashMap<[u8; 16], UnixMillis>,
 }
 
 /// Everything that is loaded at the start.
-pub(super) struct Gathered {
-    pub(super) memory: Memory,
+pub(super) struct LoadedState {
+    pub(super) memory: CommitterState,
     pub(super) runs: BTreeMap<u32, Run>,
     pub(super) deliveries: Deliveries,
     pub(super) documents: DocumentTable,
@@ -116,10 +116,10 @@ pub(super) struct Gathered {
     loading: Loading,
 }
 
-impl Gathered {
+impl LoadedState {
     pub(super) fn new() -> Self {
         Self {
-            memory: Memory { keys: Arc::new(Keys::new()), nonces: HashMap::new() },
+            memory: CommitterState { keys: Arc::new(Keys::new()), nonces: HashMap::new() },
             runs: BTreeMap::new(),
             deliveries: Deliveries::default(),
             documents: DocumentTable::default(),
@@ -131,7 +131,7 @@ impl Gathered {
     }
 
     /// Adds the content of a segment. Segments come in order, and each has its run before the next
-    /// comes. `keys` is `None` if a file has them. [`Gathered::load_keys`] must be called at the end.
+    /// comes. `keys` is `None` if a file has them. [`LoadedState::load_keys`] must be called at the end.
     pub(super) fn absorb(
         &mut self,
         segment: &Segment,
@@ -253,8 +253,8 @@ impl Core {
         index: Arc<Index>,
         lock: Lock,
         manifest: Manifest,
-        gathered: Gathered,
-    ) -> (Self, Memory) {
+        gathered: LoadedState,
+    ) -> (Self, CommitterState) {
         let newest = gathered.runs.values().filter_map(Run::newest_ms).max();
         let age = Age::open(&options.path, newest, options.clock.ms());
         let core = Self {
@@ -283,8 +283,8 @@ impl Core {
             unrolled: Occasional::new(UNREAD_EVERY),
             unleased: Occasional::new(UNREAD_EVERY),
             sync_ns: AtomicU64::new(0),
-            keys: AtomicU64::new(gathered.memory.keys.len() as u64),
-            known: Arc::clone(&gathered.memory.keys),
+            published_keys: AtomicU64::new(gathered.memory.keys.len() as u64),
+            keys: Arc::clone(&gathered.memory.keys),
             lazy: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             short: AtomicBool::new(false),

@@ -14,8 +14,8 @@ use super::record::Outcome;
 use crate::clock::UnixMillis;
 use crate::ledger::upkeep::millis;
 use crate::ledger::{
-    Delivery, DeliveryState, EventId, EventState, LeaseAsk, NodeId, Settlement, TargetFilter,
-    TargetId, TargetStats, Verdict,
+    Delivery, DeliveryState, EventId, EventState, LeaseAsk, LeaseResult, NodeId, Settlement,
+    TargetFilter, TargetId, TargetStats,
 };
 
 /// Bytes of fresh events' bodies kept in memory: an immediate delivery reads nothing from the disk.
@@ -375,8 +375,8 @@ impl Deliveries {
         };
         self.leases.remove(&key);
         let attempt = row.attempt;
-        let outcome = match settlement.verdict {
-            Verdict::Postpone { after } => {
+        let outcome = match settlement.result {
+            LeaseResult::Postpone { after } => {
                 let due_ms = now.saturating_add(millis(after));
                 self.set(
                     key,
@@ -384,11 +384,11 @@ impl Deliveries {
                 );
                 return LeaseDecision::Postponed;
             }
-            Verdict::Done | Verdict::Decided => Outcome::Done,
-            Verdict::Retry { after } => {
+            LeaseResult::Done | LeaseResult::Decided => Outcome::Done,
+            LeaseResult::Retry { after } => {
                 Outcome::Retry { due_ms: now.saturating_add(millis(after)) }
             }
-            Verdict::Dead => Outcome::Dead,
+            LeaseResult::Dead => Outcome::Dead,
         };
         self.set(key, after(outcome, attempt));
         if outcome != Outcome::Done || !self.is_live(key.0) {

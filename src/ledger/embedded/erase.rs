@@ -35,7 +35,7 @@ impl Embedded {
 
     async fn erase_in_turn(&self, erasure: Erasure) -> Result<Erased, LedgerError> {
         self.core().poison.check()?;
-        let turn = self.turn().await;
+        let lock = self.lock_rewrites().await;
         let Some(calls) = self.shared.calls.clone() else { return Ok(Erased::default()) };
         let wanted = erasure.clone();
         let events = self.read(move |core| core.covered_by(&wanted)).await?;
@@ -46,7 +46,7 @@ impl Embedded {
         }
         self.call(Call::Roll).await?;
         let own = self.clone();
-        let erased = self.read_in(turn, move |core| {
+        let erased = self.read_in(lock, move |core| {
             own.wait_until_indexed()?;
             core.erase(&erasure, &events, &calls)
         });
@@ -60,10 +60,10 @@ impl Embedded {
         budget: usize,
     ) -> Result<Swept, LedgerError> {
         self.core().poison.check()?;
-        let turn = self.turn().await;
+        let lock = self.lock_rewrites().await;
         let Some(calls) = self.shared.calls.clone() else { return Ok(Swept::default()) };
         let early = early.clone();
-        self.read_in(turn, move |core| core.expire_early(&early, budget, &calls)).await
+        self.read_in(lock, move |core| core.expire_early(&early, budget, &calls)).await
     }
 }
 

@@ -28,7 +28,7 @@ impl Core {
         fingerprint: Fingerprint,
     ) -> Option<First> {
         let mut written = keys.identity.iter().chain(&keys.signatures);
-        if !written.all(|key| self.known.may_have(key)) || self.poison.reason().is_some() {
+        if !written.all(|key| self.keys.may_have(key)) || self.poison.reason().is_some() {
             return None;
         }
         match keys.judge(id, fingerprint, |key| self.published_owner(key)) {
@@ -43,7 +43,7 @@ impl Core {
             /// The record that was read last.
             static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
-        for at in self.known.find(key) {
+        for at in self.keys.find(key) {
             let segment = self.published_segment(at).ok_or(Undecided)?;
             let first = BUFFER.with_borrow_mut(|buffer| {
                 let payload = segment.read_cached(at.offset(), buffer).ok_or(Undecided)?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
-use super::core::{Core, Gathered, Memory, index_dir, journal_dir};
+use super::core::{CommitterState, Core, LoadedState, index_dir, journal_dir};
 use super::damage::{REMEDY, with_remedy};
 use super::files::Files;
 use super::index::{Index, IndexedRun, KeyFile};
@@ -33,7 +33,7 @@ const LOADERS_MAX: usize = 4;
 const KEY_BYTES: usize = 16;
 
 /// A closed segment, and its run if the index has it.
-struct Closed {
+struct ClosedSegment {
     segment: Arc<Segment>,
     run: Result<Option<Arc<IndexedRun>>, LedgerError>,
     keys_in: KeysIn,
@@ -48,7 +48,7 @@ enum KeysIn {
     Tables,
 }
 
-impl Closed {
+impl ClosedSegment {
     /// The file of its keys, if that has them.
     fn find_key_file(&mut self) -> Option<KeyFile> {
         let run = self.run.as_ref().ok().and_then(Option::as_ref);
@@ -83,7 +83,7 @@ enum Origin {
 /// An opened ledger.
 pub(super) struct Opened {
     pub(super) core: Core,
-    pub(super) memory: Memory,
+    pub(super) memory: CommitterState,
     pub(super) journal: Journal,
     /// Closed segments that are missing in the index.
     pub(super) unindexed: Vec<u32>,
@@ -112,7 +112,7 @@ pub(super) fn open(options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Op
         progress: options.progress.clone(),
         index: Arc::new(Index::new(index_dir(&options.path))),
         now: options.clock.ms(),
-        gathered: Gathered::new(),
+        gathered: LoadedState::new(),
         unindexed: Vec::new(),
         known: found.as_ref().map(|found| found.content),
     };
@@ -165,7 +165,7 @@ struct Reader {
     progress: OpenProgress,
     index: Arc<Index>,
     now: UnixMillis,
-    gathered: Gathered,
+    gathered: LoadedState,
     unindexed: Vec<u32>,
     /// The content of the manifest; `None` if there is none.
     known: Option<Content>,
@@ -281,10 +281,10 @@ impl Reader {
         let Some((last, newest)) = segments.pop_last() else {
             return Err(LedgerError::Corrupt("there is no segment".into()));
         };
-        let mut closed: Vec<Closed> = segments
+        let mut closed: Vec<ClosedSegment> = segments
             .into_values()
             .map(Arc::new)
-            .map(|segment| Closed { segment, run: Ok(None), keys_in: KeysIn::Tables })
+            .map(|segment| ClosedSegment { segment, run: Ok(None), keys_in: KeysIn::Tables })
             .collect();
         let count = closed.len() + 1;
         let progress = self.progress.clone();
@@ -292,9 +292,10 @@ impl Reader {
         said(0);
         closed.iter().for_each(|one| self.index.read_ahead(&one.segment));
         find_all(&self.index, &mut closed);
-        let files: Vec<KeyFile> = closed.iter_mut().filter_map(Closed::find_key_file).collect();
+        let files: Vec<KeyFile> =
+            closed.iter_mut().filter_map(ClosedSegment::find_key_file).collect();
         let keys = Arc::clone(&self.gathered.memory.keys);
-        keys.reserve(closed.iter().map(Closed::keys).sum());
+        keys.reserve(closed.iter().map(ClosedSegment::keys).sum());
         let (next, load, of_newest) = thread::scope(|scope| {
             let load = scope.spawn(|| keys.load_files(&files));
             let of_newest = scope.spawn(|| Tables::read(&newest));
@@ -316,7 +317,7 @@ impl Reader {
     /// Adds all closed segments in order. Returns the number and the sequence of the next one.
     fn closed_segments(
         &mut self,
-        closed: &[Closed],
+        closed: &[ClosedSegment],
         said: &dyn Fn(usize),
     ) -> Result<Option<(u32, u64)>, LedgerError> {
         thread::scope(|scope| {
@@ -430,7 +431,7 @@ fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
 
 /// Looks all segments up in the index. Each thread has segments in a row, and so databases of its
 /// own: to open one takes a while, in which it mostly waits for the disk.
-fn find_all(index: &Index, segments: &mut [Closed]) {
+fn find_all(index: &Index, segments: &mut [ClosedSegment]) {
     let share = segments.len().div_ceil(LOADERS_MAX).max(1);
     thread::scope(|scope| {
         for own in segments.chunks_mut(share) {
@@ -447,7 +448,7 @@ fn find_all(index: &Index, segments: &mut [Closed]) {
 /// each.
 fn load_all<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
-    segments: &'env [Closed],
+    segments: &'env [ClosedSegment],
 ) -> impl Iterator<Item = (&'env Arc<Segment>, Result<Loaded, LedgerError>)> {
     let loaders = loaders(segments.len());
     let ahead: Vec<Receiver<Result<Loaded, LedgerError>>> = (0..loaders)
@@ -467,7 +468,7 @@ fn load_all<'scope, 'env>(
 }
 
 fn load_some<'s>(
-    segments: impl Iterator<Item = &'s Closed>,
+    segments: impl Iterator<Item = &'s ClosedSegment>,
     to: &SyncSender<Result<Loaded, LedgerError>>,
 ) {
     for segment in segments {
@@ -479,7 +480,7 @@ fn load_some<'s>(
 }
 
 /// The tables of a closed segment: from the index if it has them, otherwise from its file.
-fn load(Closed { segment, run, keys_in }: &Closed) -> Result<Loaded, LedgerError> {
+fn load(ClosedSegment { segment, run, keys_in }: &ClosedSegment) -> Result<Loaded, LedgerError> {
     let why = match run {
         Ok(Some(run)) => match load_indexed(run, *keys_in) {
             Ok(Some(loaded)) => return Ok(loaded),

@@ -4,7 +4,7 @@
 //! An event with a pending or dead delivery stays complete, whatever its age, and so do its
 //! attempts. Documents stay in their newest version, nonces until their end.
 //!
-//! Segments are swept strictly from the oldest on, up to the last that has expired: no verdict is
+//! Segments are swept strictly from the oldest on, up to the last that has expired: no result is
 //! removed before its event. A clock that was ahead may have stamped events among them as newer than
 //! they are. Those stay until their stamps are old, and hold up no others: nothing else says how old
 //! they are, because later segments may have the stamps of a clock that was behind, or of an import. A
@@ -113,7 +113,7 @@ impl Core {
                     break;
                 }
                 if run.oldest().ms() >= policy.events_before {
-                    // All its events stay, and so do their verdicts, wherever these are.
+                    // All its events stay, and so do their results, wherever these are.
                     continue;
                 }
             }
@@ -304,7 +304,7 @@ impl Core {
         let old: Vec<SourceId> = befores.filter_map(is_old).collect();
         let keep_keys = policy.keys.map(|keys| keys.keep_keys.clone()).unwrap_or_default();
         // Once everything in it is old, another day makes no difference. While a part is, each moment
-        // does: later segments may have the verdicts of an event that expires now.
+        // does: later segments may have the results of an event that expires now.
         let everything = !old.is_empty() && old.len() == keep_keys.len();
         let until = if everything {
             0

@@ -22,8 +22,8 @@ use super::sweep::ask as sweep_ask;
 use super::*;
 use crate::ledger::conformance::{self, START_MS, event, node};
 use crate::ledger::{
-    BatchOptions, BatchedLedger, Keyring, MasterKey, NoopObserver, StoreClock, TargetFilter,
-    Verdict,
+    BatchOptions, BatchedLedger, Keyring, LeaseResult, MasterKey, NoopObserver, StoreClock,
+    TargetFilter,
 };
 
 /// Small segments: a test then meets many.
@@ -39,7 +39,7 @@ fn open_in(dir: &TempDir) -> Result<Embedded, LedgerError> {
 }
 
 /// The handle that the gateway uses, for a while.
-fn book(ledger: &Embedded) -> BatchedLedger {
+fn batched(ledger: &Embedded) -> BatchedLedger {
     let options = BatchOptions { patience: Duration::from_secs(60), ..BatchOptions::default() };
     BatchedLedger::new(ledger.clone(), options, Arc::new(NoopObserver))
 }
@@ -72,7 +72,7 @@ async fn fill(ledger: &Embedded, numbers: std::ops::Range<u64>, size: usize) -> 
     for n in numbers {
         let mut event = event(n, &["a"]);
         event.body = vec![n as u8; size].into();
-        assert_eq!(ledger.accept(std::slice::from_ref(&event)).await, Ok(vec![Accepted::Fresh]));
+        assert_eq!(ledger.accept(std::slice::from_ref(&event)).await, Ok(vec![Accepted::New]));
         events.push(event);
     }
     events
@@ -258,11 +258,11 @@ async fn leases_die_with_the_process_and_what_was_settled_does_not() {
     let ledger = Embedded::open(options(&dir, clock.clone())).unwrap();
     fill(&ledger, 0..4, 10).await;
     let leases = ledger.lease(&node(), &ask(4)).await.unwrap().leases;
-    let retry = Verdict::Retry { after: Duration::from_secs(60) };
+    let retry = LeaseResult::Retry { after: Duration::from_secs(60) };
     let settlements: Vec<_> = leases
         .iter()
-        .zip([Verdict::Done, Verdict::Dead, retry])
-        .map(|(lease, verdict)| conformance::settlement(lease, verdict))
+        .zip([LeaseResult::Done, LeaseResult::Dead, retry])
+        .map(|(lease, result)| conformance::settlement(lease, result))
         .collect();
     ledger.settle(&node(), &settlements).await.unwrap();
     drop(ledger);
@@ -295,7 +295,7 @@ async fn a_start_sets_right_what_a_clock_ahead_made_late() {
         let ledger = Embedded::open(options(&dir, clock)).unwrap();
         ledger.accept(&[event(received, &["a"])]).await.unwrap();
         let lease = ledger.lease(&node(), &ask(1)).await.unwrap().leases.remove(0);
-        let retry = Verdict::Retry { after: Duration::from_secs(after) };
+        let retry = LeaseResult::Retry { after: Duration::from_secs(after) };
         ledger.settle(&node(), &[conformance::settlement(&lease, retry)]).await.unwrap();
         drop(ledger);
         let ledger = open_in(&dir).unwrap();
@@ -310,7 +310,7 @@ async fn a_start_under_a_clock_that_is_behind_makes_no_retry_early() {
     let ledger = open_in(&dir).unwrap();
     ledger.accept(&[event(0, &["a"])]).await.unwrap();
     let lease = ledger.lease(&node(), &ask(1)).await.unwrap().leases.remove(0);
-    let retry = Verdict::Retry { after: Duration::from_secs(600) };
+    let retry = LeaseResult::Retry { after: Duration::from_secs(600) };
     ledger.settle(&node(), &[conformance::settlement(&lease, retry)]).await.unwrap();
     drop(ledger);
     // In 1970. The clock of a ledger goes on from there when the system's clock is set.
@@ -419,7 +419,7 @@ async fn a_verdict_behind_a_replay_in_one_commit_does_not_undo_it() {
         chosen: vec![(events[0].id, vec![lease.target.clone()])],
         page: ReplayPage::default(),
     };
-    let settle = SettleCall::new(&node(), &[conformance::settlement(&lease, Verdict::Done)]);
+    let settle = SettleCall::new(&node(), &[conformance::settlement(&lease, LeaseResult::Done)]);
     let calls = ledger.shared.calls.as_ref().unwrap();
     let ((to_replay, replayed), (to_settle, settled)) = (oneshot::channel(), oneshot::channel());
     calls.send(Call::Replay(replay, to_replay)).unwrap();

@@ -11,10 +11,10 @@ use crate::ledger::upkeep::millis;
 use crate::ledger::{
     Accepted, Attempt, Cursor, DedupeKey, Delivery, DeliveryCounts, DeliveryPage, DeliveryQuery,
     DeliveryState, Document, DocumentChange, Documents, EarlyExpiry, Erased, Erasure, EventDetail,
-    EventId, EventState, HeldId, Kind, Lease, LeaseAsk, LeaseBatch, LedgerError, LogPage, LogQuery,
-    Logged, NewEvent, NewHeld, NodeId, Nonce, NonceUse, PastEvent, ReplayId, ReplayOrder,
-    ReplayPage, ReplayWhat, Retention, Revision, Settled, Settlement, SourceId, Stats, StoreClock,
-    Swept, TargetId, TargetStats, Verdict,
+    EventId, EventState, HeldId, Kind, Lease, LeaseAsk, LeaseBatch, LeaseResult, LedgerError,
+    LogPage, LogQuery, Logged, NewEvent, NewHeld, NodeId, Nonce, NonceUse, PastEvent, ReplayId,
+    ReplayOrder, ReplayPage, ReplayWhat, Retention, Revision, Settled, Settlement, SourceId, Stats,
+    StoreClock, Swept, TargetId, TargetStats,
 };
 
 mod gateway;
@@ -212,16 +212,16 @@ impl Model {
             return Settled::Stale;
         }
         row.lease = None;
-        match settlement.verdict {
-            Verdict::Done | Verdict::Decided => {
+        match settlement.result {
+            LeaseResult::Done | LeaseResult::Decided => {
                 self.rows.remove(&key);
             }
-            Verdict::Retry { after } => {
+            LeaseResult::Retry { after } => {
                 row.due_ms = now.saturating_add(millis(after));
                 row.written = (row.attempt, row.due_ms);
             }
-            Verdict::Dead => row.dead = true,
-            Verdict::Postpone { after } => {
+            LeaseResult::Dead => row.dead = true,
+            LeaseResult::Postpone { after } => {
                 row.attempt -= 1;
                 row.due_ms = now.saturating_add(millis(after));
                 return Settled::Applied;

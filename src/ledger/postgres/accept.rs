@@ -50,13 +50,14 @@ impl Core {
         for _ in 0..batch.len() + 8 {
             let wave = round.next();
             if wave.is_empty() {
-                add_keys(session, std::mem::take(&mut round.added), self.pulse.required()).await?;
+                add_keys(session, std::mem::take(&mut round.added), self.server_watch.required())
+                    .await?;
                 return Ok(round.answers.into_iter().flatten().collect());
             }
             // Of several keys one may be known: such an event must not leave its other keys.
             let (several, single): (Vec<_>, Vec<_>) =
                 wave.into_iter().partition(|at| batch[*at].keys.all().nth(1).is_some());
-            let required = self.pulse.required();
+            let required = self.server_watch.required();
             let unknown = round.look_up(session, several, required).await?;
             add_keys(session, std::mem::take(&mut round.added), required).await?;
             let offered: Vec<usize> = unknown.into_iter().chain(single).collect();
@@ -81,14 +82,15 @@ impl Core {
             return Ok(HashSet::new());
         }
         let mut events: Vec<&NewEvent> = offered.iter().map(|at| &batch[*at]).collect();
-        let pen = self.vault.pen()?;
-        let (now, key, required) = (self.clock.fixed(), pen.number(), self.pulse.required());
+        let sealer = self.row_cipher.sealer()?;
+        let (now, key, required) =
+            (self.clock.fixed(), sealer.number(), self.server_watch.required());
         let table = self.event_table(events.iter().map(|event| event.id));
         let mut with: Vec<&(dyn ToSql + Sync)> = vec![&now, &key];
         let is_single = events.iter().all(|event| event.keys.written().count() == 1);
         let rows = if is_single {
             events.sort_by_key(|event| event.keys.written().next());
-            let pieces = Pieces::new(&events, &pen);
+            let pieces = Pieces::new(&events, &sealer);
             let k: Vec<Uuid> = events
                 .iter()
                 .flat_map(|event| event.keys.written())
@@ -100,7 +102,7 @@ impl Core {
             with.extend(due.all());
             session.rows(&single_sql(required, &table), &with).await?
         } else {
-            let pieces = Pieces::new(&events, &pen);
+            let pieces = Pieces::new(&events, &sealer);
             let (keys, rows) = (KeyColumns::new(&events), EventColumns::new(&events, &pieces));
             let due = DeliveryColumns::new(&events);
             let all: Vec<Vec<u8>> =
@@ -124,7 +126,7 @@ impl Core {
     ) -> Result<HashSet<DedupeKey>, QueryError> {
         let keys: Vec<Uuid> = nonces.iter().map(|nonce| key_uuid(&nonce.key)).collect();
         // If this gateway's clock is slow, an end by the server's clock would come too early.
-        let behind = if self.clock.fixed().is_some() { 0 } else { self.pulse.behind_ms() };
+        let behind = if self.clock.fixed().is_some() { 0 } else { self.server_watch.behind_ms() };
         let end = |nonce: &&Nonce| nonce.expires_ms.saturating_add(behind);
         let ends: Vec<i64> = nonces.iter().map(end).collect();
         let sql = format!(
@@ -133,7 +135,7 @@ impl Core {
              where {durable} order by k
              on conflict (k) do update set exp_ms = excluded.exp_ms where nonce.exp_ms <= {NOW}
              returning k",
-            durable = self.pulse.required().condition()
+            durable = self.server_watch.required().condition()
         );
         let rows = session.rows(&sql, &[&self.clock.fixed(), &keys, &ends]).await?;
         Ok(rows.iter().map(|row| key_of(row.get(0))).collect())
@@ -196,7 +198,7 @@ impl<'b> Round<'b> {
         let (id, received_ms, fingerprint) = (event.id, event.received_ms, event.fingerprint);
         let first = First { id, received_ms, fingerprint };
         self.known.extend(event.keys.written().map(|key| (key, first)));
-        self.answers[at] = Some(Accepted::Fresh);
+        self.answers[at] = Some(Accepted::New);
     }
 
     /// Looks up the keys of some events, decides those with a known key, and returns the others.
@@ -238,12 +240,12 @@ impl Pieces {
     /// Bytes of a piece beyond its body, about.
     const BESIDE_BODY: usize = 128;
 
-    fn new(events: &[&NewEvent], pen: &RowSealer<'_>) -> Self {
+    fn new(events: &[&NewEvent], sealer: &RowSealer<'_>) -> Self {
         let size = events.iter().map(|event| event.body.len() + Self::BESIDE_BODY).sum();
         let mut pieces =
             Self { bytes: Vec::with_capacity(size), ends: Vec::with_capacity(events.len()) };
         for event in events {
-            put_piece(&mut pieces.bytes, event, pen);
+            put_piece(&mut pieces.bytes, event, sealer);
             pieces.ends.push(pieces.bytes.len());
         }
         pieces
@@ -356,21 +358,21 @@ impl<'e> DeliveryColumns<'e> {
 }
 
 /// The sealed part of an event.
-pub(super) fn piece_of(event: &NewEvent, pen: &RowSealer<'_>) -> Vec<u8> {
+pub(super) fn piece_of(event: &NewEvent, sealer: &RowSealer<'_>) -> Vec<u8> {
     let mut piece = Vec::with_capacity(event.body.len() + Pieces::BESIDE_BODY);
-    put_piece(&mut piece, event, pen);
+    put_piece(&mut piece, event, sealer);
     piece
 }
 
-fn put_piece(to: &mut Vec<u8>, event: &NewEvent, pen: &RowSealer<'_>) {
+fn put_piece(to: &mut Vec<u8>, event: &NewEvent, sealer: &RowSealer<'_>) {
     let place = Place::Event { id: event.id, source: event.source.as_str() };
-    let body = match pen.body_form() {
+    let body = match sealer.body_form() {
         BodyForm::Derived => Ok(Cow::Borrowed(&event.body)),
         BodyForm::WithJson => EventBody::with_json(&event.body).map(Cow::Owned),
     };
     // An unreadable body stays as it is.
     let body = body.as_deref().unwrap_or(&event.body);
-    put_event(to, pen, place, &event.transaction, event.user.as_deref(), body);
+    put_event(to, sealer, place, &event.transaction, event.user.as_deref(), body);
 }
 
 /// The statement that records events with one key each, in the order of the keys, in the table

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::expiry::{rewind, sweep_keys};
-use super::link::{HeldSession, Session};
+use super::link::{PooledSession, Session};
 use super::query_error::QueryError;
 use super::sql::{DEAD, PENDING, uuid_of};
 use super::{Core, figures};
@@ -49,7 +49,7 @@ impl Core {
     /// Ensures the partitions of these ids.
     pub(super) async fn days_for(
         &self,
-        held: &mut HeldSession<'_>,
+        held: &mut PooledSession<'_>,
         ids: impl Iterator<Item = EventId>,
     ) -> Result<(), QueryError> {
         let wanted: BTreeSet<i32> = ids.map(|id| day_of(id.ms())).collect();
@@ -64,7 +64,7 @@ impl Core {
     }
 
     /// Ensures the partitions of the coming days.
-    pub(super) async fn days_ahead(&self, held: &mut HeldSession<'_>) -> Result<(), QueryError> {
+    pub(super) async fn days_ahead(&self, held: &mut PooledSession<'_>) -> Result<(), QueryError> {
         let sql = format!("select {}", super::sql::NOW);
         let now: UnixMillis = held.row(&sql, &[&self.clock.fixed()]).await?.get(0);
         let days = (-1..=AHEAD).map(|ahead| EventId::floor(now + ahead * DAY_MS));
@@ -78,7 +78,7 @@ impl Core {
         session: &Session,
         batch: &[NewEvent],
     ) -> Result<(), QueryError> {
-        let now = self.clock.fixed().unwrap_or_else(|| self.pulse.server_ms());
+        let now = self.clock.fixed().unwrap_or_else(|| self.server_watch.server_ms());
         let today = day_of(now);
         let late = batch.iter().map(|event| day_of(event.id.ms())).filter(|day| *day < today);
         for day in late.collect::<BTreeSet<_>>() {
@@ -118,7 +118,7 @@ impl Core {
 
     /// Creates the tables of a day. The row of a day is inserted first; concurrent gateways wait
     /// for it and find the tables.
-    async fn make_day(&self, held: &mut HeldSession<'_>, day: i32) -> Result<(), QueryError> {
+    async fn make_day(&self, held: &mut PooledSession<'_>, day: i32) -> Result<(), QueryError> {
         let known = held.rows("select n from day where n = $1", &[&day]).await?;
         if known.is_empty() {
             held.begin().await?;
@@ -169,7 +169,7 @@ async fn make_tables(session: &Session, day: i32) -> Result<(), QueryError> {
 impl Core {
     pub(super) async fn sweep_on(
         &self,
-        held: &mut HeldSession<'_>,
+        held: &mut PooledSession<'_>,
         policy: &Retention,
         budget: usize,
     ) -> Result<Swept, QueryError> {
@@ -227,7 +227,7 @@ impl Core {
     /// Drops a day without pending or dead deliveries; returns whether it did.
     async fn drop_day(
         &self,
-        held: &mut HeldSession<'_>,
+        held: &mut PooledSession<'_>,
         day: i32,
         events_before: UnixMillis,
         swept: &mut Swept,
@@ -309,7 +309,7 @@ async fn drop_tables(
 /// Deletes finished events of a day. They are locked first and checked then: a concurrent replay
 /// either finds its event or skips it.
 async fn thin_out(
-    held: &mut HeldSession<'_>,
+    held: &mut PooledSession<'_>,
     day: i32,
     budget: usize,
     swept: &mut Swept,

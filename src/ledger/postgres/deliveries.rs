@@ -1,4 +1,4 @@
-//! Leases and verdicts.
+//! Leases and their results.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::Core;
 use super::durability::{AS_DURABLE, Required};
-use super::link::{HeldSession, Session};
+use super::link::{PooledSession, Session};
 use super::log::{EVENT_PIECE, response_piece};
 use super::query_error::QueryError;
 use super::queue::{Found, Mark};
@@ -19,7 +19,8 @@ use super::sql::{
 };
 use crate::ledger::upkeep::millis;
 use crate::ledger::{
-    Attempt, EventId, Lease, LeaseAsk, LeaseBatch, NodeId, Settled, Settlement, TargetId, Verdict,
+    Attempt, EventId, Lease, LeaseAsk, LeaseBatch, LeaseResult, NodeId, Settled, Settlement,
+    TargetId,
 };
 
 /// How far ahead a lease looks for the next due time: a loop looks again by then
@@ -70,15 +71,16 @@ impl Core {
     /// deliveries leave the queue, the others return to it.
     pub(super) async fn settle_on(
         &self,
-        held: &mut HeldSession<'_>,
+        held: &mut PooledSession<'_>,
         who: &NodeId,
         settlements: &[Settlement],
         waits: Option<Required>,
     ) -> Result<Vec<Settled>, QueryError> {
         let unique = first_of_each(settlements);
-        let ends = |verdict| matches!(verdict, Verdict::Done | Verdict::Decided | Verdict::Dead);
+        let ends =
+            |result| matches!(result, LeaseResult::Done | LeaseResult::Decided | LeaseResult::Dead);
         let (gone, back): (Vec<_>, Vec<_>) =
-            unique.into_iter().partition(|at| ends(settlements[*at].verdict));
+            unique.into_iter().partition(|at| ends(settlements[*at].result));
         let together = !gone.is_empty() && !back.is_empty();
         if together {
             held.begin().await?;
@@ -87,7 +89,7 @@ impl Core {
         for (sql, some) in [(end_sql(waits), gone), (back_sql(waits), back)] {
             if !some.is_empty() {
                 let some: Vec<_> = some.into_iter().map(|at| (at, &settlements[at])).collect();
-                applied.extend(self.verdicts(held, who, &sql, &some).await?);
+                applied.extend(self.apply_settlements(held, who, &sql, &some).await?);
             }
         }
         if together {
@@ -97,7 +99,7 @@ impl Core {
         Ok((0..settlements.len()).map(settled).collect())
     }
 
-    async fn verdicts(
+    async fn apply_settlements(
         &self,
         session: &Session,
         who: &NodeId,
@@ -110,24 +112,24 @@ impl Core {
         let event: Vec<Uuid> = some().map(|(_, one)| uuid_of(one.event)).collect();
         let target: Vec<&str> = some().map(|(_, one)| one.target.as_str()).collect();
         let token: Vec<i64> = some().map(|(_, one)| one.token.cast_signed()).collect();
-        let verdict: Vec<i16> = some().map(|(_, one)| number(one.verdict)).collect();
-        let after: Vec<i64> = some().map(|(_, one)| after_ms(one.verdict)).collect();
+        let result: Vec<i16> = some().map(|(_, one)| number(one.result)).collect();
+        let after: Vec<i64> = some().map(|(_, one)| after_ms(one.result)).collect();
         let at_ms: Vec<i64> = attempts.iter().map(|one| one.at_ms).collect();
         let latency: Vec<i64> = attempts.iter().map(|one| i64::from(one.latency_ms)).collect();
         let status: Vec<Option<i16>> =
             attempts.iter().map(|one| one.status.map(u16::cast_signed)).collect();
-        let pen = self.vault.pen()?;
+        let sealer = self.row_cipher.sealer()?;
         let said: Vec<Option<Vec<u8>>> = some()
             .zip(&attempts)
             .map(|((_, one), attempt)| {
                 let (event, target) = (one.event, one.target.as_str());
                 let place = Place::Attempt { event, target, token: one.token.cast_signed() };
-                response_piece(&pen, place, attempt)
+                response_piece(&sealer, place, attempt)
             })
             .collect();
-        let (now, key, who) = (self.clock.fixed(), pen.number(), who.as_str());
+        let (now, key, who) = (self.clock.fixed(), sealer.number(), who.as_str());
         let with: [&(dyn ToSql + Sync); 13] = [
-            &now, &who, &key, &at, &event, &target, &token, &verdict, &after, &at_ms, &latency,
+            &now, &who, &key, &at, &event, &target, &token, &result, &after, &at_ms, &latency,
             &status, &said,
         ];
         Ok(session
@@ -255,29 +257,31 @@ const DEAD: i16 = 1;
 const RETRY: i16 = 2;
 const POSTPONE: i16 = 3;
 
-fn number(verdict: Verdict) -> i16 {
-    match verdict {
-        Verdict::Done | Verdict::Decided => DONE,
-        Verdict::Dead => DEAD,
-        Verdict::Retry { .. } => RETRY,
-        Verdict::Postpone { .. } => POSTPONE,
+fn number(result: LeaseResult) -> i16 {
+    match result {
+        LeaseResult::Done | LeaseResult::Decided => DONE,
+        LeaseResult::Dead => DEAD,
+        LeaseResult::Retry { .. } => RETRY,
+        LeaseResult::Postpone { .. } => POSTPONE,
     }
 }
 
-fn after_ms(verdict: Verdict) -> i64 {
-    match verdict {
-        Verdict::Done | Verdict::Decided | Verdict::Dead => 0,
-        Verdict::Retry { after } | Verdict::Postpone { after } => millis(after).min(FOR_EVER_MS),
+fn after_ms(result: LeaseResult) -> i64 {
+    match result {
+        LeaseResult::Done | LeaseResult::Decided | LeaseResult::Dead => 0,
+        LeaseResult::Retry { after } | LeaseResult::Postpone { after } => {
+            millis(after).min(FOR_EVER_MS)
+        }
     }
 }
 
-/// The verdicts as a table `v`.
-fn verdicts(waits: Option<Required>) -> String {
+/// The settlements as a table `v`.
+fn settlements_sql(waits: Option<Required>) -> String {
     let durable = waits.map_or("true", Required::condition);
     format!(
         "v as (select * from unnest($4::bigint[], $5::uuid[], $6::text[], $7::bigint[],
             $8::smallint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::smallint[],
-            $13::bytea[]) as o(n, event_id, target, token, verdict, after_ms, at_ms, latency_ms,
+            $13::bytea[]) as o(n, event_id, target, token, result, after_ms, at_ms, latency_ms,
             status, said) where {} and {durable} and {NUMBERED})",
         under("$3")
     )
@@ -304,28 +308,28 @@ const SAID: &str = "insert into attempt (event_id, target, token, at_ms, latency
 
 fn end_sql(waits: Option<Required>) -> String {
     format!(
-        "with {verdicts}, {FOUND}, gone as (
+        "with {settlements}, {FOUND}, gone as (
             delete from delivery d using found f where {IS_FOUND}
             returning f.*, d.attempt
         ), buried as (
             insert into dead (event_id, target, attempt, died_ms)
-            select event_id, target, attempt, {NOW_ONCE} from gone where verdict = {DEAD}
+            select event_id, target, attempt, {NOW_ONCE} from gone where result = {DEAD}
         ), said as ({SAID} from gone)
         select n from gone",
-        verdicts = verdicts(waits)
+        settlements = settlements_sql(waits)
     )
 }
 
 fn back_sql(waits: Option<Required>) -> String {
     format!(
-        "with {verdicts}, {FOUND}, back as (
+        "with {settlements}, {FOUND}, back as (
             update delivery d set owner = null,
                 due_ms = {CLOCK_ONCE} + f.after_ms,
-                attempt = d.attempt - (case when f.verdict = {POSTPONE} then 1 else 0 end)
+                attempt = d.attempt - (case when f.result = {POSTPONE} then 1 else 0 end)
             from found f where {IS_FOUND}
             returning f.*
-        ), said as ({SAID} from back where verdict = {RETRY})
+        ), said as ({SAID} from back where result = {RETRY})
         select n from back",
-        verdicts = verdicts(waits)
+        settlements = settlements_sql(waits)
     )
 }

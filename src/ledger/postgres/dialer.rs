@@ -35,7 +35,7 @@ const TIMELINE: &str = "select left(pg_walfile_name(pg_current_wal_lsn()), 8)";
 
 /// The purpose of a session, which determines its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum SessionRole {
     /// Accepts events. Its statements have no time limit.
     Accept,
     /// Changes deliveries and documents, durably.
@@ -61,12 +61,12 @@ pub(super) struct Dialer {
     /// The runtime of the connections, whatever runtime the caller is on.
     pub(super) handle: Handle,
     /// Notified when a document changes, where the server passes notifications on.
-    pub(super) bell: Arc<Notify>,
+    pub(super) document_changes: Arc<Notify>,
     /// The number of failed tries since the last success.
     failed: AtomicU32,
 }
 
-impl Role {
+impl SessionRole {
     fn beginning(self, schema: &str, read_time: Duration) -> String {
         // Queues and keys are read through indexes, even if the statistics say that a table is
         // empty.
@@ -102,7 +102,7 @@ impl Dialer {
             schema,
             read_time,
             handle: Handle::current(),
-            bell: Arc::new(Notify::new()),
+            document_changes: Arc::new(Notify::new()),
             failed: AtomicU32::new(0),
         }
     }
@@ -117,7 +117,7 @@ impl Dialer {
     }
 
     /// One try to connect to the server that accepts writes.
-    pub(super) async fn dial(self: &Arc<Self>, role: Role) -> Result<Session, QueryError> {
+    pub(super) async fn dial(self: &Arc<Self>, role: SessionRole) -> Result<Session, QueryError> {
         let own = Arc::clone(self);
         let dialing = self.handle.spawn(async move {
             match tokio::time::timeout(DIAL_TIME, own.dial_best(role)).await {
@@ -135,7 +135,7 @@ impl Dialer {
         dialed
     }
 
-    async fn dial_best(&self, role: Role) -> Result<Session, QueryError> {
+    async fn dial_best(&self, role: SessionRole) -> Result<Session, QueryError> {
         let mut causes: Vec<Cause> = Vec::new();
         let failed = self.failed.load(Ordering::Relaxed) as usize;
         for at in self.hosts.order(failed) {
@@ -157,7 +157,7 @@ impl Dialer {
     }
 
     /// Connects to a host if it accepts writes, on the newest timeline.
-    async fn dial_writable(&self, at: usize, role: Role) -> Result<Session, QueryError> {
+    async fn dial_writable(&self, at: usize, role: SessionRole) -> Result<Session, QueryError> {
         let mut session = self.dial_host(at, role, TargetSessionAttrs::Any).await?;
         let mut state = self.state(&session).await?;
         if let Some(why) = state.refuses {
@@ -184,7 +184,7 @@ impl Dialer {
     pub(super) async fn dial_host(
         &self,
         at: usize,
-        role: Role,
+        role: SessionRole,
         kind: TargetSessionAttrs,
     ) -> Result<Session, QueryError> {
         let down = |error: tokio_postgres::Error| {
@@ -196,11 +196,11 @@ impl Dialer {
         let mut config = self.hosts.config(at).clone();
         config.target_session_attrs(kind);
         let (client, mut connection) = config.connect(self.tls.clone()).await.map_err(down)?;
-        let bell = Arc::clone(&self.bell);
+        let document_changes = Arc::clone(&self.document_changes);
         self.handle.spawn(async move {
             while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
                 match message {
-                    Ok(AsyncMessage::Notification(_)) => bell.notify_one(),
+                    Ok(AsyncMessage::Notification(_)) => document_changes.notify_one(),
                     Ok(AsyncMessage::Notice(notice)) => {
                         tracing::debug!(severity = notice.severity(), "{}", notice.message());
                     }

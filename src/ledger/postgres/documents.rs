@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 
 use super::Core;
 use super::durability::Required;
-use super::link::{HeldSession, Session};
+use super::link::{PooledSession, Session};
 use super::query_error::QueryError;
 use super::row_cipher::{Place, RowSealer, malformed, under};
 use crate::ledger::codec::{Put as _, Take};
@@ -76,11 +76,11 @@ impl Core {
     /// A change holds the revision until its end, so changes are serialized.
     pub(super) async fn change_on(
         &self,
-        held: &mut HeldSession<'_>,
+        held: &mut PooledSession<'_>,
         changes: &[DocumentChange],
     ) -> Result<Revision, QueryError> {
         held.begin().await?;
-        let revision = next_revision(held, self.pulse.required()).await?;
+        let revision = next_revision(held, self.server_watch.required()).await?;
         for change in changes {
             let key = (change.kind.as_str(), change.id.as_bytes());
             let sql = "select version from document where kind = $1 and id = $2";
@@ -97,7 +97,7 @@ impl Core {
         held.run("select pg_notify($1, '')", &[&self.dialer.channel()]).await?;
         held.commit().await?;
         let revision = Revision(revision.cast_unsigned());
-        self.pulse.saw(revision);
+        self.server_watch.saw(revision);
         Ok(revision)
     }
 }
@@ -126,8 +126,8 @@ impl Core {
         row: DocumentRow<'_>,
     ) -> Result<(), QueryError> {
         let DocumentRow { kind, id, version, at_ms, who, body } = row;
-        let pen = self.vault.pen()?;
-        let piece = document_piece(&pen, Place::Document { kind, id, version }, who, body);
+        let sealer = self.row_cipher.sealer()?;
+        let piece = document_piece(&sealer, Place::Document { kind, id, version }, who, body);
         let sql = format!(
             "insert into document (kind, id, version, at_ms, who, body)
              select $1, $2, $3, $4, null, $5 where {}
@@ -135,7 +135,7 @@ impl Core {
                 at_ms = excluded.at_ms, who = null, body = excluded.body",
             under("$6")
         );
-        session.run(&sql, &[&kind, &id, &version, &at_ms, &piece, &pen.number()]).await.map(drop)
+        session.run(&sql, &[&kind, &id, &version, &at_ms, &piece, &sealer.number()]).await.map(drop)
     }
 
     /// The document whose columns begin at `at`.
@@ -154,7 +154,7 @@ impl Core {
             Some(who) => (text(who)?, Bytes::copy_from_slice(body)),
             None => {
                 let place = Place::Document { kind, id, version };
-                let piece = self.vault.open(place, body)?;
+                let piece = self.row_cipher.open(place, body)?;
                 let mut from = Take(&piece);
                 let who = from.text().map_err(malformed(place))?.to_owned();
                 (who, Bytes::copy_from_slice(from.0))
@@ -167,12 +167,12 @@ impl Core {
 
 /// The sealed part of a document.
 pub(super) fn document_piece(
-    pen: &RowSealer<'_>,
+    sealer: &RowSealer<'_>,
     place: Place<'_>,
     who: &str,
     body: &[u8],
 ) -> Vec<u8> {
-    pen.write(place, |to| {
+    sealer.write(place, |to| {
         to.put_bytes(who.as_bytes());
         to.extend_from_slice(body);
     })

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Core;
 use super::expiry::rewind;
 use super::held::COLUMNS;
-use super::link::{HeldSession, Session};
+use super::link::{PooledSession, Session};
 use super::log::EVENT_PIECE;
 use super::query_error::QueryError;
 use super::sql::{DEAD, NOW, PENDING, hash8, id_of, uuid_of};
@@ -43,7 +43,7 @@ struct Page {
 impl Core {
     pub(super) async fn erase_on(
         &self,
-        session: &mut HeldSession<'_>,
+        session: &mut PooledSession<'_>,
         erasure: &Erasure,
     ) -> Result<Erased, QueryError> {
         let mut erased = Erased::default();
@@ -64,7 +64,7 @@ impl Core {
     /// Deletes settled events of a source that are older than it keeps them.
     pub(super) async fn expire_early_on(
         &self,
-        session: &mut HeldSession<'_>,
+        session: &mut PooledSession<'_>,
         early: &EarlyExpiry,
         budget: usize,
     ) -> Result<Swept, QueryError> {
@@ -156,7 +156,7 @@ impl Core {
 
 /// Deletes everything of some events but their keys, in one transaction; returns what is gone.
 async fn erase_page(
-    session: &mut HeldSession<'_>,
+    session: &mut PooledSession<'_>,
     page: &Page,
     scope: PageScope,
 ) -> Result<Erased, QueryError> {

@@ -7,7 +7,7 @@
 //! A key stays as long as its event. The mark passes it, and returns to the beginning of the
 //! event's day when that event is deleted ([`rewind`]).
 
-use super::link::{HeldSession, Session};
+use super::link::{PooledSession, Session};
 use super::query_error::QueryError;
 use crate::clock::UnixMillis;
 use crate::ledger::{Retention, SourceId, Swept};
@@ -29,7 +29,7 @@ struct Old<'p> {
 /// Deletes expired keys, at most `budget` of each source; `days_before`: days that end before this
 /// have been swept.
 pub(super) async fn sweep_keys(
-    held: &mut HeldSession<'_>,
+    held: &mut PooledSession<'_>,
     policy: &Retention,
     days_before: UnixMillis,
     budget: usize,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::dialer::Role;
+use super::dialer::SessionRole;
 use super::held::held_stats;
 use super::link::Session;
 use super::query_error::{Cause, QueryError};
@@ -192,7 +192,7 @@ impl Core {
 
     /// Counts on a separate connection.
     async fn count_claimed(&self) -> Result<(), QueryError> {
-        let session = self.dialer.dial(Role::Lazy).await?;
+        let session = self.dialer.dial(SessionRole::Lazy).await?;
         let milliseconds = COUNT_TIME.as_millis();
         // A sequential scan is faster than an index scan.
         let set = format!("set statement_timeout = {milliseconds}; set enable_seqscan = on");

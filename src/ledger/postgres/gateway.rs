@@ -46,7 +46,8 @@ impl Core {
         who: &NodeId,
         ttl: std::time::Duration,
     ) -> Result<GatewayRecord, QueryError> {
-        let (clock, who, ttl) = (self.clock.fixed(), name(who, self.vault.keys()), millis(ttl));
+        let (clock, who, ttl) =
+            (self.clock.fixed(), name(who, self.row_cipher.keys()), millis(ttl));
         let take = format!(
             "with free as (select slot from gateway where until_ms <= {NOW}
                 order by slot limit 1 for update skip locked)
@@ -76,7 +77,7 @@ impl Core {
         report: &GatewayReport,
     ) -> Result<Option<Vec<GatewayRecord>>, QueryError> {
         let slot = i32::try_from(report.slot.0).unwrap_or(i32::MAX);
-        let who = name(&report.who, self.vault.keys());
+        let who = name(&report.who, self.row_cipher.keys());
         let (clock, ttl) = (self.clock.fixed(), millis(report.ttl));
         let body: &[u8] = &report.body;
         let sql = format!(

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::Core;
-use super::dialer::{Role, refusal};
+use super::dialer::{SessionRole, refusal};
 use super::durability::{Required, SETTINGS, ServerDurability, unreplicated};
 use super::figures::Figures;
 use super::link::Session;
@@ -87,14 +87,14 @@ pub(super) struct ServerClock {
 
 /// A commit in flight, until it is dropped.
 pub(super) struct Commit<'p> {
-    pulse: &'p ServerWatch,
+    server_watch: &'p ServerWatch,
     number: u64,
 }
 
 impl Commit<'_> {
     /// Records success.
     pub(super) fn ended(&self) {
-        let mut seen = self.pulse.seen();
+        let mut seen = self.server_watch.seen();
         seen.failing = None;
         seen.proven();
     }
@@ -102,7 +102,7 @@ impl Commit<'_> {
     /// Records a failed try.
     pub(super) fn failed(&self, fault: &QueryError) {
         let Some(cause) = fault.cause().filter(|_| fault.stops_writes()) else { return };
-        let mut seen = self.pulse.seen();
+        let mut seen = self.server_watch.seen();
         let since = seen.failing.take().map_or_else(instant, |(since, _)| since);
         seen.failing = Some((since, cause.text.clone()));
     }
@@ -110,7 +110,7 @@ impl Commit<'_> {
 
 impl Drop for Commit<'_> {
     fn drop(&mut self) {
-        let mut seen = self.pulse.seen();
+        let mut seen = self.server_watch.seen();
         seen.commits.remove(&self.number);
         if seen.commits.is_empty() {
             // The cause of these failures says nothing about the next callbacks.
@@ -188,7 +188,7 @@ impl ServerWatch {
         seen.last += 1;
         let number = seen.last;
         seen.commits.insert(number, instant());
-        Commit { pulse: self, number }
+        Commit { server_watch: self, number }
     }
 
     /// The durability that each commit has to check.
@@ -406,7 +406,7 @@ pub(super) async fn beat(core: Weak<Core>) {
     let mut session = None;
     for count in 0_u64.. {
         let Some(core) = core.upgrade() else { return };
-        let looked = watched(&core.pulse, look(&core, &mut session)).await;
+        let looked = watched(&core.server_watch, look(&core, &mut session)).await;
         if !matches!(looked, Some(Ok(_))) {
             session = None;
         }
@@ -414,16 +414,16 @@ pub(super) async fn beat(core: Weak<Core>) {
             core.faults.count(fault);
         }
         if let Some(Ok(beat)) = &looked {
-            core.vault.heard(beat.used.clone());
+            core.row_cipher.heard(beat.used.clone());
         }
         if let Some(looked) = looked {
-            core.pulse.heard(looked);
+            core.server_watch.heard(looked);
         }
         aside(&core, count);
-        let bell = Arc::clone(&core.dialer.bell);
+        let document_changes = Arc::clone(&core.dialer.document_changes);
         drop(core);
         tokio::select! {
-            () = bell.notified() => {}
+            () = document_changes.notified() => {}
             () = tokio::time::sleep(BEAT) => {}
         }
     }
@@ -431,7 +431,7 @@ pub(super) async fn beat(core: Weak<Core>) {
 
 /// Slower checks, which run separately.
 fn aside(core: &Arc<Core>, count: u64) {
-    if count.is_multiple_of(FLOOR_BEATS) && core.pulse.down().is_none() {
+    if count.is_multiple_of(FLOOR_BEATS) && core.server_watch.down().is_none() {
         let own = Arc::clone(core);
         core.dialer.handle.spawn(async move {
             let shared = tokio::time::timeout(ASIDE_TIME, own.share_floors()).await;
@@ -449,7 +449,7 @@ fn aside(core: &Arc<Core>, count: u64) {
     let own = Arc::clone(core);
     let work = async move {
         if size && let Some(figures) = own.figures().await {
-            own.pulse.seen().figures = Some(figures);
+            own.server_watch.seen().figures = Some(figures);
         }
         if days {
             own.prepare_days().await;
@@ -460,18 +460,18 @@ fn aside(core: &Arc<Core>, count: u64) {
 
 /// A check that records silence at once; `None`: no result.
 async fn watched(
-    pulse: &ServerWatch,
+    server_watch: &ServerWatch,
     look: impl Future<Output = Result<HealthSample, QueryError>>,
 ) -> Option<Result<HealthSample, QueryError>> {
     let asked = instant();
     let mut look = pin!(tokio::time::timeout(ANSWER_TIME, look));
     tokio::select! {
         looked = &mut look => return looked.ok(),
-        () = tokio::time::sleep(SILENT) => pulse.silent(asked),
+        () = tokio::time::sleep(SILENT) => server_watch.silent(asked),
     }
     let looked = look.await.ok();
     if looked.is_none() {
-        pulse.silent(asked);
+        server_watch.silent(asked);
     }
     looked
 }
@@ -504,7 +504,7 @@ async fn look(core: &Arc<Core>, session: &mut Option<Session>) -> Result<HealthS
 /// A new session that is notified of changes: for an early wake-up, as the interval suffices
 /// without notifications.
 async fn listening(core: &Core) -> Result<Session, QueryError> {
-    let new = core.dialer.dial(Role::Read).await?;
+    let new = core.dialer.dial(SessionRole::Read).await?;
     if let Err(fault) = new.batch(&format!("listen \"{}\"", core.dialer.channel())).await {
         tracing::debug!(?fault, "no notifications");
     }

@@ -7,7 +7,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::accept::{joined, piece_of, several};
-use super::link::{HeldSession, Session};
+use super::link::{PooledSession, Session};
 use super::query_error::{Cause, QueryError};
 use super::row_cipher::{BodyForm, Place, RowSealer, malformed, under};
 use super::sql::{CLOCK, NOW, hash8, id_of, int, key_of, key_uuid, uuid_of};
@@ -41,8 +41,8 @@ fn why(code: i16) -> Result<HeldWhy, QueryError> {
 }
 
 /// The sealed part of a held callback.
-pub(super) fn held_piece(held: &NewHeld, pen: &RowSealer<'_>) -> Vec<u8> {
-    pen.write(Place::Held { id: held.id }, |to| held.put(to))
+pub(super) fn held_piece(held: &NewHeld, sealer: &RowSealer<'_>) -> Vec<u8> {
+    sealer.write(Place::Held { id: held.id }, |to| held.put(to))
 }
 
 /// The mark of a decided row.
@@ -68,7 +68,7 @@ pub(super) fn mark_of(row: &Row) -> Result<Option<HeldMark>, QueryError> {
 impl Core {
     pub(super) async fn hold_on(
         &self,
-        held: &mut HeldSession<'_>,
+        held: &mut PooledSession<'_>,
         batch: &[Holding],
     ) -> Result<Vec<HoldOutcome>, QueryError> {
         held.begin().await?;
@@ -89,7 +89,7 @@ impl Core {
         session: &Session,
         batch: &[Holding],
     ) -> Result<Vec<HoldOutcome>, QueryError> {
-        self.pulse.required().check(session).await?;
+        self.server_watch.required().check(session).await?;
         let mut known = known(session, batch).await?;
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut new = Vec::new();
@@ -114,8 +114,8 @@ impl Core {
         if new.is_empty() {
             return Ok(0);
         }
-        let pen = self.vault.pen()?;
-        let form = |held: &&'_ NewHeld| match pen.body_form() {
+        let sealer = self.row_cipher.sealer()?;
+        let form = |held: &&'_ NewHeld| match sealer.body_form() {
             BodyForm::Derived => NewHeld::clone(held),
             BodyForm::WithJson => held.with_json(),
         };
@@ -126,7 +126,7 @@ impl Core {
         let anchors: Vec<Uuid> = new.iter().map(|held| key_uuid(&held.anchor)).collect();
         let variants: Vec<Uuid> = new.iter().map(|held| key_uuid(&held.variant)).collect();
         let sizes: Vec<i64> = new.iter().map(|held| held.size() as i64).collect();
-        let bodies: Vec<Vec<u8>> = new.iter().map(|held| held_piece(held, &pen)).collect();
+        let bodies: Vec<Vec<u8>> = new.iter().map(|held| held_piece(held, &sealer)).collect();
         let reasons: Vec<Option<&str>> =
             new.iter().map(|held| held.reason.map(Reason::as_str)).collect();
         let txs: Vec<i64> =
@@ -156,7 +156,7 @@ impl Core {
             &txs,
             &users,
             &times,
-            &pen.number(),
+            &sealer.number(),
         ];
         session.run(&sql, &with).await
     }
@@ -292,7 +292,7 @@ impl Core {
     pub(super) fn held_of(&self, row: &Row) -> Result<Option<NewHeld>, QueryError> {
         let Some(piece) = row.get::<_, Option<&[u8]>>(5) else { return Ok(None) };
         let place = Place::Held { id: held_id(row.get(0)) };
-        let opened = self.vault.open(place, piece)?;
+        let opened = self.row_cipher.open(place, piece)?;
         let mut from = Take(&opened);
         let held = NewHeld::take(&mut from).map_err(malformed(place))?;
         from.end().map_err(malformed(place))?;
@@ -375,7 +375,7 @@ impl Core {
     /// Decides in one transaction. A concurrent decision waits for its end.
     pub(super) async fn decide_on(
         &self,
-        held: &mut HeldSession<'_>,
+        held: &mut PooledSession<'_>,
         order: &HeldOrder,
     ) -> Result<Decided, QueryError> {
         let waits = match self.held_one_on(held, order.id).await? {
@@ -404,7 +404,7 @@ impl Core {
         order: &HeldOrder,
         waits: NewHeld,
     ) -> Result<Decided, QueryError> {
-        self.pulse.required().check(session).await?;
+        self.server_watch.required().check(session).await?;
         let sql = format!("select {COLUMNS} from held where id = $1 for update");
         let rows = session.rows(&sql, &[&uuid(order.id)]).await?;
         let Some(row) = rows.first() else { return Ok(Decided::Unknown) };
@@ -442,7 +442,7 @@ impl Core {
 
     /// Records a released event, unless an import has brought it without the decision.
     async fn insert_released(&self, session: &Session, event: &NewEvent) -> Result<(), QueryError> {
-        let pen = self.vault.pen()?;
+        let sealer = self.row_cipher.sealer()?;
         let mut names: Vec<&str> =
             event.targets.iter().map(crate::ledger::TargetId::as_str).collect();
         names.sort_unstable();
@@ -465,7 +465,7 @@ impl Core {
         let (tx, usr) =
             (hash8(event.transaction.as_bytes()), user.map(|one| hash8(one.as_bytes())));
         let (print, keys) = (int(event.fingerprint), joined(event.keys.written()));
-        let body = piece_of(event, &pen);
+        let body = piece_of(event, &sealer);
         let with: [&(dyn ToSql + Sync); 12] = [
             &now,
             &id,
@@ -478,7 +478,7 @@ impl Core {
             &keys,
             &names,
             &body,
-            &pen.number(),
+            &sealer.number(),
         ];
         session.run(&sql, &with).await.map(drop)
     }

@@ -13,7 +13,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_postgres::Config;
 use tokio_postgres::config::TargetSessionAttrs;
 
-use super::dialer::{Dialer, Role};
+use super::dialer::{Dialer, SessionRole};
 use super::link::Session;
 use super::url;
 
@@ -170,7 +170,7 @@ async fn look(dialer: &Arc<Dialer>, at: usize, session: &mut Option<Session>) {
         let known = session.take().filter(|session| !session.client().is_closed());
         let known = match known {
             Some(known) => known,
-            None => dialer.dial_host(at, Role::Watch, TargetSessionAttrs::Any).await?,
+            None => dialer.dial_host(at, SessionRole::Watch, TargetSessionAttrs::Any).await?,
         };
         let state = dialer.state(&known).await?;
         *session = Some(known);

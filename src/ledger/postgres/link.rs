@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
-use super::dialer::{Dialer, Role};
+use super::dialer::{Dialer, SessionRole};
 use super::hosts::State;
 use super::query_error::{Cause, QueryError};
 use crate::clock::instant;
@@ -38,13 +38,13 @@ pub(super) struct Session {
 /// Sessions of one role, connected on demand.
 pub(super) struct Pool {
     dialer: Arc<Dialer>,
-    role: Role,
+    role: SessionRole,
     places: Semaphore,
     idle: Mutex<Vec<Session>>,
 }
 
 /// A session held by one caller.
-pub(super) struct HeldSession<'p> {
+pub(super) struct PooledSession<'p> {
     pool: &'p Pool,
     session: Option<Session>,
     /// Whether it is in a transaction.
@@ -160,12 +160,12 @@ fn is_superseded(timeline: u32, newest: u32) -> bool {
 }
 
 impl Pool {
-    pub(super) fn new(dialer: Arc<Dialer>, role: Role, size: usize) -> Self {
+    pub(super) fn new(dialer: Arc<Dialer>, role: SessionRole, size: usize) -> Self {
         Self { dialer, role, places: Semaphore::new(size), idle: Mutex::default() }
     }
 
     /// A session; waits for one, and for the server, until `until`.
-    pub(super) async fn session(&self, until: Instant) -> Result<HeldSession<'_>, QueryError> {
+    pub(super) async fn session(&self, until: Instant) -> Result<PooledSession<'_>, QueryError> {
         let busy = || QueryError::down("every connection to PostgreSQL is busy");
         let place = tokio::time::timeout_at(until.into(), self.places.acquire());
         let place = place.await.or(Err(busy()))?.or(Err(busy()))?;
@@ -174,7 +174,7 @@ impl Pool {
             Some(session) => session,
             None => self.dial(until).await?,
         };
-        Ok(HeldSession {
+        Ok(PooledSession {
             pool: self,
             session: Some(session),
             open: false,
@@ -198,8 +198,8 @@ impl Pool {
     }
 }
 
-impl HeldSession<'_> {
-    /// Begins a transaction. The session is not reused before [`HeldSession::commit`] succeeded.
+impl PooledSession<'_> {
+    /// Begins a transaction. The session is not reused before [`PooledSession::commit`] succeeded.
     pub(super) async fn begin(&mut self) -> Result<(), QueryError> {
         self.open = true;
         self.batch("begin").await
@@ -227,7 +227,7 @@ impl HeldSession<'_> {
     }
 }
 
-impl Deref for HeldSession<'_> {
+impl Deref for PooledSession<'_> {
     type Target = Session;
 
     #[expect(clippy::expect_used, reason = "only the drop removes it")]
@@ -236,7 +236,7 @@ impl Deref for HeldSession<'_> {
     }
 }
 
-impl Drop for HeldSession<'_> {
+impl Drop for PooledSession<'_> {
     fn drop(&mut self) {
         let session = self.session.take().filter(|session| !session.is_over());
         if let Some(session) = session.filter(|_| self.fit) {

@@ -71,34 +71,34 @@ pub(super) struct EventPiece {
 
 impl EventPiece {
     /// The piece of an event.
-    pub(super) fn write(&self, place: Place<'_>, pen: &RowSealer<'_>) -> Vec<u8> {
-        write_event(pen, place, &self.transaction, self.user.as_deref(), &self.body)
+    pub(super) fn write(&self, place: Place<'_>, sealer: &RowSealer<'_>) -> Vec<u8> {
+        write_event(sealer, place, &self.transaction, self.user.as_deref(), &self.body)
     }
 }
 
 /// The piece of an event.
 pub(super) fn write_event(
-    pen: &RowSealer<'_>,
+    sealer: &RowSealer<'_>,
     place: Place<'_>,
     transaction: &str,
     user: Option<&str>,
     body: &[u8],
 ) -> Vec<u8> {
     let mut piece = Vec::new();
-    put_event(&mut piece, pen, place, transaction, user, body);
+    put_event(&mut piece, sealer, place, transaction, user, body);
     piece
 }
 
 /// Adds the piece of an event.
 pub(super) fn put_event(
     to: &mut Vec<u8>,
-    pen: &RowSealer<'_>,
+    sealer: &RowSealer<'_>,
     place: Place<'_>,
     transaction: &str,
     user: Option<&str>,
     body: &[u8],
 ) {
-    pen.put(to, place, |to| {
+    sealer.put(to, place, |to| {
         to.put_bytes(transaction.as_bytes());
         to.put_opt(user);
         to.extend_from_slice(body);
@@ -107,13 +107,13 @@ pub(super) fn put_event(
 
 /// The sealed part of an attempt; empty if there is none.
 pub(super) fn response_piece(
-    pen: &RowSealer<'_>,
+    sealer: &RowSealer<'_>,
     place: Place<'_>,
     attempt: &Attempt,
 ) -> Option<Vec<u8>> {
     let silent = attempt.head.is_empty() && attempt.error.is_none();
     (!silent).then(|| {
-        pen.write(place, |to| {
+        sealer.write(place, |to| {
             to.put_opt(attempt.error.as_deref());
             to.extend_from_slice(&attempt.head);
         })
@@ -137,7 +137,7 @@ impl Core {
             return Ok(EventPiece { transaction: text(transaction), user, body });
         }
         let place = Place::Event { id, source: row.get(at + 3) };
-        let piece = self.vault.open(place, body)?;
+        let piece = self.row_cipher.open(place, body)?;
         let mut from = Take(&piece);
         let mut read = || {
             let (transaction, user) = (from.text()?.to_owned(), from.opt()?.map(str::to_owned));
@@ -159,7 +159,7 @@ impl Core {
             return Ok((Bytes::copy_from_slice(head), error));
         }
         let Some(piece) = row.get::<_, Option<&[u8]>>(at) else { return Ok((Bytes::new(), None)) };
-        let piece = self.vault.open(place, piece)?;
+        let piece = self.row_cipher.open(place, piece)?;
         let mut from = Take(&piece);
         let error = from.opt().map_err(malformed(place))?.map(str::to_owned);
         Ok((Bytes::copy_from_slice(from.0), error))

@@ -79,7 +79,7 @@ macro_rules! change {
 /// Runs a change of an operator, unless the server is known to accept none.
 macro_rules! order {
     ($core:ident, $held:ident => $call:expr) => {
-        match $core.pulse.unchangeable() {
+        match $core.server_watch.unchangeable() {
             Some(why) => Err(LedgerError::Unavailable(why)),
             None => {
                 within(CHANGE_TIME, LedgerError::Unknown, async {
@@ -94,7 +94,7 @@ macro_rules! order {
 /// Runs a query, unless the server is known to be unreachable.
 macro_rules! ask {
     ($core:ident within $time:expr, $held:ident => $call:expr) => {
-        match $core.pulse.down() {
+        match $core.server_watch.down() {
             Some(why) => Err(LedgerError::Unavailable(why)),
             None => {
                 let silent = LedgerError::Unavailable("PostgreSQL does not answer".to_owned());
@@ -156,7 +156,7 @@ impl Ledger for Postgres {
     }
 
     async fn may_hold_older_keys(&self) -> Result<bool, LedgerError> {
-        Ok(self.core.vault.may_hold_older_keys())
+        Ok(self.core.row_cipher.may_hold_older_keys())
     }
 
     async fn check_nonces(&self, batch: &[Nonce]) -> Result<Vec<NonceUse>, LedgerError> {
@@ -334,7 +334,7 @@ impl Ledger for Postgres {
     }
 
     async fn changed(&self, after: Revision, wait: Duration) -> Result<Revision, LedgerError> {
-        let mut revisions = self.core.pulse.revisions();
+        let mut revisions = self.core.server_watch.revisions();
         let newer = tokio::time::timeout(wait, revisions.wait_for(|one| *one > after)).await;
         // A timeout is not an error: the caller gets the current revision.
         drop(newer);
@@ -397,8 +397,8 @@ impl Ledger for Postgres {
     }
 
     async fn health(&self) -> Result<Health, LedgerError> {
-        let (mut health, server) = self.core.pulse.health();
-        health.stopped = health.stopped.or_else(|| self.core.vault.lacking());
+        let (mut health, server) = self.core.server_watch.health();
+        health.stopped = health.stopped.or_else(|| self.core.row_cipher.lacking());
         health.server = Some(ServerHealth { faults: self.core.faults.counts(), ..server });
         Ok(health)
     }

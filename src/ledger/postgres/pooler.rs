@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::PostgresError;
-use super::dialer::{Dialer, Role, one_row};
+use super::dialer::{Dialer, SessionRole, one_row};
 use super::link::Session;
 use super::query_error::QueryError;
 use crate::clock::instant;
@@ -37,7 +37,7 @@ pub(super) async fn refuse_within(
     patience: Duration,
 ) -> Result<(), PostgresError> {
     let until = instant() + patience;
-    while let Err(fault) = dialer.dial(Role::Read).await {
+    while let Err(fault) = dialer.dial(SessionRole::Read).await {
         if instant() >= until {
             return Err(fault.into());
         }
@@ -56,7 +56,8 @@ pub(super) async fn refuse(dialer: &Arc<Dialer>) -> Result<(), PostgresError> {
 }
 
 async fn is_shared(dialer: &Arc<Dialer>) -> Result<bool, QueryError> {
-    let (one, two) = tokio::try_join!(dialer.dial(Role::Read), dialer.dial(Role::Read))?;
+    let (one, two) =
+        tokio::try_join!(dialer.dial(SessionRole::Read), dialer.dial(SessionRole::Read))?;
     let (mut one, mut two) = (Marked::new(one), Marked::new(two));
     one.set().await?;
     two.set().await?;

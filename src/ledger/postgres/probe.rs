@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 use super::Core;
-use super::dialer::Role;
+use super::dialer::SessionRole;
 use super::health::{BEAT, SILENT};
 use super::link::Session;
 use super::query_error::QueryError;
@@ -43,7 +43,7 @@ struct Probe {
 
 /// The result of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shown {
+enum ProbeResult {
     /// The server can write.
     Written,
     /// No result: the server has none of the parts.
@@ -51,13 +51,13 @@ enum Shown {
 }
 
 impl Probe {
-    async fn write(&mut self) -> Result<Shown, QueryError> {
+    async fn write(&mut self) -> Result<ProbeResult, QueryError> {
         if self.sql.is_none() {
             self.sql = Some(self.prepare().await?);
         }
         match self.sql.as_deref() {
-            Some("") | None => Ok(Shown::Nothing),
-            Some(sql) => self.session.batch(sql).await.map(|()| Shown::Written),
+            Some("") | None => Ok(ProbeResult::Nothing),
+            Some(sql) => self.session.batch(sql).await.map(|()| ProbeResult::Written),
         }
     }
 
@@ -85,14 +85,14 @@ pub(super) async fn probe(core: Weak<Core>) {
         tokio::time::sleep(BEAT).await;
         let Some(strong) = core.upgrade() else { return };
         // Callbacks prove it, or no server is reachable.
-        let shown = strong.pulse.has_ended_within(BEAT);
-        if shown || strong.pulse.down().is_some() {
+        let shown = strong.server_watch.has_ended_within(BEAT);
+        if shown || strong.server_watch.down().is_some() {
             continue;
         }
         let own: Option<Probe> = idle.take();
         let own = match own.filter(|probe| !probe.session.is_over()) {
             Some(probe) => probe,
-            None => match strong.dialer.dial(Role::Probe).await {
+            None => match strong.dialer.dial(SessionRole::Probe).await {
                 Ok(session) => Probe { session, sql: None },
                 Err(fault) => {
                     strong.faults.count(&fault);
@@ -121,17 +121,17 @@ async fn send(core: &Weak<Core>, mut probe: Probe, places: &Arc<Semaphore>) -> O
         let strong = core.upgrade()?;
         match ended {
             Ok(Ok((probe, Ok(shown)))) => {
-                if shown == Shown::Written {
-                    strong.pulse.proven();
+                if shown == ProbeResult::Written {
+                    strong.server_watch.proven();
                 }
                 return Some(probe);
             }
             Ok(Ok((_, Err(fault)))) => {
                 strong.faults.count(&fault);
-                strong.pulse.waits(None);
+                strong.server_watch.waits(None);
                 // A part that the server rejects is prepared again.
                 if let QueryError::Elsewhere(cause) = &fault {
-                    strong.pulse.unwritable(&cause.text);
+                    strong.server_watch.unwritable(&cause.text);
                 }
                 return None;
             }
@@ -147,7 +147,7 @@ impl Core {
     async fn hangs_on(&self, asks: &mut Option<Session>, process: i32, began: Instant) -> bool {
         let asking = tokio::time::timeout(SILENT, self.waits_for_standby(asks, process)).await;
         let standby = matches!(asking, Ok(Ok(true)));
-        self.pulse.waits(Some(began).filter(|_| standby));
+        self.server_watch.waits(Some(began).filter(|_| standby));
         standby || began.elapsed() < ALONE
     }
 
@@ -159,7 +159,7 @@ impl Core {
         // A separate session: those for queries may be busy. It is kept if it answers.
         let session = match asks.take().filter(|session| !session.is_over()) {
             Some(session) => session,
-            None => self.dialer.dial(Role::Watch).await?,
+            None => self.dialer.dial(SessionRole::Watch).await?,
         };
         let sql = "select count(*) > 0 from pg_stat_activity
             where pid = $1 and wait_event = 'SyncRep'";

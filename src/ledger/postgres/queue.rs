@@ -23,7 +23,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Core;
-use super::dialer::Role;
+use super::dialer::SessionRole;
 use super::link::Session;
 use super::query_error::QueryError;
 use super::sql::{CLOCK, NOW};
@@ -297,7 +297,7 @@ impl Core {
     }
 
     async fn search(&self) -> Result<(), QueryError> {
-        let session = self.dialer.dial(Role::Lazy).await?;
+        let session = self.dialer.dial(SessionRole::Lazy).await?;
         let milliseconds = SEARCH_TIME.as_millis();
         session.batch(&format!("set statement_timeout = {milliseconds}")).await?;
         let before = self.queue.state().floors.clone();

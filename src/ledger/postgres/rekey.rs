@@ -7,11 +7,11 @@
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::dialer::Role;
+use super::dialer::SessionRole;
 use super::documents::document_piece;
 use super::gateway::gateways_without;
 use super::held::{COLUMNS, held_piece};
-use super::link::{HeldSession, Pool, Session};
+use super::link::{Pool, PooledSession, Session};
 use super::log::{ATTEMPT, EVENT_PIECE, response_piece};
 use super::query_error::QueryError;
 use super::row_cipher::{Place, Used, change_key, forget_others, under};
@@ -50,7 +50,7 @@ impl Postgres {
         let to = options.keys.current().map(MasterKey::id);
         let open_time = options.open_time;
         let core = Self::connect(options).await?;
-        let pool = Pool::new(std::sync::Arc::clone(&core.dialer), Role::Migrate, 1);
+        let pool = Pool::new(std::sync::Arc::clone(&core.dialer), SessionRole::Migrate, 1);
         let mut held = pool.session(instant() + open_time).await?;
         if let Some(new) = to {
             let count = gateways_without(&held, new).await?;
@@ -68,7 +68,7 @@ impl Postgres {
                 Err(fault) => return Err(fault.into()),
             }
         }
-        core.vault.heard(Used::read(&held).await?);
+        core.row_cipher.heard(Used::read(&held).await?);
         let mut done = 0;
         let rekeyed = core.rekey_all(&mut held, &mut done, tell).await;
         held.heed(rekeyed).map_err(sealed)?;
@@ -92,7 +92,7 @@ fn sealed(fault: QueryError) -> PostgresError {
 impl Core {
     async fn rekey_all(
         &self,
-        held: &mut HeldSession<'_>,
+        held: &mut PooledSession<'_>,
         done: &mut u64,
         tell: &mut dyn FnMut(u64),
     ) -> Result<(), QueryError> {
@@ -127,7 +127,7 @@ impl Core {
     /// A condition that holds if the key in parameter `number` is the key for writing and the commit
     /// will be durable: a row that a crash restores would need the discarded key.
     fn allowed(&self, number: &str) -> String {
-        format!("{} and {}", under(number), self.pulse.required().condition())
+        format!("{} and {}", under(number), self.server_watch.required().condition())
     }
 
     /// A step: its end, and the number of rewritten rows; `None`: nothing is left.
@@ -136,8 +136,8 @@ impl Core {
         session: &Session,
         after: Uuid,
     ) -> Result<Option<(Uuid, u64)>, QueryError> {
-        let pen = self.vault.pen()?;
-        let prefix = pen.prefix();
+        let sealer = self.row_cipher.sealer()?;
+        let prefix = sealer.prefix();
         let sql = format!(
             "with old as (
                 select id, octet_length(body) as size from event where id > $1
@@ -157,7 +157,7 @@ impl Core {
             let id = id_of(row.get(0));
             let piece = self.event_piece(id, row, 1)?;
             ids.push(uuid_of(id));
-            pieces.push(piece.write(Place::Event { id, source: row.get(4) }, &pen));
+            pieces.push(piece.write(Place::Event { id, source: row.get(4) }, &sealer));
         }
         let Some(last) = ids.last().copied() else { return Ok(None) };
         let sql = format!(
@@ -165,7 +165,7 @@ impl Core {
              from unnest($1::uuid[], $2::bytea[]) as o(id, body) where e.id = o.id and {}",
             self.allowed("$3")
         );
-        let written = session.run(&sql, &[&ids, &pieces, &pen.number()]).await?;
+        let written = session.run(&sql, &[&ids, &pieces, &sealer.number()]).await?;
         Ok(Some((last, written)))
     }
 
@@ -174,8 +174,8 @@ impl Core {
         session: &Session,
         after: AttemptKey,
     ) -> Result<Option<(AttemptKey, u64)>, QueryError> {
-        let pen = self.vault.pen()?;
-        let prefix = pen.prefix();
+        let sealer = self.row_cipher.sealer()?;
+        let prefix = sealer.prefix();
         let sql = format!(
             "select event_id, target, {ATTEMPT} from attempt
              where event_id >= $1 and (event_id, target, token) > ($1, $2, $3)
@@ -195,7 +195,7 @@ impl Core {
             let attempt: Attempt = self.attempt(id_of(event), &target, row, 2)?;
             let id: EventId = id_of(event);
             let place = Place::Attempt { event: id, target: &target, token };
-            pieces.push(response_piece(&pen, place, &attempt));
+            pieces.push(response_piece(&sealer, place, &attempt));
             events.push(event);
             targets.push(target);
             tokens.push(token);
@@ -208,7 +208,7 @@ impl Core {
             self.allowed("$5")
         );
         let written =
-            session.run(&sql, &[&events, &targets, &tokens, &pieces, &pen.number()]).await?;
+            session.run(&sql, &[&events, &targets, &tokens, &pieces, &sealer.number()]).await?;
         Ok(Some((last, written)))
     }
 
@@ -218,8 +218,8 @@ impl Core {
         session: &Session,
         after: Uuid,
     ) -> Result<Option<(Uuid, u64)>, QueryError> {
-        let pen = self.vault.pen()?;
-        let prefix = pen.prefix();
+        let sealer = self.row_cipher.sealer()?;
+        let prefix = sealer.prefix();
         let sql = format!(
             "select {COLUMNS} from held where id > $1 and body is not null
                 and substring(body for {}) <> $2 order by id limit {HELD_ROWS}",
@@ -231,7 +231,7 @@ impl Core {
         for row in &rows {
             if let Some(held) = self.held_of(row)? {
                 ids.push(row.get(0));
-                pieces.push(held_piece(&held, &pen));
+                pieces.push(held_piece(&held, &sealer));
             }
         }
         let sql = format!(
@@ -240,14 +240,14 @@ impl Core {
              where h.id = o.id and h.body is not null and {}",
             self.allowed("$3")
         );
-        let written = session.run(&sql, &[&ids, &pieces, &pen.number()]).await?;
+        let written = session.run(&sql, &[&ids, &pieces, &sealer.number()]).await?;
         Ok(Some((last, written)))
     }
 
     /// Some documents; one that changed meanwhile was written under the new key.
     async fn rekey_documents(&self, session: &Session) -> Result<u64, QueryError> {
-        let pen = self.vault.pen()?;
-        let prefix = pen.prefix();
+        let sealer = self.row_cipher.sealer()?;
+        let prefix = sealer.prefix();
         let sql = format!(
             "select kind, id, version, at_ms, who, body from document
              where who is not null or substring(body for {}) <> $1 limit {ROWS}",
@@ -263,8 +263,8 @@ impl Core {
             let (kind, id, version): (&str, &[u8], i64) = (row.get(0), row.get(1), row.get(2));
             let document = self.document_of(row, 0)?;
             let place = Place::Document { kind, id, version };
-            let piece = document_piece(&pen, place, &document.who, &document.body);
-            session.run(&sql, &[&kind, &id, &version, &piece, &pen.number()]).await?;
+            let piece = document_piece(&sealer, place, &document.who, &document.body);
+            session.run(&sql, &[&kind, &id, &version, &piece, &sealer.number()]).await?;
         }
         Ok(rows.len() as u64)
     }

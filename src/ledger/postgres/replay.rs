@@ -35,7 +35,7 @@ impl Core {
         let replay = Uuid::from_bytes(*order.id.as_bytes());
         let with: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
             [&self.clock.fixed(), &ids, &replay, &targets];
-        for row in session.rows(&replay_sql(self.pulse.required()), &with).await? {
+        for row in session.rows(&replay_sql(self.server_watch.required()), &with).await? {
             page.events += 1;
             page.deliveries += u64::try_from(row.get::<_, i64>(0)).unwrap_or(0);
         }

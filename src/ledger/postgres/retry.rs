@@ -7,12 +7,12 @@ use super::query_error::{Cause, QueryError};
 use super::{ACCEPT_PATIENCE, AGAIN, CHANGE_PATIENCE, Core};
 use crate::clock::instant;
 use crate::ledger::{
-    Accepted, FaultCode, LedgerError, NewEvent, NodeId, Settled, Settlement, Verdict,
+    Accepted, FaultCode, LeaseResult, LedgerError, NewEvent, NodeId, Settled, Settlement,
 };
 
 impl Core {
     pub(super) async fn accept(&self, batch: &[NewEvent]) -> Result<Vec<Accepted>, LedgerError> {
-        let commit = self.pulse.commit();
+        let commit = self.server_watch.commit();
         let until = instant() + ACCEPT_PATIENCE;
         let (mut doubt, mut pause) = (false, AGAIN);
         loop {
@@ -43,10 +43,10 @@ impl Core {
         doubt: &mut bool,
     ) -> Result<Vec<Accepted>, QueryError> {
         // A missing standby returns, in a failover within the senders' timeout.
-        if let Some(why) = self.pulse.barred() {
+        if let Some(why) = self.server_watch.barred() {
             return Err(QueryError::NotDurable(Cause::new(FaultCode::NotDurable, why)));
         }
-        if let Some(why) = self.vault.lacking() {
+        if let Some(why) = self.row_cipher.lacking() {
             return Err(QueryError::Refused(Cause::new(FaultCode::Other, why)));
         }
         let mut held = self.accept.session(until).await?;
@@ -69,11 +69,12 @@ impl Core {
         settlements: &[Settlement],
     ) -> Result<Vec<Settled>, LedgerError> {
         let until = instant() + CHANGE_PATIENCE;
-        let lazy =
-            |one: &Settlement| matches!(one.verdict, Verdict::Done | Verdict::Postpone { .. });
+        let lazy = |one: &Settlement| {
+            matches!(one.result, LeaseResult::Done | LeaseResult::Postpone { .. })
+        };
         let (pool, waits) = match settlements.iter().all(lazy) {
             true => (&self.lazy, None),
-            false => (&self.durable, Some(self.pulse.required())),
+            false => (&self.durable, Some(self.server_watch.required())),
         };
         let (mut doubt, mut pause) = (false, AGAIN);
         loop {

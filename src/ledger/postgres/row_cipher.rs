@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use super::link::{HeldSession, Session};
+use super::link::{PooledSession, Session};
 use super::query_error::QueryError;
 use super::{Core, PostgresError, READ_PATIENCE};
 use crate::clock::instant;
@@ -190,7 +190,7 @@ impl RowCipher {
     }
 
     /// A sealer with the key for writing.
-    pub(super) fn pen(&self) -> Result<RowSealer<'_>, QueryError> {
+    pub(super) fn sealer(&self) -> Result<RowSealer<'_>, QueryError> {
         let (current, body_form) = {
             let used = self.used.read().unwrap_or_else(PoisonError::into_inner);
             (used.current, used.body_form)
@@ -306,7 +306,7 @@ impl Core {
                 };
                 // A failure is retried by the next statement that needs it.
                 if let Ok(used) = read.await {
-                    self.vault.heard(used);
+                    self.row_cipher.heard(used);
                 }
             }
             _ => {}
@@ -318,9 +318,9 @@ impl Core {
     /// Starts sealing, if the database names no key and there is one.
     pub(super) async fn begin_sealing(
         &self,
-        held: &mut HeldSession<'_>,
+        held: &mut PooledSession<'_>,
     ) -> Result<(), PostgresError> {
-        let own = self.vault.keys.current().map(MasterKey::id);
+        let own = self.row_cipher.keys.current().map(MasterKey::id);
         let used = Used::read(held).await?;
         if own.is_none() || used.current.is_some() || !used.all.is_empty() {
             return self.check(used);
@@ -338,16 +338,16 @@ impl Core {
     }
 
     fn check(&self, used: Used) -> Result<(), PostgresError> {
-        if let Some(lacking) = used.lacking(&self.vault.keys) {
+        if let Some(lacking) = used.lacking(&self.row_cipher.keys) {
             return Err(PostgresError::Sealed(lacking));
         }
-        let own = self.vault.keys.current().map(MasterKey::id);
+        let own = self.row_cipher.keys.current().map(MasterKey::id);
         if own != used.current {
             tracing::warn!(
                 "the database is sealed with another key than is set: run `postern rekey`"
             );
         }
-        self.vault.heard(used);
+        self.row_cipher.heard(used);
         Ok(())
     }
 }
@@ -355,7 +355,7 @@ impl Core {
 /// Makes `to` the key for writing if that is still `from`; returns whether it is now. Waits for
 /// current writers; later ones find the new key.
 pub(super) async fn change_key(
-    held: &mut HeldSession<'_>,
+    held: &mut PooledSession<'_>,
     from: Option<KeyId>,
     to: Option<KeyId>,
 ) -> Result<bool, QueryError> {

@@ -23,7 +23,7 @@ impl Admin {
         let before = query
             .read_as("cursor", "the next_cursor of a page", |text| text.parse::<u64>().ok())?;
         let query = AuditQuery { before, ..AuditQuery::default() };
-        let page = audit_log(&self.book, query, limit, |entry| view.sees_entry(entry)).await;
+        let page = audit_log(&self.ledger, query, limit, |entry| view.sees_entry(entry)).await;
         let (audit, next) = page.map_err(|error| ApiError::ledger(&error))?;
         Ok(json(&Page { audit, next_cursor: next.map(|number| number.to_string()) }))
     }

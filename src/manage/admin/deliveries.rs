@@ -45,7 +45,7 @@ struct Listed<'a> {
 
 /// Details of a delivery in a list: its event and its last attempt.
 #[derive(Default)]
-struct Told {
+struct DeliveryFacts {
     source: Option<String>,
     transaction: Option<String>,
     user: Option<String>,
@@ -70,10 +70,10 @@ impl Admin {
             state.ok_or_else(|| ApiError::bad("state is missing: pending, dead or done"))?;
         let target = query.text("destination").map(TargetId::from);
         let wanted = DeliveryQuery { target, ..DeliveryQuery::of(state) };
-        let ledger = view.ledger(&self.book);
+        let ledger = view.ledger(&self.ledger);
         let page = ledger.deliveries(&wanted, cursor.as_ref(), limit).await;
         let page = page.map_err(|error| ApiError::ledger(&error))?;
-        let told = told(&ledger, &page.deliveries).await;
+        let told = facts(&ledger, &page.deliveries).await;
         let told = told.map_err(|error| ApiError::ledger(&error))?;
         let rows = page.deliveries.iter().zip(told);
         Ok(json(&Page {
@@ -86,7 +86,7 @@ impl Admin {
     pub(super) async fn replay(&self, view: &View, id: &str, who: &Actor) -> Answered {
         let absent = || ApiError::absent("there is no event of that id (any more)");
         let id: EventId = id.parse().map_err(|_| absent())?;
-        let known = view.ledger(&self.book).event(id).await;
+        let known = view.ledger(&self.ledger).event(id).await;
         known.map_err(|error| ApiError::ledger(&error))?.ok_or_else(absent)?;
         let replayed = replay_event(&self.registry, &self.control, who, id).await;
         let page = replayed.map_err(|error| ApiError::ledger(&error))?.ok_or_else(absent)?;
@@ -97,14 +97,18 @@ impl Admin {
 }
 
 /// Returns the details of `deliveries`, in their order. Each event is read once.
-async fn told(ledger: &SeenLedger, deliveries: &[Delivery]) -> Result<Vec<Told>, LedgerError> {
+async fn facts(
+    ledger: &SeenLedger,
+    deliveries: &[Delivery],
+) -> Result<Vec<DeliveryFacts>, LedgerError> {
     let mut ids: Vec<EventId> = deliveries.iter().map(|delivery| delivery.event).collect();
     ids.sort_unstable();
     ids.dedup();
-    let mut all: HashMap<(EventId, TargetId), Told> = HashMap::with_capacity(deliveries.len());
+    let mut all: HashMap<(EventId, TargetId), DeliveryFacts> =
+        HashMap::with_capacity(deliveries.len());
     for ids in ids.chunks(EVENTS_TOGETHER) {
         match ledger.events(ids).await {
-            Ok(details) => all.extend(details.into_iter().flatten().flat_map(Told::of)),
+            Ok(details) => all.extend(details.into_iter().flatten().flat_map(DeliveryFacts::of)),
             // A damaged event must not hide the list that it is in.
             Err(LedgerError::Corrupt(_)) => {}
             Err(error) => return Err(error),
@@ -114,7 +118,7 @@ async fn told(ledger: &SeenLedger, deliveries: &[Delivery]) -> Result<Vec<Told>,
     Ok(deliveries.iter().map(one).map(Option::unwrap_or_default).collect())
 }
 
-impl Told {
+impl DeliveryFacts {
     /// The deliveries of an event, each with its key.
     fn of(detail: EventDetail) -> impl Iterator<Item = ((EventId, TargetId), Self)> {
         let EventDetail { event, deliveries } = detail;
@@ -133,8 +137,8 @@ impl Told {
 }
 
 impl<'a> Listed<'a> {
-    fn of(delivery: &'a Delivery, told: Told) -> Self {
-        let Told { source, transaction, user, last } = told;
+    fn of(delivery: &'a Delivery, told: DeliveryFacts) -> Self {
+        let DeliveryFacts { source, transaction, user, last } = told;
         Self {
             event: delivery.event,
             destination: delivery.target.as_str(),

@@ -69,7 +69,7 @@ impl Admin {
         let Some(condition) = self.control.condition(&target).await else {
             return Err(self.no_destination(name));
         };
-        let stats = self.book.stats().await.map_err(|error| ApiError::ledger(&error))?;
+        let stats = self.ledger.stats().await.map_err(|error| ApiError::ledger(&error))?;
         let counts = stats.targets.iter().find(|stats| stats.target == target);
         let Condition { breaker, paused, in_flight, health } = condition;
         Ok(json(&Status {
@@ -156,7 +156,7 @@ impl Admin {
 
     /// The destinations, each with its state.
     pub(super) async fn destinations(&self) -> Answered {
-        let mut list = self.registry.in_force().list(Managed::Destination);
+        let mut list = self.registry.running().list(Managed::Destination);
         for one in &mut list {
             let name = one.get("name").and_then(Value::as_str).unwrap_or_default();
             let condition = self.control.condition(&TargetId::from(name)).await;

@@ -58,7 +58,7 @@ impl Admin {
         let Some(wanted) = wanted(view, &query)? else {
             return Ok(json(&Page { events: Vec::new(), next_cursor: None }));
         };
-        let page = view.ledger(&self.book).query(&wanted, cursor.as_ref(), limit).await;
+        let page = view.ledger(&self.ledger).query(&wanted, cursor.as_ref(), limit).await;
         let page = page.map_err(|error| ApiError::ledger(&error))?;
         let events = page.events.iter().filter_map(with_state).collect();
         let next_cursor = page.next.map(|cursor| cursor.to_string());
@@ -69,7 +69,7 @@ impl Admin {
         let id: EventId =
             id.parse().map_err(|_| ApiError::absent("that is not the id of an event"))?;
         let detail =
-            view.ledger(&self.book).event(id).await.map_err(|error| ApiError::ledger(&error))?;
+            view.ledger(&self.ledger).event(id).await.map_err(|error| ApiError::ledger(&error))?;
         let Some(detail) = detail else {
             return Err(ApiError::absent("there is no event of that id (any more)"));
         };

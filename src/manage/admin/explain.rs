@@ -45,7 +45,7 @@ impl Admin {
         if let Some(id) = &question.rejection {
             let gone = || ApiError::absent("there is no such rejection of that source (any more)");
             let id = id.parse().map_err(|_| gone())?;
-            let kept = view.rejections(self.gate.rejections()).get(id).await;
+            let kept = view.rejections(self.callback_handler.rejections()).get(id).await;
             let kept = kept.map_err(|error| ApiError::ledger(&error))?.ok_or_else(gone)?;
             let source = source_of(&kept, config).ok_or_else(gone)?;
             if named.is_some_and(|named| named.name != source.name) {

@@ -23,7 +23,7 @@ impl Admin {
         let query = Query::read(query(head), &["cursor"])?;
         let cursor = query
             .read_as("cursor", "the postern-next of a page", |text| text.parse::<Cursor>().ok())?;
-        let page = self.book.export(cursor.as_ref(), PAGE).await;
+        let page = self.ledger.export(cursor.as_ref(), PAGE).await;
         let page = page.map_err(|error| ApiError::ledger(&error))?;
         let mut answer = with_body(StatusCode::OK, OCTETS, Item::encode(&page.items));
         let config = self.config();

@@ -20,8 +20,8 @@ impl Admin {
         self.metrics.ready.set(i64::from(self.unready().await.is_none()));
         self.keys.observe();
         self.metrics.observe_callbacks(now_ms());
-        self.observe_health(self.book.health().await.as_ref().ok());
-        self.observe_stats(self.book.stats().await.as_ref().ok());
+        self.observe_health(self.ledger.health().await.as_ref().ok());
+        self.observe_stats(self.ledger.stats().await.as_ref().ok());
         let scrubbed = self.scrubber.complete_ms().map(|ms| ms as f64 / 1000.0);
         self.metrics.store.scrub_complete_seconds.set(scrubbed);
         page(&self.metrics)
@@ -95,7 +95,7 @@ impl Admin {
     }
 
     async fn unready(&self) -> Option<Unready> {
-        unready(&self.life, &self.book).await
+        unready(&self.life, &self.ledger).await
     }
 }
 

@@ -85,7 +85,7 @@ impl Admin {
             until_ms: query.time("until")?,
             ..HeldQuery::default()
         };
-        let ledger = view.ledger(&self.book);
+        let ledger = view.ledger(&self.ledger);
         let page = ledger.held(&wanted, cursor.as_ref(), limit).await;
         let page = page.map_err(|error| ApiError::ledger(&error))?;
         let mut held = Vec::with_capacity(page.held.len());
@@ -100,7 +100,7 @@ impl Admin {
     pub(super) async fn held_one(&self, view: &View, id: &str) -> Answered {
         let unknown = || ApiError::absent(DecideError::Unknown.to_string());
         let id: HeldId = id.parse().map_err(|_| unknown())?;
-        let ledger = view.ledger(&self.book);
+        let ledger = view.ledger(&self.ledger);
         let known = ledger.held_one(id).await.map_err(|error| ApiError::ledger(&error))?;
         match known.ok_or_else(unknown)? {
             HeldOne::Decided(mark) => Ok(json(&Done::of(&mark))),
@@ -123,7 +123,7 @@ impl Admin {
     ) -> Answered {
         let unknown = || ApiError::absent(DecideError::Unknown.to_string());
         let id = id.parse().map_err(|_| unknown())?;
-        let known = view.ledger(&self.book).held_one(id).await;
+        let known = view.ledger(&self.ledger).held_one(id).await;
         known.map_err(|error| ApiError::ledger(&error))?.ok_or_else(unknown)?;
         let order = match body.is_empty() {
             true => Order::default(),
@@ -131,7 +131,9 @@ impl Admin {
                 .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?,
         };
         let reason = order.reason.as_deref();
-        let decided = decide_held((&self.registry, &self.gate), who, (id, decision), reason).await;
+        let decided =
+            decide_held((&self.registry, &self.callback_handler), who, (id, decision), reason)
+                .await;
         let mark = decided.map_err(|error| {
             let status = match &error {
                 DecideError::Ledger(error) => return ApiError::ledger(error),

@@ -17,7 +17,7 @@ use crate::wire::Response;
 
 impl Admin {
     pub(super) fn list(&self, view: &View, managed: Managed) -> Answered {
-        let state = self.registry.in_force();
+        let state = self.registry.running();
         let name = format!("{}s", managed.as_str());
         let mut list = state.list(managed);
         list.retain(|one| one["name"].as_str().is_some_and(|name| view.sees_named(name)));
@@ -29,7 +29,7 @@ impl Admin {
     }
 
     pub(super) fn show(&self, view: &View, managed: Managed, name: &str) -> Answered {
-        let state = self.registry.in_force();
+        let state = self.registry.running();
         let shown = self.shown(&state, managed, name).filter(|_| view.sees_named(name));
         shown.ok_or_else(|| ApiError::absent(format!("there is no {} {name}", managed.as_str())))
     }
@@ -47,7 +47,7 @@ impl Admin {
             .map_err(|error| ApiError::bad(format!("the body is not a JSON object: {error}")))?;
         let written = self.registry.put(who, managed, name, &table, &precondition).await;
         let written = written.map_err(|failed| told(managed, name, failed))?;
-        let state = self.registry.in_force();
+        let state = self.registry.running();
         let mut answer = self
             .shown(&state, managed, &written.name)
             .ok_or_else(|| ApiError::absent("it was taken away again"))?;
@@ -153,7 +153,7 @@ fn told(managed: Managed, name: &str, failed: ChangeError<DocumentError>) -> Api
                 detail: finding.what,
                 remedy: finding.remedy,
             });
-            ApiError::mistakes(slips.collect())
+            ApiError::invalid(slips.collect())
         }
     }
 }

@@ -55,8 +55,10 @@ impl Admin {
             .read_as("cursor", "the next_cursor of a page", |text| text.parse::<Cursor>().ok())?;
         let config = view.config();
         let wanted = wanted(&query, config)?;
-        let found =
-            view.rejections(self.gate.rejections()).list(&wanted, cursor.as_ref(), limit).await;
+        let found = view
+            .rejections(self.callback_handler.rejections())
+            .list(&wanted, cursor.as_ref(), limit)
+            .await;
         let (page, next) = found.map_err(|error| ApiError::ledger(&error))?;
         let rejections = page.iter().map(|one| RejectionView::of(one, config)).collect();
         Ok(json(&Page { rejections, next_cursor: next.map(|next| next.to_string()) }))

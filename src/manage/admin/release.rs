@@ -150,7 +150,7 @@ fn shown(found: &FoundRelease) -> crate::wire::Response {
         released: progress.released,
         duplicates: progress.duplicates,
         disputed: progress.disputed,
-        refused: progress.refused,
+        refused: progress.still_held,
         error: error.as_deref(),
         outcome: outcome.map(ShownOutcome::from),
     })

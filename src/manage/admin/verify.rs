@@ -33,7 +33,7 @@ struct Place<'a> {
 impl Admin {
     /// Begins to read everything now, unless that was asked for already.
     pub(super) fn begin_verify(&self) -> Answered {
-        if !self.book.engine().has_files() {
+        if !self.ledger.engine().has_files() {
             let detail = "the store is in PostgreSQL, which checks its own files: see \
                           data_checksums, pg_amcheck";
             return Err(ApiError::new(StatusCode::CONFLICT, detail));

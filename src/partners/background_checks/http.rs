@@ -251,9 +251,9 @@ impl Signed<'_> {
                 return Ok(refusal(call, Code::Internal, &ReportError::Unknown.to_string()));
             }
         }
-        let book = call.registry.book();
+        let ledger = call.registry.ledger();
         let about = seen::About { key: self.key, seq: self.seq, number: &number };
-        if let Some(said) = seen::find(book, &about).await? {
+        if let Some(said) = seen::find(ledger, &about).await? {
             return Ok(said.unwrap_or_else(repeated));
         }
         let envelope = match self.report(call, api, &number).await {
@@ -270,7 +270,7 @@ impl Signed<'_> {
             }
         };
         // A concurrent call with the same serial number may have been first.
-        let kept = seen::keep(book, &about, envelope, self.now_ms).await?;
+        let kept = seen::keep(ledger, &about, envelope, self.now_ms).await?;
         Ok(kept.unwrap_or_else(repeated))
     }
 
@@ -280,7 +280,8 @@ impl Signed<'_> {
         api: &BackgroundChecks,
         number: &str,
     ) -> Result<String, ReportError> {
-        let record = Record::read(call.registry.book(), call.config, self.company, number).await?;
+        let record =
+            Record::read(call.registry.ledger(), call.config, self.company, number).await?;
         // Created once as a check: no URL is returned for a report that cannot be created.
         print(api, record, self.now_ms).await?;
         let day = &stamp(self.now_ms)[..8];
@@ -337,7 +338,7 @@ pub(in crate::partners) async fn fetch(call: &Call<'_>, api: &BackgroundChecks) 
         }
     };
     let printed = async {
-        let record = Record::read(call.registry.book(), call.config, company, number).await?;
+        let record = Record::read(call.registry.ledger(), call.config, company, number).await?;
         print(api, record, call.at_ms).await
     };
     match printed.await {

@@ -50,7 +50,7 @@ impl Record {
     /// # Errors
     /// The ledger cannot be read.
     pub(super) async fn read(
-        book: &BatchedLedger,
+        ledger: &BatchedLedger,
         config: &Config,
         company: &Company,
         number: &str,
@@ -59,7 +59,7 @@ impl Record {
         let of = |name: &str| name == SENDER;
         for source in config.sources.values().filter(|one| of(one.recipe.sender().name())) {
             let id = SourceId::from(source.id.as_str());
-            events.extend(about(book, id, number).await?);
+            events.extend(about(ledger, id, number).await?);
         }
         events.sort_unstable_by_key(|event| event.id);
         let mut record = None;
@@ -121,7 +121,7 @@ impl Item {
 }
 
 async fn about(
-    book: &BatchedLedger,
+    ledger: &BatchedLedger,
     source: SourceId,
     number: &str,
 ) -> Result<Vec<Logged>, LedgerError> {
@@ -129,7 +129,7 @@ async fn about(
         LogQuery { source: Some(source), user: Some(number.to_owned()), ..LogQuery::default() };
     let (mut events, mut cursor) = (Vec::new(), None);
     loop {
-        let page = book.query(&query, cursor.as_ref(), EVENTS_MAX).await?;
+        let page = ledger.query(&query, cursor.as_ref(), EVENTS_MAX).await?;
         events.extend(page.events);
         cursor = page.next;
         if cursor.is_none() || events.len() >= EVENTS_MAX {

@@ -175,11 +175,11 @@ async fn verify(call: &Call<'_>, manager: Option<&Manager>) -> Result<(), Callba
     let guess = Guess { api: "/api/backdoor/callback", name, from: call.client };
     let too_many = || refused(Code::Failures, "too many wrong signatures; wait a minute");
     let turn = call.guesses.turn(guess).await.map_err(|TooManyAttempts| too_many())?;
-    let verdict = match manager {
-        Some(manager) => verdict(call, manager)?,
+    let rejected_for = match manager {
+        Some(manager) => rejection_reason(call, manager)?,
         None => Some(Reason::BadSignature),
     };
-    match verdict {
+    match rejected_for {
         Some(Reason::BadSignature) if call.guesses.was_wrong(guess, turn) => Err(too_many()),
         Some(Reason::BadSignature) => Err(wrong()),
         Some(reason) => Err(said(reason)),
@@ -200,10 +200,10 @@ impl Signed<'_> {
             // Its time may be ahead of ours by as much as it may be behind.
             good_until_ms: call.at_ms.saturating_add(2 * WINDOW_MS),
         };
-        let book = call.registry.book();
+        let ledger = call.registry.ledger();
         let used = match action {
-            Action::Get => signature.use_to_read(book).await,
-            Action::Set => signature.use_to_write(book).await,
+            Action::Get => signature.use_to_read(ledger).await,
+            Action::Set => signature.use_to_write(ledger).await,
         };
         let used = used.map_err(|error| {
             tracing::warn!(%error, "a signature could not be noted as used");
@@ -227,7 +227,10 @@ fn one<'p>(pairs: &'p [(String, String)], name: &str) -> Result<&'p str, Callbac
 }
 
 /// Verifies the query by the rule of the sender's callbacks.
-fn verdict(call: &Call<'_>, manager: &Manager) -> Result<Option<Reason>, CallbackAddressError> {
+fn rejection_reason(
+    call: &Call<'_>,
+    manager: &Manager,
+) -> Result<Option<Reason>, CallbackAddressError> {
     let unable = || refused(Code::Internal, "signatures cannot be checked");
     let sender = call.config.catalog.get(SENDER).ok_or_else(unable)?;
     let secret =
@@ -245,7 +248,7 @@ fn verdict(call: &Call<'_>, manager: &Manager) -> Result<Option<Reason>, Callbac
     let mut read = recipe.read(request, call.at_ms);
     Ok(match read.verify() {
         Judgement::Verified(_) => None,
-        Judgement::Rejected(refusal) => Some(refusal.reason),
+        Judgement::Rejected(error) => Some(error.reason),
         Judgement::Probe | Judgement::Challenge | Judgement::Undecided => {
             Some(Reason::BadSignature)
         }
@@ -267,7 +270,7 @@ fn said(reason: Reason) -> CallbackAddressError {
 
 async fn get(call: &Call<'_>, api: &CallbackAddresses, signed: &Signed<'_>) -> Answered {
     signed.spend(call, Action::Get).await?;
-    let state = call.registry.in_force();
+    let state = call.registry.running();
     let wanted = |prefix: &&String| signed.prefix.as_ref().is_none_or(|one| one == *prefix);
     let shown = api.prefixes.iter().filter(wanted).map(|prefix| {
         let kept = state.documents.addresses.get(&edit::key(signed.company, prefix));

@@ -138,7 +138,7 @@ async fn act(call: &Call<'_>, api: &PushConfig, action: Action, body: Came<'_>) 
     let pairs = parameters(call, &["access_token"])?;
     let token = value(&pairs, "access_token");
     let token = token.ok_or_else(|| refused(Code::NoToken, "access_token missing"))?;
-    let app = token::app(call.registry.book(), api, token, call.at_ms).await?;
+    let app = token::app(call.registry.ledger(), api, token, call.at_ms).await?;
     match action {
         Action::Get => Ok(get(call, &app.app_id)),
         Action::Set => {
@@ -159,7 +159,7 @@ fn value<'p>(pairs: &'p [(String, String)], name: &str) -> Option<&'p str> {
 }
 
 fn get(call: &Call<'_>, app: &str) -> Value {
-    let state = call.registry.in_force();
+    let state = call.registry.running();
     let kept = state.documents.pushes.get(app);
     let push = kept.map_or_else(Push::default, |kept| Push::clone(&kept.value));
     json!({ "errcode": 0, "errmsg": "ok", "data": push })

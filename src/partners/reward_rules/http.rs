@@ -144,12 +144,12 @@ impl From<ChangeError<RewardRuleStop>> for RewardRuleStop {
     fn from(failed: ChangeError<Self>) -> Self {
         match failed {
             ChangeError::Refused(stop) => stop,
-            ChangeError::Ledger(error) => ledger(&error),
+            ChangeError::Ledger(error) => ledger_error(&error),
         }
     }
 }
 
-fn ledger(error: &LedgerError) -> RewardRuleStop {
+fn ledger_error(error: &LedgerError) -> RewardRuleStop {
     tracing::warn!(%error, "a reward rule could not be written");
     refused(
         RewardRuleErrorCode::Internal,
@@ -189,7 +189,7 @@ impl Ours<'_> {
     }
 
     fn list(&self) -> Answered {
-        let state = self.call.registry.in_force();
+        let state = self.call.registry.running();
         let wanted = self.ids_of_query()?;
         let all = state.documents.rules.iter();
         let mine = all.filter(|(id, rule)| {
@@ -248,7 +248,7 @@ impl Ours<'_> {
         let wanted = all(items.iter().map(Fields::changed_rule))?;
         refuse_twice(wanted.iter().map(|(id, ..)| *id))?;
         {
-            let state = self.call.registry.in_force();
+            let state = self.call.registry.running();
             let known = |(id, ..): &(u64, _, _)| self.rule(&state, *id).is_some();
             all(wanted.iter().map(|one| {
                 if known(one) { Ok(()) } else { Err(FieldErrorCode::Unknown.slip("id")) }
@@ -278,7 +278,7 @@ impl Ours<'_> {
 
     /// The new URL of each rule, if it changes.
     fn new_addresses(&self, wanted: &[(u64, Wanted, RuleStatus)]) -> Vec<Option<String>> {
-        let state = self.call.registry.in_force();
+        let state = self.call.registry.running();
         let changed = |(id, wanted, _): &(u64, Wanted, RuleStatus)| {
             let old = self.rule(&state, *id).map(|old| &old.value.reward_url);
             (old != Some(&wanted.reward_url)).then(|| wanted.reward_url.clone())

@@ -53,7 +53,7 @@ pub use mistake::{Mistake, MistakeKind};
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
     /// Whether the callback verifies and is acceptable.
-    pub verdict: Verdict,
+    pub verdict: Verification,
     /// The outcome at the gateway.
     #[serde(serialize_with = "word")]
     pub outcome: Outcome,
@@ -80,7 +80,7 @@ pub struct Explanation {
 /// Whether a callback verifies and is acceptable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum Verification {
     /// Verified.
     Verified,
     /// Rejected.
@@ -178,8 +178,8 @@ pub fn explain_under(
     let why = used.and_then(|case| recipe.sender.variants.get(case.variant.index));
     Explanation {
         verdict: match rejection.is_some() || outcome == Outcome::Unavailable {
-            true => Verdict::Rejected,
-            false => Verdict::Verified,
+            true => Verification::Rejected,
+            false => Verification::Verified,
         },
         outcome,
         reason,

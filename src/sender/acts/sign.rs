@@ -159,12 +159,16 @@ impl Recipe {
     }
 
     fn has(&self, request: &OwnedRequest, spot: &Bound, signing: &Signing<'_>) -> bool {
-        let callback = self.opened_book(request, signing);
+        let callback = self.read_with_body(request, signing);
         matches!(callback.value(spot, &Context::default()), Ok(Some(_)))
     }
 
     /// The request, read with its body whether or not verification needs it.
-    fn opened_book<'r>(&'r self, request: &'r OwnedRequest, signing: &Signing<'r>) -> Callback<'r> {
+    fn read_with_body<'r>(
+        &'r self,
+        request: &'r OwnedRequest,
+        signing: &Signing<'r>,
+    ) -> Callback<'r> {
         let base = if request.base.is_empty() { signing.base } else { &request.base };
         let request = Request { base, ..request.borrow() };
         let mut callback = self.read(request, signing.now_ms);
@@ -187,7 +191,7 @@ impl Recipe {
         signing: &Signing<'_>,
     ) -> Result<(), DefinitionError> {
         let made = {
-            let mut callback = self.opened_book(request, signing);
+            let mut callback = self.read_with_body(request, signing);
             callback.find_kind();
             let kind = callback.kind.and_then(|kind| self.kinds.get(kind));
             let Some(Also::Signature(variant)) = kind.map(|kind| &kind.also) else { return Ok(()) };
@@ -225,7 +229,7 @@ impl Recipe {
                 "name another one",
             ));
         };
-        let callback = self.opened_book(request, signing);
+        let callback = self.read_with_body(request, signing);
         let mut lack = None;
         for variant in self.candidates(&callback, signing) {
             match written_signature(&callback, variant, secret) {
@@ -325,7 +329,7 @@ impl Recipe {
         request: &OwnedRequest,
         now_ms: i64,
     ) -> Vec<String> {
-        let callback = self.opened_book(request, &Signing::at(now_ms));
+        let callback = self.read_with_body(request, &Signing::at(now_ms));
         let (parameters, buffers) = callback.side(Scope::Outer);
         let times: Vec<&Bound> = self.time.iter().flat_map(|time| time.r#in.spots()).collect();
         let is_own = |name: &str| {
@@ -393,7 +397,7 @@ impl Recipe {
         let reads = &self.sender.reads;
         let body = body_writing(self, &request.body);
         let signing = Signing::at(0);
-        let callback = self.opened_book(request, &signing);
+        let callback = self.read_with_body(request, &signing);
         let (parameters, buffers) = callback.side(Scope::Outer);
         if let Some(known) = parameters.find(path[0].as_bytes(), buffers) {
             return match known.place {

@@ -207,7 +207,7 @@ fn a_webhook_of_a_private_key_is_explained() {
     let right = request(&format!("v1,AAAA v1a,{}", base64(signature.as_ref())), "{\"a\": 1}");
     let resolved = run(&recipe, &right, NOW).resolved.unwrap();
     assert_eq!(resolved.secret(), Some(0), "the metric says which key it was");
-    assert_eq!(explain(&recipe, &right.borrow(), NOW, &[]).verdict, Verdict::Verified);
+    assert_eq!(explain(&recipe, &right.borrow(), NOW, &[]).verdict, Verification::Verified);
     let hex = request(&format!("v1a,{}", const_hex::encode(signature.as_ref())), "{\"a\": 1}");
     assert_eq!(mistake(&recipe, &hex).unwrap().0, MistakeKind::OtherEncoding);
     let url_safe = request(&format!("v1a,{}", base64url(signature.as_ref())), "{\"a\": 1}");

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::console::components::span::{self, Preset};
 use crate::console::fields::{Fields, query, time};
 use crate::console::page_error::PageError;
-use crate::intake::Passed;
+use crate::intake::UnrecordedCallback;
 use crate::ledger::{
     EventId, EventState, HeldQuery, LogQuery, Rejected, Rejection, SourceId, TargetId,
 };
@@ -110,7 +110,7 @@ impl Filter {
         Some(LogQuery { source, test, state, since_ms, until_ms, ..LogQuery::default() })
     }
 
-    pub(super) fn wants_passed(&self, one: &Passed) -> bool {
+    pub(super) fn wants_passed(&self, one: &UnrecordedCallback) -> bool {
         self.reason.is_none()
             && self.is_of_any_state()
             && self.outcome.is_none_or(|outcome| outcome == one.outcome)

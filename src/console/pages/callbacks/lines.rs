@@ -10,7 +10,7 @@ use super::position::{Position, Reach};
 use crate::clock::UnixMillis;
 use crate::console::app::Console;
 use crate::console::page_error::PageError;
-use crate::intake::Passed;
+use crate::intake::UnrecordedCallback;
 use crate::ledger::{
     Cursor, DeliveryQuery, DeliveryState, EventBody, EventId, EventState, HeldId, LedgerError,
     LogQuery, Logged, Rejected, Rejection, SourceId, TargetId,
@@ -282,8 +282,9 @@ fn passed(console: &Console, filter: &Filter, from: &Reach<u64>, limit: usize) -
         Reach::To(number) => Some(*number),
         Reach::End => return List::ended(),
     };
-    let recent = console.tools.gate.recent();
-    let wants = |one: &Passed| console.view().sees_passed(one) && filter.wants_passed(one);
+    let recent = console.tools.callback_handler.recent();
+    let wants =
+        |one: &UnrecordedCallback| console.view().sees_passed(one) && filter.wants_passed(one);
     let (found, more) = recent.list(below, limit, wants);
     let to = found.last().filter(|_| more).map_or(Reach::End, |last| Reach::To(last.number));
     let lines = found.iter().map(|one| (one.number, Line::of_passed(one))).collect();
@@ -346,7 +347,7 @@ impl Line {
         })
     }
 
-    fn of_passed(one: &Passed) -> Self {
+    fn of_passed(one: &UnrecordedCallback) -> Self {
         Self {
             at_ms: one.at_ms,
             source: one.source.clone(),

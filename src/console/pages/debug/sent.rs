@@ -50,7 +50,7 @@ pub(super) struct Sent {
 #[derive(Debug)]
 enum Recorded {
     Event(Outcome, EventId),
-    Passed(Outcome, Option<EventId>),
+    UnrecordedCallback(Outcome, Option<EventId>),
     Rejected(Rejected, HeldId),
     Unknown,
     /// The logs cannot be read; the callback was sent all the same.
@@ -108,8 +108,8 @@ impl Sent {
 
 impl Before {
     fn now(console: &Console) -> Self {
-        let gate = &console.tools.gate;
-        let passed = gate.recent().list(None, 1, |_| true).0;
+        let callback_handler = &console.tools.callback_handler;
+        let passed = callback_handler.recent().list(None, 1, |_| true).0;
         Self { passed: passed.first().map_or(0, |one| one.number), at_ms: now_ms() }
     }
 
@@ -120,7 +120,7 @@ impl Before {
         source: &Source,
         request: &OwnedRequest,
     ) -> Result<Recorded, LedgerError> {
-        let gate = &console.tools.gate;
+        let callback_handler = &console.tools.callback_handler;
         let of_source = HeldQuery {
             source: Some(SourceId::from(source.id.as_str())),
             since_ms: Some(self.at_ms),
@@ -148,9 +148,12 @@ impl Before {
             return Ok(Recorded::Event(outcome, event.id));
         }
         let newer = |number: u64| number > self.passed;
-        let (passed, _) =
-            gate.recent().list(None, LATEST, |one| newer(one.number) && one.source == source.name);
-        Ok(passed.first().map_or(Recorded::Unknown, |one| Recorded::Passed(one.outcome, one.event)))
+        let (passed, _) = callback_handler
+            .recent()
+            .list(None, LATEST, |one| newer(one.number) && one.source == source.name);
+        Ok(passed
+            .first()
+            .map_or(Recorded::Unknown, |one| Recorded::UnrecordedCallback(one.outcome, one.event)))
     }
 }
 
@@ -162,7 +165,7 @@ impl Recorded {
         };
         match self {
             Self::Event(outcome, id) => vec![(OUTCOME, badge::outcome(lang, *outcome)), event(id)],
-            Self::Passed(outcome, id) => {
+            Self::UnrecordedCallback(outcome, id) => {
                 let outcome = (OUTCOME, badge::outcome(lang, *outcome));
                 std::iter::once(outcome).chain(id.as_ref().map(event)).collect()
             }

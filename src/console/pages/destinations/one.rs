@@ -118,7 +118,7 @@ pub(super) async fn page(console: &Console, visit: &Visit, view: &View<'_>) -> P
     let condition = console.tools.control.condition(&target).await;
     let (preview, errors) = saved_preview(console, visit, view).await?;
     let events = preview::suggested(console, &preview::users(&console.config(), name)).await?;
-    let state = console.tools.registry.in_force();
+    let state = console.tools.registry.running();
     let shown = state.show(Managed::Destination, name).ok_or(PageError::Absent)?;
     let found = state.config.destinations.get(name).map(AsRef::as_ref);
     let origin = found.map_or(Origin::Admin, |found| found.origin);

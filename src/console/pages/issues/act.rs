@@ -258,7 +258,7 @@ async fn decided(
     decisions: &mut Decisions,
 ) -> Result<Option<EventId>, PageError> {
     let registry = &console.tools.registry;
-    let tools = (registry, &console.tools.gate);
+    let tools = (registry, &console.tools.callback_handler);
     match decide_held(tools, &visit.viewer.who, order, form.text("reason")).await {
         Ok(mark) => {
             decisions.done += 1;

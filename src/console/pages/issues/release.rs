@@ -41,7 +41,7 @@ pub(super) async fn keep(
     let config = console.config();
     let source = SourceId::from(config.sources.get(source).map_or(source, |one| one.id.as_str()));
     let id = ReleaseId::new(now_ms());
-    let ledger = console.tools.registry.book();
+    let ledger = console.tools.registry.ledger();
     let mut open = OpenAccount::begin(ledger, id, Account::new(now_ms(), Some(&[source]))).await?;
     open.add(events, None);
     open.count(decisions.numbers());
@@ -51,7 +51,7 @@ pub(super) async fn keep(
 
 async fn find(console: &Console, id: &str) -> Result<(ReleaseId, Account, Outcome), PageError> {
     let id: ReleaseId = id.parse().map_err(|_| PageError::Absent)?;
-    let ledger = console.tools.registry.book();
+    let ledger = console.tools.registry.ledger();
     let found = Account::with_outcome(ledger, id).await?;
     let found = found.filter(|(account, _)| console.view().sees_account(account));
     let gone = PageError::Gone { why: GONE, list: Area::Issues };

@@ -101,7 +101,7 @@ impl Level {
 }
 
 /// One thing that needs attention.
-struct Finding {
+struct AttentionItem {
     level: Level,
     /// How long it has been so, where that is known: older first.
     age: Duration,
@@ -111,7 +111,7 @@ struct Finding {
     todo: Vec<(Text, String)>,
 }
 
-impl Finding {
+impl AttentionItem {
     fn new(level: Level, what: String) -> Self {
         Self { level, age: Duration::ZERO, what, more: Vec::new(), todo: Vec::new() }
     }
@@ -175,7 +175,7 @@ pub(super) async fn section(
     }
 }
 
-fn shown(lang: Lang, need: &Finding) -> Markup {
+fn shown(lang: Lang, need: &AttentionItem) -> Markup {
     html! {
         li.(need.level.class()) {
             p {
@@ -193,7 +193,7 @@ async fn gateway(
     console: &Console,
     lang: Lang,
     stats: &Result<Stats, LedgerError>,
-) -> Vec<Finding> {
+) -> Vec<AttentionItem> {
     let mut needs = Vec::new();
     let health = console.ledger().health().await;
     let unready = match (console.tools.life.phase(), &health) {
@@ -201,7 +201,7 @@ async fn gateway(
         (Phase::Ready, Err(error)) => Some(error.to_string()),
         (phase, _) => Some(phase.as_str().to_owned()),
     };
-    let bad = |text: String| Finding::new(Level::Bad, text);
+    let bad = |text: String| AttentionItem::new(Level::Bad, text);
     needs.extend(unready.map(|why| bad(NOT_READY.fill(lang, &[&messages::text(lang, &why)]))));
     if let Err(error) = stats {
         let why = messages::text(lang, &error.to_string());
@@ -217,10 +217,10 @@ async fn gateway(
         let apart = health.server.as_ref().and_then(|server| server.clock_ahead_ms);
         if let Some(apart) = apart.map(i64::unsigned_abs).filter(|apart| *apart > CLOCK_MS) {
             let apart = time::length(lang, Duration::from_millis(apart));
-            needs.push(Finding::new(Level::Warn, CLOCK.fill(lang, &[&apart])));
+            needs.push(AttentionItem::new(Level::Warn, CLOCK.fill(lang, &[&apart])));
         }
     }
-    let state = console.tools.registry.in_force();
+    let state = console.tools.registry.running();
     needs.extend(state.ignored.iter().map(|ignored| bad(ignored::sentence(lang, ignored))));
     needs
 }
@@ -232,7 +232,7 @@ async fn deliveries(
     visit: &Visit,
     config: &Config,
     stats: &Stats,
-) -> Vec<Finding> {
+) -> Vec<AttentionItem> {
     let lang = visit.lang;
     let mut needs = Vec::new();
     for name in config.destinations.keys() {
@@ -246,7 +246,7 @@ async fn deliveries(
         let name = target.target.as_str();
         let path = format!("{}{}", Area::Issues.path(), query(&[("destination", name)]));
         let what = DEAD.fill(lang, &[&name, &value::count(target.dead)]);
-        needs.push(Finding::new(Level::Warn, what).helped_by(OPEN_ISSUES, path));
+        needs.push(AttentionItem::new(Level::Warn, what).helped_by(OPEN_ISSUES, path));
     }
     needs
 }
@@ -257,21 +257,23 @@ fn destination(
     name: &str,
     condition: &Condition,
     counts: Option<&TargetStats>,
-) -> Option<Finding> {
+) -> Option<AttentionItem> {
     let lang = visit.lang;
     let overdue = counts.and_then(|counts| counts.oldest_due);
     let failures = condition.health.failures;
     let need = match (&condition.paused, condition.breaker) {
-        (Some(_), _) => Finding::new(Level::Warn, PAUSED.fill(lang, &[&name])),
-        (None, BreakerState::Open) => Finding::new(Level::Bad, DOWN.fill(lang, &[&name])),
-        (None, BreakerState::HalfOpen) => Finding::new(Level::Warn, HALF_OPEN.fill(lang, &[&name])),
+        (Some(_), _) => AttentionItem::new(Level::Warn, PAUSED.fill(lang, &[&name])),
+        (None, BreakerState::Open) => AttentionItem::new(Level::Bad, DOWN.fill(lang, &[&name])),
+        (None, BreakerState::HalfOpen) => {
+            AttentionItem::new(Level::Warn, HALF_OPEN.fill(lang, &[&name]))
+        }
         (None, BreakerState::Closed) if failures > 0 => {
-            Finding::new(Level::Bad, FAILING.fill(lang, &[&name, &failures]))
+            AttentionItem::new(Level::Bad, FAILING.fill(lang, &[&name, &failures]))
         }
         (None, BreakerState::Closed) => {
             let late = overdue.filter(|overdue| *overdue > LATE)?;
             let late = time::length(lang, late);
-            Finding::new(Level::Warn, LATE_TEXT.fill(lang, &[&name, &late]))
+            AttentionItem::new(Level::Warn, LATE_TEXT.fill(lang, &[&name, &late]))
         }
     };
     let waiting = counts.filter(|counts| counts.pending > 0).map(|counts| {
@@ -303,7 +305,7 @@ fn destination(
 
 // === Callbacks ===
 
-fn held(visit: &Visit, config: &Config, stats: &Stats) -> Vec<Finding> {
+fn held(visit: &Visit, config: &Config, stats: &Stats) -> Vec<AttentionItem> {
     let lang = visit.lang;
     let help = if visit.viewer.may_change() { DECIDE } else { SHOW_HELD };
     let name = |id: &SourceId| {
@@ -314,12 +316,12 @@ fn held(visit: &Visit, config: &Config, stats: &Stats) -> Vec<Finding> {
         let source = name(&held.source);
         let what = HELD.fill(lang, &[&source, &value::count(held.count)]);
         let path = format!("{}{}", Area::Held.path(), query(&[("source", &source)]));
-        Finding::new(Level::Warn, what).helped_by(help, path)
+        AttentionItem::new(Level::Warn, what).helped_by(help, path)
     };
     stats.held.iter().filter(|held| held.count > 0).map(need).collect()
 }
 
-async fn callbacks(console: &Console, lang: Lang, config: &Config) -> Vec<Finding> {
+async fn callbacks(console: &Console, lang: Lang, config: &Config) -> Vec<AttentionItem> {
     let mut needs = Vec::new();
     let enabled = config.sources.values().filter(|source| source.enabled).take(SOURCES_MAX);
     for source in enabled {
@@ -338,14 +340,14 @@ async fn callbacks(console: &Console, lang: Lang, config: &Config) -> Vec<Findin
             SILENT.fill(lang, &[&source.name, &time::length(lang, silence), &time::gap(lang, gap)]);
         // A short silence may be the time between two bursts.
         let level = if silence < SILENCE_BAD { Level::Warn } else { Level::Bad };
-        let need = Finding::new(level, what).aged(Some(silence));
+        let need = AttentionItem::new(level, what).aged(Some(silence));
         needs.push(need.helped_by(OPEN_SOURCE, sources::path_of(&source.name)));
     }
     needs
 }
 
 /// A source that rejects more than a tenth of its callbacks.
-fn rejects(lang: Lang, name: &str, history: &History) -> Option<Finding> {
+fn rejects(lang: Lang, name: &str, history: &History) -> Option<AttentionItem> {
     let now = crate::clock::instant();
     let count = |outcome| history.counts(outcome, Span::Hour, now).iter().sum::<u64>();
     let rejected = count(Outcome::Rejected);
@@ -360,11 +362,11 @@ fn rejects(lang: Lang, name: &str, history: &History) -> Option<Finding> {
         .map(|reason| MOSTLY.fill(lang, &[&crate::console::words::reason(reason).of(lang)]));
     let path = format!("{}{}", Area::Issues.path(), query(&[("source", name)]));
     let level = if rejected * 2 >= all { Level::Bad } else { Level::Warn };
-    Some(Finding::new(level, what).with(mostly).helped_by(OPEN_REJECTED, path))
+    Some(AttentionItem::new(level, what).with(mostly).helped_by(OPEN_REJECTED, path))
 }
 
 /// Secrets that end soon, of sources that this console may change.
-fn secrets(visit: &Visit, config: &Config) -> Vec<Finding> {
+fn secrets(visit: &Visit, config: &Config) -> Vec<AttentionItem> {
     let lang = visit.lang;
     let help = if visit.viewer.may_change() { ROTATE } else { OPEN_SOURCE };
     let now = now_ms();
@@ -382,7 +384,7 @@ fn secrets(visit: &Visit, config: &Config) -> Vec<Finding> {
         let left = Duration::from_millis(u64::try_from(until - now).unwrap_or(0));
         let what = ENDS.fill(lang, &[&id, &source.name, &time::length(lang, left)]);
         let path = format!("{}#secrets", sources::path_of(&source.name));
-        needs.push(Finding::new(Level::Bad, what).helped_by(help, path));
+        needs.push(AttentionItem::new(Level::Bad, what).helped_by(help, path));
     }
     needs
 }

@@ -104,7 +104,7 @@ pub(super) async fn page(console: &Console, visit: &Visit, view: &View<'_>) -> P
         Some(source) => preview::suggested(console, &[source]).await?,
         None => Vec::new(),
     };
-    let state = console.tools.registry.in_force();
+    let state = console.tools.registry.running();
     let shown = state.show(Managed::Source, name).filter(|_| console.view().sees_named(name));
     let shown = shown.ok_or(PageError::Absent)?;
     let source = state.config.sources.get(name);

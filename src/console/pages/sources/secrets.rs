@@ -60,7 +60,7 @@ pub(super) fn section(
     let lang = visit.lang;
     let shown = list(&source.shown);
     let count = source.recipe.secret_ids().count();
-    let uses = console.tools.gate.secret_uses(&source.name);
+    let uses = console.tools.callback_handler.secret_uses(&source.name);
     let used = |id: &str| uses.iter().find(|(known, _)| known == id).and_then(|(_, last)| *last);
     let rows: Vec<_> = source
         .recipe

@@ -284,10 +284,10 @@ mod tests {
                 Step::Answer(at) => {
                     let (ticket, expected) = &mut self.callers[at % count];
                     let is_waiting = matches!(expected, Expected::Waiting { .. });
-                    let caller = self.slots.answer(*ticket, Ok(Accepted::Fresh));
+                    let caller = self.slots.answer(*ticket, Ok(Accepted::New));
                     assert_eq!(caller.is_some(), is_waiting);
                     if is_waiting {
-                        *expected = Expected::Answered(Ok(Accepted::Fresh));
+                        *expected = Expected::Answered(Ok(Accepted::New));
                     }
                 }
                 Step::Leave(at) => {

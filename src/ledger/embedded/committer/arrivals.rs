@@ -146,7 +146,7 @@ impl Committer {
         let (id, fingerprint) = (*id, *fingerprint);
         let judged = keys.judge(id, fingerprint, |key| self.find(key))?;
         let accepted = judged.accepted();
-        self.arrivals.has_deliveries |= accepted == Accepted::Fresh && deliveries.is_some();
+        self.arrivals.has_deliveries |= accepted == Accepted::New && deliveries.is_some();
         match judged {
             Judged::New => {
                 let at = self.journal.frame.append(|to| to.extend_from_slice(record));

@@ -2,7 +2,7 @@ use smallvec::smallvec;
 
 use super::*;
 use crate::ledger::{
-    Attempt, DocumentChange, EventKeys, Expect, Kind, Settlement, SourceId, Verdict,
+    Attempt, DocumentChange, EventKeys, Expect, Kind, LeaseResult, Settlement, SourceId,
 };
 
 fn event() -> NewEvent {
@@ -104,7 +104,7 @@ fn an_attempt_comes_back() {
         event: EventId::new(1),
         target: TargetId::from("game"),
         token: 3,
-        verdict: Verdict::Dead,
+        result: LeaseResult::Dead,
         attempt: Attempt {
             at_ms: 77,
             latency_ms: 300,

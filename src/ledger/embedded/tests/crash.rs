@@ -62,7 +62,7 @@ async fn a_failed_sync_ends_the_ledger_and_nothing_more_is_acknowledged() {
             assert!(ledger.event(event.id).await.unwrap().is_some());
         }
         // An event that was answered with an error may be stored or not; it can be offered again.
-        assert_eq!(offer(&ledger, 4).await, Ok(vec![Accepted::Fresh]));
+        assert_eq!(offer(&ledger, 4).await, Ok(vec![Accepted::New]));
     }
 }
 
@@ -110,7 +110,7 @@ async fn a_full_disk_is_no_end() {
     let leases = ledger.lease(&node(), &ask(40)).await.unwrap().leases;
     kept.extend(fill_up(&ledger, 100).await);
     // The results of attempts in flight cannot be recorded.
-    let done = |lease: &Lease| conformance::settlement(lease, Verdict::Done);
+    let done = |lease: &Lease| conformance::settlement(lease, LeaseResult::Done);
     let settlements: Vec<_> = leases.iter().map(done).collect();
     let settled = ledger.settle(&node(), &settlements).await;
     assert!(matches!(settled, Err(LedgerError::Unavailable(_))), "{settled:?}");
@@ -142,7 +142,7 @@ async fn deliveries_go_on_by_themselves_when_a_full_disk_has_room() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
     assert_eq!(leases.len(), kept.len());
-    let done = |lease: &Lease| conformance::settlement(lease, Verdict::Done);
+    let done = |lease: &Lease| conformance::settlement(lease, LeaseResult::Done);
     let settlements: Vec<_> = leases.iter().map(done).collect();
     assert!(ledger.settle(&node(), &settlements).await.is_ok());
 }
@@ -184,7 +184,7 @@ async fn a_tail_torn_at_any_byte_is_cut_and_reported() {
     let mended = ledger.health().await.unwrap().mended;
     assert!(mended[0].contains("torn") && mended[0].contains(&format!("offset {last}")));
     assert_kept(&ledger, &kept[..4]).await;
-    assert_eq!(offer(&ledger, 4).await, Ok(vec![Accepted::Fresh]));
+    assert_eq!(offer(&ledger, 4).await, Ok(vec![Accepted::New]));
     drop(ledger);
     assert_eq!(open_in(&dir).unwrap().health().await.unwrap().mended, [""; 0]);
 }
@@ -337,7 +337,7 @@ async fn a_disk_short_of_room_is_said_in_time_and_taken_back_by_itself() {
         assert_eq!(health.unready().is_some(), short);
         // Events that arrive all the same are recorded as long as there is room for them.
         assert!(health.is_writable());
-        assert_eq!(offer(&ledger, n as u64).await, Ok(vec![Accepted::Fresh]));
+        assert_eq!(offer(&ledger, n as u64).await, Ok(vec![Accepted::New]));
     }
 }
 
@@ -347,7 +347,7 @@ async fn what_was_decided_is_on_the_disk_before_it_is_answered() {
     let (ledger, faults) = open_faulty(&dir);
     fill(&ledger, 0..2, 100).await;
     let leases = ledger.lease(&node(), &ask(2)).await.unwrap().leases;
-    let decided = |at: usize| [conformance::settlement(&leases[at], Verdict::Decided)];
+    let decided = |at: usize| [conformance::settlement(&leases[at], LeaseResult::Decided)];
     assert_eq!(ledger.settle(&node(), &decided(0)).await, Ok(vec![Settled::Applied]));
     faults.sync.store(true, Ordering::SeqCst);
     assert!(matches!(ledger.settle(&node(), &decided(1)).await, Err(LedgerError::Fatal(_))));

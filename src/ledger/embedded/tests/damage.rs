@@ -29,7 +29,7 @@ pub(super) fn flip(path: &Path, at: usize) {
 pub(super) async fn settle_all(ledger: &Embedded) {
     let leases = ledger.lease(&node(), &ask(1000)).await.unwrap().leases;
     for lease in &leases {
-        let settlement = conformance::settlement(lease, Verdict::Done);
+        let settlement = conformance::settlement(lease, LeaseResult::Done);
         ledger.settle(&node(), &[settlement]).await.unwrap();
     }
 }
@@ -238,7 +238,7 @@ async fn one_record_that_cannot_be_read_refuses_one_callback_of_a_batch() {
     let store = Store::new().await;
     store.damage();
     let ledger = store.open().unwrap();
-    let book = BatchedLedger::new(ledger, BatchOptions::default(), Arc::new(NoopObserver));
+    let batched = BatchedLedger::new(ledger, BatchOptions::default(), Arc::new(NoopObserver));
     let again = |(at, of): (u64, &NewEvent)| {
         let mut again = conformance::event(1_000_000 + at, &["a"]);
         again.keys.clone_from(&of.keys);
@@ -247,8 +247,8 @@ async fn one_record_that_cannot_be_read_refuses_one_callback_of_a_batch() {
     };
     // All of them wait before the first commit begins, and then are one or two batches.
     let record = |event| {
-        let book = book.clone();
-        tokio::spawn(async move { book.record(event).await })
+        let batched = batched.clone();
+        tokio::spawn(async move { batched.record(event).await })
     };
     let all: Vec<_> = (0..).zip(&store.events).flat_map(again).map(record).collect();
     let mut refused = 0;

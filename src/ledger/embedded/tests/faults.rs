@@ -104,10 +104,10 @@ impl Story {
         // Both ways to the committer.
         let accepted = match n % 2 {
             0 => ledger.accept(std::slice::from_ref(&event)).await.map(|accepted| {
-                assert_eq!(accepted, [Accepted::Fresh]);
+                assert_eq!(accepted, [Accepted::New]);
             }),
-            _ => book(ledger).record(event.clone()).await.map(|recorded| {
-                assert_eq!(recorded.standing(), DedupResult::New);
+            _ => batched(ledger).record(event.clone()).await.map(|recorded| {
+                assert_eq!(recorded.result(), DedupResult::New);
             }),
         };
         self.offered.push((event, accepted.is_ok()));
@@ -135,9 +135,9 @@ impl Story {
     /// The first delivery is dead-lettered, the second is done, the third stays.
     async fn settle(&mut self, ledger: &Embedded) {
         let Ok(batch) = ledger.lease(&node(), &ask(9)).await else { return };
-        for (lease, verdict) in batch.leases.iter().zip([Verdict::Dead, Verdict::Done]) {
-            let settled = ledger.settle(&node(), &[conformance::settlement(lease, verdict)]).await;
-            if settled == Ok(vec![Settled::Applied]) && verdict == Verdict::Dead {
+        for (lease, result) in batch.leases.iter().zip([LeaseResult::Dead, LeaseResult::Done]) {
+            let settled = ledger.settle(&node(), &[conformance::settlement(lease, result)]).await;
+            if settled == Ok(vec![Settled::Applied]) && result == LeaseResult::Dead {
                 self.dead.push(lease.event);
             }
         }
@@ -216,8 +216,8 @@ impl Story {
                 continue;
             }
             let again = conformance::repeat(event, 5_000);
-            let recorded = book(ledger).record(again).await.unwrap();
-            assert_eq!(recorded.standing(), DedupResult::Duplicate);
+            let recorded = batched(ledger).record(again).await.unwrap();
+            assert_eq!(recorded.result(), DedupResult::Duplicate);
             assert_eq!(recorded.first(), event.id);
             duplicates.push(event.id);
         }
@@ -242,7 +242,7 @@ impl Story {
             let again = NewEvent { received_ms, ..conformance::repeat(event, 5_000) };
             match ledger.accept(&[again]).await.unwrap().remove(0) {
                 Accepted::Duplicate { first, .. } => assert_eq!(first, event.id),
-                Accepted::Fresh => assert!(!acknowledged, "{} was taken twice", event.id),
+                Accepted::New => assert!(!acknowledged, "{} was taken twice", event.id),
                 other => panic!("{}: {other:?}", event.id),
             }
         }

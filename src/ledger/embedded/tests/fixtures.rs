@@ -304,9 +304,9 @@ async fn write_the_fixtures() {
             ledger.accept(&[event]).await.unwrap();
         }
         let leases = ledger.lease(&node(), &ask(3)).await.unwrap().leases;
-        let retry = Verdict::Retry { after: Duration::from_secs(60) };
-        for (lease, verdict) in leases.iter().zip([Verdict::Done, Verdict::Dead, retry]) {
-            ledger.settle(&node(), &[conformance::settlement(lease, verdict)]).await.unwrap();
+        let retry = LeaseResult::Retry { after: Duration::from_secs(60) };
+        for (lease, result) in leases.iter().zip([LeaseResult::Done, LeaseResult::Dead, retry]) {
+            ledger.settle(&node(), &[conformance::settlement(lease, result)]).await.unwrap();
         }
         ledger.release(&node()).await.unwrap();
         let nonce = Nonce { key: conformance::key(99), expires_ms: i64::MAX };

@@ -22,7 +22,7 @@ async fn known(store: &Store) -> (u64, usize) {
     for event in &store.events {
         let again = ledger.accept(std::slice::from_ref(event)).await.unwrap();
         // Its own id is fresh whether it is known or not.
-        assert_eq!(again, [Accepted::Fresh]);
+        assert_eq!(again, [Accepted::New]);
         let before = std::mem::replace(&mut now, ledger.stats().await.unwrap().events);
         known += usize::from(now == before);
     }

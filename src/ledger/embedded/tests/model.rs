@@ -76,7 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => prop::collection::vec(offer(), 1..8).prop_map(Step::Record),
         1 => any::<usize>().prop_map(Step::Retry),
         4 => (1_usize..6).prop_map(Step::Lease),
-        6 => (any::<usize>(), 0_u8..4).prop_map(|(at, verdict)| Step::Settle(at, verdict)),
+        6 => (any::<usize>(), 0_u8..4).prop_map(|(at, result)| Step::Settle(at, result)),
         1 => Just(Step::Release),
         2 => (0_u16..40_000).prop_map(Step::Advance),
         1 => (any::<usize>(), prop::option::of(0_u8..8)).prop_map(|(at, to)| Step::Replay(at, to)),
@@ -106,18 +106,22 @@ fn targets(bits: u8) -> Vec<TargetId> {
     chosen.map(|bit| TargetId::from(names[bit])).collect()
 }
 
-fn verdict(code: u8) -> Verdict {
+fn result(code: u8) -> LeaseResult {
     let after = Duration::from_secs(7);
-    [Verdict::Done, Verdict::Retry { after }, Verdict::Dead, Verdict::Postpone { after }]
-        [usize::from(code)]
+    [
+        LeaseResult::Done,
+        LeaseResult::Retry { after },
+        LeaseResult::Dead,
+        LeaseResult::Postpone { after },
+    ][usize::from(code)]
 }
 
 /// The answer of an engine that a record stands for.
 fn accepted(event: &NewEvent, recorded: Recorded) -> Accepted {
     let (first, first_seen_ms) = (recorded.first(), recorded.first_seen_ms());
     assert_eq!(recorded.id(), event.id);
-    match recorded.standing() {
-        DedupResult::New => Accepted::Fresh,
+    match recorded.result() {
+        DedupResult::New => Accepted::New,
         DedupResult::Duplicate => Accepted::Duplicate { first, first_seen_ms },
         DedupResult::Conflict => Accepted::Conflict { first, first_seen_ms },
         DedupResult::Ambiguous => Accepted::Ambiguous { first, first_seen_ms },
@@ -197,10 +201,10 @@ impl Pair {
 
     /// Callers that come together are answered as one batch is.
     async fn record(&mut self, events: Vec<NewEvent>) {
-        let book = book(self.embedded());
+        let batched = batched(self.embedded());
         let known: Vec<Option<Recorded>> = events
             .iter()
-            .map(|event| book.known(event.id, &event.keys, event.fingerprint))
+            .map(|event| batched.known(event.id, &event.keys, event.fingerprint))
             .collect();
         let expected = self.model.accept(&events).await.unwrap();
         // What is known at once is what the committer says too.
@@ -215,8 +219,8 @@ impl Pair {
             .iter()
             .cloned()
             .map(|event| {
-                let book = book.clone();
-                tokio::spawn(async move { book.record(event).await })
+                let batched = batched.clone();
+                tokio::spawn(async move { batched.record(event).await })
             })
             .collect();
         for (caller, (event, expected)) in callers.into_iter().zip(events.iter().zip(expected)) {
@@ -252,8 +256,8 @@ impl Pair {
             Step::Lease(max) => self.lease(max).await,
             Step::Settle(at, code) if !self.held.is_empty() => {
                 let (ours, theirs) = &self.held[at % self.held.len()];
-                let expected = self.model.settle(&node(), &[settlement(ours, verdict(code))]).await;
-                let theirs = settlement(theirs, verdict(code));
+                let expected = self.model.settle(&node(), &[settlement(ours, result(code))]).await;
+                let theirs = settlement(theirs, result(code));
                 assert_eq!(self.embedded().settle(&node(), &[theirs]).await, expected);
             }
             Step::Release => {

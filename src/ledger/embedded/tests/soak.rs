@@ -37,7 +37,7 @@ async fn one_day(ledger: &Embedded, clock: &StoreClock, events: i64) {
         ledger.accept(&[event]).await.unwrap();
     }
     for lease in ledger.lease(&node(), &ask(10_000)).await.unwrap().leases {
-        let done = conformance::settlement(&lease, Verdict::Done);
+        let done = conformance::settlement(&lease, LeaseResult::Done);
         ledger.settle(&node(), &[done]).await.unwrap();
     }
     clock.advance(DAY_MS);

@@ -21,13 +21,13 @@ struct Old {
 }
 
 /// The result of an event's delivery: every 50th is dead, every 51st still pending.
-fn fate(n: usize) -> Verdict {
+fn fate(n: usize) -> LeaseResult {
     if n.is_multiple_of(50) {
-        Verdict::Dead
+        LeaseResult::Dead
     } else if n.is_multiple_of(51) {
-        Verdict::Retry { after: 1000 * DAY }
+        LeaseResult::Retry { after: 1000 * DAY }
     } else {
-        Verdict::Done
+        LeaseResult::Done
     }
 }
 
@@ -104,13 +104,13 @@ impl Old {
     async fn assert_events_are_swept(&self) {
         for (n, event) in self.events.iter().enumerate() {
             let detail = self.ledger.event(event.id).await.unwrap();
-            if fate(n) == Verdict::Done {
+            if fate(n) == LeaseResult::Done {
                 assert_eq!(detail, None);
                 continue;
             }
             let detail = detail.unwrap();
             assert_eq!(detail.event.body, event.body);
-            let dead = fate(n) == Verdict::Dead;
+            let dead = fate(n) == LeaseResult::Dead;
             let state = if dead { DeliveryState::Dead } else { DeliveryState::Pending };
             assert_eq!((detail.deliveries[0].state, detail.deliveries[0].attempt), (state, 1));
             assert_eq!(detail.deliveries[0].attempts.len(), 1);
@@ -192,7 +192,7 @@ async fn events_go_after_their_time_and_keys_after_theirs() {
     let swept = old.sweep(&["s"]).await;
     assert_eq!((swept.events, swept.keys), (0, 289));
     let known = old.known().await;
-    assert!(known.iter().enumerate().all(|(n, known)| *known == (fate(n) != Verdict::Done)));
+    assert!(known.iter().enumerate().all(|(n, known)| *known == (fate(n) != LeaseResult::Done)));
     let old = old.reopen();
     old.assert_events_are_swept().await;
     assert_eq!(old.known().await, known);
@@ -212,7 +212,7 @@ async fn a_rewrite_keeps_its_turn_when_its_caller_is_gone() {
         // The new form of a segment waits for its sync.
         let _hold = faults.hold.lock().unwrap();
         assert!(old.ledger.sweep(&policy, 1000).now_or_never().is_none());
-        assert!(old.ledger.shared.turns.try_lock().is_err(), "the rewrite goes on");
+        assert!(old.ledger.shared.rewrite_lock.try_lock().is_err(), "the rewrite goes on");
     }
     // This sweep waits for the other, which leaves nothing to do.
     assert_eq!(old.sweep(&["s"]).await.events, 0);
@@ -228,7 +228,7 @@ async fn a_segment_with_nothing_left_is_removed() {
         // Now the dead and the pending are done too.
         old.clock.advance(2000 * DAY_MS * n);
         for lease in old.ledger.lease(&node(), &ask(100)).await.unwrap().leases {
-            let done = conformance::settlement(&lease, Verdict::Done);
+            let done = conformance::settlement(&lease, LeaseResult::Done);
             old.ledger.settle(&node(), &[done]).await.unwrap();
         }
     }
@@ -239,7 +239,7 @@ async fn a_segment_with_nothing_left_is_removed() {
     };
     old.ledger.replay(&order, None, 10).await.unwrap();
     for lease in old.ledger.lease(&node(), &ask(100)).await.unwrap().leases {
-        let done = conformance::settlement(&lease, Verdict::Done);
+        let done = conformance::settlement(&lease, LeaseResult::Done);
         old.ledger.settle(&node(), &[done]).await.unwrap();
     }
     old.at_day(2200).await;
@@ -326,11 +326,11 @@ async fn an_event_that_a_clock_ahead_stamped_holds_up_no_others() {
     let old = Old::new(100).await;
     let ahead = event((300 * DAY_MS) as u64, &["a"]);
     old.ledger.accept(std::slice::from_ref(&ahead)).await.unwrap();
-    // Its verdict comes in a later segment.
+    // Its result comes in a later segment.
     let behind = fill(&old.ledger, 10_000..10_100, 1500).await;
     let leases = old.ledger.lease(&node(), &ask(1000)).await.unwrap().leases;
     let settlements: Vec<_> =
-        leases.iter().map(|lease| conformance::settlement(lease, Verdict::Done)).collect();
+        leases.iter().map(|lease| conformance::settlement(lease, LeaseResult::Done)).collect();
     old.ledger.settle(&node(), &settlements).await.unwrap();
     old.ledger.call(Call::Roll).await.unwrap();
     old.at_day(40).await;
@@ -355,7 +355,7 @@ async fn an_event_that_a_clock_ahead_stamped_holds_up_no_others() {
 #[tokio::test]
 async fn a_verdict_goes_after_its_event_where_a_segment_expires_in_parts() {
     let old = Old::new(3).await;
-    // One segment with an event of today and one that a clock ahead stamped; the verdicts of both
+    // One segment with an event of today and one that a clock ahead stamped; the results of both
     // come in a later segment, beside expired events, of which one is dead and stays.
     let today = event((10 * DAY_MS + 1000) as u64, &["a"]);
     let ahead = event((300 * DAY_MS) as u64, &["a"]);
@@ -363,8 +363,8 @@ async fn a_verdict_goes_after_its_event_where_a_segment_expires_in_parts() {
     old.ledger.call(Call::Roll).await.unwrap();
     let stays = fill(&old.ledger, 10_000..10_010, 1500).await[0].id;
     for lease in old.ledger.lease(&node(), &ask(1000)).await.unwrap().leases {
-        let verdict = if lease.event == stays { Verdict::Dead } else { Verdict::Done };
-        let settlement = conformance::settlement(&lease, verdict);
+        let result = if lease.event == stays { LeaseResult::Dead } else { LeaseResult::Done };
+        let settlement = conformance::settlement(&lease, result);
         old.ledger.settle(&node(), &[settlement]).await.unwrap();
     }
     old.ledger.call(Call::Roll).await.unwrap();

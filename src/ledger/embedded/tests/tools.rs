@@ -30,8 +30,8 @@ async fn fill_all(ledger: &Embedded) -> Vec<NewEvent> {
         events.push(event);
     }
     let leases = ledger.lease(&node(), &ask(2)).await.unwrap().leases;
-    for (lease, verdict) in leases.iter().zip([Verdict::Dead, Verdict::Done]) {
-        ledger.settle(&node(), &[conformance::settlement(lease, verdict)]).await.unwrap();
+    for (lease, result) in leases.iter().zip([LeaseResult::Dead, LeaseResult::Done]) {
+        ledger.settle(&node(), &[conformance::settlement(lease, result)]).await.unwrap();
     }
     let change = DocumentChange {
         kind: Kind::new("rule"),

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::super::accept::{BODIES_MAX, insert_keys, joined, piece_of};
 use super::super::documents::DocumentRow;
 use super::super::expiry::rewind;
-use super::super::link::{HeldSession, Session};
+use super::super::link::{PooledSession, Session};
 use super::super::log::response_piece;
 use super::super::migrate::OLDER_KEYS;
 use super::super::query_error::{Cause, QueryError};
@@ -71,7 +71,7 @@ impl Taken<'_> {
 impl Core {
     pub(in crate::ledger::postgres) async fn import_on(
         &self,
-        held: &mut HeldSession<'_>,
+        held: &mut PooledSession<'_>,
         items: &[Item],
     ) -> Result<Imported, QueryError> {
         let ids = items.iter().filter_map(|item| match item {
@@ -99,7 +99,7 @@ impl Core {
         session: &Session,
         items: &[Item],
     ) -> Result<(), QueryError> {
-        if self.vault.may_hold_older_keys() || unknown(session, items).await?.is_empty() {
+        if self.row_cipher.may_hold_older_keys() || unknown(session, items).await?.is_empty() {
             return Ok(());
         }
         session.run(OLDER_KEYS, &[]).await?;
@@ -107,12 +107,12 @@ impl Core {
         if session.row(&sql, &[&self.clock.fixed()]).await?.get(0) {
             tokio::time::sleep(HEARD_TIME).await;
         }
-        self.vault.note_older_keys();
+        self.row_cipher.note_older_keys();
         Ok(())
     }
 
     async fn import_all(&self, session: &Session, items: &[Item]) -> Result<u64, QueryError> {
-        self.pulse.required().check(session).await?;
+        self.server_watch.required().check(session).await?;
         let mut taken = 0;
         let mut revisions = ImportRevisions::default();
         for item in items {
@@ -133,7 +133,7 @@ impl Core {
         let past: Vec<&PastEvent> = events.iter().map(|taken| &taken.past).collect();
         let keys: usize = past.iter().map(|past| past.keys.len()).sum();
         // A gateway took one of them meanwhile: all are evaluated again.
-        if insert_keys(session, &past, self.pulse.required()).await? != keys as u64 {
+        if insert_keys(session, &past, self.server_watch.required()).await? != keys as u64 {
             return Err(taken_meanwhile());
         }
         // Sweeps may have passed the time of these keys.
@@ -288,8 +288,8 @@ impl Core {
         let test: Vec<bool> = each().map(|event| event.test).collect();
         let fingerprint: Vec<i64> = each().map(|event| int(event.fingerprint)).collect();
         let keys: Vec<Vec<u8>> = each().map(|event| joined(event.keys.written())).collect();
-        let pen = self.vault.pen()?;
-        let body: Vec<Vec<u8>> = each().map(|event| piece_of(event, &pen)).collect();
+        let sealer = self.row_cipher.sealer()?;
+        let body: Vec<Vec<u8>> = each().map(|event| piece_of(event, &sealer)).collect();
         let targets: Vec<String> = whole
             .iter()
             .map(|(_, deliveries)| {
@@ -309,7 +309,7 @@ impl Core {
          where {}",
         under("$11")
     );
-        let key = pen.number();
+        let key = sealer.number();
         let with: [&(dyn ToSql + Sync); 11] =
             [&id, &source, &tx, &usr, &received, &test, &fingerprint, &keys, &targets, &body, &key];
         session.run(&sql, &with).await.map(drop)
@@ -337,12 +337,12 @@ impl Core {
             rows.iter().map(|(.., attempt)| i64::from(attempt.latency_ms)).collect();
         let status: Vec<Option<i16>> =
             rows.iter().map(|(.., attempt)| attempt.status.map(u16::cast_signed)).collect();
-        let pen = self.vault.pen()?;
+        let sealer = self.row_cipher.sealer()?;
         let said: Vec<Option<Vec<u8>>> = rows
             .iter()
             .map(|(one, token, attempt)| {
                 let (event, target) = (one.event, one.target.as_str());
-                response_piece(&pen, Place::Attempt { event, target, token: *token }, attempt)
+                response_piece(&sealer, Place::Attempt { event, target, token: *token }, attempt)
             })
             .collect();
         let sql = format!(
@@ -351,7 +351,7 @@ impl Core {
             $6::smallint[], $7::bytea[]) where {}",
             under("$8")
         );
-        let key = pen.number();
+        let key = sealer.number();
         let with: [&(dyn ToSql + Sync); 8] =
             [&event, &target, &token, &at, &latency, &status, &said, &key];
         session.run(&sql, &with).await.map(drop)

@@ -46,10 +46,10 @@ impl About<'_> {
 
 /// The reply to this call; `Some(None)` if the serial number was used for another.
 pub(super) async fn find(
-    book: &BatchedLedger,
+    ledger: &BatchedLedger,
     about: &About<'_>,
 ) -> Result<Option<Option<Envelope>>, LedgerError> {
-    let Some(kept) = book.document(SEEN, &about.id()).await? else { return Ok(None) };
+    let Some(kept) = ledger.document(SEEN, &about.id()).await? else { return Ok(None) };
     let damaged = |_| LedgerError::Corrupt(format!("the document {SEEN} {}", kept.id));
     let seen: Seen = serde_json::from_slice(&kept.body).map_err(damaged)?;
     Ok(Some((seen.number == about.number).then_some(seen.said)))
@@ -57,7 +57,7 @@ pub(super) async fn find(
 
 /// Stores a reply. Returns the reply of the first call with this serial number.
 pub(super) async fn keep(
-    book: &BatchedLedger,
+    ledger: &BatchedLedger,
     about: &About<'_>,
     said: Envelope,
     at_ms: UnixMillis,
@@ -75,7 +75,7 @@ pub(super) async fn keep(
         at_ms,
     };
     let mut changes = vec![change(id, Expect::Absent, Some(body.into()))];
-    let mut all = book.documents(SEEN).await?.documents;
+    let mut all = ledger.documents(SEEN).await?.documents;
     all.sort_unstable_by_key(|kept| kept.at_ms);
     let over = all.len().saturating_sub(KEPT_MAX);
     let old = |at: usize, kept_ms: i64| at < over || kept_ms.saturating_add(KEPT_MS) < at_ms;
@@ -84,10 +84,10 @@ pub(super) async fn keep(
     changes.extend(gone.map(|(_, kept)| change(kept.id, Expect::Version(kept.version), None)));
     // Another gateway may sweep at the same time; without the sweep the answer itself decides.
     for changes in [&changes[..], &changes[..1]] {
-        match book.change_all(changes).await {
+        match ledger.change_all(changes).await {
             Ok(_) => return Ok(Some(seen.said)),
             Err(LedgerError::Conflict { .. }) => {
-                if let Some(first) = find(book, about).await? {
+                if let Some(first) = find(ledger, about).await? {
                     return Ok(first);
                 }
             }

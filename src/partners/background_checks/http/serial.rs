@@ -43,7 +43,7 @@ pub(super) async fn bind(call: &Call<'_>, number: &str) -> Result<Serial, Ledger
         return Ok(Serial::NoSource);
     }
     for event in events {
-        match call.registry.book().record(event).await?.standing() {
+        match call.registry.ledger().record(event).await?.result() {
             DedupResult::New | DedupResult::Duplicate => {}
             DedupResult::Conflict | DedupResult::Ambiguous => return Ok(Serial::Taken),
         }

@@ -62,7 +62,7 @@ async fn make(call: &Call<'_>, api: &PushConfig) -> Answered {
     let secret = secret.ok_or_else(|| refused(Code::NoSecret, "appsecret missing"))?;
     let app = known(call, api.apps.iter().find(|app| app.app_id == id), secret).await?;
     let token = random().ok_or_else(|| refused(Code::Busy, "system error"))?;
-    let kept = keep(call.registry.book(), &app.app_id, &token, call.at_ms).await;
+    let kept = keep(call.registry.ledger(), &app.app_id, &token, call.at_ms).await;
     kept.map_err(|error| busy(&error))?;
     Ok(json!({ "access_token": token, "expires_in": LIFE_SECONDS }))
 }
@@ -93,14 +93,14 @@ async fn known<'a>(
 
 /// The app of a valid token.
 pub(super) async fn app<'a>(
-    book: &BatchedLedger,
+    ledger: &BatchedLedger,
     api: &'a PushConfig,
     token: &str,
     at_ms: UnixMillis,
 ) -> Result<&'a PushApp, PushConfigError> {
     let given = digest(token.as_bytes());
     for app in &api.apps {
-        let kept = read(book, &app.app_id).await.map_err(|error| busy(&error))?;
+        let kept = read(ledger, &app.app_id).await.map_err(|error| busy(&error))?;
         let Some((Tokens { current, previous }, _)) = kept else { continue };
         let is_it = |token: &&Token| {
             let mut known = [0; 32];
@@ -118,14 +118,14 @@ pub(super) async fn app<'a>(
 
 /// Stores a new token beside the previous one.
 async fn keep(
-    book: &BatchedLedger,
+    ledger: &BatchedLedger,
     app: &str,
     token: &str,
     at_ms: UnixMillis,
 ) -> Result<(), LedgerError> {
     let digest = const_hex::encode(digest(token.as_bytes()));
     for _ in 0..TRIES {
-        let kept = read(book, app).await?;
+        let kept = read(ledger, app).await?;
         let expect = kept.as_ref().map_or(Expect::Absent, |(_, version)| Expect::Version(*version));
         let previous = kept.map(|(Tokens { current, .. }, _)| Token {
             until_ms: current.until_ms.min(at_ms.saturating_add(OVERLAP_MS)),
@@ -142,7 +142,7 @@ async fn keep(
             who: format!("app {app}"),
             at_ms,
         };
-        match book.change(&change).await {
+        match ledger.change(&change).await {
             Ok(_) => return Ok(()),
             Err(LedgerError::Conflict { .. }) => {}
             Err(error) => return Err(error),
@@ -151,8 +151,11 @@ async fn keep(
     Err(LedgerError::Overloaded)
 }
 
-async fn read(book: &BatchedLedger, app: &str) -> Result<Option<(Tokens, Revision)>, LedgerError> {
-    let Some(document) = book.document(TOKENS, app).await? else { return Ok(None) };
+async fn read(
+    ledger: &BatchedLedger,
+    app: &str,
+) -> Result<Option<(Tokens, Revision)>, LedgerError> {
+    let Some(document) = ledger.document(TOKENS, app).await? else { return Ok(None) };
     let tokens = serde_json::from_slice(&document.body).map_err(|_| damaged(app))?;
     Ok(Some((tokens, document.version)))
 }
@@ -184,25 +187,25 @@ mod tests {
     #[tokio::test]
     async fn a_token_ends_after_two_hours_or_five_minutes_after_the_next_one() {
         let memory = Memory::new(StoreClock::process());
-        let book = BatchedLedger::new(memory, BatchOptions::default(), Arc::new(NoopObserver));
+        let ledger = BatchedLedger::new(memory, BatchOptions::default(), Arc::new(NoopObserver));
         let app = |id: &str| PushApp { app_id: id.to_owned(), secret: Secret::new("s") };
         let api = PushConfig { apps: vec![app("wx1"), app("wx2")] };
         let verdict = async |token: &str, minutes: i64| {
-            let found = super::app(&book, &api, token, minutes * MINUTE).await;
+            let found = super::app(&ledger, &api, token, minutes * MINUTE).await;
             found.map(|app| app.app_id.clone()).map_err(|refused| refused.0)
         };
-        keep(&book, "wx2", "one", 0).await.unwrap();
+        keep(&ledger, "wx2", "one", 0).await.unwrap();
         assert_eq!(verdict("one", 119).await.as_deref(), Ok("wx2"));
         assert_eq!(verdict("one", 120).await, Err(Code::Expired));
         assert_eq!(verdict("none", 0).await, Err(Code::Token));
-        keep(&book, "wx2", "two", 10 * MINUTE).await.unwrap();
+        keep(&ledger, "wx2", "two", 10 * MINUTE).await.unwrap();
         assert_eq!(verdict("one", 14).await.as_deref(), Ok("wx2"));
         assert_eq!(verdict("one", 15).await, Err(Code::Expired));
         assert_eq!(verdict("two", 129).await.as_deref(), Ok("wx2"));
-        keep(&book, "wx2", "three", 11 * MINUTE).await.unwrap();
+        keep(&ledger, "wx2", "three", 11 * MINUTE).await.unwrap();
         assert_eq!(verdict("one", 12).await, Err(Code::Token), "two are remembered");
         assert_eq!(verdict("two", 12).await.as_deref(), Ok("wx2"));
-        let kept = book.document(TOKENS, "wx2").await.unwrap().unwrap().body;
+        let kept = ledger.document(TOKENS, "wx2").await.unwrap().unwrap().body;
         assert!(!String::from_utf8_lossy(&kept).contains("three"), "only digests are kept");
     }
 }

@@ -10,7 +10,7 @@ use http::header;
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
 
-use super::{RewardRuleErrorCode, RewardRuleStop, ledger, refused};
+use super::{RewardRuleErrorCode, RewardRuleStop, ledger_error, refused};
 use crate::ledger::NonceUse;
 use crate::partners::Call;
 use crate::partners::reward_rules::settings::{Publisher, RewardRules};
@@ -114,8 +114,8 @@ pub(super) async fn use_once(call: &Call<'_>, claim: &Claim) -> Result<(), Rewar
         bytes: &claim.digest,
         good_until_ms: claim.at_ms.saturating_add(WINDOW_MS),
     };
-    let used = signature.use_to_write(call.registry.book()).await;
-    match used.map_err(|error| ledger(&error))? {
+    let used = signature.use_to_write(call.registry.ledger()).await;
+    match used.map_err(|error| ledger_error(&error))? {
         NonceUse::First => Ok(()),
         NonceUse::Repeated => {
             Err(refused(RewardRuleErrorCode::Repeated, "this call was made before; re-sign it"))

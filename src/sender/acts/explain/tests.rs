@@ -76,7 +76,7 @@ fn the_usual_mistakes_of_every_sender_are_named() {
             let explanation = explain(&recipe, &slip.request.borrow(), scene.now_ms, &others);
             nothing_is_told(&explanation, &scene.secret, &slip);
             is_in_chinese(&explanation, &slip);
-            if explanation.verdict == Verdict::Verified {
+            if explanation.verdict == Verification::Verified {
                 continue; // the sender's file accepts this one
             }
             let unreplaced = explanation.reason == Some(Reason::UnresolvedPlaceholder);
@@ -348,7 +348,7 @@ fn the_second_signature_is_explained_too() {
     let composing = crate::sender::Composing::to("/callback/level-end");
     let unsigned = recipe.compose(&pairs, &composing).unwrap();
     let right = recipe.sign(&unsigned, &Signing::at(NOW)).unwrap();
-    assert_eq!(explain(&recipe, &right.borrow(), NOW, &[]).verdict, Verdict::Verified);
+    assert_eq!(explain(&recipe, &right.borrow(), NOW, &[]).verdict, Verification::Verified);
 
     terms.settings.extend([setting("appkey-1-of-ours\n")]);
     let theirs = Recipe::compile(&sender, &terms).unwrap();

@@ -313,13 +313,13 @@ impl Recipe {
 
     /// Whether the request, as far as it is composed, is an address check.
     fn asks_for_address(&self, request: &OwnedRequest) -> bool {
-        self.opened_book(request, &Signing::at(0)).holds(&self.challenge)
+        self.read_with_body(request, &Signing::at(0)).holds(&self.challenge)
     }
 
     /// Missing values that the sender signs or needs, except those that [`Self::sign`] makes up.
     fn lacking_in(&self, request: &OwnedRequest, errand: RequestPurpose) -> Vec<String> {
         let signing = Signing::at(0);
-        let mut callback = self.opened_book(request, &signing);
+        let mut callback = self.read_with_body(request, &signing);
         let mut best: Option<(usize, Vec<String>)> = None;
         for (index, variant) in self.variants.iter().enumerate() {
             let holds = matches!(variant.when, Gate::Always) || callback.holds(&variant.when);

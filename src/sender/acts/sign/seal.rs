@@ -15,7 +15,7 @@ impl Recipe {
     /// Whether the request has a cipher text already, or its sender sends none.
     pub(super) fn is_sealed(&self, request: &OwnedRequest, signing: &Signing<'_>) -> bool {
         let Some(opener) = &self.open else { return false };
-        let callback = self.opened_book(request, signing);
+        let callback = self.read_with_body(request, signing);
         opener.of.iter().any(|text| {
             let mut sealed = Vec::new();
             callback.put(text, &Context::default(), &mut sealed).is_ok() && !sealed.is_empty()

@@ -61,7 +61,7 @@ fn a_text_that_another_signature_covers_makes_no_second_event() {
     assert_eq!(signatures(&both), signatures(&recut));
     let events = |first: &Resolved, second: &Resolved| {
         let ledger = Memory::new(StoreClock::manual(0));
-        assert_eq!(accept(&ledger, &new_event(0, first)), Accepted::Fresh);
+        assert_eq!(accept(&ledger, &new_event(0, first)), Accepted::New);
         let fate = accept(&ledger, &new_event(1, second));
         assert!(matches!(fate, Accepted::Ambiguous { .. }), "{fate:?}");
         let again = accept(&ledger, &new_event(2, first));
@@ -110,7 +110,7 @@ fn a_bare_secret_beside_a_signature_has_no_key() {
         for (n, id) in ["1", "2", "3"].into_iter().enumerate() {
             let event = resolved(&recipe, &call(id));
             assert_eq!(signatures(&event).len(), keys, "{id}");
-            assert_eq!(accept(&ledger, &new_event(n, &event)), Accepted::Fresh);
+            assert_eq!(accept(&ledger, &new_event(n, &event)), Accepted::New);
         }
     }
 }

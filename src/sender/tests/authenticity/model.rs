@@ -88,7 +88,7 @@ impl<'s> Gateway<'s> {
         };
         let event = new_event(self.events.len(), resolved);
         match accept(&self.ledger, &event) {
-            Accepted::Fresh => {
+            Accepted::New => {
                 self.events.insert(event.id, EventFacts::of(resolved));
                 Fate::Event(event.id)
             }

@@ -94,7 +94,7 @@ fn after(scene: &Scene, original: &OwnedRequest, first: Moment) -> Found {
     let mut found = Found { wrong: None, stale: 0 };
     let came = at(scene, original, first);
     let ledger = Memory::new(StoreClock::manual(scene.now_ms));
-    if !is_event(&came) || !matches!(recorded(&ledger, scene, &came, first), Accepted::Fresh) {
+    if !is_event(&came) || !matches!(recorded(&ledger, scene, &came, first), Accepted::New) {
         return found;
     }
     for at_ms in boundaries(scene).into_iter().filter(|at_ms| *at_ms >= first.at_ms) {
@@ -106,7 +106,7 @@ fn after(scene: &Scene, original: &OwnedRequest, first: Moment) -> Found {
             match reason {
                 Some(Reason::Stale | Reason::Future) => found.stale += 1,
                 _ if is_event(&came) => {
-                    if let Accepted::Fresh = recorded(&ledger, scene, &came, moment) {
+                    if let Accepted::New = recorded(&ledger, scene, &came, moment) {
                         found.wrong = Some(format!("new again: {first:?}, {moment:?}"));
                         return found;
                     }
@@ -131,7 +131,7 @@ fn restamped(scene: &Scene, dice: &mut Dice, wrong: &mut Vec<String>) -> usize {
         let Some((first, again)) = sent(0, dice).zip(sent(later, dice)) else { continue };
         let begin = Moment { at_ms: 0, skew_ms: -SKEW_MS };
         let came = at(scene, &first, begin);
-        if !is_event(&came) || !matches!(recorded(&ledger, scene, &came, begin), Accepted::Fresh) {
+        if !is_event(&came) || !matches!(recorded(&ledger, scene, &came, begin), Accepted::New) {
             continue;
         }
         let past = scene.recipe.window().map_or(0, |(past, _)| past.as_millis() as i64);
@@ -142,7 +142,7 @@ fn restamped(scene: &Scene, dice: &mut Dice, wrong: &mut Vec<String>) -> usize {
                 let came = at(scene, &again, moment);
                 if is_event(&came) {
                     repeated += 1;
-                    if let Accepted::Fresh = recorded(&ledger, scene, &came, moment) {
+                    if let Accepted::New = recorded(&ledger, scene, &came, moment) {
                         wrong.push(format!("{}: stamped again, {moment:?}", scene.name));
                     }
                 }
