@@ -394,7 +394,7 @@ mod tests {
         assert!(out.starts_with(&format!("{path}: OK, 2 warnings\n")), "{out}");
         let (exit, out, err) = ran(&["check", "--strict", "--config", &path]);
         assert_eq!((exit.code(), out.as_str()), (64, ""));
-        assert!(err.ends_with("2 warnings, and --strict takes none\n"), "{err}");
+        assert!(err.ends_with("2 warnings, and --strict treats warnings as errors\n"), "{err}");
         let (_, out, err) = ran(&["check", "--config", &path]);
         let source = "  level-end  taku  https://cb.example.com/callback/level-end  to game\n";
         assert!(

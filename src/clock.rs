@@ -3,11 +3,13 @@
 //! All other code receives the time as a value: tests choose it, and a clock that jumps is handled
 //! in one file.
 
+mod backoff;
 mod occasional;
 
 use std::cell::Cell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+pub(crate) use backoff::Backoff;
 pub use occasional::Occasional;
 
 /// Milliseconds since the Unix epoch, as senders stamp them. Negative before 1970.
@@ -17,8 +19,7 @@ pub type UnixMillis = i64;
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn now_ms() -> UnixMillis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO))
 }
 
 /// Wall-clock time in nanoseconds since the Unix epoch, as traces have it. It may jump.
@@ -27,6 +28,18 @@ pub fn now_ms() -> UnixMillis {
 pub fn now_nanos() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// `of` in milliseconds; if it is too long for them, the largest number.
+#[must_use]
+pub fn millis(of: Duration) -> i64 {
+    i64::try_from(of.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The time from `from_ms` to `to_ms`; zero if `to_ms` is earlier.
+#[must_use]
+pub fn between(from_ms: UnixMillis, to_ms: UnixMillis) -> Duration {
+    Duration::from_millis(u64::try_from(to_ms.saturating_sub(from_ms)).unwrap_or(0))
 }
 
 /// A point on the monotonic clock, for durations. It never jumps.
@@ -98,7 +111,8 @@ thread_local! {
     static STAMPS: Cell<Stamps> = const { Cell::new(Stamps::new()) };
 }
 
-/// The stamp of the time `ms`, for a line of a log: a thread writes one in nearly every millisecond.
+/// The stamp of the time `ms`, for a line of a log: a thread writes one in nearly every
+/// millisecond.
 #[must_use]
 pub fn stamp(ms: UnixMillis) -> Stamp {
     let mut stamps = STAMPS.try_with(Cell::get).unwrap_or_default();
@@ -180,6 +194,14 @@ mod tests {
         assert_eq!(rfc3339(-62_167_219_200_001), "out of range");
         assert_eq!(rfc3339(i64::MAX), "out of range");
         assert_eq!(rfc3339(i64::MIN), "out of range");
+    }
+
+    #[test]
+    fn a_time_between_is_never_negative_and_a_length_never_overflows() {
+        assert_eq!(between(1000, 3500), Duration::from_millis(2500));
+        assert_eq!(between(3500, 1000), Duration::ZERO);
+        assert_eq!(between(i64::MIN, i64::MAX), Duration::from_millis(i64::MAX as u64));
+        assert_eq!((millis(Duration::from_secs(2)), millis(Duration::MAX)), (2000, i64::MAX));
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod destinations;
 mod dispute;
 mod handler;
 mod held_requests;
+mod http_reply;
 mod inline_wait;
 mod judging;
 mod line_sampler;

@@ -51,7 +51,7 @@ mod postgres;
 mod rejection;
 mod scrub;
 mod seal;
-mod sound;
+mod surrogates;
 mod upkeep;
 mod window;
 

@@ -33,15 +33,17 @@
 //! [`intake::Reply`] acknowledges a callback.
 
 pub mod alert;
+mod archive;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod console;
 pub mod delivery;
 pub mod egress;
+mod file_descriptors;
+mod host;
 pub mod intake;
 pub mod keys;
-
 pub mod ledger;
 pub mod lifecycle;
 pub mod manage;

@@ -162,8 +162,8 @@ impl Lifecycle {
 pub struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
-    /// Otherwise one that comes early would end the process: the reload of the configuration listens
-    /// later.
+    /// Otherwise one that comes early would end the process: the reload of the configuration
+    /// listens later.
     _hangup: tokio::signal::unix::Signal,
 }
 

@@ -8,6 +8,6 @@ mod admin;
 pub(crate) mod failed_auth;
 pub(crate) mod http;
 
-pub use admin::{Admin, Starting};
+pub use admin::{Admin, AdminParts, Starting};
 pub(crate) use admin::{EXPORT_KEY, EXPORT_NEXT};
 pub(crate) use http::LIMIT_MAX;

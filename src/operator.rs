@@ -15,6 +15,7 @@ mod pause;
 mod release;
 mod replay;
 mod signed;
+mod source_names;
 mod trial;
 mod view;
 
@@ -27,8 +28,8 @@ pub(crate) use call::{CallError, CallPurpose, Called, call};
 pub use erase::{digest_of_user, erase_user};
 pub(crate) use explained::{Asker, Explained, Overloaded, ToExplain, explained};
 pub use held::{
-    DecideError, REASON_BYTES_MAX, Shown as HeldShown, decide as decide_held, roles as held_roles,
-    shown as show_held, source_name,
+    DecideError, HeldDecision, REASON_BYTES_MAX, Shown as HeldShown, decide as decide_held,
+    roles as held_roles, shown as show_held,
 };
 pub use local_token::LocalToken;
 pub use masked::{Masked, RawShown, source_of};
@@ -37,5 +38,6 @@ pub use pause::{pause, resume};
 pub use release::{ReleaseError, cancel_release, release_all};
 pub use replay::{ReplayError, cancel_replay, replay_all, replay_event};
 pub use signed::{PasteUrl, SignedCallback};
+pub use source_names::{source_id, source_name};
 pub use trial::{TestDeliveryError, TestEvent, Tried, try_out};
 pub use view::{SeenLedger, SeenRejections, View};

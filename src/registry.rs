@@ -38,7 +38,7 @@ use crate::ledger::{BatchedLedger, Kind, LedgerError, Revision};
 use crate::partners::push_configuration::plan::OutOfReach;
 use crate::plan::{Plan, RoutingTable};
 
-pub use audit::{Action, Actor, AuditQuery, ENTRIES_MAX, Entry, list as audit_log};
+pub use audit::{Action, Actor, AuditQuery, AuditSubject, ENTRIES_MAX, Entry, list as audit_log};
 pub use documents::{DESTINATION, Documents, SOURCE, StoredDocument};
 pub use entries::{DocumentError, Managed, Precondition, Written, check_reach};
 pub use ignored::{IgnoredObject, IgnoredWhy};

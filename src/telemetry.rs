@@ -23,7 +23,7 @@ mod program;
 mod rejections;
 mod spans;
 
-pub use archive::{ArchiveMetrics, Late};
+pub use archive::{ArchiveDelay, ArchiveMetrics};
 pub use callback_line::{CallbackLevel, CallbackLine, LineOutput};
 pub use delivery::{DeliveryMetrics, DeliveryOutcome, VerdictOutcome};
 pub use destination_health::{DestinationHealth, DestinationHealths, HealthView};

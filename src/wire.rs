@@ -11,7 +11,6 @@ mod bind;
 mod body;
 mod client_certificate;
 mod connection;
-mod file_limit;
 mod head;
 mod http1;
 mod idle_reclaim;
@@ -33,9 +32,6 @@ pub use body::{BodyBounds, BodyError, BytePool, ReservedBytes};
 pub use client_certificate::{ClientCertificates, PeerCertificates};
 pub use connection::{
     Bounds, CloseWithoutReply, Handler, ListenerService, Peer, Response, Transport, WireHandler,
-};
-pub(crate) use file_limit::{
-    connections_that_fit, file_limit, raise_file_limit, side_connections_that_fit,
 };
 pub use request::{Target, WireRequest};
 pub use request_body::RequestBody;

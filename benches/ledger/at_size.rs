@@ -34,9 +34,10 @@ use self::event::BODY;
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 const CALLERS: u64 = 64;
-/// Events of one measured round, and how many rounds.
-const ROUND: u64 = 50_000;
-const ROUNDS: usize = 5;
+/// Events of one measured round, and how many rounds. Single rounds differ by half on a shared
+/// machine; the medians of 25 repeat within some hundredths.
+const ROUND: u64 = 20_000;
+const ROUNDS: usize = 25;
 
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
@@ -66,6 +67,37 @@ fn record(ledger: &BatchedLedger, from: u64, count: u64) -> Duration {
         }
     });
     start.elapsed()
+}
+
+/// The cost of one round.
+struct Cost {
+    time: f64,
+    processor: f64,
+}
+
+impl Cost {
+    fn of(ledger: &BatchedLedger, from: u64) -> Self {
+        let before = cpu_time();
+        let time = record(ledger, from, ROUND).as_secs_f64();
+        Self { time, processor: cpu_time().saturating_sub(before).as_secs_f64() }
+    }
+}
+
+/// Rounds on a full ledger beside rounds on an empty one. Ratios are in millionths.
+#[derive(Default)]
+struct Compared {
+    times: Vec<u64>,
+    processor: Vec<u64>,
+    /// Events a second on the full ledger.
+    rates: Vec<u64>,
+}
+
+impl Compared {
+    fn add(&mut self, empty: &Cost, full: &Cost) {
+        self.times.push((empty.time / full.time * 1e6) as u64);
+        self.processor.push((empty.processor / full.processor * 1e6) as u64);
+        self.rates.push((ROUND as f64 / full.time) as u64);
+    }
 }
 
 /// Nanoseconds at a part of the sorted `times`.
@@ -136,33 +168,38 @@ fn fill_and_measure(dir: &Path, count: u64) {
     let empty = dir.join("empty");
     let full = dir.join("full");
     let before = memory();
-    let (full_book, empty_book) = (ledger(&full), ledger(&empty));
+    let (full_ledger, empty_ledger) = (ledger(&full), ledger(&empty));
     let began = instant();
-    fill(&full_book, count);
+    fill(&full_ledger, count);
     let filling = began.elapsed();
-    settle(&full_book);
+    settle(&full_ledger);
     let held = memory().saturating_sub(before);
     let on_disk = disk(&full);
-    // In turn: other load on the machine then meets both.
-    let mut ratios = Vec::new();
-    let mut rates = Vec::new();
+    let mut compared = Compared::default();
     for round in 0..ROUNDS as u64 {
-        let of_empty = record(&empty_book, round * ROUND, ROUND);
-        let of_full = record(&full_book, count + round * ROUND, ROUND);
-        ratios.push((of_empty.as_secs_f64() / of_full.as_secs_f64() * 1e6) as u64);
-        rates.push((ROUND as f64 / of_full.as_secs_f64()) as u64);
+        let on_empty = || Cost::of(&empty_ledger, round * ROUND);
+        let on_full = || Cost::of(&full_ledger, count + round * ROUND);
+        // In turn, and each first in half of the rounds: other load on the machine then meets both.
+        if round % 2 == 0 {
+            let empty = on_empty();
+            compared.add(&empty, &on_full());
+        } else {
+            let full = on_full();
+            compared.add(&on_empty(), &full);
+        }
     }
-    let rate = quantile(&mut rates, 0.5);
+    let rate = quantile(&mut compared.rates, 0.5);
     let from = count + ROUNDS as u64 * ROUND;
-    let waits = waits::measure(dir, &full_book, from, rate / 2.0);
-    let queries = query(&full_book, count);
+    let waits = waits::measure(dir, &full_ledger, from, rate / 2.0);
+    let queries = query(&full_ledger, count);
     println!(
         "{}",
         json!({
             "count": count,
             "fill_per_second": count as f64 / filling.as_secs_f64().max(1e-9),
             "rate": rate,
-            "over_empty": quantile(&mut ratios, 0.5) / 1e6,
+            "over_empty": quantile(&mut compared.times, 0.5) / 1e6,
+            "processor_over_empty": quantile(&mut compared.processor, 0.5) / 1e6,
             "memory": held,
             "disk": on_disk,
             "body": BODY,

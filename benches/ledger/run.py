@@ -71,7 +71,7 @@ def measure(program, folder, size, slower):
 
 
 def table(rows):
-    yield ("| transactions | recorded/s | over empty | memory each, while filling / after a start "
+    yield ("| transactions | recorded/s | over empty: events a second, per processor second | memory each, while filling / after a start "
            "| disk each beyond its body | start after kill -9 | newest 100, by transaction, by user |")
     yield "|---|---|---|---|---|---|---|"
     for row in rows:
@@ -81,7 +81,7 @@ def table(rows):
         start = f"{opened['seconds']:.2f} s" + ("" if row["cold"] else " (warm)")
         # A start finds what was recorded while measuring as well.
         after = f"{opened['memory'] / opened['keys']:,.0f} B" if opened["keys"] else "–"
-        yield (f"| {count:,} | {row['rate']:,.0f} | {row['over_empty']:.2f} | {each(row['memory'])} / {after} "
+        yield (f"| {count:,} | {row['rate']:,.0f} | {row['over_empty']:.2f}, {row['processor_over_empty']:.2f} | {each(row['memory'])} / {after} "
                f"| {each(row['disk'] - row['body'] * count)} | {start} | {queries} ms |")
 
 

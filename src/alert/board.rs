@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::incident::{Detail, Incident, Key, Paused};
-use crate::clock::UnixMillis;
+use crate::clock::{UnixMillis, millis};
 use crate::config::{Alert, AlertCondition};
 
 /// Problems that are tracked: more at once have one cause. 1,000 take about 300 kB.
@@ -341,10 +341,6 @@ impl Entry {
         let digest = <sha2::Sha256 as sha2::Digest>::digest(text);
         format!("alt_{}", const_hex::encode(&digest[..16]))
     }
-}
-
-fn millis(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

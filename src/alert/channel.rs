@@ -8,7 +8,7 @@ use super::incident::{Detail, Incident, Subject};
 use super::link::link;
 use super::text;
 use crate::clock::now_ms;
-use crate::config::{Alert, AlertChannel, AlertCondition};
+use crate::config::{Alert, AlertChannel, AlertCondition, MailServer};
 
 /// Notices in one message; a phone shows no more.
 const LINES_MAX: usize = 20;
@@ -72,7 +72,7 @@ pub(super) async fn send(
             let body = hook::webhook(first, alert.language, console);
             hook::post_signed(to, &first.id, &body).await
         }
-        AlertChannel::Email(server, to) => mail(alert, (server, to), notices, console).await,
+        AlertChannel::Email(server, to) => mail(alert, server, to, notices, console).await,
         AlertChannel::Slack(to) => {
             let post = hook::slack(&message(alert, notices, console));
             hook::post(to, post, Success::Status).await
@@ -103,7 +103,8 @@ pub(super) fn at_once(alert: &Alert) -> usize {
 #[cfg(feature = "email")]
 async fn mail(
     alert: &Alert,
-    (server, to): (&crate::config::MailServer, &[String]),
+    server: &MailServer,
+    to: &[String],
     notices: &[Notice],
     console: &str,
 ) -> Result<(), SendError> {
@@ -116,7 +117,8 @@ async fn mail(
 #[cfg(not(feature = "email"))]
 async fn mail(
     _: &Alert,
-    _: (&crate::config::MailServer, &[String]),
+    _: &MailServer,
+    _: &[String],
     _: &[Notice],
     _: &str,
 ) -> Result<(), SendError> {

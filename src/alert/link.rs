@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::incident::{Key, Subject};
 use crate::config::{AlertCondition, Config};
+use crate::host;
 use crate::sender::path_segment;
 
 /// Where the console is: as configured, or at the admin listener, which has a certificate or none.
@@ -15,8 +16,7 @@ pub fn console_at(config: &Config, admin: SocketAddr) -> String {
     let scheme = if config.server.admin_tls.is_some() { "https" } else { "http" };
     if admin.ip().is_unspecified() {
         // A listener on all addresses is reached by the name of its machine.
-        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let name = Some(name.trim()).filter(|name| !name.is_empty()).unwrap_or("localhost");
+        let name = host::name().unwrap_or_else(|| String::from("localhost"));
         return format!("{scheme}://{name}:{}", admin.port());
     }
     format!("{scheme}://{admin}")

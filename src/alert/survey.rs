@@ -13,7 +13,7 @@ use crate::config::{AlertCondition, Config, Source};
 use crate::keys::Keys;
 use crate::ledger::{BatchedLedger, DiskSpace, Health, Stats};
 use crate::sender::Outcome;
-use crate::telemetry::{History, Late, Metrics, Peers, Span, is_verified};
+use crate::telemetry::{ArchiveDelay, History, Metrics, Peers, Span, is_verified};
 
 /// How long a destination that took deliveries before may fail before operators are notified: a
 /// restart of its backend is over by then.
@@ -84,7 +84,7 @@ impl Survey {
             let detail = Detail::Reload;
             found.push(Incident::new(AlertCondition::Reload, Subject::Gateway, since, detail));
         }
-        if let Some(Late { overdue, deleted_after }) = self.metrics.archive.late() {
+        if let Some(ArchiveDelay { overdue, deleted_after }) = self.metrics.archive.late() {
             let since = now.saturating_sub(i64::try_from(overdue.as_millis()).unwrap_or(0));
             let days = deleted_after.as_secs() / 86_400;
             let detail = Detail::Archive { seconds: overdue.as_secs(), days };

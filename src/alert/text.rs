@@ -101,7 +101,7 @@ fn facts_en(detail: &Detail) -> String {
                 None => String::from("no response"),
             };
             match past {
-                Past::Never => format!(" fails and has never taken a delivery: {answer}"),
+                Past::Never => format!(" fails and has never accepted a delivery: {answer}"),
                 Past::Delivered => format!(" fails: {answer}"),
             }
         }

@@ -57,7 +57,7 @@ impl Check {
         let count = loaded.warnings.len() + loaded.advice.len();
         if self.strict && count > 0 {
             let found = if count == 1 { "1 warning" } else { &format!("{count} warnings") };
-            writeln!(screen.err, "{found}, and --strict takes none")?;
+            writeln!(screen.err, "{found}, and --strict treats warnings as errors")?;
             return Ok(Exit::Usage);
         }
         let found = match count {

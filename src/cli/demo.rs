@@ -90,8 +90,8 @@ impl Demo {
         };
         writeln!(
             notes,
-            "\n{} callbacks, {wrong} came out otherwise than they should; {wanted} accepted, \
-             {delivered} delivered to the backend, each under a signature that verifies",
+            "\n{} callbacks, {wrong} had an unexpected outcome; {wanted} accepted, {delivered} \
+             delivered to the backend, each under a signature that verifies",
             rows.len(),
         )?;
         let exit = if wrong == 0 && delivered == wanted { Exit::Done } else { Exit::Failed };

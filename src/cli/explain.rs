@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::client::{AdminApi, runtime};
 use super::names::{self, Named};
 use super::rows::{printable, printable_json};
-use super::url::absent;
+use super::url::{absent_there, missing_of};
 use super::{ConfigFile, Exit, Screen};
 use crate::clock;
 use crate::config::{Config, Loaded, Source};
@@ -96,7 +96,12 @@ impl Explain {
             Err(sentence) => match ask(config, None, &capture) {
                 Ok(answer) => self.show(&answer, screen),
                 Err(_) => {
-                    writeln!(screen.err, "{}", printable(&sentence))?;
+                    match missing_of(&loaded, &name_in(&capture)) {
+                        Some(issue) => {
+                            writeln!(screen.err, "{}", issue.line_of_text(screen.err_paint))?;
+                        }
+                        None => writeln!(screen.err, "{}", printable(&sentence))?,
+                    }
                     Ok(Exit::Usage)
                 }
             },
@@ -151,9 +156,8 @@ impl Explain {
     ) -> io::Result<Exit> {
         let config = &loaded.config;
         let api = AdminApi::of(config);
-        if runtime()?.block_on(names::check(&api, Named::Source, name)).is_err() {
-            let known: Vec<&str> = config.sources.keys().map(String::as_str).collect();
-            return absent(loaded, name, &known, screen);
+        if let Err(error) = runtime()?.block_on(names::check(&api, Named::Source, name)) {
+            return absent_there(&error, loaded, name, screen);
         }
         if let Some(id) = &self.rejection {
             return self.rejection(config, Some(name), id, screen);
@@ -255,6 +259,14 @@ impl Explain {
         }
         Ok(exit)
     }
+}
+
+/// The source that the path of `capture` names; empty if it names none.
+fn name_in(capture: &Capture) -> String {
+    let target = String::from_utf8_lossy(&capture.request().target);
+    let path = target.split('?').next().unwrap_or_default();
+    let name = path.split_once("/callback/").map_or("", |(_, name)| name);
+    name.trim_end_matches('/').to_owned()
 }
 
 /// The explanation of the running gateway for what was captured.

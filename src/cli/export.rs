@@ -222,12 +222,15 @@ impl Export {
     ) -> Result<(Option<ExportId>, KnownItems), ExportError> {
         let (mut follows, mut known) = (None, KnownItems::default());
         for place in &self.since {
-            let mut reader = ExportReader::begin(place.read()?.0, keys)?;
+            // The error of another file than the one that is written.
+            let named = |error: ExportError| ExportError::Damaged(format!("{place}: {error}"));
+            let (from, _) = place.read().map_err(|error| named(error.into()))?;
+            let mut reader = ExportReader::begin(from, keys).map_err(named)?;
             if reader.follows() != follows {
                 let what = format!("{place}: does not follow the export that is named before it");
                 return Err(ExportError::Damaged(what));
             }
-            while let Some(items) = reader.chunk()? {
+            while let Some(items) = reader.chunk().map_err(named)? {
                 known.note(&items);
                 progress.tell(&|| format!("{place}: {} items", reader.items()));
             }

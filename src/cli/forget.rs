@@ -10,8 +10,9 @@ use super::client::runtime;
 use super::store::{check, embedded, open};
 use super::{ConfigFile, Exit, Screen};
 use crate::config::{Config, StoreEngine};
-use crate::ledger::{BatchOptions, BatchedLedger, Engine, LedgerError, NoopObserver, SourceId};
-use crate::registry::{Action, Actor, Registry};
+use crate::ledger::{BatchOptions, BatchedLedger, Engine, LedgerError, NoopObserver};
+use crate::operator::source_id;
+use crate::registry::{Action, Actor, AuditSubject, Registry};
 
 /// Forget the deduplication keys of a source
 #[derive(Args, Debug)]
@@ -123,10 +124,11 @@ async fn forget(
     let ledger = BatchedLedger::new(engine, BatchOptions::default(), Arc::new(NoopObserver));
     let registry = Registry::open(ledger.clone(), config).await?;
     let config = registry.config();
-    let id = config.sources.get(source).map_or(source, |source| source.id.as_str());
+    let id = source_id(&config, source);
     let mut all = config.sources.values();
     let is_known = all.any(|one| one.name == source || one.id == source);
-    registry.note(&Actor::new("command", "forget"), Action::Forgotten, ("keys", id)).await?;
-    let count = ledger.forget(&SourceId::from(id)).await?;
+    let who = Actor::new("command", "forget");
+    registry.note(&who, Action::Forgotten, AuditSubject::new("keys", id.as_str())).await?;
+    let count = ledger.forget(&id).await?;
     Ok(Forgotten { count, is_known })
 }

@@ -68,8 +68,8 @@ impl Import {
         };
         let mut progress = Progress::new(screen.err, screen.err_is);
         let all = |_: &Item| true;
-        let take = take(reader, &ledger, (&mut imported, size), (&all, &mut progress));
-        let taken = runtime.block_on(take);
+        let job = ImportJob { reader, size, wanted: &all };
+        let taken = runtime.block_on(job.run(&ledger, &mut imported, &mut progress));
         progress.end();
         let Imported { taken: fresh, known } = imported;
         match taken {
@@ -78,12 +78,12 @@ impl Import {
                 Ok(Exit::Done)
             }
             Ok(()) => {
-                writeln!(screen.out, "{fresh} taken, {known} known already")?;
+                writeln!(screen.out, "{fresh} imported, {known} known already")?;
                 Ok(Exit::Done)
             }
             Err(error) => {
                 if fresh + known > 0 {
-                    writeln!(screen.err, "{fresh} taken, {known} known already, and then:")?;
+                    writeln!(screen.err, "{fresh} imported, {known} known already, and then:")?;
                 }
                 screen.fail(&error)
             }
@@ -91,34 +91,46 @@ impl Import {
     }
 }
 
-/// Imports those items of an export of `size` bytes that are wanted.
-pub(super) async fn take(
-    mut reader: ExportReader<Counted>,
-    ledger: &Engine,
-    (imported, size): (&mut Imported, u64),
-    (wanted, progress): (&dyn Fn(&Item) -> bool, &mut Progress<'_>),
-) -> Result<(), ExportError> {
-    let mut rest = Vec::new();
-    loop {
-        let chunk = reader.chunk()?;
-        let is_last = chunk.is_none();
-        let mut items = rest;
-        items.extend(chunk.into_iter().flatten().filter(|item| wanted(item)));
-        rest = if is_last { Vec::new() } else { last_change(&mut items) };
-        if !items.is_empty() {
-            let some = ledger.import(items).await?;
-            imported.taken += some.taken;
-            imported.known += some.known;
-            progress.tell(&|| {
-                let count = imported.taken + imported.known;
-                match (reader.source().count() * 100).checked_div(size) {
-                    Some(percent) => format!("{count} items, {percent} %"),
-                    None => format!("{count} items"),
-                }
-            });
-        }
-        if is_last {
-            return Ok(());
+/// The import of one export.
+pub(super) struct ImportJob<'j> {
+    pub reader: ExportReader<Counted>,
+    /// Bytes of the export; 0 if they are unknown.
+    pub size: u64,
+    /// Whether to import an item.
+    pub wanted: &'j dyn Fn(&Item) -> bool,
+}
+
+impl ImportJob<'_> {
+    /// Imports the items that are wanted, and adds them to `imported`.
+    pub(super) async fn run(
+        self,
+        ledger: &Engine,
+        imported: &mut Imported,
+        progress: &mut Progress<'_>,
+    ) -> Result<(), ExportError> {
+        let Self { mut reader, size, wanted } = self;
+        let mut rest = Vec::new();
+        loop {
+            let chunk = reader.chunk()?;
+            let is_last = chunk.is_none();
+            let mut items = rest;
+            items.extend(chunk.into_iter().flatten().filter(|item| wanted(item)));
+            rest = if is_last { Vec::new() } else { last_change(&mut items) };
+            if !items.is_empty() {
+                let some = ledger.import(items).await?;
+                imported.taken += some.taken;
+                imported.known += some.known;
+                progress.tell(&|| {
+                    let count = imported.taken + imported.known;
+                    match (reader.source().count() * 100).checked_div(size) {
+                        Some(percent) => format!("{count} items, {percent} %"),
+                        None => format!("{count} items"),
+                    }
+                });
+            }
+            if is_last {
+                return Ok(());
+            }
         }
     }
 }

@@ -105,9 +105,23 @@ pub(super) fn outcome(progress: &Value) -> String {
     }
 }
 
+/// Whether an order makes an attempt at a destination that responded with 410, as a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TriesGone {
+    /// A replay does.
+    Yes,
+    /// A release does not: its deliveries are as all others.
+    No,
+}
+
 /// Why deliveries of an order may wait: a sentence for each paused destination, or for `only` that
 /// one. Nothing where none waits. The order is complete without it, so a failed call says nothing.
-pub(super) async fn pauses(api: &AdminApi, last: &Value, only: Option<&str>) -> Vec<String> {
+pub(super) async fn pauses(
+    api: &AdminApi,
+    last: &Value,
+    only: Option<&str>,
+    tries: TriesGone,
+) -> Vec<String> {
     if last["outcome"]["pending"].as_u64().unwrap_or(0) == 0 {
         return Vec::new();
     }
@@ -118,13 +132,25 @@ pub(super) async fn pauses(api: &AdminApi, last: &Value, only: Option<&str>) -> 
         let Ok(status) = api.get(&path).await else { continue };
         // Someone may have resumed it meanwhile.
         if status["paused"].is_object() {
-            sentences.push(format!(
-                "{name} is paused ({}): its deliveries wait until postern destinations resume {name}",
-                pause_text(&status["paused"])
-            ));
+            sentences.push(pause_sentence(name, &status["paused"], tries));
         }
     }
     sentences
+}
+
+/// The meaning of a pause for the deliveries of an order.
+fn pause_sentence(name: &str, pause: &Value, tries: TriesGone) -> String {
+    let text = pause_text(pause);
+    match (pause["why"].as_str(), tries) {
+        (Some("gone"), TriesGone::Yes) => format!(
+            "{name} is paused ({text}): the replay tries it at once, and a 2xx resumes it; see \
+             postern deliveries --destination {name}"
+        ),
+        _ => format!(
+            "{name} is paused ({text}): its deliveries wait until postern destinations resume \
+             {name}"
+        ),
+    }
 }
 
 /// The paused destinations of a list: all, or `only` that one.
@@ -164,5 +190,22 @@ mod tests {
         assert_eq!(named(None), ["game", "books"]);
         assert_eq!(named(Some("books")), ["books"]);
         assert!(named(Some("shop")).is_empty());
+    }
+
+    #[test]
+    fn a_replay_tries_a_destination_that_is_gone() {
+        let sentence = |why: &str, tries| {
+            let pause = json!({ "why": why, "who": "postern", "at": "2026-11-29T12:00:00Z" });
+            pause_sentence("game", &pause, tries)
+        };
+        assert_eq!(
+            sentence("gone", TriesGone::Yes),
+            "game is paused (gone, by postern at 2026-11-29T12:00:00Z): the replay tries it at \
+             once, and a 2xx resumes it; see postern deliveries --destination game"
+        );
+        for (why, tries) in [("operator", TriesGone::Yes), ("gone", TriesGone::No)] {
+            let waits = "its deliveries wait until postern destinations resume game";
+            assert!(sentence(why, tries).ends_with(waits));
+        }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::client::{AdminApi, runtime};
 use super::event_selector::Times;
 use super::names::{self, Named};
-use super::order::{Format, OrderKind, outcome, pauses};
+use super::order::{Format, OrderKind, TriesGone, outcome, pauses};
 use super::{ConfigFile, Exit, Screen};
 
 /// Releases of the admin API.
@@ -57,7 +57,7 @@ impl Release {
         match ended {
             Ok(last) => {
                 let exit = RELEASES.show(&last, Format::of(&self.config), screen)?;
-                let pauses = runtime.block_on(pauses(&api, &last, None));
+                let pauses = runtime.block_on(pauses(&api, &last, None, TriesGone::No));
                 pauses.iter().try_for_each(|pause| writeln!(screen.err, "{pause}"))?;
                 Ok(exit)
             }

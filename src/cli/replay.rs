@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::client::{AdminApi, runtime};
 use super::event_selector::EventSelector;
 use super::names::{self, NameError, Named};
-use super::order::{Format, OrderKind, outcome, pauses};
+use super::order::{Format, OrderKind, TriesGone, outcome, pauses};
 use super::{ConfigFile, Exit, Screen};
 
 /// Replays of the admin API.
@@ -98,7 +98,8 @@ impl Replay {
         match ended {
             Ok(last) => {
                 let exit = REPLAYS.show(&last, Format::of(&self.config), screen)?;
-                let pauses = runtime.block_on(pauses(&api, &last, self.destination.as_deref()));
+                let only = self.destination.as_deref();
+                let pauses = runtime.block_on(pauses(&api, &last, only, TriesGone::Yes));
                 pauses.iter().try_for_each(|pause| writeln!(screen.err, "{pause}"))?;
                 Ok(exit)
             }

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::runtime;
-use super::import::take;
+use super::import::ImportJob;
 use super::place::{Counted, Place};
 use super::store::{Progress, open};
 use super::{ConfigFile, Exit, Screen};
@@ -75,11 +75,25 @@ impl Contents {
     }
 }
 
+/// The age of an export among those that are restored together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Age {
+    Newest,
+    Older,
+}
+
+impl Age {
+    /// Whether an item of such an export is restored: documents are those of the newest one alone.
+    fn has(self, item: &Item) -> bool {
+        self == Self::Newest || !matches!(item, Item::Document { .. })
+    }
+}
+
 impl Contents {
-    /// Counts what newer exports lack; documents of the newest one alone.
-    fn count_new(&mut self, items: &[Item], is_newest: bool, newer: &KnownItems) {
+    /// Counts what newer exports lack.
+    fn count_new(&mut self, items: &[Item], age: Age, newer: &KnownItems) {
         let counts = |item: &&Item| match item {
-            Item::Document { .. } => is_newest,
+            Item::Document { .. } => age.has(item),
             item => !newer.has(item),
         };
         items.iter().filter(counts).for_each(|item| self.count(item));
@@ -146,10 +160,10 @@ impl Restore {
             for (at, place) in self.exports.iter().enumerate().rev() {
                 let (from, size) = place.read()?;
                 let reader = ExportReader::begin(from, &keys)?;
-                let is_newest = at + 1 == self.exports.len();
-                let wanted = |item: &Item| is_newest || !matches!(item, Item::Document { .. });
-                let take = take(reader, &ledger, (&mut imported, size), (&wanted, &mut progress));
-                runtime.block_on(take)?;
+                let age = self.age(at);
+                let wanted = |item: &Item| age.has(item);
+                let job = ImportJob { reader, size, wanted: &wanted };
+                runtime.block_on(job.run(&ledger, &mut imported, &mut progress))?;
             }
             Ok(())
         };
@@ -170,6 +184,10 @@ impl Restore {
             }
             Err(error) => screen.fail(&error),
         }
+    }
+
+    fn age(&self, at: usize) -> Age {
+        if at + 1 == self.exports.len() { Age::Newest } else { Age::Older }
     }
 
     /// Says what the exports hold.
@@ -203,7 +221,7 @@ impl Restore {
             let contents = drill.files.entry(at).or_insert_with(|| (place, Contents::default()));
             while let Some(items) = reader.chunk().map_err(named)? {
                 items.iter().for_each(|item| contents.1.count(item));
-                drill.together.count_new(&items, at + 1 == self.exports.len(), &known);
+                drill.together.count_new(&items, self.age(at), &known);
                 if self.exports.len() > 1 {
                     known.note(&items);
                 }

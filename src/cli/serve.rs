@@ -11,10 +11,10 @@ use super::{ConfigFile, Exit, Screen};
 use crate::config::{Config, Loaded, StoreEngine, Watcher};
 use crate::delivery::Deliveries;
 use crate::lifecycle::{Signals, Stop, Stopping};
-use crate::private;
 use crate::server::{self, Listeners, Parts, ServeError, Store};
 use crate::telemetry::{self, LogFormat, Metrics};
-use crate::wire::{self, Inherited};
+use crate::wire::Inherited;
+use crate::{file_descriptors, private};
 
 /// Threads for the admin listener and reloads; callbacks and deliveries have threads of their own.
 const SIDE_THREADS: usize = 2;
@@ -50,7 +50,7 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        wire::raise_file_limit();
+        file_descriptors::raise_limit();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(SIDE_THREADS)
             .enable_all()
@@ -97,8 +97,8 @@ fn stay_private() {
 /// Says that the limit of open files has room for fewer connections than are configured.
 fn warn_of_few_files(config: &Config) {
     let configured = config.server.limits.connections;
-    let connections = wire::connections_that_fit(configured);
-    if let Some(files) = wire::file_limit().filter(|_| connections < configured) {
+    let connections = file_descriptors::connections_that_fit(configured);
+    if let Some(files) = file_descriptors::limit().filter(|_| connections < configured) {
         tracing::warn!(
             files,
             connections,

@@ -6,8 +6,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::client::{AdminApi, runtime};
-use super::names::{self, Named};
-use super::url::absent;
+use super::names::{self, NameError, Named};
+use super::url::absent_there;
 use super::{ConfigFile, Exit, Screen};
 use crate::clock;
 use crate::config::{Config, Source, nearest};
@@ -61,10 +61,7 @@ impl Sign {
         let Some(source) = config.sources.get(&self.source) else {
             return match runtime()?.block_on(self.ask(config)) {
                 Ok(signed) => self.show(&signed, screen),
-                Err(Asked::Absent) => {
-                    let known: Vec<&str> = config.sources.keys().map(String::as_str).collect();
-                    absent(&loaded, &self.source, &known, screen)
-                }
+                Err(Asked::Absent(error)) => absent_there(&error, &loaded, &self.source, screen),
                 Err(Asked::Failed(sentence)) => {
                     writeln!(screen.err, "{sentence}")?;
                     Ok(Exit::Usage)
@@ -125,7 +122,7 @@ impl Sign {
     async fn ask(&self, config: &Config) -> Result<SignedCallback, Asked> {
         let api = AdminApi::of(config);
         let known = names::check(&api, Named::Source, &self.source).await;
-        known.map_err(|_| Asked::Absent)?;
+        known.map_err(Asked::Absent)?;
         let parameters: Vec<String> =
             self.parameters.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let question =
@@ -151,7 +148,7 @@ impl Sign {
 /// Why the gateway did not sign.
 enum Asked {
     /// No gateway answers, or it has no such source.
-    Absent,
+    Absent(NameError),
     /// The gateway's objection.
     Failed(String),
 }

@@ -1,13 +1,13 @@
 //! `postern url`: what to paste into a sender's console.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use clap::Args;
 use serde_json::json;
 
 use super::client::{AdminApi, runtime};
-use super::names::{self, Named};
+use super::names::{self, NameError, Named};
 use super::{ConfigFile, Exit, Screen, columns};
 use crate::config::{Config, ConfigIssue, Loaded, Source};
 use crate::operator::PasteUrl;
@@ -77,10 +77,8 @@ impl Url {
             write!(screen.out, "{}", columns(&rows))?;
         }
         // A source without its secret is not in the list, unless the gateway knows it.
-        let lacks = |issue: &&ConfigIssue| {
-            let name = issue.key.strip_prefix("source[").and_then(|key| key.split_once(']'));
-            name.is_some_and(|(name, _)| !urls.contains_key(name))
-        };
+        let lacks =
+            |issue: &&ConfigIssue| source_of(issue).is_some_and(|name| !urls.contains_key(name));
         let mut exit = Exit::Done;
         for issue in loaded.missing.iter().filter(lacks) {
             writeln!(screen.err, "{}", issue.line_of_text(screen.err_paint))?;
@@ -99,19 +97,57 @@ async fn of_gateway(config: &Config) -> Result<Vec<PasteUrl>, String> {
     serde_json::from_value(answer["urls"].take()).map_err(|error| error.to_string())
 }
 
-/// Says that there is no source called `name`, neither in the file nor at a running gateway, and
-/// which secret is missing if the file has it.
+/// Says that there is no source called `name`, neither in the file nor at a running gateway, or
+/// which secret is missing if the file has it. `known` are the other sources that can be used.
 pub(super) fn absent(
     loaded: &Loaded,
     name: &str,
     known: &[&str],
     screen: &mut Screen<'_>,
 ) -> io::Result<Exit> {
-    let of_source = format!("source[{name}]");
-    let mut missing = loaded.missing.iter().filter(|issue| issue.key.starts_with(&of_source));
-    match missing.next() {
+    let lacking = loaded.missing.iter().filter_map(source_of);
+    let names: BTreeSet<&str> = known.iter().copied().chain(lacking).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    missing_or(&names::absent(Named::Source, name, &names), loaded, name, screen)
+}
+
+/// The same where the gateway was asked for the source, and `error` is what it said.
+pub(super) fn absent_there(
+    error: &NameError,
+    loaded: &Loaded,
+    name: &str,
+    screen: &mut Screen<'_>,
+) -> io::Result<Exit> {
+    match error {
+        NameError::Absent(sentence) => missing_or(sentence, loaded, name, screen),
+        NameError::Unasked(_) => {
+            let known: Vec<&str> = loaded.config.sources.keys().map(String::as_str).collect();
+            absent(loaded, name, &known, screen)
+        }
+    }
+}
+
+/// Says which secret of the source the file lacks, or `sentence` if it has no such source.
+fn missing_or(
+    sentence: &str,
+    loaded: &Loaded,
+    name: &str,
+    screen: &mut Screen<'_>,
+) -> io::Result<Exit> {
+    match missing_of(loaded, name) {
         Some(issue) => writeln!(screen.err, "{}", issue.line_of_text(screen.err_paint))?,
-        None => writeln!(screen.err, "{}", names::absent(Named::Source, name, known))?,
+        None => writeln!(screen.err, "{sentence}")?,
     }
     Ok(Exit::Usage)
+}
+
+/// The missing secret of the file's source called `name`.
+pub(super) fn missing_of<'l>(loaded: &'l Loaded, name: &str) -> Option<&'l ConfigIssue> {
+    loaded.missing.iter().find(|issue| source_of(issue) == Some(name))
+}
+
+/// The source that an issue is about.
+fn source_of(issue: &ConfigIssue) -> Option<&str> {
+    let (name, _) = issue.key.strip_prefix("source[")?.split_once(']')?;
+    Some(name)
 }

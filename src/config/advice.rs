@@ -32,6 +32,7 @@ pub(super) fn give(
         let to: Vec<&Destination> =
             source.destinations.iter().filter_map(|name| destinations.get(name)).collect();
         undelivered_template(&section, &to);
+        rewards_by_text(&section, source);
         misspelled_template(&section, source);
         misspelled_conditions(&section, source);
     }
@@ -111,6 +112,14 @@ fn undelivered_template(section: &Section<'_>, to: &[&Destination]) {
         }
     };
     section.advice("template", what, "name a destination of format event or template, or omit it");
+}
+
+/// Pinned amounts that are not decimals.
+fn rewards_by_text(section: &Section<'_>, source: &Source) {
+    for item in source.recipe.rewards_by_text() {
+        let what = "is not a decimal: only a callback with the same text matches it";
+        section.advice(&format!("rewards.{item}"), what, "write the number alone, such as 10");
+    }
 }
 
 /// A name that a callback of `source` does not have, and one that it has and that was probably

@@ -23,7 +23,7 @@ use crate::sender::{Catalog, Outcome, Recipe, Secret};
 pub struct Config {
     /// Listeners and their limits.
     pub server: Server,
-    /// Who may use the admin listener.
+    /// The callers that may use the admin listener.
     pub admin: Admin,
     /// Where the ledger is.
     pub store: Store,
@@ -167,7 +167,7 @@ pub struct Limits {
     pub held: usize,
 }
 
-/// Who may use the admin listener.
+/// The callers that may use the admin listener.
 #[derive(Clone, Debug, Default)]
 pub struct Admin {
     /// Bearer tokens. Empty only on loopback.
@@ -271,8 +271,8 @@ pub enum StoreEngine {
 /// A PostgreSQL server, and how it is talked to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostgresStore {
-    /// `postgres://…`. `None`: the variable or file that the configuration names is missing, and was
-    /// optional: the command asks the gateway, which has it.
+    /// `postgres://…`. `None`: the variable or file that the configuration names is missing, and
+    /// was optional: the command asks the gateway, which has it.
     pub url: Option<Secret>,
     /// The schema of the tables.
     pub schema: String,
@@ -297,7 +297,7 @@ pub struct Egress {
     pub signing_keys: Vec<SigningKey>,
 }
 
-/// Who says that there is a source or a destination. Only what an API made can be changed over one.
+/// The origin of a source or a destination. Only what an API made can be changed over one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The configuration file.
@@ -315,7 +315,7 @@ pub enum Origin {
 /// One inbound endpoint, `/callback/<name>`.
 #[derive(Debug)]
 pub struct Source {
-    /// Who says that there is one.
+    /// Its origin.
     pub origin: Origin,
     /// Its keys as written, secrets masked, for people.
     pub shown: Shown,
@@ -383,7 +383,7 @@ pub enum Superseded {
 /// A backend that events are delivered to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
-    /// Who says that there is one.
+    /// Its origin.
     pub origin: Origin,
     /// Its keys as written, secrets masked, for people.
     pub shown: Shown,

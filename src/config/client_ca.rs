@@ -33,8 +33,8 @@ struct Authority {
 }
 
 impl ClientCa {
-    /// Whether `chain`, the caller's own certificate first, leads to one of the authorities now, and
-    /// is meant for clients. That the caller has the key is the matter of the TLS handshake.
+    /// Whether `chain`, the caller's own certificate first, leads to one of the authorities now,
+    /// and is meant for clients. That the caller has the key is the matter of the TLS handshake.
     #[must_use]
     pub fn accepts(&self, chain: &[CertificateDer<'_>], now_ms: UnixMillis) -> bool {
         let Some((own, others)) = chain.split_first() else { return false };
@@ -92,8 +92,7 @@ fn authorities(item: &Item<'_>) -> Read<ClientCa> {
         let what = format!("one of its authorities expired at {}", clock::rfc3339(ended.ends_ms));
         item.warning(what, "remove it from the file");
     }
-    let soon = i64::try_from(ENDS_SOON.as_millis()).unwrap_or(i64::MAX);
-    if last.saturating_sub(now_ms) < soon {
+    if last.saturating_sub(now_ms) < clock::millis(ENDS_SOON) {
         let what = format!("expires at {}: then every callback is rejected", clock::rfc3339(last));
         item.warning(what, "add the next authority of the sender to the file");
     }

@@ -88,8 +88,8 @@ pub fn placeholder_digest(value: &str) -> String {
     digits
 }
 
-/// The variables in `text`, the content of `file`, that still have the value that `postern init` made
-/// up.
+/// The variables in `text`, the content of `file`, that still have the value that `postern init`
+/// made up.
 pub(super) fn placeholders(file: &Path, text: &str) -> Vec<ConfigIssue> {
     let mut issues = Vec::new();
     let mut digest = None;

@@ -43,11 +43,11 @@ pub trait Input: fmt::Debug + Send + Sync {
 pub struct Contents {
     /// All of it.
     pub bytes: Vec<u8>,
-    /// Who else may read or change it.
+    /// The others that may read or change it.
     pub access: Access,
 }
 
-/// Who may read or change a file besides its owner.
+/// The users besides its owner that may read or change a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Only its group, which may only read.
@@ -125,7 +125,7 @@ fn digest(read: &io::Result<Contents>) -> Option<[u8; 32]> {
     read.as_ref().ok().map(|contents| Sha256::digest(&contents.bytes).into())
 }
 
-/// Who wrote what a pass goes over.
+/// The writer of what a pass goes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Writer {
     /// The operator: variables and files are read for them.
@@ -204,7 +204,7 @@ impl<'a> Pass<'a> {
         Self { writer, ..self }
     }
 
-    /// Who wrote it.
+    /// Its writer.
     pub(crate) fn writer(&self) -> Writer {
         self.writer
     }

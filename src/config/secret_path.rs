@@ -9,16 +9,16 @@ pub(super) const HEX_DIGITS: usize = 32;
 /// The same in the digits of base64url: 132 bits.
 pub(super) const BASE64_DIGITS: usize = 22;
 
-/// Different digits of such a run, at least: a random run of 32 hexadecimal digits has 14 on average,
-/// and fewer than eight in one of a million million cases.
+/// Different digits of such a run, at least: a random run of 32 hexadecimal digits has 14 on
+/// average, and fewer than eight in one of a million million cases.
 const HEX_DISTINCT_MIN: usize = 8;
 
-/// Neighbours of such a run that are equal or next to each other in the order of digits, at most: of 31
-/// pairs a random run has six on average, and more than 18 in one of a million runs.
+/// Neighbours of such a run that are equal or next to each other in the order of digits, at most:
+/// of 31 pairs a random run has six on average, and more than 18 in one of a million runs.
 const HEX_STEPS_SHARE: (usize, usize) = (3, 5);
 
-/// Digits that spell a word to programmers, from eight on: a random run has one of them by chance in
-/// one of ten million cases.
+/// Digits that spell a word to programmers, from eight on: a random run has one of them by chance
+/// in one of ten million cases.
 const HEX_WORDS: [&[u8]; 11] = [
     b"deadbeef",
     b"cafebabe",
@@ -33,8 +33,8 @@ const HEX_WORDS: [&[u8]; 11] = [
     b"badc0ffe",
 ];
 
-/// Changes between capital, small, digit and sign in 22 digits of base64url, at least: random ones have
-/// 13 on average, words with a number behind them have half as many.
+/// Changes between capital, small, digit and sign in 22 digits of base64url, at least: random ones
+/// have 13 on average, words with a number behind them have half as many.
 const BASE64_CHANGES_MIN: usize = 10;
 
 /// Digits of a name that a word may share with it: they tell no more of it than its digest does.
@@ -77,8 +77,8 @@ fn random_runs(name: &str) -> Vec<&[u8]> {
 }
 
 /// `text` with a digest in place of each word that shares `SHARED_DIGITS` digits with the random
-/// part of `name`, whatever their case: a mistyped name is as secret as the rest of it. `None`: there
-/// are no such words.
+/// part of `name`, whatever their case: a mistyped name is as secret as the rest of it. `None`:
+/// there are no such words.
 #[must_use]
 pub fn without_name(text: &[u8], name: &str) -> Option<Vec<u8>> {
     let lower = text.to_ascii_lowercase();

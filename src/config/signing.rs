@@ -1,8 +1,8 @@
 //! The keys that sign deliveries: `sign` of a destination, and `[egress] signing_key`.
 //!
 //! A backend that verifies `v1` has to keep a shared secret. A key of the gateway (`v1a`, Ed25519)
-//! has a public half, which verifies and cannot sign. Each destination has keys of its own, made from
-//! those of the gateway: what is signed for one proves nothing to another.
+//! has a public half, which verifies and cannot sign. Each destination has keys of its own, made
+//! from those of the gateway: what is signed for one proves nothing to another.
 
 use std::fmt;
 use std::sync::Arc;

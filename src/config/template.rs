@@ -111,7 +111,8 @@ impl UrlFacts {
         }
     }
 
-    /// The reasons for which events of `source` are withheld, as far as its sender's file has such events.
+    /// The reasons for which events of `source` are withheld, as far as its sender's file has such
+    /// events.
     pub(super) fn withheld_of(self, source: &Source) -> Vec<Withheld> {
         let sender = source.recipe.sender();
         let effects = sender.effects();
@@ -152,8 +153,8 @@ pub(super) fn check(section: &Section<'_>, key: &str, source: &Source, to: &Dest
 /// Names in `[…]` that only signature texts read, and `header.NAME`.
 const OF_SIGNATURES: [&str; 5] = ["secret", "body", "query", "url", "method"];
 
-/// Notes every `[key]` of the URL of `to` that is nothing for any of `sources`, those that deliver to
-/// it, at `key` of `section`.
+/// Notes every `[key]` of the URL of `to` that is nothing for any of `sources`, those that deliver
+/// to it, at `key` of `section`.
 pub(super) fn check_known(section: &Section<'_>, key: &str, sources: &[&Source], to: &Destination) {
     if to.format != Format::Template || sources.is_empty() {
         return;

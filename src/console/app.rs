@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use maud::{Markup, html};
 
 use super::area::Area;
@@ -23,7 +23,7 @@ use super::pulse::Pulses;
 use super::reply::{self, PageResult, Reply};
 pub(super) use super::seen::Console;
 use super::session::{self, Activity, Openers, Sessions, SignIn, Viewer};
-use super::visit::Visit;
+use super::visit::{Connection, Visit};
 use crate::clock::instant;
 use crate::config::limits::ADMIN_CONNECTIONS;
 use crate::config::{AdminRight, Config, Rate};
@@ -184,10 +184,9 @@ impl ConsoleHandler {
             path,
             rest,
             query: fields,
-            is_over_tls: head
-                .headers
-                .get(header::ORIGIN)
-                .is_some_and(|origin| origin.as_bytes().starts_with(b"https://")),
+            connection: Connection::of(
+                head.headers.get(header::ORIGIN).map(HeaderValue::as_bytes).unwrap_or_default(),
+            ),
         }
     }
 

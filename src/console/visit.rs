@@ -16,8 +16,30 @@ pub(super) struct Visit {
     /// The path segments after the area, unescaped.
     pub rest: Vec<String>,
     pub query: Fields,
-    /// Whether the browser reports TLS, which a proxy terminates.
-    pub is_over_tls: bool,
+    /// The connection that the browser reports, whose TLS a proxy may terminate.
+    pub connection: Connection,
+}
+
+/// The connection of a browser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Connection {
+    Tls,
+    Plain,
+}
+
+impl Connection {
+    /// The connection to the server of `url`, or from a page of that origin.
+    pub(super) fn of(url: &[u8]) -> Self {
+        if url.starts_with(b"https://") { Self::Tls } else { Self::Plain }
+    }
+
+    /// The last attribute of a cookie for it: over TLS, the browser sends it over TLS alone.
+    pub(super) const fn cookie_attribute(self) -> &'static str {
+        match self {
+            Self::Tls => "; Secure",
+            Self::Plain => "",
+        }
+    }
 }
 
 impl Visit {
@@ -108,7 +130,7 @@ mod tests {
             path: path.to_owned(),
             rest,
             query: Fields::of(query),
-            is_over_tls: false,
+            connection: Connection::Plain,
         }
     }
 

@@ -15,8 +15,8 @@ use super::verdict_recorder;
 use crate::config::{Destination, Mode};
 use crate::ledger::{BatchedLedger, EventId, TargetId};
 
-/// Tasks that wait for an attempt; one more ends. So a burst over thousands of destinations does not
-/// hold its memory for ever.
+/// Tasks that wait for an attempt; one more ends. So a burst over thousands of destinations does
+/// not hold its memory for ever.
 const WAITING_MAX: usize = 256;
 
 /// The tasks, and the number of their attempts.

@@ -76,8 +76,8 @@ impl Control {
         self.deliveries
     }
 
-    /// Stops deliveries to `target` until it is resumed; `note` is what the actor says about it. Durable and applied here on return;
-    /// attempts in flight end normally.
+    /// Stops deliveries to `target` until it is resumed. `note` is the actor's reason. On return
+    /// the pause is durable and applied on this gateway; attempts in flight end normally.
     ///
     /// # Errors
     /// If the ledger cannot persist the pause; then nothing has changed.
@@ -145,7 +145,8 @@ impl Control {
         let _ = self.orders.send(Order::Probe(targets));
     }
 
-    /// Notes that `target` accepted an attempt that was not of a delivery: its circuit breaker closes.
+    /// Notes that `target` accepted an attempt that was not of a delivery: its circuit breaker
+    /// closes.
     pub fn answered(&self, target: &TargetId) {
         let _ = self.orders.send(Order::Answered(target.clone()));
     }

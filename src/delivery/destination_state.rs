@@ -62,8 +62,8 @@ pub(super) enum Health {
 }
 
 impl DestinationState {
-    /// The state of a new destination, or of one that was removed while `in_flight` attempts were in
-    /// flight.
+    /// The state of a new destination, or of one that was removed while `in_flight` attempts were
+    /// in flight.
     pub(super) fn new(
         destination: &Arc<Destination>,
         fields: &Arc<ReadFields>,

@@ -24,8 +24,9 @@ use super::destination_table::DestinationTable;
 use super::pauses::Pause;
 use super::settler::{Settler, postponed};
 use super::verdict_recorder::{self, VerdictRecorder};
-use crate::clock::{instant, now_ms};
+use crate::clock::{Backoff, instant, now_ms};
 use crate::config::Config;
+use crate::host;
 use crate::ledger::{
     Attempt, BatchedLedger, Due, EventId, Lease, LeaseAsk, LeaseBatch, LeaseResult, LedgerError,
     NodeId, Settlement, TargetFilter, TargetId,
@@ -86,8 +87,9 @@ pub enum Deliveries {
 }
 
 impl Dispatcher {
-    /// Starts to deliver, on a thread of its own. Stops leasing when `life` begins to drain, and lets
-    /// attempts in flight end. When `life` has stopped, releases the leases of the unfinished ones.
+    /// Starts to deliver, on a thread of its own. Stops leasing when `life` begins to drain, and
+    /// lets attempts in flight end. When `life` has stopped, releases the leases of the unfinished
+    /// ones.
     ///
     /// # Errors
     /// If the thread cannot be started.
@@ -171,7 +173,7 @@ struct Wake {
     grouped: Option<Instant>,
     /// The earliest time, whatever happens: the ledger has failed.
     held: Option<Instant>,
-    pause: Duration,
+    backoff: Backoff,
 }
 
 impl DispatchLoop {
@@ -197,7 +199,7 @@ impl DispatchLoop {
             table,
             due: tools.ledger.due(),
             recorder: VerdictRecorder::new(tools.verdicts.clone()),
-            wake: Wake { at: None, grouped: None, held: None, pause: PAUSE_FIRST },
+            wake: Wake { at: None, grouped: None, held: None, backoff: backoff() },
             attempts: AttemptTasks::new(),
             unpersisted: HashMap::new(),
             may_be_due: true,
@@ -310,14 +312,13 @@ impl DispatchLoop {
         }
         self.wake.held = None;
         match self.try_lease_due().await {
-            Ok(()) => self.wake.pause = PAUSE_FIRST,
+            Ok(()) => self.wake.backoff.reset(),
             Err(error) => {
-                let pause = self.wake.pause;
+                let pause = self.wake.backoff.pause();
                 tracing::warn!(%error, ?pause, "could not lease deliveries");
                 self.may_be_due = true;
                 self.wake.at = Some(instant() + pause);
                 self.wake.held = self.wake.at;
-                self.wake.pause = (pause * 2).min(PAUSE_MAX);
             }
         }
     }
@@ -580,13 +581,14 @@ fn log_result(flight: &InFlight, attempt: &Attempt, outcome: DeliveryOutcome) {
     }
 }
 
+/// The pauses after the ledger failed.
+fn backoff() -> Backoff {
+    Backoff::new(PAUSE_FIRST, PAUSE_MAX)
+}
+
 /// The name of this process among those that share a ledger.
 fn node() -> NodeId {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = match host.trim() {
-        "" => "postern",
-        host => host,
-    };
+    let host = host::name().unwrap_or_else(|| String::from("postern"));
     // Without random bytes the process id and the start time tell two processes apart.
     let random = getrandom::u64().unwrap_or_else(|_| {
         u64::from(std::process::id()) ^ u64::try_from(crate::clock::now_ms()).unwrap_or(0)

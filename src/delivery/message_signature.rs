@@ -79,7 +79,8 @@ type Components<'m> = [(&'static str, &'m str)];
 
 /// Signs method, URL, id and time of a request whose `headers` have id and time already. The label
 /// of each signature is that of the Standard Webhooks signature with the same key: `v1`, `v1a`; the
-/// second of a kind is `v1-2`. Signatures of the sender in `headers` stay, and these go beside them.
+/// second of a kind is `v1-2`. Signatures of the sender in `headers` stay, and these go beside
+/// them.
 pub(super) fn put(headers: &mut HeaderMap, signed: Signed<'_>, keys: &Keys) {
     let Signed { method, to, attempt, destination } = signed;
     if keys.is_empty() {

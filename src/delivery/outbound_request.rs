@@ -153,9 +153,9 @@ impl PayloadFormat {
         Ok(outbound.wrapped())
     }
 
-    /// Signs `outbound`. Headers of the callback with these names are overwritten, unless its sender
-    /// signs in them: then a forwarded request keeps what it was verified by. Method and URL are
-    /// signed in any case: what the sender signs need not cover them.
+    /// Signs `outbound`. Headers of the callback with these names are overwritten, unless its
+    /// sender signs in them: then a forwarded request keeps what it was verified by. Method and URL
+    /// are signed in any case: what the sender signs need not cover them.
     fn sign(&self, outbound: &mut OutboundRequest, parts: &RequestParts, attempt: Attempt) {
         let RequestParts { name, keys, .. } = parts;
         let OutboundRequest { method, to, headers, body } = outbound;

@@ -13,8 +13,8 @@ use crate::config::{Destination, Format, MASK, Withheld};
 use crate::ledger::EventId;
 use crate::sender::Catalog;
 
-/// Headers whose values reveal nothing. Any other may be a signature, with which the request could be
-/// sent, or a secret of the backend.
+/// Headers whose values reveal nothing. Any other may be a signature, with which the request could
+/// be sent, or a secret of the backend.
 const HARMLESS: [&str; 6] =
     ["content-length", "content-type", "host", "user-agent", "webhook-id", "webhook-timestamp"];
 

@@ -44,8 +44,8 @@ impl Hasher for QuickHasher {
     }
 
     fn finish(&self) -> u64 {
-        // A map takes its place from the low bits and a tag from the high ones; a product mixes only
-        // upwards.
+        // A map takes its place from the low bits and a tag from the high ones; a product mixes
+        // only upwards.
         let folded = (self.0 ^ self.0 >> 32).wrapping_mul(SPREAD);
         folded ^ folded >> 29
     }

@@ -81,11 +81,11 @@ pub struct FoundReplay {
     pub progress: ReplayProgress,
     /// The outcome of its deliveries so far; `None`: it makes none.
     pub outcome: Option<Outcome>,
-    /// Who knows its state.
+    /// The place where its state is known.
     pub known: KnownBy,
 }
 
-/// Who knows the state of an order.
+/// The place where the state of an order is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KnownBy {
     /// This process: the order was given to it.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, header};
 
-use crate::clock::UnixMillis;
+use crate::clock::{self, UnixMillis};
 use crate::config::Retry;
 
 /// A gap may be this much longer: deliveries that failed together do not retry together.
@@ -38,8 +38,7 @@ pub(super) fn retry_after(headers: &HeaderMap, now_ms: UnixMillis) -> Option<Dur
         return Some(Duration::from_secs(u64::from(seconds)));
     }
     let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-    let ms = date.as_millisecond().saturating_sub(now_ms);
-    Some(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
+    Some(clock::between(now_ms, date.as_millisecond()))
 }
 
 #[cfg(test)]

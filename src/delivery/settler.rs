@@ -10,6 +10,7 @@ use tokio::sync::watch::{self, error::RecvError};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::clock::Backoff;
 use crate::ledger::{
     Attempt, BatchedLedger, Lease, LeaseResult, LedgerError, NodeId, Settled, Settlement,
 };
@@ -72,10 +73,8 @@ impl Settler {
 
     /// Queues a settlement.
     pub(super) fn settle(&self, settlement: Settlement) {
-        let queue = match settlement.result {
-            LeaseResult::Done | LeaseResult::Postpone { .. } => &self.lazy,
-            LeaseResult::Decided | LeaseResult::Retry { .. } | LeaseResult::Dead => &self.durable,
-        };
+        let may_be_lost = settlement.result.may_be_lost();
+        let queue = if may_be_lost { &self.lazy } else { &self.durable };
         // The task ends before the dispatcher only after a panic; the lease then expires.
         let _ = queue.results.send(settlement);
     }
@@ -129,7 +128,7 @@ impl SettleWorker {
         batch: &[Settlement],
         behind: &mut Option<Behind<'c>>,
     ) -> Vec<Settled> {
-        let mut pause = PAUSE_FIRST;
+        let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_MAX);
         let mark = || Behind::new(&self.behind);
         loop {
             let mut call = pin!(self.ledger.settle(&self.who, batch));
@@ -154,14 +153,13 @@ impl SettleWorker {
                 return Vec::new();
             }
             behind.get_or_insert_with(mark);
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            sleep(backoff.pause()).await;
         }
     }
 }
 
-/// Whether the same call never succeeds. A missing key concerns every batch: to drop them one by one
-/// would deliver them all again.
+/// Whether the same call never succeeds. A missing key concerns every batch: to drop them one by
+/// one would deliver them all again.
 fn is_final(error: &LedgerError) -> bool {
     !error.is_transient() && !matches!(error, LedgerError::Sealed(_))
 }

@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use super::judging::EarlyReply;
+use super::judging::{EarlyReply, Readings};
 use super::received::Received;
 use super::reply::Unacknowledged;
-use super::several::Readings;
 use crate::ledger::{
     BatchedLedger, DedupeKey, EventId, EventIdentity, LedgerError, Nonce, NonceUse, SourceId,
 };

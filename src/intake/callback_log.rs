@@ -12,7 +12,7 @@ use super::line_sampler::LineSampler;
 use super::received::Received;
 use super::recent::{Recent, UnrecordedCallback};
 use super::rejections::{Rejections, SAMPLE_BODY_BYTES};
-use super::route::{Route, View};
+use super::route::{Route, View, path_of};
 use crate::clock::{self, UnixMillis};
 use crate::config::{LineShares, Rate, concealed};
 use crate::ledger::{EventId, HeldId, HeldWhy, NewRejection, Rejection, RejectionNote, SourceId};
@@ -90,43 +90,53 @@ impl CallbackLog {
         if !self.by_address.take(caller, now) {
             return;
         }
-        let target = request.target.bytes();
-        let end = memchr::memchr(b'?', target).unwrap_or(target.len()).min(PATH_BYTES_SEARCHED);
-        let whole = String::from_utf8_lossy(&target[..end]);
+        let path = path_of(request.target.bytes());
+        let whole = String::from_utf8_lossy(&path[..path.len().min(PATH_BYTES_SEARCHED)]);
         let nearest = view.nearest(cut(&whole, PATH_BYTES_MAX));
-        let near = nearest.map(|route| route.source.name.as_str());
+        let shown = nearest.map(|route| concealed(&route.source.name));
         // The caller may have mistyped the rest of a name that is secret to others, or have written
         // a secret behind the name. Cut last: a part of a secret would not be found.
-        let (whole, shown) = (view.concealed(&whole), near.map(concealed));
+        let whole = view.concealed(&whole);
         let path = cut(&whole, PATH_BYTES_MAX);
         tracing::info!(
             target: "postern::callback",
             path, nearest = shown.as_deref(), "no such source"
         );
-        let unknown = Rejection::UNKNOWN_PATHS;
-        if !self.samples.take_as(unknown, caller, now) || !self.unknown_paths.take(now) {
-            return;
+        if self.samples.take_as(Rejection::UNKNOWN_PATHS, caller, now)
+            && self.unknown_paths.take(now)
+        {
+            self.sample_unknown_path(caller, request, path, nearest);
         }
+    }
+
+    /// Keeps a request that belongs to no source, under its path without secrets. Its claims are
+    /// the values that the nearest source would read.
+    fn sample_unknown_path(
+        &self,
+        caller: IpAddr,
+        request: &WireRequest,
+        path: &str,
+        nearest: Option<&Arc<Route>>,
+    ) {
         let request = Request {
             method: &request.method,
-            target,
+            target: request.target.bytes(),
             base: "",
             headers: &request.headers,
             body: b"",
         };
-        // Its claims are the values that the nearest source would read.
         let callback = nearest.map(|route| route.source.recipe.read(request, clock::now_ms()));
         let says = |role, most| callback.as_ref().and_then(|callback| says(callback, role, most));
         let new = NewRejection {
             at_ms: clock::now_ms(),
             why: HeldWhy::Rejected,
             reason: None,
-            source_id: SourceId::from(unknown),
+            source_id: SourceId::from(Rejection::UNKNOWN_PATHS),
             transaction: says(Role::Transaction, TRANSACTION_BYTES_MAX),
             user: says(Role::User, USER_BYTES_MAX),
             note: RejectionNote {
                 source: path.to_owned(),
-                nearest: near.map(str::to_owned),
+                nearest: nearest.map(|route| route.source.name.clone()),
                 parameter: None,
                 client: caller,
                 took_us: 0,
@@ -356,11 +366,7 @@ impl CallbackRecord {
                     event.put(&mut id);
                     line.word(r#","event":"#, &id);
                 }
-                if let Some(status) = status {
-                    line.number(r#","status":"#, u64::from(status));
-                }
-                line.number(r#","micros":"#, micros);
-                line.end();
+                line.end_with(status, micros);
             }
             LineOutput::Traced => {
                 let mut id = [0; EventId::TEXT_BYTES];
@@ -390,11 +396,7 @@ impl CallbackRecord {
                 line.text_if(r#","parameter":"#, parameter);
                 line.text(r#","client":"#, &client.to_string());
                 line.text_if(r#","held":"#, self.held.map(|held| held.to_string()).as_deref());
-                if let Some(status) = status {
-                    line.number(r#","status":"#, u64::from(status));
-                }
-                line.number(r#","micros":"#, micros);
-                line.end();
+                line.end_with(status, micros);
             }
             LineOutput::Traced => {
                 let client = tracing::field::display(client);

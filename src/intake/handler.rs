@@ -8,27 +8,26 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use http_body_util::Full;
+use http::{Method, StatusCode};
 
 use super::callback_log::{CallbackLog, CallbackRecord};
 use super::callback_trace::CallbackTrace;
 use super::client::{self, Caller};
 use super::held_requests::HeldRequests;
+use super::http_reply::{bare, emptied, plain, question, respond};
 use super::judging::{EarlyReply, Slot, Taken, end_unrecorded};
 use super::received::Received;
 use super::recent::Recent;
 use super::rejections::Rejections;
 use super::reply::{Reply, Unacknowledged};
-use super::route::{Route, View};
+use super::route::{Route, View, path_of};
 use super::test_calls::{TestCall, TestCalls};
 use crate::clock::{self, UnixMillis};
 use crate::keys::{Keys, Subscription};
 use crate::ledger::BatchedLedger;
 use crate::lifecycle::{Lifecycle, Phase, unready};
 use crate::plan::Plan;
-use crate::sender::{Answer, Callback, Reason};
+use crate::sender::{Callback, Reason};
 use crate::telemetry::Metrics;
 use crate::verdict::Verdicts;
 use crate::wire::{
@@ -62,11 +61,6 @@ pub(super) struct Shared {
     /// The store is known to have no keys of earlier versions.
     pub(super) no_older_keys: AtomicBool,
 }
-
-/// Room for headers that an idle connection may keep: a usual head, about 2 kB.
-const KEPT_HEADERS_MAX: usize = 16;
-
-const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// A callback in progress. It stays in one place, because the futures that handle it are moved.
 struct Exchange {
@@ -388,31 +382,9 @@ fn end_unverified(slot: &mut Slot, received: &Received, early: EarlyReply) -> Re
     end_unrecorded(slot, &callback, received, early)
 }
 
-/// The answer to a console or a monitor that asks whether the address is there, before anything is
-/// sent to it. It is not counted as a callback.
-fn question(route: &Route, method: &Method) -> Option<Response> {
-    let methods = route.source.recipe.sender().methods();
-    if methods.contains(method) {
-        return None;
-    }
-    match *method {
-        Method::HEAD => Some(bare(StatusCode::OK)),
-        Method::OPTIONS => {
-            let mut response = bare(StatusCode::NO_CONTENT);
-            let names = methods.iter().map(Method::as_str).chain(["HEAD", "OPTIONS"]);
-            let allow = names.collect::<Vec<_>>().join(", ");
-            response.headers_mut().insert(header::ALLOW, allow.parse().ok()?);
-            Some(response)
-        }
-        _ => None,
-    }
-}
-
 /// The part of the path after `/callback/`, up to the query.
 fn source_name(target: &[u8]) -> Option<&[u8]> {
-    let name = target.strip_prefix(PREFIX)?;
-    let end = memchr::memchr(b'?', name).unwrap_or(name.len());
-    Some(&name[..end])
+    target.strip_prefix(PREFIX).map(path_of)
 }
 
 fn faulty(fault: BodyError) -> EarlyReply {
@@ -421,44 +393,6 @@ fn faulty(fault: BodyError) -> EarlyReply {
         BodyError::Late => EarlyReply::rejected(Reason::Timeout),
         BodyError::Crowded => EarlyReply::Unacknowledged(Unacknowledged::Unavailable),
     }
-}
-
-/// The map of a request's headers, for those of its answer: a connection then uses one map for all
-/// requests.
-fn emptied(mut headers: HeaderMap) -> HeaderMap {
-    if headers.capacity() > KEPT_HEADERS_MAX {
-        return HeaderMap::new();
-    }
-    headers.clear();
-    headers
-}
-
-fn respond(answer: Answer, headers: HeaderMap) -> Response {
-    let mut response = Response::new(Full::new(answer.body));
-    *response.status_mut() = answer.status;
-    *response.headers_mut() = headers;
-    // An answer may hold what the callback said: nothing is to be made of it but what it is.
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
-    if let Some(content_type) = answer.content_type {
-        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-    }
-    for (name, value) in answer.headers {
-        response.headers_mut().insert(name, value);
-    }
-    response
-}
-
-/// An answer in words, for a balancer.
-fn plain(status: StatusCode, text: &'static str) -> Response {
-    let content_type = Some(HeaderValue::from_static("text/plain; charset=utf-8"));
-    let body = Bytes::from_static(text.as_bytes());
-    respond(Answer { status, content_type, headers: Box::default(), body }, HeaderMap::new())
-}
-
-/// An answer for a request that belongs to no source.
-fn bare(status: StatusCode) -> Response {
-    let body = Bytes::new();
-    respond(Answer { status, content_type: None, headers: Box::default(), body }, HeaderMap::new())
 }
 
 #[cfg(test)]

@@ -124,9 +124,10 @@ impl<'r> InlineWait<'r> {
 }
 
 impl InlineReply {
-    /// The answer if the backend has sent nothing in time.
-    pub(super) fn late(late: Late) -> Self {
-        told(None, late)
+    /// The answer for a held callback: as if it were accepted, or as if the inline backend were
+    /// late.
+    pub(super) fn of_held(route: &Route) -> Self {
+        route.inline.as_ref().map_or(Self::Accepted, |inline| told(None, inline.late))
     }
 }
 

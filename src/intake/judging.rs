@@ -17,7 +17,7 @@ use super::quarantine::quarantine;
 use super::received::Received;
 use super::record::{Recording, Surroundings, VerifiedCallback};
 use super::reply::{Reply, Unacknowledged};
-use super::several::{Readings, Several};
+use super::several::Several;
 use crate::clock;
 use crate::ledger::{EventId, Release};
 use crate::sender::{
@@ -41,6 +41,15 @@ pub(super) enum Decision {
     /// An address check, to be answered once.
     AddressCheck,
     Early(EarlyReply),
+}
+
+/// How many readings the signed text of a callback, or of a part of one, has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readings {
+    /// One: its values.
+    One,
+    /// Several, or none that is certain.
+    Many,
 }
 
 /// The next step for a callback that was judged.
@@ -222,7 +231,7 @@ impl Shared {
 }
 
 /// A callback that was verified and resolved just now.
-fn verified<'g, 'a>(
+pub(super) fn verified<'g, 'a>(
     id: EventId,
     callback: &'g Callback<'a>,
     received: &'g Received,
@@ -301,9 +310,7 @@ fn note_proof(received: &Received) {
 
 /// The id of the key that a callback cannot be verified without, if nothing else is wrong with it.
 fn wanted_key(received: &Received, keys: Option<&KeySet>) -> Option<Vec<u8>> {
-    let recipe = &received.route().source.recipe;
-    let mut callback = recipe.read(received.request(), received.at_ms());
-    callback.use_keys(keys);
+    let mut callback = read(received, keys);
     let id = callback.key_id()?.into_owned();
     if keys.is_some_and(|keys| keys.knows(&id)) {
         return None;
@@ -389,11 +396,4 @@ impl EarlyReply {
             Self::Rejected(error) => Some(error.reason),
         }
     }
-}
-
-/// Random bytes for a sealed answer. The operating system never runs out of them.
-pub(super) fn salt() -> [u8; 16] {
-    let mut bytes = [0; 16];
-    let _ = getrandom::fill(&mut bytes);
-    bytes
 }

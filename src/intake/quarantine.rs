@@ -7,9 +7,9 @@
 use http::StatusCode;
 
 use super::inline_wait::InlineReply;
-use super::judging::{EarlyReply, Slot, note_reply, salt};
+use super::judging::{EarlyReply, Slot, note_reply};
 use super::received::Received;
-use super::reply::{Proof, Reply, Unacknowledged};
+use super::reply::{Proof, Reply, Unacknowledged, salt};
 use super::route::Route;
 use crate::clock;
 use crate::config::{HeldAnswer, Quarantine};
@@ -81,12 +81,7 @@ pub(super) async fn quarantine(
 /// The draft of the reply to a callback that counts as accepted. For an inline source: as if its
 /// backend were late.
 fn as_accepted(callback: &Callback<'_>, received: &Received) -> ReplyDraft {
-    let inline_reply = received
-        .route()
-        .inline
-        .as_ref()
-        .map_or(InlineReply::Accepted, |one| InlineReply::late(one.late));
-    let outcome = match inline_reply {
+    let outcome = match InlineReply::of_held(received.route()) {
         InlineReply::Accepted => Outcome::Accepted,
         InlineReply::Rejected => Outcome::Rejected,
         InlineReply::Unavailable => Outcome::Unavailable,

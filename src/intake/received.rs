@@ -13,8 +13,8 @@ use crate::clock::UnixMillis;
 use crate::sender::Request;
 use crate::wire::{RequestBody, WireRequest};
 
-/// A whole request to one source, with its caller and time. Only the intake makes one, after the
-/// checks of address and rate and after the body is read.
+/// A request to one source, with its caller and time. Only the intake makes one. Its body is empty
+/// until it has been read.
 #[derive(Debug)]
 pub struct Received {
     route: Arc<Route>,

@@ -37,7 +37,7 @@ pub struct UnrecordedCallback {
     pub took: Duration,
 }
 
-/// The log.
+/// The latest callbacks that were neither recorded nor rejected.
 #[derive(Debug, Default)]
 pub struct Recent(Mutex<Ring>);
 

@@ -6,10 +6,9 @@ use super::commit::{self, Commit};
 use super::dispute::Dispute;
 use super::handler::Shared;
 use super::inline_wait::{InlineReply, InlineWait};
-use super::judging::{Slot, judge, note_reply, read, salt};
+use super::judging::{Readings, Slot, judge, note_reply, read};
 use super::received::Received;
-use super::reply::{Proof, Reply, Unacknowledged};
-use super::several::Readings;
+use super::reply::{Proof, Reply, Unacknowledged, salt};
 use super::test_calls;
 use crate::clock;
 use crate::config::Superseded;
@@ -275,16 +274,7 @@ impl VerifiedCallback<'_, '_> {
             },
             Err(why) => {
                 let dispute = Dispute { why, first: Some(recorded.first()), until };
-                let proof = self.hold(slot, ledger, dispute, first.as_ref()).await;
-                let released = proof.as_ref().ok().and_then(Proof::released_as);
-                let inline_reply = match (inline_wait, released) {
-                    (Some(inline_wait), Some(event)) => inline_wait.end_as(ledger, event).await,
-                    (inline_wait, _) => {
-                        inline_wait.into_iter().for_each(InlineWait::withdraw);
-                        self.reply_of_held()
-                    }
-                };
-                (proof, inline_reply)
+                self.hold_and_wait(slot, ledger, dispute, first.as_ref(), inline_wait).await
             }
         };
         let reply = match proof {
@@ -292,6 +282,28 @@ impl VerifiedCallback<'_, '_> {
             Err(outcome) => Reply::unacknowledged(self.callback, outcome, None),
         };
         note_reply(slot, reply)
+    }
+
+    /// Holds a callback that disputes an event, with the answer for its sender. A verdict is waited
+    /// for only if the callback was held before, and an operator made an event of it.
+    async fn hold_and_wait(
+        &self,
+        slot: &mut Slot,
+        ledger: &BatchedLedger,
+        dispute: Dispute,
+        kept: Option<&ReplyDraft>,
+        inline_wait: Option<InlineWait<'_>>,
+    ) -> (Result<Proof, Unacknowledged>, InlineReply) {
+        let proof = self.hold(slot, ledger, dispute, kept).await;
+        let released = proof.as_ref().ok().and_then(Proof::released_as);
+        let inline_reply = match (inline_wait, released) {
+            (Some(inline_wait), Some(event)) => inline_wait.end_as(ledger, event).await,
+            (inline_wait, _) => {
+                inline_wait.into_iter().for_each(InlineWait::withdraw);
+                InlineReply::of_held(self.received.route())
+            }
+        };
+        (proof, inline_reply)
     }
 
     /// Holds it without asking whether it is new, and answers it: what was signed has several
@@ -307,7 +319,10 @@ impl VerifiedCallback<'_, '_> {
         let first = self.reply_if_accepted();
         self.check_precedence(slot)?;
         let reply = match self.hold_ambiguous(slot, ledger, first.as_ref()).await {
-            Ok(proof) => self.reply(ledger, &proof, self.reply_of_held(), first).await,
+            Ok(proof) => {
+                let inline_reply = InlineReply::of_held(self.received.route());
+                self.reply(ledger, &proof, inline_reply, first).await
+            }
             Err(outcome) => Reply::unacknowledged(self.callback, outcome, None),
         };
         Ok(note_reply(slot, reply))
@@ -354,13 +369,6 @@ impl VerifiedCallback<'_, '_> {
         }
         let dispute = Dispute { why: HeldWhy::Ambiguous, first: None, until: self.until(slot) };
         self.hold(slot, ledger, dispute, kept).await
-    }
-
-    /// The answer for a held callback: as if it were accepted, or as if the inline backend were
-    /// late.
-    fn reply_of_held(&self) -> InlineReply {
-        let inline = self.received.route().inline.as_ref();
-        inline.map_or(InlineReply::Accepted, |inline| InlineReply::late(inline.late))
     }
 
     /// Whether the callback is to be recorded.

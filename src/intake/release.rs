@@ -15,10 +15,10 @@ use http::Version;
 use super::address_check;
 use super::client::Caller;
 use super::handler::{CallbackHandler, Shared};
-use super::judging::{Decision, EarlyReply, judge, public_keys};
+use super::judging::{Decision, EarlyReply, Readings, judge, public_keys};
 use super::received::Received;
 use super::record::VerifiedCallback;
-use super::several::{Part, Readings};
+use super::several::Part;
 use crate::clock::{self, now_ms};
 use crate::ledger::{
     BatchedLedger, DedupResult, EventId, HeldBounds, HeldOrder, HeldWhy, LedgerError, LogQuery,
@@ -115,7 +115,7 @@ impl CallbackHandler {
             Decision::Event(id, resolved) => (id, resolved, Readings::One),
             Decision::Ambiguous(id, resolved) => (id, resolved, Readings::Many),
             Decision::Several(bodies) => {
-                return shared.release_parts(held, mode, &callback, &bodies).await;
+                return shared.release_parts(held, mode, &received, &callback, &bodies).await;
             }
             Decision::AddressCheck => return undecided(),
             Decision::Early(early) => return Ok(shared.stays(held, early, mode).await?.into()),
@@ -145,7 +145,9 @@ impl CallbackHandler {
             }
         };
         let Some(event) = verified.event_with_reply() else { return undecided() };
-        Ok(shared.record_released(held, event, readings).await?.into())
+        let released = shared.enter(event, readings).await?;
+        shared.settle_as(held, &released).await?;
+        Ok(released.into())
     }
 
     /// Makes an event, or several, of a callback in quarantine that does not verify, because an
@@ -158,38 +160,17 @@ impl CallbackHandler {
         held: &NewHeld,
     ) -> Result<Result<Released, CallbackError>, LedgerError> {
         let shared = &*self.0;
-        let gone = || Ok(Err(CallbackError { reason: Reason::Disabled, parameter: None }));
-        let Some(received) = shared.received_again(held) else { return gone() };
-        let recipe = &received.route().source.recipe;
-        let id = held.id.event();
-        let mut callback = recipe.read(received.request(), received.at_ms());
-        shared.look_up(&mut callback);
-        let bodies = match callback.grant(id) {
-            Ok(Granted::Event(resolved)) => {
-                let granted = released(&callback, &received, id, resolved);
-                let Some(event) = granted.event_without_reply() else { return gone() };
-                return shared.record_released(held, event, Readings::One).await.map(Ok);
-            }
-            Ok(Granted::Several(bodies)) => bodies,
-            Err(error) => return Ok(Err(error)),
-        };
-        let mut events = Vec::with_capacity(bodies.len());
-        for (at, body) in bodies.iter().enumerate() {
-            let id = id.nth(at);
-            let mut part = recipe.read_part(&callback, body);
-            let resolved = match part.grant(id) {
-                Ok(Granted::Event(resolved)) => resolved,
-                // A part has one element.
-                Ok(Granted::Several(_)) => return gone(),
-                Err(error) => return Ok(Err(error)),
-            };
-            events.extend(released(&part, &received, id, resolved).event_without_reply());
+        let Some(received) = shared.received_again(held) else { return Ok(Err(gone())) };
+        match shared.granted_events(&received, held.id.event()) {
+            Ok(events) => shared.record_granted(held, events).await.map(Ok),
+            Err(error) => Ok(Err(error)),
         }
-        if events.is_empty() || events.len() < bodies.len() {
-            return gone();
-        }
-        shared.record_granted(held, events).await.map(Ok)
     }
+}
+
+/// The error of a callback whose source is missing, or of which no event can be made.
+fn gone() -> CallbackError {
+    CallbackError { reason: Reason::Disabled, parameter: None }
 }
 
 /// A callback that an operator releases.
@@ -285,16 +266,39 @@ impl Shared {
         Ok(known.map_or(Released::Event(id), |event| Released::Duplicate(event.id)))
     }
 
-    /// Records the event, as every event is, and settles the callback.
-    async fn record_released(
+    /// The events that an operator makes of a callback: one, or one of each part.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    fn granted_events(
         &self,
-        held: &NewHeld,
-        event: NewEvent,
-        readings: Readings,
-    ) -> Result<Released, LedgerError> {
-        let released = self.enter(event, readings).await?;
-        self.settle_as(held, &released).await?;
-        Ok(released)
+        received: &Received,
+        id: EventId,
+    ) -> Result<Vec<NewEvent>, CallbackError> {
+        let recipe = &received.route().source.recipe;
+        let mut callback = recipe.read(received.request(), received.at_ms());
+        self.look_up(&mut callback);
+        let events: Option<Vec<NewEvent>> = match callback.grant(id)? {
+            Granted::Event(resolved) => {
+                let granted = released(&callback, received, id, resolved);
+                granted.event_without_reply().map(|event| vec![event])
+            }
+            Granted::Several(bodies) => {
+                let events = bodies.iter().enumerate().map(|(at, body)| {
+                    let id = id.nth(at);
+                    let mut part = recipe.read_part(&callback, body);
+                    match part.grant(id)? {
+                        Granted::Event(resolved) => {
+                            Ok(released(&part, received, id, resolved).event_without_reply())
+                        }
+                        // A part has one element.
+                        Granted::Several(_) => Ok(None),
+                    }
+                });
+                events.collect::<Result<Option<Vec<_>>, CallbackError>>()?
+            }
+        };
+        events.filter(|events| !events.is_empty()).ok_or_else(gone)
     }
 
     /// Records the events of a callback that an operator grants, and settles it when all are
@@ -319,28 +323,28 @@ impl Shared {
         &self,
         held: &NewHeld,
         mode: ReleaseMode,
+        received: &Received,
         whole: &Callback<'_>,
         bodies: &[Bytes],
     ) -> Result<ReleasedCallback, LedgerError> {
         let undecided = || Ok(Released::Undecided.into());
-        let Some(received) = self.received_again(held) else { return undecided() };
         let mut parts = Vec::with_capacity(bodies.len());
         for (at, body) in bodies.iter().enumerate() {
-            match Part::judge(whole, &received, body, held.id.event().nth(at)) {
+            match Part::judge(whole, received, body, held.id.event().nth(at)) {
                 Ok(part) => parts.extend(part),
                 Err(early) => return Ok(self.stays(held, early, mode).await?.into()),
             }
         }
-        if parts.is_empty() || self.is_too_old(&received) {
+        if parts.is_empty() || self.is_too_old(received) {
             return undecided();
         }
         let mut all = Vec::with_capacity(parts.len());
         for Part { callback, id, resolved, readings } in parts {
-            let verified = released(&callback, &received, id, resolved);
+            let verified = released(&callback, received, id, resolved);
             let released = match mode {
                 _ if verified.is_superseded() => Released::Undecided,
                 ReleaseMode::DryRun => {
-                    self.would_be(&received, &verified.resolved, id, readings).await?
+                    self.would_be(received, &verified.resolved, id, readings).await?
                 }
                 ReleaseMode::Real => match verified.event_with_reply() {
                     Some(event) => self.enter(event, readings).await?,

@@ -6,7 +6,6 @@
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::judging::salt;
 use super::received::Received;
 use crate::ledger::{DedupResult, EventId, HeldProof, HeldWhy, Recorded};
 use crate::sender::{Answer, Callback, Outcome, Reason, Recipe, ReplyDraft, ReplyKind};
@@ -198,4 +197,11 @@ impl Reply {
             ReplyDraft::Silence => None,
         }
     }
+}
+
+/// Random bytes for a sealed answer. The operating system never runs out of them.
+pub(super) fn salt() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let _ = getrandom::fill(&mut bytes);
+    bytes
 }

@@ -213,8 +213,7 @@ impl View {
 
     /// Whether a target is where balancers ask.
     pub(super) fn is_health(&self, target: &[u8]) -> bool {
-        let end = memchr::memchr(b'?', target).unwrap_or(target.len());
-        self.health_path.as_ref().is_some_and(|path| path.as_bytes() == &target[..end])
+        self.health_path.as_ref().is_some_and(|path| path.as_bytes() == path_of(target))
     }
 
     /// The source called `name`.
@@ -277,6 +276,12 @@ impl View {
             }
         }
     }
+}
+
+/// The part of a target before its query.
+#[inline]
+pub(super) fn path_of(target: &[u8]) -> &[u8] {
+    &target[..memchr::memchr(b'?', target).unwrap_or(target.len())]
 }
 
 /// How long before now a callback may have come, to be released: its keys and those of what it

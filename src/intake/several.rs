@@ -11,11 +11,12 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 
 use super::callback_log::CallbackRecord;
-use super::judging::{Decision, EarlyReply, Slot, end_unrecorded, judge, note_reply, salt};
+use super::judging::{
+    Decision, EarlyReply, Readings, Slot, end_unrecorded, judge, note_reply, verified,
+};
 use super::received::Received;
-use super::record::VerifiedCallback;
-use super::reply::{Proof, Reply, Unacknowledged};
-use crate::ledger::{BatchedLedger, EventId, Release};
+use super::reply::{Proof, Reply, Unacknowledged, salt};
+use crate::ledger::{BatchedLedger, EventId};
 use crate::sender::{Callback, Outcome, Resolved};
 
 /// The events of a verified callback.
@@ -31,15 +32,6 @@ pub(super) struct Part<'p> {
     pub id: EventId,
     pub resolved: Box<Resolved>,
     pub readings: Readings,
-}
-
-/// How many readings the signed text of a part has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Readings {
-    /// One: its values.
-    One,
-    /// Several, or none that is certain.
-    Many,
 }
 
 impl<'p> Several<'p> {
@@ -79,14 +71,8 @@ impl<'p> Several<'p> {
         }
         let mut slots = slots(slot, self.parts.len());
         let recording = self.parts.drain(..).zip(&mut slots).map(|(part, slot)| async move {
-            let Part { callback, id, mut resolved, readings } = part;
-            if received.is_test_call() {
-                resolved.make_test();
-            }
-            received.route().note_misfits(resolved.misfits());
-            let release = Release::None;
-            let verified =
-                VerifiedCallback { id, callback: &callback, received, resolved, judged, release };
+            let Part { callback, id, resolved, readings } = part;
+            let verified = verified(id, &callback, received, resolved, judged);
             let proof = verified.record_part(slot, ledger, readings).await;
             if let (Some(record), Err(outcome)) = (slot, proof) {
                 record.set_outcome(outcome.outcome());

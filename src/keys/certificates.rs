@@ -64,8 +64,7 @@ pub(super) async fn keep_certificates<F>(
         let Label { sender, host } = &label;
         match fetch(id.clone()).await {
             Ok(certificate) => {
-                let left = certificate.until_ms().saturating_sub(clock::now_ms());
-                let left = Duration::from_millis(u64::try_from(left).unwrap_or_default());
+                let left = clock::between(clock::now_ms(), certificate.until_ms());
                 tracing::info!(sender, host, seconds = left.as_secs(), "certificate fetched");
                 let now = clock::instant();
                 kept.retain(|one| one.id != id);

@@ -36,7 +36,7 @@ pub struct Subscription {
     pub sender: String,
     /// The request that confirms it.
     pub request: KeyRequest,
-    /// Who wrote the host.
+    /// The writer of the host.
     pub host_from: UrlOrigin,
     /// Where the source is from.
     pub source_from: Origin,

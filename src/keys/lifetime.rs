@@ -9,8 +9,8 @@ use http::header::{AGE, CACHE_CONTROL};
 /// callback.
 const LIFETIME_MIN: Duration = Duration::from_secs(300);
 
-/// The lifetime of a response: `max-age` less `Age`. `refresh` of the sender's file is the default and
-/// the maximum.
+/// The lifetime of a response: `max-age` less `Age`. `refresh` of the sender's file is the default
+/// and the maximum.
 pub(super) fn lifetime(headers: &HeaderMap, keep: Duration) -> Duration {
     let stated = max_age(headers).map(|age| age.saturating_sub(seconds(headers)));
     stated.unwrap_or(keep).max(LIFETIME_MIN).min(keep)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::fetch::{FetchError, Fetched};
 use super::key_set_state::KeySetState;
 use super::unknown_keys;
+use crate::clock::Backoff;
 
 /// The first pause after a failed fetch. It doubles up to the last: a server that recovers is found
 /// within a minute.
@@ -25,7 +26,7 @@ where
     F: AsyncFn() -> Result<Fetched, FetchError>,
 {
     let Label { sender, host } = label;
-    let mut pause = PAUSE_FIRST;
+    let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_MAX);
     let mut pace = unknown_keys::pace();
     loop {
         state.begin(b"");
@@ -41,12 +42,11 @@ where
                     "public keys fetched"
                 );
                 state.end(Some((keys, lifetime)));
-                pause = PAUSE_FIRST;
+                backoff.reset();
                 lifetime / 2
             }
             Err(why) => {
-                let next = pause;
-                pause = (pause * 2).min(PAUSE_MAX);
+                let next = backoff.pause();
                 let age_seconds = state.age().as_secs();
                 let why = why.to_string();
                 let again_seconds = next.as_secs();

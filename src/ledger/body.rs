@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::codec::{DecodeError, Put, Take, share};
-use super::sound::mended;
+use super::surrogates::mended;
 use super::{Event, EventJson, Incoming};
 use crate::sender::{Answer, Request};
 

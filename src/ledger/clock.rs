@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
-use crate::clock::{UnixMillis, instant, now_ms};
+use crate::clock::{UnixMillis, instant, millis, now_ms};
 
 /// The engine's own clock. It never jumps while the process lives: it starts at the wall clock and
 /// continues with the monotonic one. A corrected wall clock delays no delivery.
@@ -57,8 +57,7 @@ impl StoreClock {
     pub fn ms(&self) -> UnixMillis {
         match &self.0 {
             Source::Process { start, start_ms } => {
-                let since = instant().saturating_duration_since(*start).as_millis();
-                start_ms.saturating_add(i64::try_from(since).unwrap_or(i64::MAX))
+                start_ms.saturating_add(millis(instant().saturating_duration_since(*start)))
             }
             Source::Manual(now) => now.load(Ordering::SeqCst),
         }

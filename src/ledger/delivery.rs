@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::codec::{DecodeError, Put, Take};
 use super::{Cursor, EventId, LogQuery, ReplayId, SourceId, TargetId};
 use crate::clock::UnixMillis;
 
@@ -135,6 +136,26 @@ impl Attempt {
         }
         self
     }
+
+    /// Writes the attempt, in journals and exports.
+    pub(super) fn put(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.at_ms.to_le_bytes());
+        to.put_len(self.latency_ms as usize);
+        to.extend_from_slice(&self.status.unwrap_or(0).to_le_bytes());
+        to.put_bytes(&self.head);
+        to.put_opt(self.error.as_deref());
+    }
+
+    /// Reads the output of [`Attempt::put`].
+    pub(super) fn take(from: &mut Take<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            at_ms: from.i64()?,
+            latency_ms: u32::try_from(from.len()?).or(Err(DecodeError))?,
+            status: Some(u16::from_le_bytes(from.array()?)).filter(|status| *status != 0),
+            head: Bytes::copy_from_slice(from.bytes()?),
+            error: from.opt()?.map(str::to_owned),
+        })
+    }
 }
 
 /// The state of a delivery.
@@ -254,6 +275,17 @@ impl DeliveryCounts {
         self.dead += dead;
         self.pending += pending;
         self.gone += gone;
+    }
+}
+
+impl LeaseResult {
+    /// Whether a crash may undo it, so that the delivery is made again. All others are durable when
+    /// they are answered.
+    pub(crate) const fn may_be_lost(self) -> bool {
+        match self {
+            Self::Done | Self::Postpone { .. } => true,
+            Self::Decided | Self::Retry { .. } | Self::Dead => false,
+        }
     }
 }
 

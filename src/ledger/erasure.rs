@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use super::upkeep::millis;
 use super::{NewEvent, SourceId};
-use crate::clock::UnixMillis;
+use crate::clock::{UnixMillis, millis};
 
 /// The data to erase.
 #[derive(Clone, Debug, PartialEq, Eq)]

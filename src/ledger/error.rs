@@ -7,7 +7,7 @@ use super::Revision;
 #[non_exhaustive]
 pub enum LedgerError {
     /// No connection, a failover, a full disk. The operation did not take effect; retry later.
-    #[error("the ledger is not available: {0}")]
+    #[error("the store is not available: {0}")]
     Unavailable(String),
     /// The operation may have taken effect. Retry the **same** batch with the **same** ids, or have
     /// the sender retry.
@@ -49,12 +49,6 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
-    /// Whether the operation is known to have changed nothing.
-    #[must_use]
-    pub fn is_not_applied(&self) -> bool {
-        !matches!(self, Self::Unknown | Self::Fatal(_))
-    }
-
     /// Whether the same call may succeed later: the sender should retry.
     #[must_use]
     pub fn is_transient(&self) -> bool {
@@ -73,10 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_have_happened_is_never_called_not_applied() {
-        assert!(!LedgerError::Unknown.is_not_applied());
-        assert!(!LedgerError::Fatal(String::new()).is_not_applied());
-        assert!(LedgerError::Overloaded.is_not_applied());
+    fn a_stopped_ledger_is_not_retried() {
         assert!(LedgerError::Overloaded.is_transient());
         assert!(!LedgerError::Fatal(String::new()).is_transient());
     }

@@ -40,7 +40,7 @@ pub enum HeldWhy {
     Rejected,
 }
 
-/// A callback to quarantine.
+/// A callback to keep that made no event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewHeld {
     /// The id, created before the first try and kept over retries.
@@ -85,7 +85,7 @@ impl Default for HeldBounds {
     }
 }
 
-/// The result of a request to quarantine a callback.
+/// The result of a request to keep a callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldOutcome {
     /// Held, durably.
@@ -131,7 +131,7 @@ pub struct HeldQuery {
     pub until_ms: Option<UnixMillis>,
 }
 
-/// A page of waiting held callbacks, newest first.
+/// A page of kept callbacks, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeldPage {
     /// The callbacks.

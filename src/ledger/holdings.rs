@@ -27,10 +27,17 @@ pub(super) struct Holdings<T> {
     decided: BTreeMap<HeldId, HeldMark>,
     variants: HashMap<DedupeKey, HeldId>,
     anchors: HashMap<DedupeKey, usize>,
-    sums: HashMap<(SourceId, HeldWhy), HeldBounds>,
+    sums: HashMap<HeldGroup, HeldBounds>,
     /// The share of each caller in a source's quarantine.
     callers: HashMap<DedupeKey, HeldBounds>,
     samples: HashMap<SourceId, Vec<Sample>>,
+}
+
+/// Callbacks of a source that are kept for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct HeldGroup {
+    pub(super) source: SourceId,
+    pub(super) why: HeldWhy,
 }
 
 #[derive(Debug)]
@@ -141,7 +148,8 @@ impl<T> Holdings<T> {
             });
         }
         let size = held.size() as u64;
-        let sum = self.sums.get(&(held.event.source.clone(), held.why)).copied();
+        let group = HeldGroup { source: held.event.source.clone(), why: held.why };
+        let sum = self.sums.get(&group).copied();
         let sum = sum.unwrap_or(NOTHING);
         let fits = match held.why {
             HeldWhy::Rejected => true,
@@ -203,7 +211,7 @@ impl<T> Holdings<T> {
     /// How many wait for a person, by source.
     pub(super) fn stats(&self) -> Vec<HeldStats> {
         let mut counts: BTreeMap<&SourceId, u64> = BTreeMap::new();
-        for ((source, why), sum) in &self.sums {
+        for (HeldGroup { source, why }, sum) in &self.sums {
             if *why != HeldWhy::Rejected {
                 *counts.entry(source).or_default() += sum.count;
             }
@@ -252,7 +260,8 @@ impl<T> Holdings<T> {
         }
         let bytes = held.size() as u64;
         let (source, why) = (held.event.source.clone(), held.why);
-        add(self.sums.entry((source.clone(), why)).or_insert(NOTHING), bytes);
+        let group = HeldGroup { source: source.clone(), why };
+        add(self.sums.entry(group).or_insert(NOTHING), bytes);
         if why == HeldWhy::Quarantine {
             add(self.callers.entry(held.anchor).or_insert(NOTHING), bytes);
         }
@@ -290,7 +299,7 @@ impl<T> Holdings<T> {
 
     /// Fills in what another place knows of the bounds of a callback: engines that have no memory
     /// of their own judge a batch with it.
-    pub(super) fn know_sum(&mut self, of: (SourceId, HeldWhy), sum: HeldBounds) {
+    pub(super) fn know_sum(&mut self, of: HeldGroup, sum: HeldBounds) {
         self.sums.insert(of, sum);
     }
 
@@ -313,8 +322,8 @@ impl<T> Holdings<T> {
     /// Takes one out of all sums.
     fn take(&mut self, id: HeldId) -> Option<Waiting<T>> {
         let waiting = self.waiting.remove(&id)?;
-        let key = (waiting.source.clone(), waiting.why);
-        self.sums.get_mut(&key).into_iter().for_each(|sum| less(sum, waiting.bytes));
+        let group = HeldGroup { source: waiting.source.clone(), why: waiting.why };
+        self.sums.get_mut(&group).into_iter().for_each(|sum| less(sum, waiting.bytes));
         if waiting.why == HeldWhy::Quarantine
             && let Some(own) = self.callers.get_mut(&waiting.anchor)
         {
@@ -402,7 +411,7 @@ impl<T> Holdings<T> {
             }
             !goes
         });
-        self.sums.retain(|(of, _), _| of != source);
+        self.sums.retain(|group, _| group.source != *source);
         (ids.len() + marks - self.decided.len()) as u64
     }
 }

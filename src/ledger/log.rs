@@ -88,6 +88,13 @@ pub struct CursorError;
 /// Cursors contain an id and possibly a name; a longer text is not a cursor.
 const CURSOR_TEXT_MAX: usize = 1024;
 
+/// The place of a delivery in lists.
+#[derive(Clone, Debug)]
+pub(super) struct DeliveryKey {
+    pub(super) event: EventId,
+    pub(super) target: TargetId,
+}
+
 impl EventState {
     /// The name in the admin API.
     #[must_use]
@@ -155,10 +162,10 @@ impl Cursor {
     }
 
     /// The delivery in a cursor of [`Cursor::behind`].
-    pub(super) fn delivery(&self) -> Result<(EventId, TargetId), LedgerError> {
+    pub(super) fn delivery(&self) -> Result<DeliveryKey, LedgerError> {
         let (id, name) = self.0.split_first_chunk().ok_or(LedgerError::BadCursor)?;
         let name = std::str::from_utf8(name).or(Err(LedgerError::BadCursor))?;
-        Ok((EventId::from_bytes(*id), TargetId::from(name)))
+        Ok(DeliveryKey { event: EventId::from_bytes(*id), target: TargetId::from(name) })
     }
 }
 

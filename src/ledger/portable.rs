@@ -318,13 +318,7 @@ fn put_delivery(to: &mut Vec<u8>, delivery: &Delivery) {
     to.put_len(delivery.attempt as usize);
     to.extend_from_slice(&delivery.due_ms.unwrap_or(0).to_le_bytes());
     to.put_len(delivery.attempts.len());
-    for attempt in &delivery.attempts {
-        to.extend_from_slice(&attempt.at_ms.to_le_bytes());
-        to.put_len(attempt.latency_ms as usize);
-        to.extend_from_slice(&attempt.status.unwrap_or(0).to_le_bytes());
-        to.put_bytes(&attempt.head);
-        to.put_opt(attempt.error.as_deref());
-    }
+    delivery.attempts.iter().for_each(|attempt| attempt.put(to));
 }
 
 fn read_delivery(from: &mut Take<'_>, event: EventId) -> Result<Delivery, DecodeError> {
@@ -338,18 +332,8 @@ fn read_delivery(from: &mut Take<'_>, event: EventId) -> Result<Delivery, Decode
     let attempt = u32::try_from(from.len()?).or(Err(DecodeError))?;
     let due_ms = Some(from.i64()?).filter(|_| state == DeliveryState::Pending);
     let count = from.len()?;
-    let attempts = (0..count).map(|_| read_attempt(from)).collect::<Result<_, _>>()?;
+    let attempts = (0..count).map(|_| Attempt::take(from)).collect::<Result<_, _>>()?;
     Ok(Delivery { event, target, state, attempt, due_ms, attempts })
-}
-
-fn read_attempt(from: &mut Take<'_>) -> Result<Attempt, DecodeError> {
-    Ok(Attempt {
-        at_ms: from.i64()?,
-        latency_ms: u32::try_from(from.len()?).or(Err(DecodeError))?,
-        status: Some(u16::from_le_bytes(from.array()?)).filter(|status| *status != 0),
-        head: Bytes::copy_from_slice(from.bytes()?),
-        error: from.opt()?.map(str::to_owned),
-    })
 }
 
 #[cfg(test)]

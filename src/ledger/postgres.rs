@@ -67,7 +67,7 @@ use self::faults::Faults;
 use self::health::{ServerClock, ServerWatch};
 use self::link::Pool;
 pub use self::options::{PostgresError, PostgresOptions};
-use self::queue::Queue;
+use self::queue::FloorTable;
 use self::row_cipher::{RowCipher, Used};
 use super::{Revision, StoreClock};
 use crate::clock::instant;
@@ -118,7 +118,7 @@ struct Core {
     days: RwLock<BTreeSet<i32>>,
     /// Past days that this gateway protects from being swept.
     late: Mutex<HashMap<i32, Instant>>,
-    queue: Queue,
+    floors: FloorTable,
     faults: Faults,
     /// Concurrent commits of one thread.
     writers: usize,
@@ -204,7 +204,7 @@ impl Postgres {
             writers: options.writers.div_ceil(threads()),
             read_time: options.read_timeout + READ_PATIENCE,
             late: Mutex::default(),
-            queue: Queue::default(),
+            floors: FloorTable::default(),
             faults: Faults::default(),
             beating: OnceLock::new(),
             dialer,

@@ -5,7 +5,7 @@ use std::time::Duration;
 #[cfg(any(test, debug_assertions))]
 use super::DeliveryState;
 use super::{Damage, FaultCode, HeldStats, HeldWhy, SourceId, TargetId};
-use crate::clock::UnixMillis;
+use crate::clock::{UnixMillis, millis};
 
 /// Statistics of the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -267,9 +267,4 @@ impl Stats {
             held,
         }
     }
-}
-
-/// A duration in whole milliseconds; the maximum if it does not fit.
-pub(super) fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

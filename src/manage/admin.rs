@@ -89,15 +89,40 @@ pub struct Admin {
     metrics: Arc<Metrics>,
     life: Arc<Lifecycle>,
     bodies: Arc<BytePool>,
-    /// Whose wrong tokens are logged, and how many of them.
+    /// Bounds the wrong tokens of an address that are logged.
     wrong_tokens: AddressRateLimiter,
-    /// Slows those who guess.
+    /// Slows guesses of tokens.
     guesses: FailedAuthLimiter,
     /// The token of this machine.
     local: Arc<LocalToken>,
 }
 
-/// Who asks, and what they see.
+/// Parts of the gateway that the admin API shows and controls.
+#[derive(Debug)]
+pub struct AdminParts {
+    /// Managed objects and the running configuration.
+    pub registry: Registry,
+    /// The receiving path, for rejected and held callbacks.
+    pub callback_handler: CallbackHandler,
+    /// Public keys of senders.
+    pub keys: Keys,
+    /// Deliveries.
+    pub control: Control,
+    /// Replays by filter.
+    pub replays: Replays,
+    /// Releases from quarantine.
+    pub releases: Releases,
+    /// Reads the whole store.
+    pub scrubber: Scrubber,
+    /// Counters and histories.
+    pub metrics: Arc<Metrics>,
+    /// Lifecycle of the gateway.
+    pub life: Arc<Lifecycle>,
+    /// The token of this machine.
+    pub local: Arc<LocalToken>,
+}
+
+/// The caller, and the part of the gateway that it sees.
 struct AdmittedCaller {
     who: Actor,
     view: View,
@@ -112,36 +137,23 @@ struct Unread {
 impl Admin {
     /// The admin API of a gateway, as served at `address`.
     #[must_use]
-    pub fn new(
-        address: IpAddr,
-        registry: Registry,
-        (callback_handler, keys, control, (replays, releases), scrubber): (
-            CallbackHandler,
-            Keys,
-            Control,
-            (Replays, Releases),
-            Scrubber,
-        ),
-        (metrics, life, local): (Arc<Metrics>, Arc<Lifecycle>, Arc<LocalToken>),
-    ) -> Self {
-        let (bodies, ledger) =
-            (BytePool::new(BODIES_BYTES_MAX, ADMIN_CONNECTIONS), registry.ledger().clone());
+    pub fn new(address: IpAddr, parts: AdminParts) -> Self {
         Self {
             address,
-            registry,
-            callback_handler,
-            control,
-            replays,
-            releases,
-            keys,
-            ledger,
-            scrubber,
-            metrics,
-            life,
-            bodies,
+            ledger: parts.registry.ledger().clone(),
+            registry: parts.registry,
+            callback_handler: parts.callback_handler,
+            control: parts.control,
+            replays: parts.replays,
+            releases: parts.releases,
+            keys: parts.keys,
+            scrubber: parts.scrubber,
+            metrics: parts.metrics,
+            life: parts.life,
+            bodies: BytePool::new(BODIES_BYTES_MAX, ADMIN_CONNECTIONS),
             wrong_tokens: AddressRateLimiter::new(WRONG_TOKENS, instant()),
             guesses: FailedAuthLimiter::new(),
-            local,
+            local: parts.local,
         }
     }
 
@@ -246,7 +258,7 @@ impl Admin {
             Resource::Held => self.held(view, head).await,
             Resource::HeldOne(id) => self.held_one(view, id).await,
             Resource::Decide(id, decision) => {
-                self.decide_held(view, (id, decision), who, &self.body(body).await?).await
+                self.decide_held(view, id, decision, who, &self.body(body).await?).await
             }
             Resource::Status(name) => self.status(name).await,
             Resource::Pause(name) => self.pause(name, who, &self.body(body).await?).await,
@@ -299,16 +311,6 @@ impl Handler for Admin {
         request: Request<RequestBody>,
     ) -> Result<Response, CloseWithoutReply> {
         Ok(self.answer(peer, request).await.unwrap_or_else(ApiError::response))
-    }
-}
-
-impl Handler for Arc<Admin> {
-    async fn handle(
-        &self,
-        peer: Peer,
-        request: Request<RequestBody>,
-    ) -> Result<Response, CloseWithoutReply> {
-        Admin::handle(self, peer, request).await
     }
 }
 

@@ -1,12 +1,15 @@
 //! Requests and responses of handlers: JSON, problem details (RFC 9457), query parameters.
 
 use std::collections::HashMap;
+use std::str::FromStr;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::Full;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use crate::ledger::LedgerError;
 use crate::operator::AccessError;
 use crate::wire::Response;
 
@@ -56,14 +59,6 @@ impl ApiError {
     /// The requested object does not exist.
     pub(crate) fn absent(what: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, what)
-    }
-
-    /// The ledger cannot answer.
-    pub(crate) fn ledger(error: &crate::ledger::LedgerError) -> Self {
-        match error {
-            crate::ledger::LedgerError::BadCursor => Self::bad(error.to_string()),
-            other => Self::new(StatusCode::SERVICE_UNAVAILABLE, other.to_string()),
-        }
     }
 
     /// The input has these errors.
@@ -127,8 +122,31 @@ impl From<AccessError> for ApiError {
     }
 }
 
+impl From<LedgerError> for ApiError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::BadCursor => Self::bad(error.to_string()),
+            other => Self::new(StatusCode::SERVICE_UNAVAILABLE, other.to_string()),
+        }
+    }
+}
+
 /// The result of a handler.
 pub(crate) type Answered = Result<Response, ApiError>;
+
+/// Reads the JSON in the body of a request.
+pub(crate) fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body)
+        .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))
+}
+
+/// Reads the JSON in the body of a request; the default if the body is empty.
+pub(crate) fn read_json_or_default<T>(body: &[u8]) -> Result<T, ApiError>
+where
+    T: DeserializeOwned + Default,
+{
+    if body.is_empty() { Ok(T::default()) } else { read_json(body) }
+}
 
 /// `value` as a JSON answer.
 pub(crate) fn json(value: &impl Serialize) -> Response {
@@ -204,6 +222,11 @@ impl Query {
     /// The time `name` in milliseconds.
     pub(crate) fn time(&self, name: &str) -> Result<Option<i64>, ApiError> {
         self.text(name).map(|text| time(name, text)).transpose()
+    }
+
+    /// Where to continue: the `next_cursor` of a page.
+    pub(crate) fn cursor<T: FromStr>(&self) -> Result<Option<T>, ApiError> {
+        self.read_as("cursor", "the next_cursor of a page", |text| text.parse().ok())
     }
 
     /// How many are wanted: 100 unless said, 1000 at most.

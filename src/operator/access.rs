@@ -113,7 +113,7 @@ pub enum Sight {
 /// A caller that was let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admitted {
-    /// Who it is.
+    /// The caller.
     pub who: Actor,
     /// How much of what it sees is concealed.
     pub sight: Sight,

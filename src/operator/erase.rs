@@ -2,9 +2,9 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::source_name;
-use crate::ledger::{Erased, Erasure, LedgerError, SourceId};
-use crate::registry::{Action, Actor, Registry};
+use super::{source_id, source_name};
+use crate::ledger::{Erased, Erasure, LedgerError};
+use crate::registry::{Action, Actor, AuditSubject, Registry};
 
 /// The kind of such entries.
 const KIND: &str = "user";
@@ -24,14 +24,11 @@ pub async fn erase_user(
     source: Option<&str>,
 ) -> Result<Erased, LedgerError> {
     let config = registry.config();
-    let source = source.map(|name| {
-        let id = config.sources.get(name).map_or(name, |source| source.id.as_str());
-        SourceId::from(id)
-    });
+    let source = source.map(|name| source_id(&config, name));
     let facts = source.as_ref().map(|id| ("source".to_owned(), source_name(&config, id).into()));
     let digest = digest_of_user(user);
     let facts = facts.into_iter().collect();
-    registry.note_with(who, Action::Erased, (KIND, &digest), facts).await?;
+    registry.note_with(who, Action::Erased, AuditSubject::new(KIND, &digest), facts).await?;
     let erasure = Erasure { user: user.to_owned(), source };
     let erased = registry.ledger().erase(&erasure).await?;
     let Erased { events, deliveries, held } = erased;

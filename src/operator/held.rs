@@ -2,15 +2,16 @@
 
 use serde_json::{Map, Value};
 
-use super::SeenLedger;
+use super::masked::recipes;
+use super::{SeenLedger, source_name};
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::intake::{CallbackHandler, ReleaseMode, Released};
 use crate::ledger::{
     Decided, Decision, Event, EventBody, HeldId, HeldMark, HeldOne, HeldOrder, HeldWhy,
-    LedgerError, NewHeld, SourceId,
+    LedgerError, NewHeld,
 };
-use crate::registry::{Action, Actor, Registry};
+use crate::registry::{Action, Actor, AuditSubject, Registry};
 use crate::sender::{CallbackError, without_secrets};
 
 /// Bytes of the reason that a person gives.
@@ -44,6 +45,17 @@ fn said(mark: &HeldMark) -> &'static str {
         Decision::Release | Decision::Settle => "it was released",
         Decision::Drop => "it was dropped",
     }
+}
+
+/// A decision about a held callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldDecision<'a> {
+    /// The callback.
+    pub id: HeldId,
+    /// The decision.
+    pub decision: Decision,
+    /// The reason that the person gives.
+    pub reason: Option<&'a str>,
 }
 
 /// A held callback, and the event that it disputes.
@@ -92,19 +104,10 @@ pub fn roles(event: &Event<'_>) -> Map<String, Value> {
     some.collect()
 }
 
-/// The present name of the source `id`; the id itself of one that is not configured any more.
-#[must_use]
-pub fn source_name<'c>(config: &'c Config, id: &'c SourceId) -> &'c str {
-    let named = config.sources.values().find(|source| source.id == id.as_str());
-    named.map_or(id.as_str(), |source| source.name.as_str())
-}
-
 /// Facts about a decision for the audit log: after it, the callback itself is gone.
 fn facts(config: &Config, held: &NewHeld, reason: Option<&str>) -> Map<String, Value> {
     // What a rejected callback claims may be a secret in the wrong place.
-    let claimed = |text: &str| {
-        without_secrets(text, config.sources.values().map(|source| &source.recipe)).into_owned()
-    };
+    let claimed = |text: &str| without_secrets(text, recipes(config)).into_owned();
     let transaction = Some(held.event.transaction.as_str()).filter(|text| !text.is_empty());
     let all = [
         ("reason", reason.map(str::to_owned)),
@@ -124,11 +127,12 @@ fn facts(config: &Config, held: &NewHeld, reason: Option<&str>) -> Map<String, V
 /// # Errors
 /// It is unknown, was decided before otherwise, needs a reason, or the ledger fails.
 pub async fn decide(
-    (registry, callback_handler): (&Registry, &CallbackHandler),
+    registry: &Registry,
+    callback_handler: &CallbackHandler,
     who: &Actor,
-    (id, decision): (HeldId, Decision),
-    reason: Option<&str>,
+    wanted: HeldDecision<'_>,
 ) -> Result<HeldMark, DecideError> {
+    let HeldDecision { id, decision, reason } = wanted;
     let ledger = registry.ledger();
     let held = match ledger.held_one(id).await? {
         None => return Err(DecideError::Unknown),
@@ -149,7 +153,8 @@ pub async fn decide(
         Decision::Drop => Action::Dropped,
     };
     let facts = facts(&registry.config(), &held, reason);
-    registry.note_with(who, action, ("held", &id.to_string()), facts).await?;
+    let subject = id.to_string();
+    registry.note_with(who, action, AuditSubject::new("held", &subject), facts).await?;
     match ledger.decide(&HeldOrder { id, decision, at_ms: now_ms(), event: None }).await? {
         Decided::Done(mark) => Ok(mark),
         Decided::Already(mark) => repeated(mark, decision),
@@ -177,7 +182,7 @@ async fn release(
 ) -> Result<HeldMark, DecideError> {
     let id = held.id.to_string();
     let facts = facts(&registry.config(), held, reason);
-    let note = registry.note_with(who, Action::Released, ("held", &id), facts);
+    let note = registry.note_with(who, Action::Released, AuditSubject::new("held", &id), facts);
     match callback_handler.release(held, ReleaseMode::DryRun).await?.result {
         Released::Event(_) | Released::Duplicate(_) | Released::Disputed => {
             note.await?;

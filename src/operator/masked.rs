@@ -63,7 +63,7 @@ pub fn source_of<'c>(rejection: &Rejection, config: &'c Config) -> Option<&'c Ar
 }
 
 /// The recipes of all sources.
-fn recipes(config: &Config) -> impl Iterator<Item = &Recipe> {
+pub(super) fn recipes(config: &Config) -> impl Iterator<Item = &Recipe> {
     config.sources.values().map(|source| &source.recipe)
 }
 

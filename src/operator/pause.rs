@@ -2,7 +2,7 @@
 
 use crate::delivery::Control;
 use crate::ledger::{LedgerError, TargetId};
-use crate::registry::{Action, Actor, Registry};
+use crate::registry::{Action, Actor, AuditSubject, Registry};
 
 /// The name of a pause in the audit log.
 const KIND: &str = "pause";
@@ -18,7 +18,8 @@ pub async fn pause(
     target: &TargetId,
     reason: Option<&str>,
 ) -> Result<(), LedgerError> {
-    registry.note_for(who, Action::Created, (KIND, target.as_str()), reason).await?;
+    let subject = AuditSubject::new(KIND, target.as_str());
+    registry.note_for(who, Action::Created, subject, reason).await?;
     control.pause(target, who.as_str(), reason).await?;
     tracing::info!(destination = target.as_str(), who = who.as_str(), "paused");
     Ok(())
@@ -34,7 +35,7 @@ pub async fn resume(
     who: &Actor,
     target: &TargetId,
 ) -> Result<(), LedgerError> {
-    registry.note(who, Action::Deleted, (KIND, target.as_str())).await?;
+    registry.note(who, Action::Deleted, AuditSubject::new(KIND, target.as_str())).await?;
     control.resume(target, who.as_str()).await?;
     tracing::info!(destination = target.as_str(), who = who.as_str(), "resumed");
     Ok(())

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::intake::{BusyError, ReleaseFilter, ReleaseMode, ReleaseProgress, Releases};
 use crate::ledger::{HeldId, LedgerError, ReleaseId};
 use crate::orders::OrderState;
-use crate::registry::{Action, Actor, Registry};
+use crate::registry::{Action, Actor, AuditSubject, Registry};
 
 /// Why an order is not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +52,9 @@ pub async fn release_all(
     let mode = filter.mode;
     if mode == ReleaseMode::Real {
         let facts = facts(&registry.config(), &filter);
-        registry.note_with(who, Action::Released, ("release", &id.to_string()), facts).await?;
+        let id = id.to_string();
+        let subject = AuditSubject::new("release", &id);
+        registry.note_with(who, Action::Released, subject, facts).await?;
     }
     releases.begin(id, filter, now_ms())?;
     match mode {
@@ -81,7 +83,8 @@ pub async fn cancel_release(
     let is_cancelled = matches!(progress.state, OrderState::Running | OrderState::Cancelled);
     if is_cancelled && progress.mode == ReleaseMode::Real {
         tracing::info!(release = %id, who = who.as_str(), "a release was cancelled");
-        registry.note(who, Action::Cancelled, ("release", &id.to_string())).await?;
+        let id = id.to_string();
+        registry.note(who, Action::Cancelled, AuditSubject::new("release", &id)).await?;
     }
     Ok(Some(progress))
 }

@@ -13,7 +13,7 @@ use crate::ledger::{
     TargetId,
 };
 use crate::orders::OrderState;
-use crate::registry::{Action, Actor, Registry};
+use crate::registry::{Action, Actor, AuditSubject, Registry};
 
 /// Ids that the audit log has of an order for named events: as many as one of its values can hold.
 pub(super) const IDS_NOTED: usize = 5;
@@ -41,7 +41,7 @@ pub async fn replay_event(
 ) -> Result<Option<ReplayPage>, LedgerError> {
     let ledger: &BatchedLedger = registry.ledger();
     let Some(known) = ledger.event(id).await? else { return Ok(None) };
-    registry.note(who, Action::Replayed, ("event", &id.to_string())).await?;
+    registry.note(who, Action::Replayed, AuditSubject::new("event", &id.to_string())).await?;
     let what = ReplayWhat::Events(vec![id]);
     let order = ReplayOrder { id: ReplayId::new(now_ms()), what, targets: None };
     let page = ledger.replay(&order, None, 1).await?;
@@ -95,7 +95,9 @@ pub async fn replay_all(
     let mode = filter.mode;
     if mode == ReplayMode::Deliver {
         let facts = facts(&registry.config(), &filter);
-        registry.note_with(who, Action::Replayed, ("replay", &id.to_string()), facts).await?;
+        let id = id.to_string();
+        let subject = AuditSubject::new("replay", &id);
+        registry.note_with(who, Action::Replayed, subject, facts).await?;
     }
     replays.begin(id, filter, now_ms())?;
     match mode {
@@ -124,7 +126,8 @@ pub async fn cancel_replay(
     let is_cancelled = matches!(progress.state, OrderState::Running | OrderState::Cancelled);
     if is_cancelled && progress.mode == ReplayMode::Deliver {
         tracing::info!(replay = %id, who = who.as_str(), "a replay was cancelled");
-        registry.note(who, Action::Cancelled, ("replay", &id.to_string())).await?;
+        let id = id.to_string();
+        registry.note(who, Action::Cancelled, AuditSubject::new("replay", &id)).await?;
     }
     Ok(Some(progress))
 }

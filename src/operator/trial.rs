@@ -13,7 +13,7 @@ use crate::clock::{now_ms, rfc3339};
 use crate::config::Format;
 use crate::delivery::{Control, Deliveries};
 use crate::ledger::{Attempt, Event, EventBody, EventId, LedgerError, Release, TargetId};
-use crate::registry::{Action, Actor, DESTINATION, Registry};
+use crate::registry::{Action, Actor, AuditSubject, DESTINATION, Registry};
 use crate::sender::{Effect, Request, Resolved};
 
 /// A test event. Missing values are invented.
@@ -95,8 +95,8 @@ pub async fn try_out(
     let source = event.source.clone().or_else(first).unwrap_or_else(|| String::from("test"));
     let id = EventId::new(now_ms());
     let stored = made_up(id, &source, event).ok_or(TestDeliveryError::Unwritten)?;
-    let what = (DESTINATION.as_str(), name);
-    registry.note(who, Action::Tried, what).await.map_err(TestDeliveryError::Unnoted)?;
+    let subject = AuditSubject::new(DESTINATION.as_str(), name);
+    registry.note(who, Action::Tried, subject).await.map_err(TestDeliveryError::Unnoted)?;
     let attempt = client.attempt(id, &stored).await;
     let tried = Tried { event: id, attempt };
     if tried.is_delivered() {

@@ -41,7 +41,7 @@ pub struct SeenLedger {
 pub struct SeenRejections {
     log: Rejections,
     among: Option<Arc<[SourceId]>>,
-    /// Whose secrets are masked in what is seen.
+    /// The configuration whose secrets are masked.
     config: Arc<Config>,
 }
 

@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::documents::AUDIT;
+use super::write::AuditView;
 use crate::clock::{UnixMillis, rfc3339};
-use crate::ledger::{BatchedLedger, DocumentChange, DocumentQuery, Expect, Kind, LedgerError};
+use crate::ledger::{BatchedLedger, DocumentChange, DocumentQuery, Expect, LedgerError};
 
 /// Entries that are kept: a few megabytes of memory at up to 1 kB each, and six weeks at a hundred
 /// changes a day.
@@ -23,6 +24,24 @@ pub(super) const REASON: &str = "reason";
 /// The actor of a change: an operator's token, a publisher, a manager, an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor(String);
+
+/// The actor of a change or an action, and its time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamp<'a> {
+    /// The actor.
+    pub who: &'a Actor,
+    /// The time.
+    pub at_ms: UnixMillis,
+}
+
+/// The subject of an entry in the audit log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditSubject<'a> {
+    /// Its kind, as [`Entry::kind`].
+    pub kind: &'a str,
+    /// Its name among those of its kind, as [`Entry::name`].
+    pub name: &'a str,
+}
 
 /// One change to one document, or one action on events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -107,6 +126,14 @@ impl Actor {
     }
 }
 
+impl<'a> AuditSubject<'a> {
+    /// The subject called `name` of that kind.
+    #[must_use]
+    pub const fn new(kind: &'a str, name: &'a str) -> Self {
+        Self { kind, name }
+    }
+}
+
 impl Action {
     /// All actions of this version.
     pub const ALL: [Self; 11] = [
@@ -152,28 +179,24 @@ impl Action {
 }
 
 impl Entry {
-    /// The change of a document by `who` at `at_ms`; `before` and `after` are masked.
-    pub(super) fn new(
-        (who, at_ms): (&Actor, UnixMillis),
-        (kind, name): (Kind, &str),
-        before: Option<&Value>,
-        after: Option<&Value>,
-    ) -> Self {
+    /// The change of a document; `view` has the document before and after it.
+    pub(super) fn new(stamp: Stamp<'_>, subject: AuditSubject<'_>, view: &AuditView<'_>) -> Self {
+        let AuditView { before, after } = *view;
         Self {
-            at: rfc3339(at_ms),
-            who: who.0.clone(),
+            at: rfc3339(stamp.at_ms),
+            who: stamp.who.0.clone(),
             action: Action::of(before, after),
-            kind: kind.as_str().to_owned(),
-            name: name.to_owned(),
+            kind: subject.kind.to_owned(),
+            name: subject.name.to_owned(),
             changes: differences(before, after),
         }
     }
 
-    /// The action of `who` at `at_ms` on something other than a document, with `facts` about it.
+    /// The action on something other than a document, with `facts` about it.
     pub(super) fn of(
-        (who, at_ms): (&Actor, UnixMillis),
+        stamp: Stamp<'_>,
         action: Action,
-        (kind, name): (&str, &str),
+        subject: AuditSubject<'_>,
         facts: &Map<String, Value>,
     ) -> Self {
         let pair = |(key, value): (&String, &Value)| {
@@ -181,11 +204,11 @@ impl Entry {
             (key.clone(), Value::from(vec![Value::Null, kept]))
         };
         Self {
-            at: rfc3339(at_ms),
-            who: who.0.clone(),
+            at: rfc3339(stamp.at_ms),
+            who: stamp.who.0.clone(),
             action,
-            kind: kind.to_owned(),
-            name: name.to_owned(),
+            kind: subject.kind.to_owned(),
+            name: subject.name.to_owned(),
             changes: facts.iter().map(pair).collect(),
         }
     }
@@ -314,7 +337,8 @@ mod tests {
         let long = "x".repeat(400);
         let facts = json!({ "reason": long, "user": long, "state": "dead" });
         let facts = facts.as_object().unwrap();
-        let entry = Entry::of((&Actor::local(), 0), Action::Dropped, ("held", "ref_1"), facts);
+        let (who, subject) = (Actor::local(), AuditSubject::new("held", "ref_1"));
+        let entry = Entry::of(Stamp { who: &who, at_ms: 0 }, Action::Dropped, subject, facts);
         let count = |key: &str| entry.changes[key][1].as_str().unwrap().chars().count();
         assert_eq!((count("reason"), count("user")), (400, 201));
         assert_eq!(entry.changes["state"], json!([null, "dead"]));

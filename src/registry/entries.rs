@@ -282,7 +282,7 @@ impl Registry {
     ) -> Result<Written, ChangeError<DocumentError>> {
         self.write(who, |state, draft| {
             let old = standing(state, managed, name, precondition)?;
-            plan(state, draft, (managed, name), (old, table.clone()))
+            plan(state, draft, managed, name, old, table.clone())
         })
         .await
     }
@@ -365,8 +365,10 @@ fn goes_nowhere_else(old: &Table, new: &Table) -> bool {
 fn plan(
     state: &RunningConfig,
     draft: &mut Draft,
-    (managed, name): (Managed, &str),
-    (old, mut table): (Option<&StoredDocument<Table>>, Table),
+    managed: Managed,
+    name: &str,
+    old: Option<&StoredDocument<Table>>,
+    mut table: Table,
 ) -> Result<Written, ChangeError<DocumentError>> {
     let wrong = |fault| ChangeError::Refused(DocumentError::Wrong(vec![fault]));
     READ_ONLY.iter().for_each(|key| drop(table.remove(*key)));

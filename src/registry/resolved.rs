@@ -204,7 +204,7 @@ mod tests {
         BatchOptions, BatchedLedger, DocumentChange, Expect, Memory, NewEvent, NoopObserver,
         SourceId, StoreClock,
     };
-    use crate::registry::{Action, AuditQuery, Managed, Precondition};
+    use crate::registry::{Action, AuditQuery, AuditSubject, Managed, Precondition};
 
     fn ledger() -> BatchedLedger {
         let engine = Memory::new(StoreClock::process());
@@ -265,7 +265,8 @@ mod tests {
         let before = registry.config();
         let subject = Subject::Event(EventId::new(1));
         registry.resolve(&who, &subject, "s", "note").await.unwrap();
-        registry.note(&who, Action::Tried, ("destination", "game")).await.unwrap();
+        let game = AuditSubject::new("destination", "game");
+        registry.note(&who, Action::Tried, game).await.unwrap();
         assert!(registry.resolution(&subject).is_some());
         assert!(Arc::ptr_eq(&before, &registry.config()));
         let table = serde_json::json!({ "url": "https://game.example/" });

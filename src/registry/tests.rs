@@ -113,13 +113,13 @@ async fn imported() -> (Memory, Registry) {
     let (from, to) = (memory(), memory());
     let first = over(&from, "").await;
     for _ in 0..12 {
-        first.note(&who(), Action::Tried, ("destination", "game")).await.unwrap();
+        first.note(&who(), Action::Tried, AuditSubject::new("destination", "game")).await.unwrap();
     }
     let game = json!({ "url": "https://game.example/" });
     put(&first, Managed::Destination, "game", &game).await.unwrap();
     let second = over(&to, "").await;
     for number in 0..10 {
-        second.note(&who(), Action::Changed, ("pause", "shop")).await.unwrap();
+        second.note(&who(), Action::Changed, AuditSubject::new("pause", "shop")).await.unwrap();
         let change = DocumentChange {
             kind: PAUSE,
             id: number.to_string(),
@@ -139,7 +139,7 @@ async fn imported() -> (Memory, Registry) {
 }
 
 async fn can_change(registry: &Registry) {
-    registry.note(&who(), Action::Tried, ("destination", "game")).await.unwrap();
+    registry.note(&who(), Action::Tried, AuditSubject::new("destination", "game")).await.unwrap();
     let game = json!({ "url": "https://new.example/" });
     assert!(!put(registry, Managed::Destination, "game", &game).await.unwrap().created);
     let (log, _) = audit_log(registry.ledger(), AuditQuery::default(), 2, |_| true).await.unwrap();

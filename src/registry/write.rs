@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::audit::{self, Action, Actor, Entry};
+use super::audit::{self, Action, Actor, AuditSubject, Entry, Stamp};
 use super::documents::{AUDIT, HEAD, HEAD_ID, Head, StoredDocument};
 use super::{Registry, RunningConfig};
 use crate::clock::{UnixMillis, now_ms};
@@ -119,8 +119,9 @@ impl Draft {
     }
 
     /// Adds an action on something other than a document to the audit log, with `facts` about it.
-    pub fn note(&mut self, action: Action, thing: (&str, &str), facts: &Map<String, Value>) {
-        self.entries.push(Entry::of((&self.who, self.at_ms), action, thing, facts));
+    pub fn note(&mut self, action: Action, subject: AuditSubject<'_>, facts: &Map<String, Value>) {
+        let stamp = Stamp { who: &self.who, at_ms: self.at_ms };
+        self.entries.push(Entry::of(stamp, action, subject, facts));
     }
 
     fn add(
@@ -134,8 +135,8 @@ impl Draft {
         let expect = version.map_or(Expect::Absent, Expect::Version);
         let (who, at_ms) = (self.who.as_str().to_owned(), self.at_ms);
         self.changes.push(DocumentChange { kind, id: id.to_owned(), expect, body, who, at_ms });
-        let stamp = (&self.who, self.at_ms);
-        self.entries.push(Entry::new(stamp, (kind, id), view.before, view.after));
+        let stamp = Stamp { who: &self.who, at_ms: self.at_ms };
+        self.entries.push(Entry::new(stamp, AuditSubject::new(kind.as_str(), id), view));
     }
 
     /// Returns all changes to write: the documents, their entries in the audit log in place of the
@@ -179,8 +180,7 @@ fn written<T: Serialize>(kind: Kind, id: &str, value: &T) -> Result<Bytes, Ledge
 }
 
 impl Registry {
-    /// Records an action of `who` in the audit log. `thing` is the kind and name of its subject,
-    /// which is not a document.
+    /// Records an action of `who` in the audit log. Its `subject` is not a document.
     ///
     /// # Errors
     /// The ledger cannot record it.
@@ -188,9 +188,9 @@ impl Registry {
         &self,
         who: &Actor,
         action: Action,
-        thing: (&str, &str),
+        subject: AuditSubject<'_>,
     ) -> Result<(), LedgerError> {
-        self.note_for(who, action, thing, None).await
+        self.note_for(who, action, subject, None).await
     }
 
     /// [`Self::note`] with the reason that `who` gives.
@@ -201,11 +201,11 @@ impl Registry {
         &self,
         who: &Actor,
         action: Action,
-        thing: (&str, &str),
+        subject: AuditSubject<'_>,
         reason: Option<&str>,
     ) -> Result<(), LedgerError> {
         let facts = reason.map(|text| (audit::REASON.to_owned(), Value::from(text)));
-        self.note_with(who, action, thing, facts.into_iter().collect()).await
+        self.note_with(who, action, subject, facts.into_iter().collect()).await
     }
 
     /// [`Self::note`] with `facts` about the subject, by name. They have no secrets. A long value is
@@ -217,11 +217,11 @@ impl Registry {
         &self,
         who: &Actor,
         action: Action,
-        thing: (&str, &str),
+        subject: AuditSubject<'_>,
         facts: Map<String, Value>,
     ) -> Result<(), LedgerError> {
         let noted = self.write(who, |_, draft| {
-            draft.note(action, thing, &facts);
+            draft.note(action, subject, &facts);
             Ok::<_, ChangeError<Never>>(())
         });
         noted.await.map_err(|failed| match failed {

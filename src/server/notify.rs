@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::OpenListeners;
+use super::open_listeners::OpenListeners;
 use super::recorder::Recorder;
 use crate::alert::{self, Alerts};
 use crate::registry::Registry;

@@ -24,11 +24,11 @@ pub(super) struct Pending {
 
 /// The result of a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Decision {
+pub(super) enum ReloadProgress {
     /// Applied, or rejected.
-    Made,
+    Settled,
     /// Neither: the ledger could not be read.
-    Open,
+    Retry,
 }
 
 impl Pending {
@@ -37,12 +37,12 @@ impl Pending {
     }
 
     /// Applies the configuration. Bound sockets stay. Nothing is half applied if this is dropped.
-    pub(super) async fn apply(&self, registry: &Registry, metrics: &Metrics) -> Decision {
+    pub(super) async fn apply(&self, registry: &Registry, metrics: &Metrics) -> ReloadProgress {
         let failed = match registry.reload(Arc::clone(&self.file)).await {
             Ok(()) => {
                 tracing::info!("applied the configuration");
                 metrics.program.reloaded();
-                return Decision::Made;
+                return ReloadProgress::Settled;
             }
             Err(failed) => failed,
         };
@@ -53,13 +53,13 @@ impl Pending {
                     tracing::error!(clash, "the configuration clashes with an object of an API");
                 }
                 tracing::error!("could not apply the new configuration, the old one stays");
-                Decision::Made
+                ReloadProgress::Settled
             }
             ReloadError::Ledger(error) => {
                 if let Some(others) = self.failures.admit() {
                     tracing::error!(%error, others, "could not apply the new configuration yet");
                 }
-                Decision::Open
+                ReloadProgress::Retry
             }
         }
     }

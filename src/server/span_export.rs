@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Occasional;
 use crate::config::TraceExport;
 use crate::egress::{Client, Guard, Trust, Trusted, error_text};
+use crate::host;
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, Sampling, SpanQueue, TraceSpan, otlp};
 
@@ -85,11 +86,10 @@ pub(super) fn start(
         return SpanExport::default();
     };
     tracing::info!(collector = export.collector, sample = export.sample, "exporting spans");
-    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let exporter = Exporter {
         client,
         url: format!("{}{}", export.collector, otlp::PATH),
-        instance: hostname.trim().to_owned(),
+        instance: host::name().unwrap_or_default(),
         metrics: Arc::clone(metrics),
         failures: Occasional::new(WARN_EVERY),
     };

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use super::archive::{self, Archiver};
 use super::keyring;
+use crate::archive::{self, Archiver};
 use crate::clock::{instant, now_ms};
 use crate::config::{Config, QUARANTINE_KEEP, Source};
 use crate::ledger::{

@@ -14,12 +14,12 @@ pub struct ArchiveMetrics {
     pub events: IntCounter,
     /// For how long expired events have waited, in seconds.
     overdue_seconds: OptionalGauge,
-    late: Arc<Mutex<Option<Late>>>,
+    late: Arc<Mutex<Option<ArchiveDelay>>>,
 }
 
 /// Expired events that have waited so long for the archive that operators are notified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Late {
+pub struct ArchiveDelay {
     /// For how long they have waited.
     pub overdue: Duration,
     /// After how long they are deleted all the same.
@@ -45,13 +45,13 @@ impl ArchiveMetrics {
     }
 
     /// Says whether operators are to be notified.
-    pub fn set_late(&self, late: Option<Late>) {
+    pub fn set_late(&self, late: Option<ArchiveDelay>) {
         *self.late.lock().unwrap_or_else(PoisonError::into_inner) = late;
     }
 
     /// The wait of which operators are notified, if there is one.
     #[must_use]
-    pub fn late(&self) -> Option<Late> {
+    pub fn late(&self) -> Option<ArchiveDelay> {
         *self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -128,14 +128,23 @@ impl CallbackLine {
     }
 
     /// Adds a number.
-    pub fn number(&mut self, lead: &'static str, value: u64) {
+    fn number(&mut self, lead: &'static str, value: u64) {
         let mut digits = itoa::Buffer::new();
         self.0.extend_from_slice(lead.as_bytes());
         self.0.extend_from_slice(digits.format(value).as_bytes());
     }
 
-    /// Writes the line.
-    pub fn end(self) {
+    /// Adds the status of the reply, if there is one, and the time that the callback took. Writes
+    /// the line.
+    pub fn end_with(mut self, status: Option<u16>, micros: u64) {
+        if let Some(status) = status {
+            self.number(r#","status":"#, u64::from(status));
+        }
+        self.number(r#","micros":"#, micros);
+        self.write();
+    }
+
+    fn write(self) {
         let line = self.finished();
         if let Some(log) = LINES.get() {
             // A failed write of the log cannot be reported anywhere.

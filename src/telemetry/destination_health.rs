@@ -1,5 +1,5 @@
-//! How each destination is: its last delivery, its last failure, and since when it fails. One record
-//! for the console, the alerts and the log.
+//! How each destination is: its last delivery, its last failure, and since when it fails. One
+//! record for the console, the alerts and the log.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,8 +31,8 @@ pub struct HealthView {
     pub status: Option<u16>,
     /// The error of the last failed attempt, if there was one.
     pub error: Option<String>,
-    /// Attempts in a row without an answer, or with a status of 500 or more. Another status is about
-    /// the event, not about the destination.
+    /// Attempts in a row without an answer, or with a status of 500 or more. Another status is
+    /// about the event, not about the destination.
     pub failures: u32,
 }
 

@@ -107,8 +107,8 @@ impl Metrics {
         kept.find(name)
     }
 
-    /// Replaces what the other gateways counted, and returns what else each of them says; `None` for
-    /// a record that cannot be read.
+    /// Replaces what the other gateways counted, and returns what else each of them says; `None`
+    /// for a record that cannot be read.
     pub fn set_other_records<'r>(
         &self,
         records: impl IntoIterator<Item = &'r [u8]>,

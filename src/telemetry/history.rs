@@ -1,8 +1,9 @@
 //! Callbacks of each source over time, by outcome and latency: for the console's charts.
 //!
 //! Each gateway counts for itself, in memory of a fixed size: minutes for an hour, hours for three
-//! days. What it counted is kept in the ledger (`gateway_record`) and outlives it. A cell holds the number of its period and its count in one atomic word.
-//! Counting never waits, and a reused cell starts at zero.
+//! days. What it counted is kept in the ledger (`gateway_record`) and outlives it. A cell holds the
+//! number of its period and its count in one atomic word. Counting never waits, and a reused cell
+//! starts at zero.
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ use arc_swap::ArcSwapOption;
 
 pub(super) use super::cell::{Cell, place};
 use super::cell::{cells, count_in};
-use crate::clock::{UnixMillis, instant, now_ms};
+use crate::clock::{UnixMillis, instant, millis, now_ms};
 use crate::sender::{Outcome, Reason};
 
 /// Minutes that are kept.
@@ -196,8 +197,7 @@ impl Start {
     /// The wall-clock time at `now`.
     #[must_use]
     pub fn at_ms(self, now: Instant) -> UnixMillis {
-        let since = now.saturating_duration_since(self.instant).as_millis();
-        self.ms.saturating_add(i64::try_from(since).unwrap_or(i64::MAX))
+        self.ms.saturating_add(millis(now.saturating_duration_since(self.instant)))
     }
 
     /// The wall-clock time of the start.
@@ -315,8 +315,8 @@ impl History {
         self.sum(|part| part.reasons.get(reason as usize))
     }
 
-    /// The most frequent reason of the last rejections: of the last ten minutes, or of the last hour
-    /// if none was rejected since.
+    /// The most frequent reason of the last rejections: of the last ten minutes, or of the last
+    /// hour if none was rejected since.
     #[must_use]
     pub fn main_reason(&self, now: Instant) -> Option<Reason> {
         let now_ms = self.start.at_ms(now);

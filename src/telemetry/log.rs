@@ -50,8 +50,8 @@ enum Colour {
     Never,
 }
 
-/// Whether a warning or an error begins with its priority for the journal of systemd, which removes it:
-/// `journalctl -p warning` finds such lines. Source: sd-daemon(3).
+/// Whether a warning or an error begins with its priority for the journal of systemd, which removes
+/// it: `journalctl -p warning` finds such lines. Source: sd-daemon(3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Priority {
     Shown,
@@ -59,8 +59,8 @@ enum Priority {
 }
 
 impl Priority {
-    /// The journal names the stream that it reads as `DEVICE:INODE` in `JOURNAL_STREAM`. Children of
-    /// a service have the variable too, wherever their standard error goes.
+    /// The journal names the stream that it reads as `DEVICE:INODE` in `JOURNAL_STREAM`. Children
+    /// of a service have the variable too, wherever their standard error goes.
     fn of_stderr(stream: Option<&str>) -> Self {
         let stderr = || std::fs::metadata("/proc/self/fd/2").ok();
         let named = stream.and_then(|stream| stream.split_once(':'));
@@ -104,8 +104,8 @@ pub fn init(format: Option<LogFormat>) -> io::Result<LinesGuard> {
     Ok(guard)
 }
 
-/// The filter of `RUST_LOG`. One that cannot be read, or that shows nothing of Postern by mistake, is
-/// named on standard error.
+/// The filter of `RUST_LOG`. One that cannot be read, or that shows nothing of Postern by mistake,
+/// is named on standard error.
 fn filter(text: Option<&str>) -> EnvFilter {
     let Some(text) = text.filter(|text| !text.trim().is_empty()) else {
         return DEFAULT_FILTER.into();
@@ -135,8 +135,8 @@ fn complain(sentence: &str) {
     let _ = writeln!(io::stderr().lock(), "{sentence}");
 }
 
-/// Whether one of the directives is a level of its own, or is about a module of Postern. A word that
-/// is neither, such as `warning`, is the name of a module that there is not.
+/// Whether one of the directives is a level of its own, or is about a module of Postern. A word
+/// that is neither, such as `warning`, is the name of a module that there is not.
 fn names_postern(text: &str) -> bool {
     text.split(',').map(str::trim).any(|one| {
         one.starts_with("postern") || one.starts_with('[') || one.parse::<LevelFilter>().is_ok()

@@ -405,12 +405,6 @@ impl SourceMetrics {
         }
     }
 
-    /// The number of callbacks rejected for `reason`.
-    #[must_use]
-    pub fn refused(&self, reason: Reason) -> u64 {
-        self.reasons.get(reason as usize).map_or(0, IntCounter::get)
-    }
-
     /// Counts the use of the secret at `index` of the recipe's secrets.
     pub fn count_secret(&self, index: usize) {
         if let Some((_, counter)) = self.secrets.get(index) {
@@ -579,12 +573,12 @@ mod tests {
         let source = metrics.source("a", ["k1", "k2"], ["id"]);
         let time = (crate::clock::instant(), Duration::ZERO);
         source.count(Outcome::Rejected, Some(Reason::Stale), time.0, time.1);
-        assert_eq!((source.refused(Reason::Stale), source.refused(Reason::Future)), (1, 0));
         source.count_secret(1);
         source.count_misfits(&["id".to_owned(), "never registered".to_owned()]);
         let page = metrics.page().unwrap();
         assert!(page.contains("postern_callbacks_total{outcome=\"rejected\",source=\"a\"} 1"));
         assert!(page.contains("postern_rejections_total{reason=\"stale\",source=\"a\"} 1"));
+        assert!(page.contains("postern_rejections_total{reason=\"future\",source=\"a\"} 0"));
         assert!(page.contains("postern_secret_used_total{secret=\"k2\",source=\"a\"} 1"));
         assert!(page.contains("postern_shape_misfits_total{parameter=\"id\",source=\"a\"} 1"));
         assert!(!page.contains("never registered"));

@@ -1,5 +1,5 @@
-//! Characters that a terminal obeys in place of showing them. Callers of the gateway choose the values
-//! that operators read.
+//! Characters that a terminal obeys in place of showing them. Callers of the gateway choose the
+//! values that operators read.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -1,5 +1,5 @@
-//! Spans of traces: what is made of a sampled callback and of each attempt to deliver its event, and
-//! the bounded queue from which they are exported.
+//! Spans of traces: what is made of a sampled callback and of each attempt to deliver its event,
+//! and the bounded queue from which they are exported.
 //!
 //! The trace of an event follows from its id: every gateway finds the same trace id, the same root
 //! span and the same decision of the sampler, also after a restart. Nothing is stored.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
@@ -16,6 +15,8 @@ use tokio::time::Instant;
 use super::activity::ConnectionActivity;
 use super::connection::{ListenerService, WireHandler};
 use super::places::PeerKind;
+use crate::clock::Backoff;
+use crate::file_descriptors;
 
 /// The first and the longest pause after an accept that failed for lack of descriptors or memory.
 /// An immediate retry would only burn a core.
@@ -34,7 +35,7 @@ type Accepted = (TcpStream, SocketAddr);
 pub async fn accept<H: WireHandler>(listener: TcpListener, service: Arc<ListenerService<H>>) {
     // Every connection holds a clone of `open`; when all are gone, so are the connections.
     let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
-    let mut pause = PAUSE_FIRST;
+    let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_MAX);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -43,19 +44,20 @@ pub async fn accept<H: WireHandler>(listener: TcpListener, service: Arc<Listener
         };
         match accepted {
             Ok(next) => {
-                pause = PAUSE_FIRST;
+                backoff.reset();
                 if let Some(permit) = permit(&service).await {
                     spawn(&service, next, permit, open.clone());
                 }
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                if lacks_files(&error) {
+                if file_descriptors::is_exhausted(&error) {
+                    // Only a connection that ends frees one.
                     service.places.make_room(Instant::now());
                 }
+                let pause = backoff.pause();
                 tracing::error!(%error, pause_ms = pause.as_millis() as u64, "could not accept a connection");
                 tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
             }
         }
     }
@@ -127,12 +129,6 @@ fn waiting(listener: TcpListener) -> impl Iterator<Item = Accepted> {
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-}
-
-/// Whether the process or the system has no file descriptor left: only a connection that ends frees
-/// one.
-fn lacks_files(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// A thread with its own runtime that accepts and serves on its own socket: a request never moves

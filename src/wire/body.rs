@@ -8,9 +8,9 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 
-use super::file_limit::connections_that_fit;
 use super::request_body::RequestBody;
 use super::share::{CapacityError, CapacityPart, SharedCapacity};
+use crate::file_descriptors::connections_that_fit;
 
 /// The room for all unverified bodies together: bytes, and connections. One client address never
 /// has more of either than three times the rest, unless it has one body only.
@@ -60,8 +60,8 @@ impl BytePool {
         ReservedBytes { bytes: self.bytes.nothing(), _body: self.bodies.nothing() }
     }
 
-    /// A pool of `bytes`, for the bodies of a listener of `connections`, as far as they fit under the
-    /// limit of open files: a body of which nothing comes still holds a connection.
+    /// A pool of `bytes`, for the bodies of a listener of `connections`, as far as they fit under
+    /// the limit of open files: a body of which nothing comes still holds a connection.
     #[must_use]
     pub fn new(bytes: usize, connections: usize) -> Arc<Self> {
         let bodies = SharedCapacity::new(connections_that_fit(connections));

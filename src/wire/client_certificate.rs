@@ -14,8 +14,8 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use crate::clock::UnixMillis;
 use crate::config::ClientCa;
 
-/// Certificates in a caller's chain: its own and those between it and an authority. Each one costs a
-/// few checks of a signature where it leads nowhere.
+/// Certificates in a caller's chain: its own and those between it and an authority. Each one costs
+/// a few checks of a signature where it leads nowhere.
 const CHAIN_CERTIFICATES_MAX: usize = 8;
 
 /// Bytes of a caller's chain, which the connection and its sessions keep.

@@ -21,7 +21,6 @@ use tokio::time::{Instant, Sleep};
 
 use super::activity::{ConnectionActivity, IdleAction};
 use super::client_certificate::PeerCertificates;
-use super::file_limit::connections_that_fit;
 use super::head;
 use super::http1::Http1;
 use super::idle_reclaim::ReclaimWaiter;
@@ -32,6 +31,7 @@ use super::request_body::RequestBody;
 use super::requests::{HyperService, Requests};
 use super::stream::{Socket, Stream, Version};
 use super::tls::{Certificate, Settings};
+use crate::file_descriptors::connections_that_fit;
 use crate::lifecycle::{Lifecycle, Phase};
 
 /// The minimum that hyper buffers per connection.
@@ -279,7 +279,7 @@ impl<H: WireHandler> ListenerService<H> {
     /// drain, and ends with its next reply. So does one with outdated TLS `settings`.
     async fn drive<C>(
         &self,
-        mut connection: Pin<Box<C>>,
+        connection: Pin<Box<C>>,
         version: Version,
         shut_down: fn(Pin<&mut C>),
         activity: &ConnectionActivity,
@@ -287,51 +287,105 @@ impl<H: WireHandler> ListenerService<H> {
     ) where
         C: Future,
     {
-        let Bounds { head_time, idle_time, .. } = self.bounds;
         let phase = match version {
             Version::Http1 => Phase::Draining,
             Version::Http2 => Phase::LameDuck,
         };
         let reached = pin!(self.life.reached(phase));
-        let mut drain = DrainWatch { life: &self.life, phase, reached, observed: Observed::No };
         let mut notified = pin!(activity.reclaim().listen());
-        let mut reclaim = ReclaimWaiter::new(activity.reclaim(), notified.as_mut());
-        let timer = pin!(tokio::time::sleep(head_time));
-        let mut watch = TimerWatch::new(timer);
-        let mut is_closing = false;
-        let mut begun = activity.begun();
-        poll_fn(|cx| {
-            if connection.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
+        let timer = pin!(tokio::time::sleep(self.bounds.head_time));
+        let mut drive = Drive {
+            service: self,
+            activity,
+            connection,
+            shut_down,
+            settings,
+            drain: DrainWatch { life: &self.life, phase, reached, observed: Observed::No },
+            reclaim: ReclaimWaiter::new(activity.reclaim(), notified.as_mut()),
+            watch: TimerWatch::new(timer),
+            begun: activity.begun(),
+            is_closing: false,
+        };
+        poll_fn(|cx| drive.poll(cx)).await;
+    }
+}
+
+/// A connection in use, and what may end it.
+struct Drive<'c, 'p, H, C, R> {
+    service: &'c ListenerService<H>,
+    activity: &'c ConnectionActivity,
+    connection: Pin<Box<C>>,
+    shut_down: fn(Pin<&mut C>),
+    /// The negotiation, over TLS.
+    settings: Option<Arc<Settings>>,
+    drain: DrainWatch<'p, R>,
+    reclaim: ReclaimWaiter<'c, 'p>,
+    watch: TimerWatch<'p>,
+    /// How many requests had begun at the last poll.
+    begun: u32,
+    is_closing: bool,
+}
+
+/// How a connection ends that does nothing.
+enum IdleEnd {
+    /// With a notice to its peer, which has a time for its own end.
+    Graceful,
+    AtOnce,
+}
+
+impl<H, C, R> Drive<'_, '_, H, C, R>
+where
+    H: WireHandler,
+    C: Future,
+    R: Future<Output = ()>,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.connection.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if !self.wants_end(cx) {
+            match self.idle_end(cx) {
+                None => return Poll::Pending,
+                Some(IdleEnd::AtOnce) => return Poll::Ready(()),
+                Some(IdleEnd::Graceful) => {}
             }
-            let mut finish = drain.poll(cx, activity);
-            if reclaim.poll(cx) {
-                finish |= !activity.is_busy();
+        }
+        self.is_closing = true;
+        self.watch.reset(Instant::now() + self.service.bounds.head_time);
+        if self.watch.has_ended(cx) {
+            cx.waker().wake_by_ref();
+        }
+        (self.shut_down)(self.connection.as_mut());
+        self.connection.as_mut().poll(cx).map(drop)
+    }
+
+    /// Whether the connection has to close whatever it does: the gateway drains, others wait for
+    /// its place, or its negotiation is outdated. All are polled: each registers the task.
+    fn wants_end(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut wants = self.drain.poll(cx, self.activity);
+        if self.reclaim.poll(cx) {
+            wants |= !self.activity.is_busy();
+        }
+        let begun = self.activity.begun();
+        if std::mem::replace(&mut self.begun, begun) != begun {
+            wants |= !self.is_closing && self.service.is_outdated(self.settings.as_ref());
+        }
+        wants
+    }
+
+    /// How the connection ends now because it does nothing. If it does not, the timer looks again.
+    fn idle_end(&mut self, cx: &mut Context<'_>) -> Option<IdleEnd> {
+        let Bounds { head_time, idle_time, .. } = self.service.bounds;
+        let idle_time = if self.is_closing { Duration::ZERO } else { idle_time };
+        while self.watch.has_ended(cx) {
+            let now = Instant::now();
+            match self.activity.action(now, head_time, idle_time) {
+                IdleAction::Wait(wait) => self.watch.reset(now + wait),
+                IdleAction::Finish if !self.is_closing => return Some(IdleEnd::Graceful),
+                IdleAction::Finish | IdleAction::Close => return Some(IdleEnd::AtOnce),
             }
-            if std::mem::replace(&mut begun, activity.begun()) != begun {
-                finish |= !is_closing && self.is_outdated(settings.as_ref());
-            }
-            while !finish && watch.has_ended(cx) {
-                let now = Instant::now();
-                let idle_time = if is_closing { Duration::ZERO } else { idle_time };
-                match activity.action(now, head_time, idle_time) {
-                    IdleAction::Wait(wait) => watch.reset(now + wait),
-                    IdleAction::Finish if !is_closing => finish = true,
-                    IdleAction::Finish | IdleAction::Close => return Poll::Ready(()),
-                }
-            }
-            if !finish {
-                return Poll::Pending;
-            }
-            is_closing = true;
-            watch.reset(Instant::now() + head_time);
-            if watch.has_ended(cx) {
-                cx.waker().wake_by_ref();
-            }
-            shut_down(connection.as_mut());
-            connection.as_mut().poll(cx).map(drop)
-        })
-        .await;
+        }
+        None
     }
 }
 

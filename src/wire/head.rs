@@ -41,8 +41,8 @@ pub(super) fn check(request: &WireRequest, framing: Framing) -> Result<(), HeadE
     }
 }
 
-/// Checks the one Host. In HTTP/1.1 the authority of an absolute target takes precedence over it; in
-/// HTTP/2 the two must not differ (RFC 9113, section 8.3.1).
+/// Checks the one Host. In HTTP/1.1 the authority of an absolute target takes precedence over it;
+/// in HTTP/2 the two must not differ (RFC 9113, section 8.3.1).
 fn check_host(request: &WireRequest, host: &HeaderValue) -> Result<(), HeadError> {
     let bytes = host.as_bytes();
     let is_host = bytes.is_empty()

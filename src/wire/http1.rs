@@ -33,7 +33,7 @@ pub(super) struct Http1<H: WireHandler> {
     then: Then,
 }
 
-/// Who serves the connection.
+/// The code that serves the connection.
 enum Serves<H: WireHandler> {
     Simple(Socket, Step),
     Hyper(Pin<Box<http1::Connection<TokioIo<Stream>, HyperService<H>>>>),

@@ -25,8 +25,8 @@ const HEAD_TIME_AT_LIMIT: Duration = Duration::from_millis(500);
 /// within one burst.
 const IDLE_TIME_AT_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long a connection that was asked to finish may take: a round trip for the answer of an HTTP/2
-/// peer, and a margin.
+/// How long a connection that was asked to finish may take: a round trip for the answer of an
+/// HTTP/2 peer, and a margin.
 const FINISH_TIME_AT_LIMIT: Duration = Duration::from_secs(1);
 
 /// Of an address's connections that could go, one in so many goes at a time, at least one. A search

@@ -1,5 +1,5 @@
-//! The PROXY protocol, versions 1 and 2: a load balancer that passes on TCP names its client in front
-//! of the first byte.
+//! The PROXY protocol, versions 1 and 2: a load balancer that passes on TCP names its client in
+//! front of the first byte.
 //!
 //! The header is read only from trusted proxies, because it can name any address, and never beyond
 //! its end, because TLS or HTTP follows.

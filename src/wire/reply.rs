@@ -1,7 +1,7 @@
 //! A reply to a simple request, as bytes: the same that hyper would send.
 //!
-//! Nothing here makes a reply of status 1xx, one with `Transfer-Encoding`, or a `Connection` with more
-//! than one word: hyper would change these.
+//! Nothing here makes a reply of status 1xx, one with `Transfer-Encoding`, or a `Connection` with
+//! more than one word: hyper would change these.
 
 use std::cell::Cell;
 use std::io::IoSlice;

@@ -71,7 +71,8 @@ impl Target {
 
 impl WireRequest {
     /// The same in the types of `http`, with what these have no place for as extensions:
-    /// [`RawTarget`], if the URI is another, and the certificates. `None` if the target is not a URI.
+    /// [`RawTarget`], if the URI is another, and the certificates. `None` if the target is not a
+    /// URI.
     #[must_use]
     pub fn into_http(self: Box<Self>) -> Option<http::Request<RequestBody>> {
         let (uri, sent) = match self.target {

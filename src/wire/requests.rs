@@ -45,7 +45,8 @@ impl<H: WireHandler> Requests<H> {
                 return Ok(head::bad_request());
             }
             let mut response = self.service.handler().answer_wire(self.peer, request).await?;
-            // While it drains, hyper closes a connection as soon as its task has seen that: maybe later.
+            // While it drains, hyper closes a connection as soon as its task has seen that: maybe
+            // later.
             let is_ending =
                 matches!(self.service.life().phase(), Phase::LameDuck | Phase::Draining);
             if version < Version::HTTP_2 && (is_ending || self.is_last_of_a_proxy()) {

@@ -26,8 +26,8 @@ pub fn simple_request(bytes: &Bytes, head_bytes: usize) -> Option<Box<WireReques
     read(bytes, head_bytes, &mut HeaderMap::new())
 }
 
-/// The request in `bytes`, if it is simple and its head has at most `head_bytes`. Its headers are in
-/// `room`, a map that is empty before, and after.
+/// The request in `bytes`, if it is simple and its head has at most `head_bytes`. Its headers are
+/// in `room`, a map that is empty before, and after.
 pub(super) fn read(
     bytes: &Bytes,
     head_bytes: usize,

@@ -150,9 +150,9 @@ impl Stream {
 }
 
 impl Heads {
-    /// The bytes that come now, after a complete head. They begin a head only if that one has become
-    /// a request that is complete, and exactly its body has come since, of the length by which hyper
-    /// reads it.
+    /// The bytes that come now, after a complete head. They begin a head only if that one has
+    /// become a request that is complete, and exactly its body has come since, of the length by
+    /// which hyper reads it.
     fn next(&self, activity: &ConnectionActivity) -> Next {
         let since = self.scan.after_end();
         match (activity.begun().wrapping_sub(self.begun), activity.body_len()) {

@@ -7,8 +7,8 @@
 //! the same, and delimiters between requests are not touched.
 //!
 //! The scan runs only where a head certainly starts: on the first request that hyper reads from a
-//! connection, and after requests that were not pipelined and had no body, or one whose length their
-//! head says. Elsewhere hyper's rejection stands.
+//! connection, and after requests that were not pipelined and had no body, or one whose length
+//! their head says. Elsewhere hyper's rejection stands.
 //!
 //! The scan also notes a head with both Content-Length and Transfer-Encoding, of which hyper keeps
 //! only the second: proxies disagree about where such a request ends.

@@ -86,7 +86,8 @@ impl Certificate {
         Ok(())
     }
 
-    /// The earliest expiry in the chain, in milliseconds since 1970; `None`: a certificate is invalid.
+    /// The earliest expiry in the chain, in milliseconds since 1970; `None`: a certificate is
+    /// invalid.
     pub fn expires_ms(&self) -> Option<UnixMillis> {
         let pair = self.pair.0.load();
         let ends = pair.cert.iter().map(|der| {

@@ -210,6 +210,7 @@ fn sources_of_the_api_have_urls_and_signatures() {
     assert!(verdict.contains("verified"), "{verdict}");
     let wrong = commands.run(&["sign", "bonnus", "transaction=b1"]);
     assert_eq!(wrong.code, Some(64), "{}", wrong.err);
+    assert_eq!(wrong.err, "there is no source \"bonnus\"; did you mean bonus?\n");
     let lacking = commands.run(&["sign", "bonus", "transaction=b1"]);
     assert_eq!(lacking.code, Some(64), "{}", lacking.err);
     // Without the gateway, a source of the file says which secret is missing.

@@ -115,9 +115,9 @@ fn a_store_is_exported_verified_carried_elsewhere_and_salvaged() {
     // Elsewhere, under another key: twice, and the older backup again.
     let there = Place::new(PLAIN);
     let keys = [("POSTERN_MASTER_KEY", OTHER_KEY), ("POSTERN_OLD_MASTER_KEY", KEY)];
-    assert_eq!(there.done(&keys, &["import", file(&offline)]), "40 taken, 0 known already\n");
-    assert_eq!(there.done(&keys, &["import", file(&offline)]), "0 taken, 40 known already\n");
-    assert_eq!(there.done(&keys, &["import", file(&online)]), "0 taken, 40 known already\n");
+    assert_eq!(there.done(&keys, &["import", file(&offline)]), "40 imported, 0 known already\n");
+    assert_eq!(there.done(&keys, &["import", file(&offline)]), "0 imported, 40 known already\n");
+    assert_eq!(there.done(&keys, &["import", file(&online)]), "0 imported, 40 known already\n");
     let process = Process::start_with(&there.config(), &keys[..1]);
     assert_eq!(transactions(&process), before);
     assert_eq!(get(process.callbacks, &taku("tr-7")).status, 200);
@@ -144,7 +144,7 @@ fn a_store_is_exported_verified_carried_elsewhere_and_salvaged() {
     let why = here.failed(&key, &["export", "--salvage", "--output", file(&rescued)]);
     assert!(why.contains("damaged: "), "{why}");
     let fresh = Place::new(PLAIN);
-    assert_eq!(fresh.done(&key, &["import", file(&rescued)]), "39 taken, 0 known already\n");
+    assert_eq!(fresh.done(&key, &["import", file(&rescued)]), "39 imported, 0 known already\n");
     assert!(fresh.done(&key, &["verify"]).contains("39 events: whole"));
 }
 

@@ -120,6 +120,16 @@ fn a_command_needs_no_more_secrets_than_its_own() {
     let Ran { code, out, err } = run(folder.path(), &["url"]);
     assert_eq!((code, out.as_str()), (Some(64), ""), "{err}");
     assert!(err.contains("POSTERN_T_NOT_SET is not set"), "{err}");
+    for misspelled in
+        [&["sign", "levelend"][..], &["explain", "levelend", "a=b"], &["url", "levelend"]]
+    {
+        let Ran { code, err, .. } = run(folder.path(), misspelled);
+        assert_eq!(code, Some(64), "{err}");
+        assert!(err.ends_with("did you mean level-end?\n"), "{err}");
+    }
+    let Ran { code, err, .. } = run(folder.path(), &["explain", "/callback/level-end?a=b"]);
+    assert_eq!(code, Some(64), "{err}");
+    assert!(err.contains("POSTERN_T_NOT_SET is not set"), "{err}");
     let Ran { code, err, .. } = run(folder.path(), &["forget", "--yes", "level-end"]);
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("there is no ledger in"), "not a secret: {err}");
@@ -283,5 +293,5 @@ fn the_demo_prints_its_rows_as_json() {
     let one = |outcome: &str| rows.iter().find(|row| row["outcome"] == outcome).unwrap();
     assert_eq!(one("accepted")["source"], "level-end");
     assert_eq!(one("rejected")["reason"], "bad_signature");
-    assert!(err.contains("0 came out otherwise than they should"), "{err}");
+    assert!(err.contains("0 had an unexpected outcome"), "{err}");
 }

@@ -135,7 +135,7 @@ fn expired_events_are_archived_once_by_two_gateways_and_can_be_imported() {
     let taken = |path: &PathBuf| {
         let said = postern(&["import", path.to_str().unwrap()], &elsewhere).stdout;
         let said = String::from_utf8(said).unwrap();
-        let (taken, _) = said.split_once(" taken, ").unwrap_or_else(|| panic!("{said}"));
+        let (taken, _) = said.split_once(" imported, ").unwrap_or_else(|| panic!("{said}"));
         taken.parse::<u64>().unwrap()
     };
     assert_eq!(files(&archive).iter().map(taken).sum::<u64>(), OLD + 1);

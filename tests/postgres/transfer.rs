@@ -115,12 +115,12 @@ fn everything_goes_to_postgres_and_back_and_is_the_same() {
     let items = EVENTS + 20 + 1;
     let said = |output: Output| String::from_utf8(output.stdout).unwrap();
     let taken = said(postern(&["import", one], &server));
-    assert_eq!(taken, format!("{items} taken, 0 known already\n"));
+    assert_eq!(taken, format!("{items} imported, 0 known already\n"));
     let taken = said(postern(&["import", one], &server));
-    assert_eq!(taken, format!("0 taken, {items} known already\n"));
+    assert_eq!(taken, format!("0 imported, {items} known already\n"));
     postern(&["export", "--output", two], &server);
     let taken = said(postern(&["import", two], &back));
-    assert_eq!(taken, format!("{items} taken, 0 known already\n"));
+    assert_eq!(taken, format!("{items} imported, 0 known already\n"));
     let (first, last) =
         runtime.block_on(async { (sum(&at("from")).await, sum(&at("back")).await) });
     assert_eq!(first, last);

@@ -156,6 +156,24 @@ fn who_checks_a_configuration_gets_advice() {
     assert_eq!(template("destinations = \"d\"", event), [""; 0]);
 }
 
+#[test]
+fn a_pinned_amount_that_is_not_a_decimal_is_named() {
+    let paper = paper().variable("K", "k");
+    let pinned = |amount: &str| {
+        let rewards =
+            format!("secrets = \"env:K\"\nrewards = {{ gem = \"-0.5\", coin = {amount} }}");
+        advice(&paper, &source("taku", &rewards))
+    };
+    for decimal in ["10", "1.5", "\"010\"", "\"10.000000\""] {
+        assert_eq!(pinned(decimal), [""; 0], "{decimal}");
+    }
+    for text in ["\"10 coins\"", "\"1e1\"", "\"\""] {
+        let found = pinned(text);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("source[s].rewards.coin: is not a decimal"), "{found:?}");
+    }
+}
+
 /// A delivery signed with a destination's secret would be a callback of a source that has it too.
 #[test]
 fn a_secret_of_source_and_destination_is_named() {

@@ -1,10 +1,12 @@
 //! Forms and form fields.
 
 use maud::{Markup, html};
+use serde_json::Value;
 
 use super::time;
+use crate::config::Table;
 use crate::console::area::Area;
-use crate::console::fields;
+use crate::console::fields::{self, Fields};
 use crate::console::lang::Lang;
 use crate::console::messages;
 use crate::console::sender_texts;
@@ -22,6 +24,40 @@ texts! {
 
 /// Longest list of choices; a longer one becomes a text field.
 const PICKED_MAX: usize = 200;
+
+/// The values of a form's fields: submitted, or those of a stored object.
+#[derive(Debug)]
+pub(crate) enum FormValues<'f> {
+    Submitted(&'f Fields),
+    Stored(Table),
+}
+
+impl FormValues<'_> {
+    /// The values of an empty form.
+    pub(crate) fn nothing() -> Self {
+        Self::Stored(Table::new())
+    }
+
+    /// The text of the field `name`. Of a stored object: the value of that key, or for `a.b` that of
+    /// the key `b` in its table `a`.
+    pub(crate) fn text(&self, name: &str) -> String {
+        let table = match self {
+            Self::Submitted(form) => return form.verbatim(name).unwrap_or_default().to_owned(),
+            Self::Stored(table) => table,
+        };
+        let inner = || name.split_once('.').and_then(|(outer, name)| table.get(outer)?.get(name));
+        match table.get(name).or_else(inner) {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Array(list)) => {
+                let words: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
+                words.join(" ")
+            }
+            Some(Value::Bool(true)) => String::from("yes"),
+            Some(Value::Number(number)) => number.to_string(),
+            _ => String::new(),
+        }
+    }
+}
 
 /// A form that posts `fields` to `action`, with the CSRF token of the viewer.
 pub(crate) fn to(visit: &Visit, action: &str, fields: &Markup) -> Markup {

@@ -85,9 +85,9 @@ pub(crate) fn region(lang: Lang, title: &str) -> String {
     REGION.fill(lang, &[&title])
 }
 
-/// The number of rows on a page, and whether there are more.
-pub(crate) fn counted(lang: Lang, rows: usize, more: bool) -> Markup {
-    let text = if more { ROWS_MORE } else { ROWS };
+/// The number of rows on a page, and whether there are more: `next` is the cursor of the next page.
+pub(crate) fn counted(lang: Lang, rows: usize, next: Option<&str>) -> Markup {
+    let text = if next.is_some() { ROWS_MORE } else { ROWS };
     html! { p.hint { (text.fill(lang, &[&rows])) } }
 }
 

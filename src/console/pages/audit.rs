@@ -120,11 +120,12 @@ async fn page(console: &Console, visit: &Visit, filter: &Filter) -> PageResult {
     let caption = CAPTION.fill(lang, &[&value::count(ENTRIES_MAX)]);
     let columns = [TIME, WHO, ACTION, THING, CHANGES];
     let empty = if visit.has_any(&CHOICES) { EMPTY } else { NONE_YET };
+    let next = next.map(|next| next.to_string());
     let middle = html! {
         (search(visit, filter))
         (DataTable::new(Caption::Shown(&caption), &columns, empty).show(lang, &rows))
-        (table::counted(lang, rows.len(), next.is_some()))
-        (table::pages(visit, next.map(|next| next.to_string()).as_deref()))
+        (table::counted(lang, rows.len(), next.as_deref()))
+        (table::pages(visit, next.as_deref()))
         @if !rows.is_empty() {
             p { a href={ (Area::Audit.path()) "/" (FILE_NAME) (visit.query.with("cursor", None)) } download { (FILE.of(lang)) } }
         }

@@ -129,13 +129,14 @@ async fn part(console: &Console, visit: &Visit, filter: &Filter) -> Result<Marku
     };
     let columns = [TIME, OUTCOME, SOURCE, TRANSACTION, USER, ITEM, AMOUNT, MORE, TOOK];
     let beginning = filter.as_beginning().filter(|_| rows.is_empty());
+    let next = next.map(|next| next.to_string());
     Ok(html! {
         (DataTable::new(Caption::Shown(CAPTION.of(lang)), &columns, empty).show(lang, &rows))
-        @if !rows.is_empty() { (table::counted(lang, rows.len(), next.is_some())) }
+        @if !rows.is_empty() { (table::counted(lang, rows.len(), next.as_deref())) }
         @if let Some(beginning) = beginning {
             p { a href={ (Area::Callbacks.path()) (beginning) } { (BEGINNING.of(lang)) } }
         }
-        (table::pages(visit, next.map(|next| next.to_string()).as_deref()))
+        (table::pages(visit, next.as_deref()))
     })
 }
 

@@ -128,7 +128,7 @@ async fn list(console: &Console, visit: &Visit) -> PageResult {
         (span::links(visit))
         @if let Some(total) = total { p { (TOTAL.fill(lang, &[&value::count(total)])) } }
         @if rows.is_empty() { (letters) } @else { (replay_form(visit, &filter, &letters)) }
-        @if !rows.is_empty() { (table::counted(lang, rows.len(), next.is_some())) }
+        @if !rows.is_empty() { (table::counted(lang, rows.len(), next.as_deref())) }
         (table::pages(visit, next.as_deref()))
         @if !rows.is_empty() {
             p { a href={ (Area::DeadLetters.path()) "/" (FILE_NAME) (filter.query(&[])) } download { (FILE.of(lang)) } }

@@ -34,7 +34,7 @@ use crate::ledger::{EventBody, Rejection};
 use crate::operator::{
     Asker, CallPurpose, Capture, Explained, Masked, Overloaded, as_text, base_of, curl, source_of,
 };
-use crate::registry::Action;
+use crate::registry::{Action, AuditSubject};
 use crate::sender::{Composing, DefinitionError, OwnedRequest, Signing};
 
 texts! {
@@ -381,8 +381,8 @@ async fn send(
         CallPurpose::Test(_) => "test_callback",
         CallPurpose::Real => "real_callback",
     };
-    let (who, thing) = (&visit.viewer.who, (kind, source.name.as_str()));
-    console.tools.registry.note(who, Action::Created, thing).await?;
+    let (who, subject) = (&visit.viewer.who, AuditSubject::new(kind, &source.name));
+    console.tools.registry.note(who, Action::Created, subject).await?;
     tracing::info!(target: "postern::console", source = source.name, who = who.as_str(), kind, "sending a callback");
     let sent = Sent::to(console, source, &request, purpose).await;
     // From here on no error may hide that it was sent: an operator would send it again. This one

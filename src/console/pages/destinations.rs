@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
-use self::form::Typed;
 use crate::config::{self, Origin, Table};
 use crate::console::app::Console;
 use crate::console::area::Area;
+use crate::console::components::form::FormValues;
 use crate::console::components::table::{Caption, DataTable};
 use crate::console::components::{form as forms, time, value};
 use crate::console::fields::{Fields, query, segment};
@@ -169,7 +169,7 @@ async fn new_page(console: &Console, visit: &Visit) -> PageResult {
         return Err(PageError::ReadOnly);
     }
     let events = preview::suggested(console, &[]).await?;
-    let middle = form::new(visit, &FormErrors::default(), &Typed::nothing(), &events);
+    let middle = form::new(visit, &FormErrors::default(), &FormValues::nothing(), &events);
     Ok(Reply::Page(NEW.of(visit.lang).to_owned(), middle))
 }
 
@@ -185,7 +185,7 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
         let events = preview::suggested(console, &[]).await?;
         let middle = html! {
             (shown)
-            (form::new(visit, &errors, &Typed::of(form), &events))
+            (form::new(visit, &errors, &FormValues::Submitted(form), &events))
         };
         let title = NEW.of(visit.lang).to_owned();
         return Ok(match errors.is_empty() {
@@ -208,7 +208,7 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
         Ok(written) => Ok(Reply::Redirect(Done::Created.at(&path_of(&written.name)))),
         Err(errors) => {
             let events = preview::suggested(console, &[]).await?;
-            let middle = form::new(visit, &errors, &Typed::of(form), &events);
+            let middle = form::new(visit, &errors, &FormValues::Submitted(form), &events);
             Ok(Reply::Invalid(NEW.of(visit.lang).to_owned(), middle))
         }
     }

@@ -15,9 +15,10 @@ use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::console::words;
-use crate::ledger::{Cursor, Decision, HeldId, HeldOne, HeldQuery, HeldWhy, SourceId};
+use crate::ledger::{Cursor, Decision, HeldId, HeldOne, HeldQuery, HeldWhy};
 use crate::operator::{
-    DecideError, HeldShown, REASON_BYTES_MAX, decide_held, held_roles, show_held,
+    DecideError, HeldDecision, HeldShown, REASON_BYTES_MAX, decide_held, held_roles, show_held,
+    source_id,
 };
 
 texts! {
@@ -97,10 +98,7 @@ async fn list(console: &Console, visit: &Visit) -> PageResult {
     let why = visit.query.text("why").map(|name| HeldWhy::from_name(name).ok_or(WHAT_WHY));
     let why = why.transpose().map_err(PageError::Bad)?;
     let config = console.config();
-    let source = visit.query.text("source").map(|name| {
-        let id = config.sources.get(name).map_or(name, |source| source.id.as_str());
-        SourceId::from(id)
-    });
+    let source = visit.query.text("source").map(|name| source_id(&config, name));
     let cursor = visit.query.text("cursor").map(str::parse::<Cursor>).transpose();
     let cursor = cursor.map_err(|_| PageError::Expired)?;
     let page = console
@@ -291,16 +289,9 @@ async fn decide(
         return one(console, visit, text, Some(NOT_SURE)).await;
     }
     console.ledger().held_one(id).await?.ok_or(IS_UNKNOWN)?;
-    let registry = &console.tools.registry;
-    let who = &visit.viewer.who;
-    match decide_held(
-        (registry, &console.tools.callback_handler),
-        who,
-        (id, decision),
-        form.text("reason"),
-    )
-    .await
-    {
+    let (registry, handler) = (&console.tools.registry, &console.tools.callback_handler);
+    let wanted = HeldDecision { id, decision, reason: form.text("reason") };
+    match decide_held(registry, handler, &visit.viewer.who, wanted).await {
         Ok(_) => Ok(Reply::Redirect(path(id))),
         Err(DecideError::Ledger(error)) => Err(error.into()),
         Err(DecideError::Unknown) => Err(IS_UNKNOWN),

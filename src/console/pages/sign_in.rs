@@ -14,7 +14,7 @@ use crate::console::pages::sign_in_with;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::session::{COOKIE, SignIn};
 use crate::console::text::texts;
-use crate::console::visit::Visit;
+use crate::console::visit::{Connection, Visit};
 use crate::operator::find_token;
 
 texts! {
@@ -62,13 +62,13 @@ pub(crate) fn post(
     if let Some(before) = before {
         console.sessions().close(before);
     }
-    let cookie = session_cookie(&session, visit.is_over_tls);
+    let cookie = session_cookie(&session, visit.connection);
     SessionReply::SignedIn { cookie, to: after(next).to_owned() }
 }
 
 /// The cookie of a session.
-pub(crate) fn session_cookie(session: &str, is_over_tls: bool) -> String {
-    let secure = if is_over_tls { "; Secure" } else { "" };
+pub(crate) fn session_cookie(session: &str, connection: Connection) -> String {
+    let secure = connection.cookie_attribute();
     format!("{COOKIE}={session}; Path=/console; HttpOnly; SameSite=Strict{secure}")
 }
 

@@ -19,7 +19,7 @@ use crate::console::page_error::PageError;
 use crate::console::reply::Reply;
 use crate::console::session;
 use crate::console::text::texts;
-use crate::console::visit::Visit;
+use crate::console::visit::{Connection, Visit};
 
 texts! {
     WITH = "Sign in with {}", "使用 {} 登录";
@@ -62,13 +62,13 @@ pub(crate) async fn get(
     let (config, sign_ins) = (console.config(), console.sign_ins());
     let oidc = config.admin.oidc.as_ref().ok_or(PageError::Absent)?;
     let redirect = redirect_uri(&config, head).ok_or(PageError::Absent)?;
-    let is_over_tls = redirect.starts_with("https://");
+    let connection = Connection::of(redirect.as_bytes());
     match visit.rest().as_slice() {
         ["oidc"] => {
             let next = sign_in::after(visit.query.text("next"));
             match sign_ins.begin(oidc, redirect, next, instant()).await {
                 Ok(begun) => {
-                    let cookie = binding_cookie(&begun.cookie, is_over_tls);
+                    let cookie = binding_cookie(&begun.cookie, connection);
                     Ok(SessionReply::WithCookies(Reply::Redirect(begun.url), vec![cookie]))
                 }
                 Err(error) => Ok(refused(console, visit, from, &error)),
@@ -95,7 +95,7 @@ pub(crate) async fn get(
                     if let Some(before) = cookie(&head.headers, session::COOKIE) {
                         console.sessions().close(before);
                     }
-                    Ok(arrived(visit, &session, next, is_over_tls))
+                    Ok(arrived(visit, &session, next, connection))
                 }
                 Err(error) => Ok(refused(console, visit, from, &error)),
             }
@@ -104,11 +104,11 @@ pub(crate) async fn get(
     }
 }
 
-fn arrived(visit: &Visit, session: &str, to: String, is_over_tls: bool) -> SessionReply {
+fn arrived(visit: &Visit, session: &str, to: String, connection: Connection) -> SessionReply {
     let lang = visit.lang;
     let content = html! { p { (DONE.of(lang)) } p { a href=(to) { (CONTINUE.of(lang)) } } };
     let page = Reply::Page(Area::SignIn.title().of(lang).to_owned(), content);
-    let cookies = vec![sign_in::session_cookie(session, is_over_tls), no_binding_cookie()];
+    let cookies = vec![sign_in::session_cookie(session, connection), no_binding_cookie()];
     SessionReply::Arrived { cookies, to, page }
 }
 
@@ -156,8 +156,8 @@ fn redirect_uri(config: &Config, head: &Parts) -> Option<String> {
 
 /// The cookie that binds a sign-in to this browser. It comes back with the navigation from the
 /// provider's site, so it is not strict.
-fn binding_cookie(value: &str, is_over_tls: bool) -> String {
-    let secure = if is_over_tls { "; Secure" } else { "" };
+fn binding_cookie(value: &str, connection: Connection) -> String {
+    let secure = connection.cookie_attribute();
     format!("{COOKIE}={value}; Path=/console/sign-in; Max-Age=600; HttpOnly; SameSite=Lax{secure}")
 }
 

@@ -9,12 +9,11 @@ use std::sync::Arc;
 use maud::{Markup, html};
 use serde_json::{Value, json};
 
-use self::form::Typed;
 use crate::config::{self, Config, Origin, Source, Table};
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::form as forms;
-use crate::console::components::form::Field;
+use crate::console::components::form::{Field, FormValues};
 use crate::console::components::notice::{Tone, notice};
 use crate::console::components::table::{Caption, DataTable};
 use crate::console::components::value;
@@ -184,7 +183,7 @@ fn new_page(console: &Console, visit: &Visit) -> PageResult {
     }
     let sender = visit.query.text("new").unwrap_or_default();
     let (title, middle) =
-        form::new(console, visit, sender, &FormErrors::default(), &Typed::nothing())?;
+        form::new(console, visit, sender, &FormErrors::default(), &FormValues::nothing())?;
     Ok(Reply::Page(title, middle))
 }
 
@@ -224,7 +223,7 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     match put {
         Ok(written) => Ok(Reply::Redirect(Done::Created.at(&path_of(&written.name)))),
         Err(errors) => {
-            let typed = Typed::of(form);
+            let typed = FormValues::Submitted(form);
             let (title, middle) = form::new(console, visit, sender_name, &errors, &typed)?;
             Ok(Reply::Invalid(title, middle))
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{DispatchLoop, PAUSE_FIRST, PAUSE_MAX, WATCH_TIME};
+use super::{DispatchLoop, PAUSE_MAX, WATCH_TIME, backoff};
 use crate::clock::{instant, now_ms};
 use crate::delivery::control::{Condition, Control, Order};
 use crate::delivery::pauses::{Changed, Pause, PauseReason, Pauses};
@@ -13,12 +13,13 @@ impl DispatchLoop {
     /// Loads the pauses. No delivery starts before they are known.
     pub(super) async fn begin(&mut self) {
         let life = Arc::clone(&self.tools.life);
-        let mut pause = PAUSE_FIRST;
+        let mut backoff = backoff();
         while let Err(error) = self.load_pauses().await {
+            let pause = backoff.pause();
             tracing::warn!(%error, ?pause, "could not read pauses");
             tokio::select! {
                 () = life.draining() => return,
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use crate::clock::{self, UnixMillis};
 use crate::ledger::EventId;
 use crate::ledger::codec::DecodeError;
-use crate::ledger::sound::mend;
+use crate::ledger::surrogates::mend;
 use crate::sender::{AmountUnit, Effect, Resolved, Role, StoredParams, put_json_text};
 
 /// The facts of a recorded callback. Its JSON follows from them and the request alone, whatever the

@@ -34,8 +34,8 @@ use super::tables::{FullRow, Note, half_id};
 use crate::clock::{UnixMillis, instant};
 use crate::ledger::accept::{First, Judged};
 use crate::ledger::{
-    Accepted, DedupeKey, DocumentChange, EventId, HeldId, LeaseResult, LedgerError, MasterKey,
-    NewEvent, Nonce, NonceUse, PastEvent, Revision, Settled, TargetId, seal,
+    Accepted, DedupeKey, DocumentChange, EventId, HeldId, LedgerError, MasterKey, NewEvent, Nonce,
+    NonceUse, PastEvent, Revision, Settled, TargetId, seal,
 };
 
 /// How long a finished delivery may wait to be written with other records.
@@ -163,43 +163,20 @@ impl Committer {
     fn take(&mut self, call: Call) {
         match call {
             Call::Events(hand_over) => self.arrivals.call(hand_over),
-            Call::Accept(batch, answer) => match self.accept(&batch) {
-                Ok(accepted) => self.waiting.push(waiting(answer, accepted)),
-                Err(error) => tell(answer, Err(error)),
-            },
-            Call::Nonces(nonces, answer) => match self.use_nonces(&nonces) {
-                Ok(uses) => self.waiting.push(waiting(answer, uses)),
-                Err(error) => tell(answer, Err(error)),
-            },
+            Call::Accept(batch, answer) => self.after_sync(answer, |own| own.accept(&batch)),
+            Call::Nonces(nonces, answer) => self.after_sync(answer, |own| own.use_nonces(&nonces)),
             Call::Settle(call, answer) => self.settle(&call, answer),
-            Call::Replay(call, answer) => match self.replay(&call) {
-                Ok(()) => self.waiting.push(waiting(answer, call.page)),
-                Err(error) => tell(answer, Err(error)),
-            },
-            Call::Change(changes, answer) => match self.change_all(changes) {
-                Ok(revision) => self.waiting.push(waiting(answer, revision)),
-                Err(error) => tell(answer, Err(error)),
-            },
-            Call::Import(call, answer) => match self.import(call) {
-                Ok(imported) => self.waiting.push(waiting(answer, imported)),
-                Err(error) => tell(answer, Err(error)),
-            },
-            Call::Hold(batch, answer) => match self.hold_all(&batch) {
-                Ok(outcomes) => self.waiting.push(waiting(answer, outcomes)),
-                Err(error) => tell(answer, Err(error)),
-            },
-            Call::NoteReason(id, reason, answer) => match self.note_reason(id, reason) {
-                Ok(()) => self.waiting.push(waiting(answer, ())),
-                Err(error) => tell(answer, Err(error)),
-            },
-            Call::Decide(order, answer) => match self.decide(&order) {
-                Ok(decided) => self.waiting.push(waiting(answer, decided)),
-                Err(error) => tell(answer, Err(error)),
-            },
-            Call::End(events, answer) => match self.end_deliveries(&events) {
-                Ok(count) => self.waiting.push(waiting(answer, count)),
-                Err(error) => tell(answer, Err(error)),
-            },
+            Call::Replay(call, answer) => {
+                self.after_sync(answer, |own| own.replay(&call).map(|()| call.page));
+            }
+            Call::Change(changes, answer) => self.after_sync(answer, |own| own.change_all(changes)),
+            Call::Import(call, answer) => self.after_sync(answer, |own| own.import(call)),
+            Call::Hold(batch, answer) => self.after_sync(answer, |own| own.hold_all(&batch)),
+            Call::NoteReason(id, reason, answer) => {
+                self.after_sync(answer, |own| own.note_reason(id, reason));
+            }
+            Call::Decide(order, answer) => self.after_sync(answer, |own| own.decide(&order)),
+            Call::End(events, answer) => self.after_sync(answer, |own| own.end_deliveries(&events)),
             Call::Roll(answer) => {
                 self.commit();
                 tell(answer, self.roll_if_used());
@@ -220,6 +197,18 @@ impl Committer {
                 self.core.published_keys.store(self.keys.len() as u64, Ordering::Relaxed);
                 tell(answer, Ok(()));
             }
+        }
+    }
+
+    /// Stages records, and answers after the sync. An error is answered at once.
+    fn after_sync<T: Send + 'static>(
+        &mut self,
+        answer: Answer<T>,
+        stage: impl FnOnce(&mut Self) -> Result<T, LedgerError>,
+    ) {
+        match stage(self) {
+            Ok(value) => self.waiting.push(waiting(answer, value)),
+            Err(error) => tell(answer, Err(error)),
         }
     }
 
@@ -513,7 +502,7 @@ impl Committer {
                         .append(|to| record::put_attempt(to, outcome, attempt, detail));
                     let event = half_id(settlement.event);
                     self.staged.notes.push(Note { event, offset: at.offset() });
-                    lazy &= settlement.result == LeaseResult::Done;
+                    lazy &= settlement.result.may_be_lost();
                     Settled::Applied
                 }
             });

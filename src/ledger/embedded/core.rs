@@ -431,7 +431,7 @@ impl Core {
     /// Adds a notice for operators; the oldest are dropped first.
     pub(super) fn notice(&self, what: String) {
         const KEPT: usize = 100;
-        tracing::warn!(what, "the ledger");
+        tracing::warn!(what, "the ledger noticed a problem");
         let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
         if notices.len() >= KEPT {
             notices.remove(0);

@@ -11,8 +11,7 @@ use bytes::Bytes;
 
 use super::event_hasher::HashesEvents;
 use super::record::Outcome;
-use crate::clock::UnixMillis;
-use crate::ledger::upkeep::millis;
+use crate::clock::{UnixMillis, between, millis};
 use crate::ledger::{
     Delivery, DeliveryState, EventId, EventState, LeaseAsk, LeaseResult, NodeId, Settlement,
     TargetFilter, TargetId, TargetStats,
@@ -353,7 +352,7 @@ impl Deliveries {
     pub(super) fn next_due(&self, filter: &TargetFilter, now: UnixMillis) -> Option<Duration> {
         let queues = self.admitted(filter).into_iter().map(|no| &self.queues[usize::from(no)]);
         let next = queues.filter_map(|queue| queue.due.first()).map(|(due_ms, _)| *due_ms).min()?;
-        Some(Duration::from_millis(u64::try_from(next.saturating_sub(now)).unwrap_or(0)))
+        Some(between(now, next))
     }
 
     /// Settles a lease, if it is the newest of its delivery.

@@ -15,8 +15,7 @@ use super::run::Run;
 use super::segment::Segment;
 use super::sweep::Policy;
 use super::{Embedded, whole};
-use crate::clock::UnixMillis;
-use crate::ledger::upkeep::millis;
+use crate::clock::{UnixMillis, millis};
 use crate::ledger::{EarlyExpiry, Erased, Erasure, EventId, HeldId, LedgerError, SourceId, Swept};
 
 /// Parts of the time that a source keeps its events: a segment that is expiring is rewritten at most

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::clock::instant;
-use crate::private;
+use crate::{file_descriptors, private};
 
 /// File system operations of the journal.
 pub(in crate::ledger) trait Files: Send + Sync {
@@ -105,7 +105,7 @@ fn opened(mut open: impl FnMut() -> io::Result<File>) -> io::Result<File> {
     let mut waits = false;
     loop {
         match open() {
-            Err(error) if lacks_descriptors(&error) && instant() < until => {
+            Err(error) if file_descriptors::is_exhausted(&error) && instant() < until => {
                 if !waits {
                     tracing::warn!(%error, "the ledger waits for a file descriptor");
                 }
@@ -115,11 +115,6 @@ fn opened(mut open: impl FnMut() -> io::Result<File>) -> io::Result<File> {
             done => return done,
         }
     }
-}
-
-/// Whether the process or the system has no file descriptor left.
-fn lacks_descriptors(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 impl Handle for File {

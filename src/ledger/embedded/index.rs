@@ -37,7 +37,7 @@ use self::period::Period;
 use super::files::Files;
 use super::keys::Sorted;
 use super::segment::{Scan, Segment};
-use super::tables::{By, EventRow, Tables};
+use super::tables::{By, EventRow, KeyAt, Tables};
 use crate::clock::{UnixMillis, instant};
 use crate::ledger::codec::DecodeError;
 use crate::ledger::{EventId, LedgerError};
@@ -314,7 +314,7 @@ impl IndexedRun {
     }
 
     /// The keys, in order; `None` if they are not complete.
-    pub(super) fn load_keys(&self) -> Result<Option<Vec<(u64, u32)>>, LedgerError> {
+    pub(super) fn load_keys(&self) -> Result<Option<Vec<KeyAt>>, LedgerError> {
         let mut keys = Vec::with_capacity(self.meta.keys as usize);
         let visit = &mut |block: &[u8]| take_keys(block, &mut keys);
         self.index.each_block(Table::Keys, self.form(), visit)?;
@@ -450,7 +450,7 @@ impl IndexedRun {
     }
 
     /// Compares the file of its keys, if there is one, and returns its size.
-    fn verify_key_file(&self, keys: &[(u64, u32)]) -> Result<u64, LedgerError> {
+    fn verify_key_file(&self, keys: &[KeyAt]) -> Result<u64, LedgerError> {
         let read = self.key_file().and_then(|file| {
             let is_same = file.has(keys)?;
             let other = || io::Error::new(ErrorKind::InvalidData, "it has other keys");

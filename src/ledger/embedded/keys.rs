@@ -18,6 +18,7 @@ use std::thread;
 
 use super::index::{KeyFile, PARTS};
 use super::segment::{Header, Position};
+use super::tables::KeyAt;
 use crate::ledger::DedupeKey;
 
 /// Enough that one map of 20 million keys grows by 20,000 at a time, in a millisecond.
@@ -49,16 +50,16 @@ pub(super) struct Sorted {
 }
 
 impl Sorted {
-    /// Sorts first halves of keys, which have their offsets in the segment.
-    pub(super) fn new(header: &Header, keys: &[(u64, u32)]) -> Self {
+    /// Sorts the keys of a segment.
+    pub(super) fn new(header: &Header, keys: &[KeyAt]) -> Self {
         let mut ends = vec![0; SHARDS];
-        keys.iter().for_each(|(half, _)| ends[shard(*half)] += 1);
+        keys.iter().for_each(|key| ends[shard(key.half)] += 1);
         let mut start = 0;
         for end in &mut ends {
             start += std::mem::replace(end, start);
         }
         let mut sorted = vec![(0, Position::new(header, 0)); keys.len()];
-        for (half, offset) in keys {
+        for KeyAt { half, offset } in keys {
             let end = &mut ends[shard(*half)];
             sorted[*end as usize] = (*half, Position::new(header, *offset));
             *end += 1;
@@ -383,7 +384,8 @@ mod tests {
 
     fn sorted(keys: impl IntoIterator<Item = (u64, u32)>) -> Sorted {
         let header = header();
-        Sorted::new(&header, &keys.into_iter().collect::<Vec<_>>())
+        let keys = keys.into_iter().map(|(half, offset)| KeyAt { half, offset });
+        Sorted::new(&header, &keys.collect::<Vec<_>>())
     }
 
     fn room(keys: &Keys) -> Vec<usize> {

@@ -48,6 +48,14 @@ enum KeysIn {
     Tables,
 }
 
+/// The expected start of a segment.
+#[derive(Clone, Copy)]
+pub(super) struct NextSegment {
+    pub(super) number: u32,
+    /// The sequence of its first frame.
+    pub(super) first_seq: u64,
+}
+
 impl ClosedSegment {
     /// The file of its keys, if that has them.
     fn find_key_file(&mut self) -> Option<KeyFile> {
@@ -278,7 +286,7 @@ impl Reader {
         &mut self,
         mut segments: BTreeMap<u32, Segment>,
     ) -> Result<(Arc<OpenRun>, Scan), LedgerError> {
-        let Some((last, newest)) = segments.pop_last() else {
+        let Some((_, newest)) = segments.pop_last() else {
             return Err(LedgerError::Corrupt("there is no segment".into()));
         };
         let mut closed: Vec<ClosedSegment> = segments
@@ -311,23 +319,24 @@ impl Reader {
             self.gathered.notices.push(what);
         }
         let (tables, scan) = of_newest?;
-        self.last(last, newest, tables, scan)
+        self.last(newest, tables, scan)
     }
 
-    /// Adds all closed segments in order. Returns the number and the sequence of the next one.
+    /// Adds all closed segments in order. Returns the start of the next one.
     fn closed_segments(
         &mut self,
         closed: &[ClosedSegment],
         said: &dyn Fn(usize),
-    ) -> Result<Option<(u32, u64)>, LedgerError> {
+    ) -> Result<Option<NextSegment>, LedgerError> {
         thread::scope(|scope| {
-            let mut next: Option<(u32, u64)> = None;
+            let mut next = None;
             for (at, (segment, loaded)) in load_all(scope, closed).enumerate() {
                 said(at);
                 // The segments of the databases before it are loaded.
                 self.index.close_before(segment);
                 check_order(segment, next)?;
-                next = Some((segment.header.number + 1, self.closed(segment, loaded?)?));
+                let first_seq = self.closed(segment, loaded?)?;
+                next = Some(NextSegment { number: segment.header.number + 1, first_seq });
             }
             Ok(next)
         })
@@ -364,13 +373,26 @@ impl Reader {
     /// The segment that is continued: the only one whose last frame may be torn.
     fn last(
         &mut self,
-        number: u32,
         segment: Segment,
         tables: Tables,
         scan: Scan,
     ) -> Result<(Arc<OpenRun>, Scan), LedgerError> {
+        self.cut_torn_end(&segment, scan)?;
+        self.write_end_again(&segment, scan)?;
+        let keys = Some(Sorted::new(&segment.header, &tables.keys));
+        self.gathered.absorb(&segment, &tables, keys, self.now)?;
+        let number = segment.header.number;
+        let run = Arc::new(OpenRun::new(Arc::new(segment)));
+        run.extend(tables.events.into_iter(), tables.notes.into_iter());
+        run.publish(scan.end);
+        self.gathered.runs.insert(number, Run::Open(Arc::clone(&run)));
+        Ok((run, scan))
+    }
+
+    /// Cuts a torn commit off the last segment, which ends at `scan`.
+    fn cut_torn_end(&mut self, segment: &Segment, scan: Scan) -> Result<(), LedgerError> {
         if let Some(known) = &self.known
-            && known.segment == number
+            && known.segment == segment.header.number
             && scan.end < known.end
         {
             let end = known.end;
@@ -393,10 +415,15 @@ impl Reader {
                 return Err(with_remedy(segment.damaged(scan.end, &what)));
             }
         }
+        Ok(())
+    }
+
+    /// Writes the end of the last segment again, and syncs it.
+    fn write_end_again(&self, segment: &Segment, scan: Scan) -> Result<(), LedgerError> {
         // What a killed process wrote last, and the name of the segment, may not be on the disk yet.
         // From now on the manifest counts on them, and so do answers to duplicates. After a failed
         // sync, Linux has what was written for synced: another sync alone would write none of it.
-        let known = self.known.filter(|known| known.segment == number);
+        let known = self.known.filter(|known| known.segment == segment.header.number);
         let from = known.map_or(HEADER, |known| known.end);
         let written = segment.write_again(from, scan.end);
         let dir = segment.path.parent().unwrap_or(Path::new("."));
@@ -408,13 +435,7 @@ impl Reader {
             let what = "the disk holds other bytes than were read from it a moment ago";
             return Err(with_remedy(segment.damaged(scan.end, what)));
         }
-        let keys = Some(Sorted::new(&segment.header, &tables.keys));
-        self.gathered.absorb(&segment, &tables, keys, self.now)?;
-        let run = Arc::new(OpenRun::new(Arc::new(segment)));
-        run.extend(tables.events.into_iter(), tables.notes.into_iter());
-        run.publish(scan.end);
-        self.gathered.runs.insert(number, Run::Open(Arc::clone(&run)));
-        Ok((run, scan))
+        Ok(())
     }
 }
 
@@ -517,18 +538,20 @@ fn has_index(path: &Path) -> bool {
 }
 
 /// Checks that neither segment numbers nor frame sequences have gaps.
-fn check_order(segment: &Segment, expected: Option<(u32, u64)>) -> Result<(), LedgerError> {
+fn check_order(segment: &Segment, expected: Option<NextSegment>) -> Result<(), LedgerError> {
     let header = &segment.header;
     match expected {
         None => Ok(()),
-        Some((number, _)) if number != header.number => Err(LedgerError::Corrupt(format!(
-            "segment {number} is missing before {}; {REMEDY}",
-            segment.path.display()
-        ))),
-        Some((_, seq)) if seq != header.first_seq => Err(segment.damaged(
-            0,
-            &format!("it begins with frame {}, but frame {seq} is the next", header.first_seq),
-        )),
+        Some(NextSegment { number, .. }) if number != header.number => {
+            let path = segment.path.display();
+            let what = format!("segment {number} is missing before {path}; {REMEDY}");
+            Err(LedgerError::Corrupt(what))
+        }
+        Some(NextSegment { first_seq, .. }) if first_seq != header.first_seq => {
+            let first = header.first_seq;
+            let what = format!("it begins with frame {first}, but frame {first_seq} is the next");
+            Err(segment.damaged(0, &what))
+        }
         Some(_) => Ok(()),
     }
 }

@@ -319,7 +319,7 @@ impl Core {
     ) -> Result<DeliveryPage, LedgerError> {
         let after = cursor.map(Cursor::delivery).transpose()?;
         // The event of the last page may have more deliveries.
-        let before = after.as_ref().map_or(LAST, |(event, _)| successor(*event));
+        let before = after.as_ref().map_or(LAST, |key| successor(key.event));
         // Each such event has at least one such delivery, except the one of the last page.
         let rows = match (query.state, &query.among) {
             (DeliveryState::Done, _) => ROWS_MAX,
@@ -344,7 +344,7 @@ impl Core {
             }
             for target in self.listed_targets(id, place.as_ref())? {
                 let shown =
-                    after.as_ref().is_some_and(|(event, name)| *event == id && target <= *name);
+                    after.as_ref().is_some_and(|key| key.event == id && target <= key.target);
                 let wanted = query.target.as_ref().is_none_or(|only| *only == target);
                 if shown || !wanted {
                     continue;

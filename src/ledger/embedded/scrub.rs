@@ -27,9 +27,17 @@ struct At {
     /// In the segment: the offset of the next frame, and its sequence.
     offset: u32,
     seq: u64,
-    /// Segment and offset of the journal's end when the pass began. Later records belong to the
-    /// next pass: otherwise a pass might never end.
-    limit: (u32, u32),
+    /// The journal's end when the pass began. Later records belong to the next pass: otherwise a
+    /// pass might never end.
+    limit: JournalEnd,
+}
+
+/// The end of a journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct JournalEnd {
+    /// The last segment.
+    number: u32,
+    offset: u32,
 }
 
 /// The next part of a segment.
@@ -41,7 +49,7 @@ enum Part {
 
 impl At {
     /// The first frame of a segment, in whatever form that segment is.
-    fn segment(number: u32, limit: (u32, u32)) -> Self {
+    fn segment(number: u32, limit: JournalEnd) -> Self {
         Self { part: Part::Frames, number, generation: 0, offset: 0, seq: 0, limit }
     }
 
@@ -61,15 +69,16 @@ impl At {
     /// The end of a run in this pass.
     fn until(self, run: &Run) -> u32 {
         let header = &run.segment().header;
-        match header.number == self.limit.0 && header.generation == 0 {
-            true => run.written().min(self.limit.1),
+        match header.number == self.limit.number && header.generation == 0 {
+            true => run.written().min(self.limit.offset),
             false => run.written(),
         }
     }
 
     fn cursor(self) -> Cursor {
         let mut to = vec![self.part as u8];
-        for n in [self.number, self.generation, self.offset, self.limit.0, self.limit.1] {
+        let Self { number, generation, offset, limit, .. } = self;
+        for n in [number, generation, offset, limit.number, limit.offset] {
             to.put_len(n as usize);
         }
         to.extend_from_slice(&self.seq.to_le_bytes());
@@ -89,7 +98,7 @@ impl At {
             number: number(&mut from)?,
             generation: number(&mut from)?,
             offset: number(&mut from)?,
-            limit: (number(&mut from)?, number(&mut from)?),
+            limit: JournalEnd { number: number(&mut from)?, offset: number(&mut from)? },
             seq: from.u64()?,
         };
         from.end().map(|()| at)
@@ -115,11 +124,14 @@ impl Core {
             Some(cursor) => At::read(cursor).map_err(|_| LedgerError::BadCursor)?,
             None => {
                 self.scrub_manifest(&mut page);
-                let last = runs.last().map(|run| (run.segment().header.number, run.written()));
-                At::segment(0, last.unwrap_or_default())
+                let end = runs.last().map(|run| {
+                    let number = run.segment().header.number;
+                    JournalEnd { number, offset: run.written() }
+                });
+                At::segment(0, end.unwrap_or_default())
             }
         };
-        runs.retain(|run| run.segment().header.number <= at.limit.0);
+        runs.retain(|run| run.segment().header.number <= at.limit.number);
         let found = runs.iter().position(|run| run.segment().header.number >= at.number);
         let mut next = None;
         if let Some(found) = found {

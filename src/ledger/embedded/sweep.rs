@@ -32,8 +32,7 @@ use super::record::{self, EventRecord, Gaps, KeysRecord, Record};
 use super::run::Run;
 use super::segment::{HEADER, Header, Position, Segment, failed};
 use super::tables::Tables;
-use crate::clock::UnixMillis;
-use crate::ledger::upkeep::millis;
+use crate::clock::{UnixMillis, millis};
 use crate::ledger::{
     EventId, EventKeys, HeldId, KeepKeys, LedgerError, MasterKey, NewEvent, Retention, SourceId,
     Swept,

@@ -45,11 +45,18 @@ pub(super) struct Note {
     pub(super) offset: u32,
 }
 
+/// A deduplication key: its first half, and the offset of its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KeyAt {
+    pub(super) half: u64,
+    pub(super) offset: u32,
+}
+
 /// The content of one segment.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
-    /// First halves of deduplication keys, and the offsets of their records, in order.
-    pub(super) keys: Vec<(u64, u32)>,
+    /// In the order of their records.
+    pub(super) keys: Vec<KeyAt>,
     /// Events, by id.
     pub(super) events: Vec<FullRow>,
     pub(super) notes: Vec<Note>,
@@ -133,7 +140,7 @@ impl Tables {
 
     fn add(&mut self, offset: u32, record: &Record<'_>) {
         if let Some(head) = record.keys() {
-            self.keys.extend(head.keys().map(|key| (half(&key), offset)));
+            self.keys.extend(head.keys().map(|key| KeyAt { half: half(&key), offset }));
             self.newest_ms = self.newest_ms.max(head.received_ms);
         }
         match record {

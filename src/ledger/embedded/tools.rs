@@ -17,6 +17,7 @@ use super::index::Index;
 use super::journal::parse_name;
 use super::lock::{DiskAccess, Lock};
 use super::manifest::{self, Content};
+use super::open::NextSegment;
 use super::open_files::OpenFiles;
 use super::record::{EventRecord, Record};
 use super::run::Run;
@@ -81,7 +82,7 @@ impl Embedded {
         let known = survey.manifest(&files, &options.path, &segments)?;
         let index = survey.index(&lock, index_dir(&options.path));
         let last = segments.keys().next_back().copied();
-        let mut next: Option<(u32, u64)> = None;
+        let mut next = None;
         for (number, path) in &segments {
             survey.segments += 1;
             let segment = match Segment::open(&files, &options.keys, path) {
@@ -103,7 +104,7 @@ impl Embedded {
             {
                 survey.compare(index, &segment)?;
             }
-            next = Some((number + 1, end.next_seq));
+            next = Some(NextSegment { number: number + 1, first_seq: end.next_seq });
         }
         survey.remarks.extend(index.iter().flat_map(Index::notices));
         Ok(survey)
@@ -331,17 +332,17 @@ impl Survey {
     }
 
     /// Checks that neither segment numbers nor frame sequences have gaps.
-    fn follows(&mut self, segment: &Segment, number: u32, next: Option<(u32, u64)>) {
+    fn follows(&mut self, segment: &Segment, number: u32, next: Option<NextSegment>) {
         let header = &segment.header;
         if header.number != number {
             self.damaged(&segment.path, 0..0, "the file has another segment's name");
         }
         match next {
-            Some((expected, _)) if expected != number => {
+            Some(NextSegment { number: expected, .. }) if expected != number => {
                 let what = format!("segment {expected} is missing before it");
                 self.damaged(&segment.path, 0..0, &what);
             }
-            Some((_, seq)) if seq != header.first_seq => {
+            Some(NextSegment { first_seq: seq, .. }) if seq != header.first_seq => {
                 let first = header.first_seq;
                 let what = format!("it begins with frame {first}, but frame {seq} is the next");
                 self.damaged(&segment.path, 0..0, &what);

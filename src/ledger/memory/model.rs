@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
 use std::time::Duration;
 
-use crate::clock::UnixMillis;
+use crate::clock::{UnixMillis, between, millis};
 use crate::ledger::accept::{First, Judged};
 use crate::ledger::holdings::Holdings;
-use crate::ledger::upkeep::millis;
 use crate::ledger::{
     Accepted, Attempt, Cursor, DedupeKey, Delivery, DeliveryCounts, DeliveryPage, DeliveryQuery,
     DeliveryState, Document, DocumentChange, Documents, EarlyExpiry, Erased, Erasure, EventDetail,
@@ -176,7 +175,7 @@ impl Model {
             .filter(|((_, target), row)| !row.dead && ask.targets.admits(target))
             .map(|(_, row)| row.due_ms)
             .min();
-        LeaseBatch { leases, next_due: next.map(|ms| until(ms, now)) }
+        LeaseBatch { leases, next_due: next.map(|ms| between(now, ms)) }
     }
 
     fn lease_one(
@@ -428,8 +427,8 @@ impl Model {
             .rev()
             .flat_map(|(id, stored)| stored.attempts.keys().map(|target| (*id, target)))
             .filter(|(id, target)| {
-                after.as_ref().is_none_or(|(last, name)| {
-                    id < last || (id == last && target.as_str() > name.as_str())
+                after.as_ref().is_none_or(|key| {
+                    *id < key.event || (*id == key.event && target.as_str() > key.target.as_str())
                 })
             })
             .filter(|(_, target)| query.target.as_ref().is_none_or(|only| only == *target))
@@ -567,8 +566,4 @@ impl Model {
         self.replayed.retain(|(_, event, _)| events.contains_key(event));
         Swept { events: old.len() as u64, keys: (keys - self.keys.len()) as u64, bytes: 0, more }
     }
-}
-
-fn until(ms: UnixMillis, now: UnixMillis) -> Duration {
-    Duration::from_millis(u64::try_from(ms.saturating_sub(now)).unwrap_or(0))
 }

@@ -49,7 +49,7 @@ impl Core {
     /// Ensures the partitions of these ids.
     pub(super) async fn days_for(
         &self,
-        held: &mut PooledSession<'_>,
+        session: &mut PooledSession<'_>,
         ids: impl Iterator<Item = EventId>,
     ) -> Result<(), QueryError> {
         let wanted: BTreeSet<i32> = ids.map(|id| day_of(id.ms())).collect();
@@ -58,17 +58,20 @@ impl Core {
             wanted.into_iter().filter(|day| !known.contains(day)).collect()
         };
         for day in missing {
-            self.make_day(held, day).await?;
+            self.make_day(session, day).await?;
         }
         Ok(())
     }
 
     /// Ensures the partitions of the coming days.
-    pub(super) async fn days_ahead(&self, held: &mut PooledSession<'_>) -> Result<(), QueryError> {
+    pub(super) async fn days_ahead(
+        &self,
+        session: &mut PooledSession<'_>,
+    ) -> Result<(), QueryError> {
         let sql = format!("select {}", super::sql::NOW);
-        let now: UnixMillis = held.row(&sql, &[&self.clock.fixed()]).await?.get(0);
+        let now: UnixMillis = session.row(&sql, &[&self.clock.fixed()]).await?.get(0);
         let days = (-1..=AHEAD).map(|ahead| EventId::floor(now + ahead * DAY_MS));
-        self.days_for(held, days).await
+        self.days_for(session, days).await
     }
 
     /// Protects days of ids that are past by the server's clock: their events are not as old,
@@ -118,15 +121,15 @@ impl Core {
 
     /// Creates the tables of a day. The row of a day is inserted first; concurrent gateways wait
     /// for it and find the tables.
-    async fn make_day(&self, held: &mut PooledSession<'_>, day: i32) -> Result<(), QueryError> {
-        let known = held.rows("select n from day where n = $1", &[&day]).await?;
+    async fn make_day(&self, session: &mut PooledSession<'_>, day: i32) -> Result<(), QueryError> {
+        let known = session.rows("select n from day where n = $1", &[&day]).await?;
         if known.is_empty() {
-            held.begin().await?;
-            let mut made = make_tables(held, day).await;
+            session.begin().await?;
+            let mut made = make_tables(session, day).await;
             if made.is_ok() {
-                made = held.commit().await;
+                made = session.commit().await;
             } else {
-                held.undo().await?;
+                session.undo().await?;
             }
             made?;
         }
@@ -169,15 +172,15 @@ async fn make_tables(session: &Session, day: i32) -> Result<(), QueryError> {
 impl Core {
     pub(super) async fn sweep_on(
         &self,
-        held: &mut PooledSession<'_>,
+        session: &mut PooledSession<'_>,
         policy: &Retention,
         budget: usize,
     ) -> Result<Swept, QueryError> {
         let mut swept = Swept::default();
-        let policy = self.believable(held, policy).await?;
+        let policy = self.believable(session, policy).await?;
         let events_before = policy.events_before();
         let old = day_of(events_before);
-        let days = held.rows("select n from day where n < $1 order by n", &[&old]).await?;
+        let days = session.rows("select n from day where n < $1 order by n", &[&old]).await?;
         let mut are_read = 0;
         for row in days {
             let day: i32 = row.get(0);
@@ -186,13 +189,13 @@ impl Core {
                 break;
             }
             // Its protection for late events has not ended.
-            if is_late(held, day, events_before).await? {
+            if is_late(session, day, events_before).await? {
                 continue;
             }
-            match self.drop_day(held, day, events_before, &mut swept).await {
+            match self.drop_day(session, day, events_before, &mut swept).await {
                 Ok(true) => {}
                 // A delivery of that day is unfinished: its other events are deleted one by one.
-                Ok(false) => thin_out(held, day, budget, &mut swept).await?,
+                Ok(false) => thin_out(session, day, budget, &mut swept).await?,
                 // A dump, or a report, reads it: it is left for the next sweep. One that reads
                 // several days must not block leases for each.
                 Err(QueryError::Again(_)) if are_read == 0 => are_read += 1,
@@ -201,10 +204,10 @@ impl Core {
             }
         }
         let days_before = i64::from(old).saturating_mul(DAY_MS);
-        sweep_keys(held, &policy, days_before, budget, &mut swept).await?;
-        super::held::expire(held, &policy).await?;
+        sweep_keys(session, &policy, days_before, budget, &mut swept).await?;
+        super::held::expire(session, &policy).await?;
         let sql = format!("delete from nonce where exp_ms <= {}", super::sql::NOW);
-        held.run(&sql, &[&self.clock.fixed()]).await?;
+        session.run(&sql, &[&self.clock.fixed()]).await?;
         Ok(swept)
     }
 
@@ -227,27 +230,27 @@ impl Core {
     /// Drops a day without pending or dead deliveries; returns whether it did.
     async fn drop_day(
         &self,
-        held: &mut PooledSession<'_>,
+        session: &mut PooledSession<'_>,
         day: i32,
         events_before: UnixMillis,
         swept: &mut Swept,
     ) -> Result<bool, QueryError> {
-        if is_open(held, day).await? {
+        if is_open(session, day).await? {
             return Ok(false);
         }
-        held.begin().await?;
-        let dropped = drop_tables(held, day, events_before).await;
+        session.begin().await?;
+        let dropped = drop_tables(session, day, events_before).await;
         match dropped {
             Ok(Some((events, bytes))) => {
-                held.commit().await?;
+                session.commit().await?;
                 self.days_mut().remove(&day);
                 swept.events += events;
                 swept.bytes += bytes;
                 Ok(true)
             }
-            Ok(None) => held.undo().await.map(|()| false),
+            Ok(None) => session.undo().await.map(|()| false),
             Err(fault) => {
-                held.undo().await?;
+                session.undo().await?;
                 Err(fault)
             }
         }
@@ -309,19 +312,19 @@ async fn drop_tables(
 /// Deletes finished events of a day. They are locked first and checked then: a concurrent replay
 /// either finds its event or skips it.
 async fn thin_out(
-    held: &mut PooledSession<'_>,
+    session: &mut PooledSession<'_>,
     day: i32,
     budget: usize,
     swept: &mut Swept,
 ) -> Result<(), QueryError> {
     let (from, to) = bounds(day);
     let left = i64::try_from(budget).unwrap_or(i64::MAX).saturating_sub(swept.events.cast_signed());
-    held.begin().await?;
+    session.begin().await?;
     let sql = format!(
         "select id from event e where id >= $1 and id < $2 and not {PENDING} and not {DEAD}
          order by id limit $3 for update skip locked"
     );
-    let rows = held.rows(&sql, &[&from, &to, &left.max(0)]).await?;
+    let rows = session.rows(&sql, &[&from, &to, &left.max(0)]).await?;
     let ids: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
     let sql = format!(
         "with gone as (
@@ -334,11 +337,11 @@ async fn thin_out(
         )
         select count(*) from gone"
     );
-    let gone: i64 = held.row(&sql, &[&ids]).await?.get(0);
+    let gone: i64 = session.row(&sql, &[&ids]).await?.get(0);
     if gone > 0 {
-        rewind(held, i64::from(day) * DAY_MS).await?;
+        rewind(session, i64::from(day) * DAY_MS).await?;
     }
-    held.commit().await?;
+    session.commit().await?;
     swept.events += gone.cast_unsigned();
     swept.more |= gone > 0 && gone == left;
     Ok(())

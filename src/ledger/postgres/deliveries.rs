@@ -12,12 +12,12 @@ use super::durability::{AS_DURABLE, Required};
 use super::link::{PooledSession, Session};
 use super::log::{EVENT_PIECE, response_piece};
 use super::query_error::QueryError;
-use super::queue::{Found, Mark};
+use super::queue::{LeaseFindings, Mark};
 use super::row_cipher::{Place, under};
 use super::sql::{
     CLOCK, CLOCK_ONCE, FOR_EVER_MS, NOW, NOW_ONCE, NUMBERED, event_of, id_of, uuid_of,
 };
-use crate::ledger::upkeep::millis;
+use crate::clock::millis;
 use crate::ledger::{
     Attempt, EventId, Lease, LeaseAsk, LeaseBatch, LeaseResult, NodeId, Settled, Settlement,
     TargetId,
@@ -38,7 +38,7 @@ impl Core {
         who: &NodeId,
         ask: &LeaseAsk,
     ) -> Result<LeaseBatch, QueryError> {
-        let wanted = self.wanted(session, &ask.targets).await?;
+        let wanted = self.lease_targets(session, &ask.targets).await?;
         if wanted.targets.is_empty() {
             return Ok(LeaseBatch::default());
         }
@@ -61,7 +61,7 @@ impl Core {
         let found = found(leased.first().filter(|_| now.is_none()), &next);
         let after = |row: &Row| Some(row.get::<_, Option<i64>>(1)? - row.get::<_, i64>(2));
         let next_due = next.iter().filter_map(after).min();
-        self.queue.learn(&wanted, found);
+        self.floors.learn(&wanted, found);
         let leases = leased.iter().map(|row| self.lease_of(row, ask)).collect::<Result<_, _>>()?;
         let wait = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
         Ok(LeaseBatch { leases, next_due: next_due.map(wait) })
@@ -71,7 +71,7 @@ impl Core {
     /// deliveries leave the queue, the others return to it.
     pub(super) async fn settle_on(
         &self,
-        held: &mut PooledSession<'_>,
+        session: &mut PooledSession<'_>,
         who: &NodeId,
         settlements: &[Settlement],
         waits: Option<Required>,
@@ -83,17 +83,17 @@ impl Core {
             unique.into_iter().partition(|at| ends(settlements[*at].result));
         let together = !gone.is_empty() && !back.is_empty();
         if together {
-            held.begin().await?;
+            session.begin().await?;
         }
         let mut applied = HashSet::new();
         for (sql, some) in [(end_sql(waits), gone), (back_sql(waits), back)] {
             if !some.is_empty() {
                 let some: Vec<_> = some.into_iter().map(|at| (at, &settlements[at])).collect();
-                applied.extend(self.apply_settlements(held, who, &sql, &some).await?);
+                applied.extend(self.apply_settlements(session, who, &sql, &some).await?);
             }
         }
         if together {
-            held.commit().await?;
+            session.commit().await?;
         }
         let settled = |at| if applied.contains(&at) { Settled::Applied } else { Settled::Stale };
         Ok((0..settlements.len()).map(settled).collect())
@@ -232,8 +232,8 @@ fn next_sql() -> String {
 }
 
 /// The state of the queue in the rows of [`lease_sql`] and [`next_sql`].
-fn found(leased: Option<&Row>, next: &[Row]) -> Found {
-    Found {
+fn found(leased: Option<&Row>, next: &[Row]) -> LeaseFindings {
+    LeaseFindings {
         mark: leased.map(|row| Mark { number: row.get(0), began_ms: row.get(1) }),
         oldest: next.first().map_or(0, |row| row.get(3)),
         firsts: next.iter().map(|row| (row.get(0), row.get(1))).collect(),

@@ -52,6 +52,17 @@ pub(super) enum SessionRole {
     Migrate,
 }
 
+/// Whether a server accepts writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ServerMode {
+    /// Accepts writes.
+    Writable,
+    /// A primary, set to refuse them.
+    ReadOnly,
+    /// Follows a primary.
+    Standby,
+}
+
 /// Makes connections.
 pub(super) struct Dialer {
     pub(super) hosts: Hosts,
@@ -64,6 +75,17 @@ pub(super) struct Dialer {
     pub(super) document_changes: Arc<Notify>,
     /// The number of failed tries since the last success.
     failed: AtomicU32,
+}
+
+impl ServerMode {
+    /// Why the server accepts no writes.
+    pub(super) const fn refusal(self) -> Option<&'static str> {
+        match self {
+            Self::Writable => None,
+            Self::ReadOnly => Some("takes no writes: default_transaction_read_only is on"),
+            Self::Standby => Some("is a standby, and takes no writes"),
+        }
+    }
 }
 
 impl SessionRole {
@@ -220,7 +242,12 @@ impl Dialer {
     pub(super) async fn state(&self, session: &Session) -> Result<State, QueryError> {
         let row = one_row(session.client(), STATE).await?;
         let row = row.ok_or_else(|| QueryError::lost("the server says nothing of itself"))?;
-        let refuses = refusal(row.get(0) == Some("on"), row.get(1) == Some("t"));
+        let mode = match (row.get(1), row.get(0)) {
+            (Some("t"), _) => ServerMode::Standby,
+            (_, Some("on")) => ServerMode::ReadOnly,
+            _ => ServerMode::Writable,
+        };
+        let refuses = mode.refusal();
         let process = row.get(2).and_then(|process| process.parse().ok()).unwrap_or(0);
         let timeline = match (refuses, self.hosts.are_several()) {
             // Some managed servers do not have the function.
@@ -241,15 +268,6 @@ impl Dialer {
         // Jitter: gateways and their connections do not reconnect together.
         let spread = crate::ledger::EventId::new(0).as_bytes()[15];
         pause.mul_f64(0.75 + f64::from(spread) / 1024.0)
-    }
-}
-
-/// Why a server in this state accepts no writes.
-pub(super) fn refusal(read_only: bool, in_recovery: bool) -> Option<&'static str> {
-    match (in_recovery, read_only) {
-        (true, _) => Some("is a standby, and takes no writes"),
-        (false, true) => Some("takes no writes: default_transaction_read_only is on"),
-        (false, false) => None,
     }
 }
 

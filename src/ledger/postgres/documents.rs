@@ -76,26 +76,26 @@ impl Core {
     /// A change holds the revision until its end, so changes are serialized.
     pub(super) async fn change_on(
         &self,
-        held: &mut PooledSession<'_>,
+        session: &mut PooledSession<'_>,
         changes: &[DocumentChange],
     ) -> Result<Revision, QueryError> {
-        held.begin().await?;
-        let revision = next_revision(held, self.server_watch.required()).await?;
+        session.begin().await?;
+        let revision = next_revision(session, self.server_watch.required()).await?;
         for change in changes {
             let key = (change.kind.as_str(), change.id.as_bytes());
             let sql = "select version from document where kind = $1 and id = $2";
-            let current = held.rows(sql, &[&key.0, &key.1]).await?;
+            let current = session.rows(sql, &[&key.0, &key.1]).await?;
             let current = current.first().map(|row| Revision(row.get::<_, i64>(0).cast_unsigned()));
             if !change.expect.holds(current) {
-                held.undo().await?;
+                session.undo().await?;
                 return Err(LedgerError::Conflict { current }.into());
             }
         }
         for change in changes {
-            self.put(held, change, revision).await?;
+            self.put(session, change, revision).await?;
         }
-        held.run("select pg_notify($1, '')", &[&self.dialer.channel()]).await?;
-        held.commit().await?;
+        session.run("select pg_notify($1, '')", &[&self.dialer.channel()]).await?;
+        session.commit().await?;
         let revision = Revision(revision.cast_unsigned());
         self.server_watch.saw(revision);
         Ok(revision)

@@ -29,7 +29,7 @@ struct Old<'p> {
 /// Deletes expired keys, at most `budget` of each source; `days_before`: days that end before this
 /// have been swept.
 pub(super) async fn sweep_keys(
-    held: &mut PooledSession<'_>,
+    session: &mut PooledSession<'_>,
     policy: &Retention,
     days_before: UnixMillis,
     budget: usize,
@@ -42,18 +42,18 @@ pub(super) async fn sweep_keys(
             mark_max: policy.now_ms.saturating_sub(LATE_MS),
             most: i64::try_from(budget).unwrap_or(i64::MAX),
         };
-        if !old.is_there(held).await? {
+        if !old.is_there(session).await? {
             continue;
         }
-        held.begin().await?;
-        match old.sweep(held).await {
+        session.begin().await?;
+        match old.sweep(session).await {
             Ok(Step { gone, is_full }) => {
-                held.commit().await?;
+                session.commit().await?;
                 swept.keys += gone;
                 swept.more |= is_full;
             }
             Err(fault) => {
-                held.undo().await?;
+                session.undo().await?;
                 return Err(fault);
             }
         }

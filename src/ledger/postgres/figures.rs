@@ -16,7 +16,7 @@ use super::link::Session;
 use super::query_error::{Cause, QueryError};
 use super::sql::NOW;
 use super::{Core, READ_PATIENCE};
-use crate::clock::instant;
+use crate::clock::{instant, millis};
 use crate::ledger::{FaultCode, Stats, TargetId, TargetStats};
 
 /// Rows up to this are counted; above it the server's own estimate is sufficient.
@@ -95,9 +95,9 @@ async fn figures(session: &Session) -> Result<Figures, QueryError> {
 impl Core {
     /// `None`: the server does not respond.
     pub(super) async fn figures(&self) -> Option<Figures> {
-        let mut held = self.read.session(instant() + READ_PATIENCE).await.ok()?;
-        let figures = figures(&held).await;
-        held.heed(figures).ok()
+        let mut session = self.read.session(instant() + READ_PATIENCE).await.ok()?;
+        let figures = figures(&session).await;
+        session.heed(figures).ok()
     }
 
     pub(super) async fn stats_on(self: &Arc<Self>, session: &Session) -> Result<Stats, QueryError> {
@@ -126,7 +126,7 @@ impl Core {
         session: &Session,
         names: Vec<String>,
     ) -> Result<Vec<(String, i64)>, QueryError> {
-        let floors = self.queue.floors_of(&names);
+        let floors = self.floors.floors_of(&names);
         let sql = format!(
             "select w.target, {NOW} - d.due_ms
             from unnest($2::text[], $3::bigint[]) as w(target, floor) cross join lateral (
@@ -173,19 +173,19 @@ impl Core {
     /// Counts, unless another gateway does.
     async fn count(&self) -> Result<(), QueryError> {
         let claimed = {
-            let mut held = self.lazy.session(instant() + READ_PATIENCE).await?;
-            let claimed = claim(&held).await;
-            held.heed(claimed)?
+            let mut session = self.lazy.session(instant() + READ_PATIENCE).await?;
+            let claimed = claim(&session).await;
+            session.heed(claimed)?
         };
         if !claimed {
             return Ok(());
         }
         let counted = self.count_claimed().await;
         if counted.is_err() {
-            let mut held = self.lazy.session(instant() + READ_PATIENCE).await?;
+            let mut session = self.lazy.session(instant() + READ_PATIENCE).await?;
             let sql = "update figure set claimed_ms = 0 where name = 'counts'";
-            let given_back = held.run(sql, &[]).await;
-            held.heed(given_back)?;
+            let given_back = session.run(sql, &[]).await;
+            session.heed(given_back)?;
         }
         counted
     }
@@ -199,7 +199,7 @@ impl Core {
         session.batch(&set).await?;
         let began = instant();
         let counts = count_all(&session).await;
-        let took_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let took_ms = millis(began.elapsed());
         let counts = counts?;
         let body = serde_json::to_string(&counts).map_err(|error| {
             QueryError::Refused(Cause::new(FaultCode::Other, error.to_string()))
@@ -222,8 +222,7 @@ async fn claim(session: &Session) -> Result<bool, QueryError> {
         "update figure set claimed_ms = {NOW} + $2
          where name = 'counts' and not (claimed_ms between {NOW} and {NOW} + $2)"
     );
-    let time_ms = i64::try_from(COUNT_TIME.as_millis()).unwrap_or(i64::MAX);
-    Ok(session.run(&sql, &[&None::<i64>, &time_ms]).await? > 0)
+    Ok(session.run(&sql, &[&None::<i64>, &millis(COUNT_TIME)]).await? > 0)
 }
 
 async fn kept(session: &Session) -> Result<Option<Kept>, QueryError> {

@@ -6,8 +6,8 @@ use super::Core;
 use super::link::Session;
 use super::query_error::QueryError;
 use super::sql::NOW;
+use crate::clock::millis;
 use crate::ledger::seal::{KeyId, Keyring};
-use crate::ledger::upkeep::millis;
 use crate::ledger::{GatewayRecord, GatewayReport, GatewaySlot, LedgerError, NodeId};
 
 /// Tries to take a slot while others take theirs.

@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::Core;
-use super::dialer::{SessionRole, refusal};
+use super::dialer::{ServerMode, SessionRole};
 use super::durability::{Required, SETTINGS, ServerDurability, unreplicated};
 use super::figures::Figures;
 use super::link::Session;
 use super::pooler;
 use super::query_error::{Cause, QueryError};
 use super::row_cipher::Used;
-use crate::clock::{UnixMillis, instant, now_ms};
+use crate::clock::{UnixMillis, instant, millis, now_ms};
 use crate::ledger::{FaultCode, Health, Revision, ServerHealth};
 
 /// The check interval. Documents changed on another gateway are seen within this time.
@@ -123,15 +123,13 @@ impl ServerClock {
     /// Sets the clock from the answer `ms` to a query sent at `asked`.
     pub(super) fn read(asked: Instant, ms: UnixMillis) -> Self {
         let (now, own) = (instant(), now_ms());
-        let half = i64::try_from((now - asked).as_millis()).unwrap_or(0) / 2;
-        let ms = ms.saturating_add(half);
+        let ms = ms.saturating_add(millis(now - asked) / 2);
         Self { read: now, ms, ahead_ms: Some(ms.saturating_sub(own)), told: None }
     }
 
     /// The current time. Jumps of this process's clock have no effect.
     fn now_ms(&self) -> UnixMillis {
-        let since = instant().saturating_duration_since(self.read).as_millis();
-        self.ms.saturating_add(i64::try_from(since).unwrap_or(0))
+        self.ms.saturating_add(millis(instant().saturating_duration_since(self.read)))
     }
 
     /// Continues from `before`, and logs a difference.
@@ -526,10 +524,15 @@ async fn ask(session: &Session) -> Result<HealthSample, QueryError> {
     let asked = instant();
     let row = session.row(&sql, &[]).await?;
     let clock = ServerClock::read(asked, row.get(4));
-    let in_recovery = row.get(2);
-    let refusal = refusal(row.get(1), in_recovery).map(|why| format!("PostgreSQL {why}"));
+    let [read_only, in_recovery]: [bool; 2] = [row.get(1), row.get(2)];
+    let mode = match (in_recovery, read_only) {
+        (true, _) => ServerMode::Standby,
+        (false, true) => ServerMode::ReadOnly,
+        (false, false) => ServerMode::Writable,
+    };
+    let refusal = mode.refusal().map(|why| format!("PostgreSQL {why}"));
     // The data of a standby may be old.
-    if let (true, Some(why)) = (in_recovery, &refusal) {
+    if let (ServerMode::Standby, Some(why)) = (mode, &refusal) {
         return Err(QueryError::Elsewhere(Cause::new(FaultCode::ReadOnly, why)));
     }
     if row.get::<_, i32>(3) != session.process() {

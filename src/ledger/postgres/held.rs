@@ -13,7 +13,7 @@ use super::row_cipher::{BodyForm, Place, RowSealer, malformed, under};
 use super::sql::{CLOCK, NOW, hash8, id_of, int, key_of, key_uuid, uuid_of};
 use super::{Core, TARGETS_BETWEEN};
 use crate::ledger::codec::Take;
-use crate::ledger::holdings::{Holdings, Sample, excess};
+use crate::ledger::holdings::{HeldGroup, Holdings, Sample, excess};
 use crate::ledger::{
     Cursor, Decided, Decision, DedupeKey, EventKeys, FaultCode, HeldBounds, HeldId, HeldMark,
     HeldOne, HeldOrder, HeldPage, HeldQuery, HeldStats, HeldWhy, HoldOutcome, Holding, NewEvent,
@@ -68,18 +68,18 @@ pub(super) fn mark_of(row: &Row) -> Result<Option<HeldMark>, QueryError> {
 impl Core {
     pub(super) async fn hold_on(
         &self,
-        held: &mut PooledSession<'_>,
+        session: &mut PooledSession<'_>,
         batch: &[Holding],
     ) -> Result<Vec<HoldOutcome>, QueryError> {
-        held.begin().await?;
-        let outcomes = match self.hold_within(held, batch).await {
+        session.begin().await?;
+        let outcomes = match self.hold_within(session, batch).await {
             Ok(outcomes) => outcomes,
             Err(fault) => {
-                held.undo().await?;
+                session.undo().await?;
                 return Err(fault);
             }
         };
-        held.commit().await?;
+        session.commit().await?;
         Ok(outcomes)
     }
 
@@ -221,8 +221,8 @@ async fn known(session: &Session, batch: &[Holding]) -> Result<Holdings<()>, Que
     let sql = "select source, why, waiting, bytes from held_sum
         where anchor = $2 and source = any($1)";
     for row in session.rows(sql, &[&sources, &Uuid::nil()]).await? {
-        let of = (SourceId::from(row.get::<_, &str>(0)), why(row.get(1))?);
-        known.know_sum(of, bounds_of(&row, 2));
+        let (source, why) = (SourceId::from(row.get::<_, &str>(0)), why(row.get(1))?);
+        known.know_sum(HeldGroup { source, why }, bounds_of(&row, 2));
     }
     let sql = "select anchor, sum(variants)::bigint, sum(waiting)::bigint, sum(bytes)::bigint
         from held_sum where anchor = any($1) group by anchor";
@@ -375,26 +375,26 @@ impl Core {
     /// Decides in one transaction. A concurrent decision waits for its end.
     pub(super) async fn decide_on(
         &self,
-        held: &mut PooledSession<'_>,
+        session: &mut PooledSession<'_>,
         order: &HeldOrder,
     ) -> Result<Decided, QueryError> {
-        let waits = match self.held_one_on(held, order.id).await? {
+        let waits = match self.held_one_on(session, order.id).await? {
             None => return Ok(Decided::Unknown),
             Some(HeldOne::Decided(mark)) => return Ok(Decided::Already(mark)),
             Some(HeldOne::Waiting(waits)) => waits,
         };
         if order.decision == Decision::Release {
-            self.days_for(held, std::iter::once(waits.event.id)).await?;
+            self.days_for(session, std::iter::once(waits.event.id)).await?;
         }
-        held.begin().await?;
-        let decided = match self.decide_within(held, order, *waits).await {
+        session.begin().await?;
+        let decided = match self.decide_within(session, order, *waits).await {
             Ok(decided) => decided,
             Err(fault) => {
-                held.undo().await?;
+                session.undo().await?;
                 return Err(fault);
             }
         };
-        held.commit().await?;
+        session.commit().await?;
         Ok(decided)
     }
 

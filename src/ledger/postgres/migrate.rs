@@ -303,7 +303,7 @@ impl Core {
     pub(super) async fn prepare_days(&self) {
         let until = crate::clock::instant() + super::CHANGE_PATIENCE;
         let made = match self.durable.session(until).await {
-            Ok(mut held) => self.days_ahead(&mut held).await,
+            Ok(mut session) => self.days_ahead(&mut session).await,
             Err(fault) => Err(fault),
         };
         if let Err(fault) = made {

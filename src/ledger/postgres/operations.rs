@@ -15,7 +15,7 @@ use super::super::{
 };
 use super::accept::{BODIES_MAX, uses};
 use super::counts::count_deliveries_on;
-use super::query_error::QueryError;
+use super::query_error::{EarlierTry, QueryError};
 use super::{
     AGAIN, AGAIN_MAX, CHANGE_PATIENCE, CHANGE_TIME, Core, FORGET_TIME, ORDER_PATIENCE, Postgres,
     READ_PATIENCE, STATS_TIME, SWEEP_TIME, held, transfer,
@@ -40,14 +40,14 @@ impl Repeat {
 
 /// Runs a call on a session of a pool until it succeeds, cannot succeed, or times out.
 macro_rules! run {
-    ($core:expr, $pool:ident for $patience:expr, $repeat:expr, $held:ident => $call:expr) => {{
+    ($core:expr, $pool:ident for $patience:expr, $repeat:expr, $session:ident => $call:expr) => {{
         let until = instant() + $patience;
         let mut pause = AGAIN;
         loop {
             let outcome = match $core.$pool.session(until).await {
-                Ok(mut $held) => {
+                Ok(mut $session) => {
                     let outcome = $call.await;
-                    $held.heed(outcome)
+                    $session.heed(outcome)
                 }
                 Err(fault) => Err(fault),
             };
@@ -56,7 +56,7 @@ macro_rules! run {
                 Err(fault) => {
                     $core.faults.count(&fault);
                     if !$repeat.allows(&fault) || instant() >= until {
-                        break Err(fault.told(false));
+                        break Err(fault.into_ledger_error(EarlierTry::Undone));
                     }
                     $core.mend(&fault).await;
                     rest(&mut pause).await;
@@ -68,9 +68,9 @@ macro_rules! run {
 
 /// Runs a change.
 macro_rules! change {
-    ($core:ident, $pool:ident within $time:expr, $repeat:expr, $held:ident => $call:expr) => {
+    ($core:ident, $pool:ident within $time:expr, $repeat:expr, $session:ident => $call:expr) => {
         within($time, LedgerError::Unknown, async {
-            run!($core, $pool for CHANGE_PATIENCE, $repeat, $held => $call)
+            run!($core, $pool for CHANGE_PATIENCE, $repeat, $session => $call)
         })
         .await
     };
@@ -78,12 +78,12 @@ macro_rules! change {
 
 /// Runs a change of an operator, unless the server is known to accept none.
 macro_rules! order {
-    ($core:ident, $held:ident => $call:expr) => {
+    ($core:ident, $session:ident => $call:expr) => {
         match $core.server_watch.unchangeable() {
             Some(why) => Err(LedgerError::Unavailable(why)),
             None => {
                 within(CHANGE_TIME, LedgerError::Unknown, async {
-                    run!($core, durable for ORDER_PATIENCE, Repeat::No, $held => $call)
+                    run!($core, durable for ORDER_PATIENCE, Repeat::No, $session => $call)
                 })
                 .await
             }
@@ -93,20 +93,20 @@ macro_rules! order {
 
 /// Runs a query, unless the server is known to be unreachable.
 macro_rules! ask {
-    ($core:ident within $time:expr, $held:ident => $call:expr) => {
+    ($core:ident within $time:expr, $session:ident => $call:expr) => {
         match $core.server_watch.down() {
             Some(why) => Err(LedgerError::Unavailable(why)),
             None => {
                 let silent = LedgerError::Unavailable("PostgreSQL does not answer".to_owned());
                 within($time, silent, async {
-                    run!($core, read for READ_PATIENCE, Repeat::Harmless, $held => $call)
+                    run!($core, read for READ_PATIENCE, Repeat::Harmless, $session => $call)
                 })
                 .await
             }
         }
     };
-    ($core:ident, $held:ident => $call:expr) => {
-        ask!($core within $core.read_time, $held => $call)
+    ($core:ident, $session:ident => $call:expr) => {
+        ask!($core within $core.read_time, $session => $call)
     };
 }
 
@@ -131,8 +131,8 @@ impl Core {
         let mut seen = HashSet::new();
         let unique: Vec<&Nonce> = batch.iter().filter(|nonce| seen.insert(nonce.key)).collect();
         let first = within(CHANGE_TIME, LedgerError::Unknown, async {
-            run!(self, durable for CHANGE_PATIENCE, Repeat::No, held => {
-                self.note_nonces(&held, &unique)
+            run!(self, durable for CHANGE_PATIENCE, Repeat::No, session => {
+                self.note_nonces(&session, &unique)
             })
         })
         .await?;
@@ -165,7 +165,9 @@ impl Ledger for Postgres {
 
     async fn lease(&self, who: &NodeId, ask: &LeaseAsk) -> Result<LeaseBatch, LedgerError> {
         let core = &self.core;
-        change!(core, lazy within CHANGE_TIME, Repeat::No, held => core.lease_on(&held, who, ask))
+        change!(core, lazy within CHANGE_TIME, Repeat::No, session => {
+            core.lease_on(&session, who, ask)
+        })
     }
 
     async fn settle(
@@ -178,8 +180,8 @@ impl Ledger for Postgres {
 
     async fn release(&self, who: &NodeId) -> Result<u64, LedgerError> {
         let core = &self.core;
-        change!(core, lazy within CHANGE_TIME, Repeat::Harmless, held => {
-            core.release_on(&held, who)
+        change!(core, lazy within CHANGE_TIME, Repeat::Harmless, session => {
+            core.release_on(&session, who)
         })
     }
 
@@ -190,8 +192,8 @@ impl Ledger for Postgres {
         limit: usize,
     ) -> Result<ReplayPage, LedgerError> {
         let core = &self.core;
-        order!(core, held => {
-            core.replay_on(&held, order, cursor, limit)
+        order!(core, session => {
+            core.replay_on(&session, order, cursor, limit)
         })
     }
 
@@ -202,19 +204,19 @@ impl Ledger for Postgres {
         limit: usize,
     ) -> Result<LogPage, LedgerError> {
         let core = &self.core;
-        ask!(core, held => {
-            core.query_on(&held, query, cursor, limit)
+        ask!(core, session => {
+            core.query_on(&session, query, cursor, limit)
         })
     }
 
     async fn event(&self, id: EventId) -> Result<Option<EventDetail>, LedgerError> {
         let core = &self.core;
-        ask!(core, held => core.event_on(&held, id))
+        ask!(core, session => core.event_on(&session, id))
     }
 
     async fn events(&self, ids: &[EventId]) -> Result<Vec<Option<EventDetail>>, LedgerError> {
         let core = &self.core;
-        ask!(core, held => core.events_on(&held, ids))
+        ask!(core, session => core.events_on(&session, ids))
     }
 
     async fn count_deliveries(
@@ -223,7 +225,7 @@ impl Ledger for Postgres {
         targets: Option<&[TargetId]>,
     ) -> Result<DeliveryCounts, LedgerError> {
         let core = &self.core;
-        ask!(core, held => count_deliveries_on(&held, events, targets))
+        ask!(core, session => count_deliveries_on(&session, events, targets))
     }
 
     async fn deliveries(
@@ -233,8 +235,8 @@ impl Ledger for Postgres {
         limit: usize,
     ) -> Result<DeliveryPage, LedgerError> {
         let core = &self.core;
-        ask!(core, held => {
-            core.deliveries_on(&held, query, cursor, limit)
+        ask!(core, session => {
+            core.deliveries_on(&session, query, cursor, limit)
         })
     }
 
@@ -263,58 +265,58 @@ impl Ledger for Postgres {
         limit: usize,
     ) -> Result<HeldPage, LedgerError> {
         let core = &self.core;
-        ask!(core, held => core.held_on(&held, query, cursor, limit))
+        ask!(core, session => core.held_on(&session, query, cursor, limit))
     }
 
     async fn held_one(&self, id: HeldId) -> Result<Option<HeldOne>, LedgerError> {
         let core = &self.core;
-        ask!(core, held => core.held_one_on(&held, id))
+        ask!(core, session => core.held_one_on(&session, id))
     }
 
     /// When the answer of a commit was lost, the retry finds it decided.
     async fn decide(&self, order: &HeldOrder) -> Result<Decided, LedgerError> {
         let core = &self.core;
-        change!(core, durable within CHANGE_TIME, Repeat::Harmless, held => {
-            core.decide_on(&mut held, order)
+        change!(core, durable within CHANGE_TIME, Repeat::Harmless, session => {
+            core.decide_on(&mut session, order)
         })
     }
 
     async fn forget(&self, source: &SourceId) -> Result<u64, LedgerError> {
         let core = &self.core;
-        change!(core, durable within FORGET_TIME, Repeat::Harmless, held => {
-            core.forget_on(&held, source)
+        change!(core, durable within FORGET_TIME, Repeat::Harmless, session => {
+            core.forget_on(&session, source)
         })
     }
 
     async fn erase(&self, erasure: &Erasure) -> Result<Erased, LedgerError> {
         let core = &self.core;
-        change!(core, durable within FORGET_TIME, Repeat::Harmless, held => {
-            core.erase_on(&mut held, erasure)
+        change!(core, durable within FORGET_TIME, Repeat::Harmless, session => {
+            core.erase_on(&mut session, erasure)
         })
     }
 
     async fn expire_early(&self, early: &EarlyExpiry, budget: usize) -> Result<Swept, LedgerError> {
         let core = &self.core;
-        change!(core, durable within SWEEP_TIME, Repeat::Harmless, held => {
-            core.expire_early_on(&mut held, early, budget)
+        change!(core, durable within SWEEP_TIME, Repeat::Harmless, session => {
+            core.expire_early_on(&mut session, early, budget)
         })
     }
 
     async fn stats(&self) -> Result<Stats, LedgerError> {
         let core = &self.core;
-        ask!(core within STATS_TIME, held => core.stats_on(&held))
+        ask!(core within STATS_TIME, session => core.stats_on(&session))
     }
 
     async fn document(&self, kind: Kind, id: &str) -> Result<Option<Document>, LedgerError> {
         let core = &self.core;
-        ask!(core, held => {
-            core.document_on(&held, kind, id)
+        ask!(core, session => {
+            core.document_on(&session, kind, id)
         })
     }
 
     async fn documents(&self, kind: Kind) -> Result<Documents, LedgerError> {
         let core = &self.core;
-        ask!(core, held => core.documents_on(&held, kind))
+        ask!(core, session => core.documents_on(&session, kind))
     }
 
     async fn latest_documents(
@@ -323,13 +325,13 @@ impl Ledger for Postgres {
         limit: usize,
     ) -> Result<Vec<Document>, LedgerError> {
         let core = &self.core;
-        ask!(core, held => core.latest_documents_on(&held, query, limit))
+        ask!(core, session => core.latest_documents_on(&session, query, limit))
     }
 
     async fn change_all(&self, changes: &[DocumentChange]) -> Result<Revision, LedgerError> {
         let core = &self.core;
-        order!(core, held => {
-            core.change_on(&mut held, changes)
+        order!(core, session => {
+            core.change_on(&mut session, changes)
         })
     }
 
@@ -344,7 +346,9 @@ impl Ledger for Postgres {
 
     async fn join(&self, who: &NodeId, ttl: Duration) -> Result<GatewayRecord, LedgerError> {
         let core = &self.core;
-        change!(core, lazy within CHANGE_TIME, Repeat::No, held => core.join_on(&held, who, ttl))
+        change!(core, lazy within CHANGE_TIME, Repeat::No, session => {
+            core.join_on(&session, who, ttl)
+        })
     }
 
     async fn report(
@@ -352,15 +356,15 @@ impl Ledger for Postgres {
         report: &GatewayReport,
     ) -> Result<Option<Vec<GatewayRecord>>, LedgerError> {
         let core = &self.core;
-        change!(core, lazy within CHANGE_TIME, Repeat::Harmless, held => {
-            core.report_on(&held, report)
+        change!(core, lazy within CHANGE_TIME, Repeat::Harmless, session => {
+            core.report_on(&session, report)
         })
     }
 
     async fn sweep(&self, policy: &Retention, budget: usize) -> Result<Swept, LedgerError> {
         let core = &self.core;
-        change!(core, durable within SWEEP_TIME, Repeat::Harmless, held => {
-            core.sweep_on(&mut held, policy, budget)
+        change!(core, durable within SWEEP_TIME, Repeat::Harmless, session => {
+            core.sweep_on(&mut session, policy, budget)
         })
     }
 
@@ -370,7 +374,7 @@ impl Ledger for Postgres {
         bytes: usize,
     ) -> Result<ExportPage, LedgerError> {
         let core = &self.core;
-        ask!(core, held => core.export_on(&held, cursor, bytes))
+        ask!(core, session => core.export_on(&session, cursor, bytes))
     }
 
     async fn events_in(
@@ -380,15 +384,15 @@ impl Ledger for Postgres {
         bytes: usize,
     ) -> Result<ExportPage, LedgerError> {
         let core = &self.core;
-        ask!(core, held => core.events_in_on(&held, window, cursor, bytes))
+        ask!(core, session => core.events_in_on(&session, window, cursor, bytes))
     }
 
     async fn import(&self, items: Vec<Item>) -> Result<Imported, LedgerError> {
         let core = &self.core;
         let mut imported = Imported::default();
         for items in transfer::pieces(items)? {
-            let some = change!(core, durable within SWEEP_TIME, Repeat::No, held => {
-                core.import_on(&mut held, &items)
+            let some = change!(core, durable within SWEEP_TIME, Repeat::No, session => {
+                core.import_on(&mut session, &items)
             })?;
             imported.taken += some.taken;
             imported.known += some.known;

@@ -28,6 +28,15 @@ pub(super) enum QueryError {
     Ledger(LedgerError),
 }
 
+/// The effect of a call's earlier tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EarlierTry {
+    /// None took effect, or the call may be repeated whether one did or not.
+    Undone,
+    /// One may have taken effect.
+    MayHaveApplied,
+}
+
 /// The code of a fault, and the server's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cause {
@@ -38,6 +47,15 @@ pub(super) struct Cause {
 impl Cause {
     pub(super) fn new(code: FaultCode, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
+    }
+}
+
+impl EarlierTry {
+    /// Adds a failed try.
+    pub(super) fn add(&mut self, fault: &QueryError) {
+        if fault.is_doubtful() {
+            *self = Self::MayHaveApplied;
+        }
     }
 }
 
@@ -97,11 +115,11 @@ impl QueryError {
         matches!(self, Self::Again(_) | Self::Torn(_) | Self::NoPartition(_) | Self::Ledger(_))
     }
 
-    /// The error for the caller; `doubt`: an earlier try may have taken effect.
-    pub(super) fn told(self, doubt: bool) -> LedgerError {
+    /// The error for the caller.
+    pub(super) fn into_ledger_error(self, earlier: EarlierTry) -> LedgerError {
         match self {
             Self::Ledger(error) => error,
-            _ if doubt || self.is_doubtful() => LedgerError::Unknown,
+            _ if earlier == EarlierTry::MayHaveApplied => LedgerError::Unknown,
             Self::Down(cause)
             | Self::Elsewhere(cause)
             | Self::NotDurable(cause)
@@ -190,8 +208,11 @@ mod tests {
     #[test]
     fn what_may_have_happened_is_doubtful_and_nothing_else() {
         let cause = || Cause::new(FaultCode::Other, "x");
-        assert_eq!(QueryError::Lost(cause()).told(false), LedgerError::Unknown);
-        assert_eq!(QueryError::NotDurable(cause()).told(true), LedgerError::Unknown);
+        let lost = QueryError::Lost(cause()).into_ledger_error(EarlierTry::Undone);
+        assert_eq!(lost, LedgerError::Unknown);
+        let refused = QueryError::NotDurable(cause());
+        let late = refused.into_ledger_error(EarlierTry::MayHaveApplied);
+        assert_eq!(late, LedgerError::Unknown);
         let passing = [
             (QueryError::NotDurable(cause()), true),
             (QueryError::Elsewhere(cause()), true),
@@ -199,7 +220,8 @@ mod tests {
         ];
         for (fault, passes) in passing {
             assert_eq!((fault.is_passing(), fault.is_doubtful()), (passes, false));
-            assert_eq!(fault.told(false), LedgerError::Unavailable("x".into()));
+            let error = fault.into_ledger_error(EarlierTry::Undone);
+            assert_eq!(error, LedgerError::Unavailable("x".into()));
         }
     }
 }

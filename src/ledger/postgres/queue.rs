@@ -49,9 +49,9 @@ const NO_FLOOR: UnixMillis = UnixMillis::MIN;
 
 type Floors = BTreeMap<String, UnixMillis>;
 
-/// The queues, as known to all leases of this gateway.
+/// The floors, as known to all leases of this gateway.
 #[derive(Default)]
-pub(super) struct Queue {
+pub(super) struct FloorTable {
     state: Mutex<State>,
 }
 
@@ -89,14 +89,14 @@ pub(super) struct Mark {
 
 /// Destinations to lease for, with their floors.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct LeaseTargets {
     pub(super) targets: Vec<String>,
     pub(super) floors: Vec<UnixMillis>,
     generation: u64,
 }
 
 /// The results of a lease.
-pub(super) struct Found {
+pub(super) struct LeaseFindings {
     /// Its own transaction, if it wrote.
     pub(super) mark: Option<Mark>,
     /// No transaction with a smaller number was in progress.
@@ -105,7 +105,7 @@ pub(super) struct Found {
     pub(super) firsts: Vec<(String, Option<UnixMillis>)>,
 }
 
-impl Queue {
+impl FloorTable {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,7 +125,7 @@ impl Queue {
     }
 
     /// The known destinations that a filter matches.
-    fn wanted(&self, filter: &TargetFilter) -> Wanted {
+    fn targets(&self, filter: &TargetFilter) -> LeaseTargets {
         let state = self.state();
         let floor = |name: &str| state.floors.get(name).copied().unwrap_or(NO_FLOOR);
         let own = |name: &TargetId| name.as_str().to_owned();
@@ -140,11 +140,11 @@ impl Queue {
             }
         };
         let floors = targets.iter().map(|name| floor(name)).collect();
-        Wanted { targets, floors, generation: state.generation }
+        LeaseTargets { targets, floors, generation: state.generation }
     }
 
     /// Raises the floors of the requested destinations.
-    pub(super) fn learn(&self, wanted: &Wanted, found: Found) {
+    pub(super) fn learn(&self, wanted: &LeaseTargets, found: LeaseFindings) {
         let mut state = self.state();
         if state.generation != wanted.generation {
             return;
@@ -201,25 +201,25 @@ impl Queue {
 
 impl Core {
     /// The known destinations that a filter matches.
-    pub(super) async fn wanted(
+    pub(super) async fn lease_targets(
         &self,
         session: &Session,
         filter: &TargetFilter,
-    ) -> Result<Wanted, QueryError> {
+    ) -> Result<LeaseTargets, QueryError> {
         if session.is_new() {
-            self.queue.adopt(self.shared_floors(session).await?);
+            self.floors.adopt(self.shared_floors(session).await?);
             session.is_new_no_more();
         }
         if !matches!(filter, TargetFilter::Only(_)) {
             self.discover(session).await?;
         }
-        Ok(self.queue.wanted(filter))
+        Ok(self.floors.targets(filter))
     }
 
     /// Looks for destinations between the known names, without reading entries of known ones.
     async fn discover(&self, session: &Session) -> Result<(), QueryError> {
         let (from, to): (Vec<String>, Vec<String>) = {
-            let mut state = self.queue.state();
+            let mut state = self.floors.state();
             let fresh = state.discovered.is_some_and(|at| at.elapsed() < DISCOVER_EVERY);
             if fresh && self.clock.fixed().is_none() {
                 return Ok(());
@@ -240,7 +240,7 @@ impl Core {
             )
             select target from found where target is not null";
         let rows = session.rows(sql, &[&from, &to]).await?;
-        let mut state = self.queue.state();
+        let mut state = self.floors.state();
         for row in rows {
             state.floors.entry(row.get(0)).or_insert(NO_FLOOR);
         }
@@ -259,9 +259,9 @@ impl Core {
         if self.clock.fixed().is_some() {
             return Ok(());
         }
-        let mut held = self.lazy.session(instant() + super::READ_PATIENCE).await?;
-        let shared = self.exchange_floors(&held).await;
-        held.heed(shared)
+        let mut session = self.lazy.session(instant() + super::READ_PATIENCE).await?;
+        let shared = self.exchange_floors(&session).await;
+        session.heed(shared)
     }
 
     async fn exchange_floors(&self, session: &Session) -> Result<(), QueryError> {
@@ -269,8 +269,8 @@ impl Core {
         if session.is_new() {
             return Ok(());
         }
-        let generation = self.queue.state().generation;
-        let news = self.queue.exchange(generation, &self.shared_floors(session).await?);
+        let generation = self.floors.state().generation;
+        let news = self.floors.exchange(generation, &self.shared_floors(session).await?);
         if news.is_empty() {
             return Ok(());
         }
@@ -285,7 +285,7 @@ impl Core {
 
     /// Searches everything from the start, if due, on a separate connection.
     pub(super) async fn search_queue(&self) {
-        if self.clock.fixed().is_some() || !self.queue.begins_search() {
+        if self.clock.fixed().is_some() || !self.floors.begins_search() {
             return;
         }
         let began = instant();
@@ -293,14 +293,14 @@ impl Core {
         if let Ok(Err(fault)) = searched {
             self.faults.count(&fault);
         }
-        self.queue.ends_search(began);
+        self.floors.ends_search(began);
     }
 
     async fn search(&self) -> Result<(), QueryError> {
         let session = self.dialer.dial(SessionRole::Lazy).await?;
         let milliseconds = SEARCH_TIME.as_millis();
         session.batch(&format!("set statement_timeout = {milliseconds}")).await?;
-        let before = self.queue.state().floors.clone();
+        let before = self.floors.state().floors.clone();
         let sql = "with recursive firsts as (
                 (select target, due_ms from delivery order by target, due_ms limit 1)
                 union all
@@ -347,68 +347,68 @@ impl Core {
 mod tests {
     use super::*;
 
-    fn found(mark: Option<(i64, i64)>, oldest: i64, first: Option<i64>) -> Found {
+    fn found(mark: Option<(i64, i64)>, oldest: i64, first: Option<i64>) -> LeaseFindings {
         let mark = mark.map(|(number, began_ms)| Mark { number, began_ms });
-        Found { mark, oldest, firsts: vec![("a".to_owned(), first)] }
+        LeaseFindings { mark, oldest, firsts: vec![("a".to_owned(), first)] }
     }
 
-    fn floor(queue: &Queue) -> i64 {
-        queue.wanted(&TargetFilter::Only(vec![TargetId::from("a")])).floors[0]
+    fn floor(table: &FloorTable) -> i64 {
+        table.targets(&TargetFilter::Only(vec![TargetId::from("a")])).floors[0]
     }
 
-    fn learn(queue: &Queue, found: Found) -> i64 {
-        queue.learn(&queue.wanted(&TargetFilter::All), found);
-        floor(queue)
+    fn learn(table: &FloorTable, found: LeaseFindings) -> i64 {
+        table.learn(&table.targets(&TargetFilter::All), found);
+        floor(table)
     }
 
     #[test]
     fn a_floor_waits_for_older_transactions_and_for_what_is_due() {
-        let queue = Queue::default();
+        let table = FloorTable::default();
         // Transaction 4 is older, and in progress.
-        assert_eq!(learn(&queue, found(Some((5, 1000)), 4, None)), NO_FLOOR);
+        assert_eq!(learn(&table, found(Some((5, 1000)), 4, None)), NO_FLOOR);
         // Number 9 waits no longer than number 5 did.
-        assert_eq!(learn(&queue, found(Some((9, 2000)), 6, None)), 1000 - SLACK_MS);
-        assert_eq!(learn(&queue, found(Some((12, 3000)), 13, None)), 3000 - SLACK_MS);
-        assert_eq!(learn(&queue, found(Some((14, 5000)), 15, Some(4000))), 4000);
-        assert_eq!(learn(&queue, found(None, 16, None)), 5000 - SLACK_MS);
+        assert_eq!(learn(&table, found(Some((9, 2000)), 6, None)), 1000 - SLACK_MS);
+        assert_eq!(learn(&table, found(Some((12, 3000)), 13, None)), 3000 - SLACK_MS);
+        assert_eq!(learn(&table, found(Some((14, 5000)), 15, Some(4000))), 4000);
+        assert_eq!(learn(&table, found(None, 16, None)), 5000 - SLACK_MS);
         // A lease that began earlier does not lower it.
-        assert_eq!(learn(&queue, found(None, 16, Some(4000))), 5000 - SLACK_MS);
+        assert_eq!(learn(&table, found(None, 16, Some(4000))), 5000 - SLACK_MS);
     }
 
     #[test]
     fn what_was_found_before_a_crash_raises_nothing() {
-        let queue = Queue::default();
-        learn(&queue, found(Some((5, 5000)), 6, None));
-        let (asked, generation) = (queue.wanted(&TargetFilter::All), queue.state().generation);
+        let table = FloorTable::default();
+        learn(&table, found(Some((5, 5000)), 6, None));
+        let (asked, generation) = (table.targets(&TargetFilter::All), table.state().generation);
         let floors = |ms| Floors::from([("a".to_owned(), ms)]);
-        queue.adopt(floors(30));
-        queue.learn(&asked, found(Some((10, 9000)), 11, None));
-        assert!(queue.exchange(generation, &floors(9000)).is_empty());
-        assert_eq!(floor(&queue), 30);
+        table.adopt(floors(30));
+        table.learn(&asked, found(Some((10, 9000)), 11, None));
+        assert!(table.exchange(generation, &floors(9000)).is_empty());
+        assert_eq!(floor(&table), 30);
     }
 
     #[test]
     fn floors_are_exchanged_upwards() {
-        let queue = Queue::default();
-        learn(&queue, found(Some((5, 5000)), 6, None));
+        let table = FloorTable::default();
+        learn(&table, found(Some((5, 5000)), 6, None));
         let shared = Floors::from([("a".to_owned(), 10), ("b".to_owned(), 20)]);
-        let news = queue.exchange(0, &shared);
+        let news = table.exchange(0, &shared);
         assert_eq!(news, Floors::from([("a".to_owned(), 5000 - SLACK_MS)]));
-        let news = queue.exchange(0, &Floors::from([("a".to_owned(), 9000)]));
+        let news = table.exchange(0, &Floors::from([("a".to_owned(), 9000)]));
         assert_eq!(news, Floors::from([("b".to_owned(), 20)]));
-        assert_eq!(floor(&queue), 9000);
-        let but_a = queue.wanted(&TargetFilter::Except(vec![TargetId::from("a")]));
+        assert_eq!(floor(&table), 9000);
+        let but_a = table.targets(&TargetFilter::Except(vec![TargetId::from("a")]));
         assert_eq!((but_a.targets, but_a.floors), (vec!["b".to_owned()], vec![20]));
     }
 
     #[test]
     fn one_search_goes_on_at_a_time() {
-        let queue = Queue::default();
-        assert!(!queue.begins_search());
-        queue.state().search_at = instant();
-        assert!(queue.begins_search());
-        assert!(!queue.begins_search());
-        queue.ends_search(instant());
-        assert!(!queue.begins_search());
+        let table = FloorTable::default();
+        assert!(!table.begins_search());
+        table.state().search_at = instant();
+        assert!(table.begins_search());
+        assert!(!table.begins_search());
+        table.ends_search(instant());
+        assert!(!table.begins_search());
     }
 }

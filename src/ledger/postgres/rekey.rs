@@ -51,28 +51,28 @@ impl Postgres {
         let open_time = options.open_time;
         let core = Self::connect(options).await?;
         let pool = Pool::new(std::sync::Arc::clone(&core.dialer), SessionRole::Migrate, 1);
-        let mut held = pool.session(instant() + open_time).await?;
+        let mut session = pool.session(instant() + open_time).await?;
         if let Some(new) = to {
-            let count = gateways_without(&held, new).await?;
+            let count = gateways_without(&session, new).await?;
             if count > 0 {
                 return Err(PostgresError::GatewaysLackKey { count });
             }
         }
         let until = instant() + CHANGE_PATIENCE;
         loop {
-            let used = Used::read(&held).await?;
-            match change_key(&mut held, used.current, to).await {
+            let used = Used::read(&session).await?;
+            match change_key(&mut session, used.current, to).await {
                 Ok(true) => break,
                 Ok(false) | Err(QueryError::Again(_)) if instant() < until => {}
                 Ok(false) => return Err(PostgresError::Server(IN_USE.to_owned())),
                 Err(fault) => return Err(fault.into()),
             }
         }
-        core.row_cipher.heard(Used::read(&held).await?);
+        core.row_cipher.heard(Used::read(&session).await?);
         let mut done = 0;
-        let rekeyed = core.rekey_all(&mut held, &mut done, tell).await;
-        held.heed(rekeyed).map_err(sealed)?;
-        forget_others(&held, to).await?;
+        let rekeyed = core.rekey_all(&mut session, &mut done, tell).await;
+        session.heed(rekeyed).map_err(sealed)?;
+        forget_others(&session, to).await?;
         Ok(done)
     }
 }
@@ -92,30 +92,30 @@ fn sealed(fault: QueryError) -> PostgresError {
 impl Core {
     async fn rekey_all(
         &self,
-        held: &mut PooledSession<'_>,
+        session: &mut PooledSession<'_>,
         done: &mut u64,
         tell: &mut dyn FnMut(u64),
     ) -> Result<(), QueryError> {
         let mut after = Uuid::nil();
-        while let Some((last, rows)) = self.rekey_events(held, after).await? {
+        while let Some((last, rows)) = self.rekey_events(session, after).await? {
             after = last;
             *done += rows;
             tell(*done);
         }
         let mut after = AttemptKey { event: Uuid::nil(), target: String::new(), token: i64::MIN };
-        while let Some((last, rows)) = self.rekey_attempts(held, after).await? {
+        while let Some((last, rows)) = self.rekey_attempts(session, after).await? {
             after = last;
             *done += rows;
             tell(*done);
         }
         let mut after = Uuid::nil();
-        while let Some((last, rows)) = self.rekey_held(held, after).await? {
+        while let Some((last, rows)) = self.rekey_held(session, after).await? {
             after = last;
             *done += rows;
             tell(*done);
         }
         loop {
-            let rows = self.rekey_documents(held).await?;
+            let rows = self.rekey_documents(session).await?;
             if rows == 0 {
                 return Ok(());
             }

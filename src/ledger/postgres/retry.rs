@@ -3,20 +3,18 @@
 use std::time::Instant;
 
 use super::operations::rest;
-use super::query_error::{Cause, QueryError};
+use super::query_error::{Cause, EarlierTry, QueryError};
 use super::{ACCEPT_PATIENCE, AGAIN, CHANGE_PATIENCE, Core};
 use crate::clock::instant;
-use crate::ledger::{
-    Accepted, FaultCode, LeaseResult, LedgerError, NewEvent, NodeId, Settled, Settlement,
-};
+use crate::ledger::{Accepted, FaultCode, LedgerError, NewEvent, NodeId, Settled, Settlement};
 
 impl Core {
     pub(super) async fn accept(&self, batch: &[NewEvent]) -> Result<Vec<Accepted>, LedgerError> {
         let commit = self.server_watch.commit();
         let until = instant() + ACCEPT_PATIENCE;
-        let (mut doubt, mut pause) = (false, AGAIN);
+        let (mut earlier, mut pause) = (EarlierTry::Undone, AGAIN);
         loop {
-            let fault = match self.accept_once(batch, until, &mut doubt).await {
+            let fault = match self.accept_once(batch, until, &mut earlier).await {
                 Ok(accepted) => {
                     commit.ended();
                     return Ok(accepted);
@@ -26,9 +24,9 @@ impl Core {
             self.faults.count(&fault);
             commit.failed(&fault);
             self.mend(&fault).await;
-            doubt |= fault.is_doubtful();
+            earlier.add(&fault);
             if !fault.is_passing() || instant() >= until {
-                return Err(fault.told(doubt));
+                return Err(fault.into_ledger_error(earlier));
             }
             rest(&mut pause).await;
         }
@@ -40,7 +38,7 @@ impl Core {
         &self,
         batch: &[NewEvent],
         until: Instant,
-        doubt: &mut bool,
+        earlier: &mut EarlierTry,
     ) -> Result<Vec<Accepted>, QueryError> {
         // A missing standby returns, in a failover within the senders' timeout.
         if let Some(why) = self.server_watch.barred() {
@@ -49,18 +47,18 @@ impl Core {
         if let Some(why) = self.row_cipher.lacking() {
             return Err(QueryError::Refused(Cause::new(FaultCode::Other, why)));
         }
-        let mut held = self.accept.session(until).await?;
-        let superseded = held.superseded();
+        let mut session = self.accept.session(until).await?;
+        let superseded = session.superseded();
         let judging = async {
-            self.days_for(&mut held, batch.iter().map(|event| event.id)).await?;
-            self.keep_late(&held, batch).await?;
-            self.judge(&held, batch, doubt).await
+            self.days_for(&mut session, batch.iter().map(|event| event.id)).await?;
+            self.keep_late(&session, batch).await?;
+            self.judge(&session, batch, earlier).await
         };
         let judged = tokio::select! {
             judged = judging => judged,
             () = superseded => Err(QueryError::lost("the server is an old primary")),
         };
-        held.heed(judged)
+        session.heed(judged)
     }
 
     pub(super) async fn settle(
@@ -69,24 +67,21 @@ impl Core {
         settlements: &[Settlement],
     ) -> Result<Vec<Settled>, LedgerError> {
         let until = instant() + CHANGE_PATIENCE;
-        let lazy = |one: &Settlement| {
-            matches!(one.result, LeaseResult::Done | LeaseResult::Postpone { .. })
-        };
-        let (pool, waits) = match settlements.iter().all(lazy) {
+        let (pool, waits) = match settlements.iter().all(|one| one.result.may_be_lost()) {
             true => (&self.lazy, None),
             false => (&self.durable, Some(self.server_watch.required())),
         };
-        let (mut doubt, mut pause) = (false, AGAIN);
+        let (mut earlier, mut pause) = (EarlierTry::Undone, AGAIN);
         loop {
             let outcome = match pool.session(until).await {
-                Ok(mut held) => {
-                    let mut outcome = self.settle_on(&mut held, who, settlements, waits).await;
-                    if let (true, Ok(settled)) = (doubt, &mut outcome)
-                        && let Err(fault) = self.found_settled(&held, settlements, settled).await
+                Ok(mut session) => {
+                    let mut outcome = self.settle_on(&mut session, who, settlements, waits).await;
+                    if let (EarlierTry::MayHaveApplied, Ok(settled)) = (earlier, &mut outcome)
+                        && let Err(fault) = self.found_settled(&session, settlements, settled).await
                     {
                         outcome = Err(fault);
                     }
-                    held.heed(outcome)
+                    session.heed(outcome)
                 }
                 Err(fault) => Err(fault),
             };
@@ -96,10 +91,10 @@ impl Core {
             };
             self.faults.count(&fault);
             if !fault.is_passing() || instant() >= until {
-                return Err(fault.told(doubt));
+                return Err(fault.into_ledger_error(earlier));
             }
             self.mend(&fault).await;
-            doubt |= fault.is_doubtful();
+            earlier.add(&fault);
             rest(&mut pause).await;
         }
     }

@@ -300,9 +300,9 @@ impl Core {
             QueryError::NoPartition(_) => self.forget_days(),
             QueryError::Torn(_) => {
                 let read = async {
-                    let mut held = self.read.session(instant() + READ_PATIENCE).await?;
-                    let used = Used::read(&held).await;
-                    held.heed(used)
+                    let mut session = self.read.session(instant() + READ_PATIENCE).await?;
+                    let used = Used::read(&session).await;
+                    session.heed(used)
                 };
                 // A failure is retried by the next statement that needs it.
                 if let Ok(used) = read.await {
@@ -318,23 +318,23 @@ impl Core {
     /// Starts sealing, if the database names no key and there is one.
     pub(super) async fn begin_sealing(
         &self,
-        held: &mut PooledSession<'_>,
+        session: &mut PooledSession<'_>,
     ) -> Result<(), PostgresError> {
         let own = self.row_cipher.keys.current().map(MasterKey::id);
-        let used = Used::read(held).await?;
+        let used = Used::read(session).await?;
         if own.is_none() || used.current.is_some() || !used.all.is_empty() {
             return self.check(used);
         }
         // Another gateway may do the same with another key.
         let until = instant() + super::CHANGE_PATIENCE;
         loop {
-            match change_key(held, None, own).await {
+            match change_key(session, None, own).await {
                 Ok(_) => break,
                 Err(QueryError::Again(_)) if instant() < until => {}
                 Err(fault) => return Err(fault.into()),
             }
         }
-        self.check(Used::read(held).await?)
+        self.check(Used::read(session).await?)
     }
 
     fn check(&self, used: Used) -> Result<(), PostgresError> {
@@ -355,21 +355,21 @@ impl Core {
 /// Makes `to` the key for writing if that is still `from`; returns whether it is now. Waits for
 /// current writers; later ones find the new key.
 pub(super) async fn change_key(
-    held: &mut PooledSession<'_>,
+    session: &mut PooledSession<'_>,
     from: Option<KeyId>,
     to: Option<KeyId>,
 ) -> Result<bool, QueryError> {
-    held.begin().await?;
-    let changed = match change(held, number(from), to).await {
+    session.begin().await?;
+    let changed = match change(session, number(from), to).await {
         Ok(changed) => changed,
         Err(fault) => {
-            held.undo().await?;
+            session.undo().await?;
             return Err(fault);
         }
     };
     match changed {
-        true => held.commit().await?,
-        false => held.undo().await?,
+        true => session.commit().await?,
+        false => session.undo().await?,
     }
     Ok(changed)
 }

@@ -4,7 +4,7 @@ use http::request::Parts;
 use serde::Serialize;
 
 use super::{Admin, query};
-use crate::manage::http::{Answered, ApiError, Query, json};
+use crate::manage::http::{Answered, Query, json};
 use crate::operator::View;
 use crate::registry::{AuditQuery, Entry, audit_log};
 
@@ -20,11 +20,9 @@ impl Admin {
     pub(super) async fn audit(&self, view: &View, head: &Parts) -> Answered {
         let query = Query::read(query(head), &PARAMETERS)?;
         let limit = query.limit()?;
-        let before = query
-            .read_as("cursor", "the next_cursor of a page", |text| text.parse::<u64>().ok())?;
-        let query = AuditQuery { before, ..AuditQuery::default() };
+        let query = AuditQuery { before: query.cursor()?, ..AuditQuery::default() };
         let page = audit_log(&self.ledger, query, limit, |entry| view.sees_entry(entry)).await;
-        let (audit, next) = page.map_err(|error| ApiError::ledger(&error))?;
+        let (audit, next) = page?;
         Ok(json(&Page { audit, next_cursor: next.map(|number| number.to_string()) }))
     }
 }

@@ -63,18 +63,15 @@ impl Admin {
     pub(super) async fn deliveries(&self, view: &View, head: &Parts) -> Answered {
         let query = Query::read(query(head), &PARAMETERS)?;
         let limit = query.limit()?;
-        let cursor = query
-            .read_as("cursor", "the next_cursor of a page", |text| text.parse::<Cursor>().ok())?;
+        let cursor = query.cursor::<Cursor>()?;
         let state = query.read_as("state", "pending, dead or done", DeliveryState::from_name)?;
         let state =
             state.ok_or_else(|| ApiError::bad("state is missing: pending, dead or done"))?;
         let target = query.text("destination").map(TargetId::from);
         let wanted = DeliveryQuery { target, ..DeliveryQuery::of(state) };
         let ledger = view.ledger(&self.ledger);
-        let page = ledger.deliveries(&wanted, cursor.as_ref(), limit).await;
-        let page = page.map_err(|error| ApiError::ledger(&error))?;
-        let told = facts(&ledger, &page.deliveries).await;
-        let told = told.map_err(|error| ApiError::ledger(&error))?;
+        let page = ledger.deliveries(&wanted, cursor.as_ref(), limit).await?;
+        let told = facts(&ledger, &page.deliveries).await?;
         let rows = page.deliveries.iter().zip(told);
         Ok(json(&Page {
             deliveries: rows.map(|(delivery, told)| Listed::of(delivery, told)).collect(),
@@ -86,10 +83,9 @@ impl Admin {
     pub(super) async fn replay(&self, view: &View, id: &str, who: &Actor) -> Answered {
         let absent = || ApiError::absent("there is no event of that id (any more)");
         let id: EventId = id.parse().map_err(|_| absent())?;
-        let known = view.ledger(&self.ledger).event(id).await;
-        known.map_err(|error| ApiError::ledger(&error))?.ok_or_else(absent)?;
-        let replayed = replay_event(&self.registry, &self.control, who, id).await;
-        let page = replayed.map_err(|error| ApiError::ledger(&error))?.ok_or_else(absent)?;
+        view.ledger(&self.ledger).event(id).await?.ok_or_else(absent)?;
+        let replayed = replay_event(&self.registry, &self.control, who, id).await?;
+        let page = replayed.ok_or_else(absent)?;
         let mut answer = json(&Replayed { events: page.events, deliveries: page.deliveries });
         *answer.status_mut() = StatusCode::ACCEPTED;
         Ok(answer)

@@ -9,7 +9,7 @@ use super::Admin;
 use crate::clock::rfc3339;
 use crate::delivery::{BreakerState, Condition};
 use crate::ledger::{EventId, TargetId};
-use crate::manage::http::{Answered, ApiError, json};
+use crate::manage::http::{Answered, ApiError, json, read_json_or_default};
 use crate::operator::{REASON_BYTES_MAX, TestDeliveryError, TestEvent, pause, resume, try_out};
 use crate::registry::{Actor, Managed};
 
@@ -69,7 +69,7 @@ impl Admin {
         let Some(condition) = self.control.condition(&target).await else {
             return Err(self.no_destination(name));
         };
-        let stats = self.ledger.stats().await.map_err(|error| ApiError::ledger(&error))?;
+        let stats = self.ledger.stats().await?;
         let counts = stats.targets.iter().find(|stats| stats.target == target);
         let Condition { breaker, paused, in_flight, health } = condition;
         Ok(json(&Status {
@@ -97,35 +97,25 @@ impl Admin {
     }
 
     pub(super) async fn pause(&self, name: &str, who: &Actor, body: &Bytes) -> Answered {
-        let order = match body.is_empty() {
-            true => PauseOrder::default(),
-            false => serde_json::from_slice(body)
-                .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?,
-        };
+        let order: PauseOrder = read_json_or_default(body)?;
         let reason = order.reason.as_deref().map(str::trim).filter(|reason| !reason.is_empty());
         if reason.is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
             return Err(ApiError::bad(format!("reason: {REASON_BYTES_MAX} bytes at most")));
         }
         let target = self.destination(name).await?;
-        let paused = pause(&self.registry, &self.control, who, &target, reason).await;
-        paused.map_err(|error| ApiError::ledger(&error))?;
+        pause(&self.registry, &self.control, who, &target, reason).await?;
         self.status(name).await
     }
 
     pub(super) async fn resume(&self, name: &str, who: &Actor) -> Answered {
         let target = self.destination(name).await?;
-        let resumed = resume(&self.registry, &self.control, who, &target).await;
-        resumed.map_err(|error| ApiError::ledger(&error))?;
+        resume(&self.registry, &self.control, who, &target).await?;
         self.status(name).await
     }
 
     /// Makes one attempt with an event that is made up, and tells what came of it.
     pub(super) async fn test(&self, name: &str, who: &Actor, body: &Bytes) -> Answered {
-        let wanted = match body.is_empty() {
-            true => TestEvent::default(),
-            false => serde_json::from_slice(body)
-                .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?,
-        };
+        let wanted: TestEvent = read_json_or_default(body)?;
         let tried = try_out(&self.registry, &self.control, who, name, wanted).await;
         let tried = tried.map_err(|untried| match untried {
             TestDeliveryError::Absent => self.no_destination(name),
@@ -140,7 +130,7 @@ impl Admin {
                 ApiError::new(StatusCode::CONFLICT, detail)
             }
             TestDeliveryError::Unwritten => ApiError::bad("the event cannot be written"),
-            TestDeliveryError::Unnoted(error) => ApiError::ledger(&error),
+            TestDeliveryError::Unnoted(error) => ApiError::from(error),
         })?;
         let attempt = &tried.attempt;
         Ok(json(&Attempted {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use crate::ledger::Erased;
-use crate::manage::http::{Answered, ApiError, json};
+use crate::manage::http::{Answered, ApiError, json, read_json};
 use crate::operator::{View, erase_user};
 use crate::registry::Actor;
 
@@ -26,8 +26,7 @@ struct Shown {
 
 impl Admin {
     pub(super) async fn erase(&self, view: &View, body: &Bytes, who: &Actor) -> Answered {
-        let order: Order = serde_json::from_slice(body)
-            .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?;
+        let order: Order = read_json(body)?;
         if order.user.is_empty() {
             return Err(ApiError::bad("user: is empty; name the user as events do"));
         }
@@ -40,9 +39,8 @@ impl Admin {
             }
             Some(_) | None => {}
         }
-        let erased = erase_user(&self.registry, who, &order.user, order.source.as_deref()).await;
-        let Erased { events, deliveries, held } =
-            erased.map_err(|error| ApiError::ledger(&error))?;
+        let erased = erase_user(&self.registry, who, &order.user, order.source.as_deref()).await?;
+        let Erased { events, deliveries, held } = erased;
         Ok(json(&Shown { events, deliveries, held }))
     }
 }

@@ -7,11 +7,9 @@ use serde_json::value::RawValue;
 
 use super::{Admin, query};
 use crate::clock::rfc3339;
-use crate::ledger::{
-    Attempt, Cursor, Delivery, EventBody, EventId, LedgerError, LogQuery, Logged, SourceId,
-};
+use crate::ledger::{Attempt, Cursor, Delivery, EventBody, EventId, LedgerError, LogQuery, Logged};
 use crate::manage::http::{Answered, ApiError, Query, json};
-use crate::operator::View;
+use crate::operator::{View, source_id};
 use crate::registry::{Resolution, StoredDocument, Subject};
 use crate::sender::Outcome;
 
@@ -53,13 +51,11 @@ impl Admin {
     pub(super) async fn events(&self, view: &View, head: &Parts) -> Answered {
         let query = Query::read(query(head), &PARAMETERS)?;
         let limit = query.limit()?;
-        let cursor = query
-            .read_as("cursor", "the next_cursor of a page", |text| text.parse::<Cursor>().ok())?;
+        let cursor = query.cursor::<Cursor>()?;
         let Some(wanted) = wanted(view, &query)? else {
             return Ok(json(&Page { events: Vec::new(), next_cursor: None }));
         };
-        let page = view.ledger(&self.ledger).query(&wanted, cursor.as_ref(), limit).await;
-        let page = page.map_err(|error| ApiError::ledger(&error))?;
+        let page = view.ledger(&self.ledger).query(&wanted, cursor.as_ref(), limit).await?;
         let events = page.events.iter().filter_map(with_state).collect();
         let next_cursor = page.next.map(|cursor| cursor.to_string());
         Ok(json(&Page { events, next_cursor }))
@@ -68,9 +64,7 @@ impl Admin {
     pub(super) async fn event(&self, view: &View, id: &str) -> Answered {
         let id: EventId =
             id.parse().map_err(|_| ApiError::absent("that is not the id of an event"))?;
-        let detail =
-            view.ledger(&self.ledger).event(id).await.map_err(|error| ApiError::ledger(&error))?;
-        let Some(detail) = detail else {
+        let Some(detail) = view.ledger(&self.ledger).event(id).await? else {
             return Err(ApiError::absent("there is no event of that id (any more)"));
         };
         let deliveries: Vec<_> = detail.deliveries.iter().map(DeliveryView::of).collect();
@@ -78,7 +72,7 @@ impl Admin {
         let resolution = resolution.as_ref().map(ResolutionView::of);
         match with_deliveries(&detail.event.body, &deliveries, resolution.as_ref()) {
             Some(shown) => Ok(json(&shown)),
-            None => Err(ApiError::ledger(&LedgerError::Corrupt(id.to_string()))),
+            None => Err(LedgerError::Corrupt(id.to_string()).into()),
         }
     }
 }
@@ -91,11 +85,7 @@ fn wanted(view: &View, query: &Query) -> Result<Option<LogQuery>, ApiError> {
         Some(Outcome::Test) => Some(true),
         Some(_) => return Ok(None),
     };
-    let config = view.config();
-    let source = query.text("source").map(|name| {
-        let id = config.sources.get(name).map_or(name, |source| source.id.as_str());
-        SourceId::from(id)
-    });
+    let source = query.text("source").map(|name| source_id(view.config(), name));
     Ok(Some(LogQuery {
         source,
         transaction: query.text("transaction").map(str::to_owned),

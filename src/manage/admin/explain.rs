@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::Admin;
 use crate::clock;
-use crate::manage::http::{Answered, ApiError, json};
+use crate::manage::http::{Answered, ApiError, json, read_json};
 use crate::operator::{Asker, Overloaded, ToExplain, View, source_at, source_of};
 use crate::sender::{OwnedRequest, Recipe};
 
@@ -32,8 +32,7 @@ struct Question {
 
 impl Admin {
     pub(super) async fn explain(&self, view: &View, body: &Bytes) -> Answered {
-        let question: Question = serde_json::from_slice(body)
-            .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?;
+        let question: Question = read_json(body)?;
         let config = view.config();
         let named = match &question.source {
             None => None,
@@ -45,8 +44,8 @@ impl Admin {
         if let Some(id) = &question.rejection {
             let gone = || ApiError::absent("there is no such rejection of that source (any more)");
             let id = id.parse().map_err(|_| gone())?;
-            let kept = view.rejections(self.callback_handler.rejections()).get(id).await;
-            let kept = kept.map_err(|error| ApiError::ledger(&error))?.ok_or_else(gone)?;
+            let kept = view.rejections(self.callback_handler.rejections()).get(id).await?;
+            let kept = kept.ok_or_else(gone)?;
             let source = source_of(&kept, config).ok_or_else(gone)?;
             if named.is_some_and(|named| named.name != source.name) {
                 return Err(gone());

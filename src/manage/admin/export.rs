@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{Admin, query};
 use crate::ledger::{Cursor, Item, MasterKey};
-use crate::manage::http::{Answered, ApiError, Query, with_body};
+use crate::manage::http::{Answered, Query, with_body};
 
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
@@ -23,8 +23,7 @@ impl Admin {
         let query = Query::read(query(head), &["cursor"])?;
         let cursor = query
             .read_as("cursor", "the postern-next of a page", |text| text.parse::<Cursor>().ok())?;
-        let page = self.ledger.export(cursor.as_ref(), PAGE).await;
-        let page = page.map_err(|error| ApiError::ledger(&error))?;
+        let page = self.ledger.export(cursor.as_ref(), PAGE).await?;
         let mut answer = with_body(StatusCode::OK, OCTETS, Item::encode(&page.items));
         let config = self.config();
         let key = config.store.master_key.as_ref().and_then(MasterKey::of);

@@ -9,12 +9,11 @@ use serde_json::{Map, Value};
 use super::{Admin, query};
 use crate::clock::rfc3339;
 use crate::config::Config;
-use crate::ledger::{
-    Cursor, Decision, EventId, HeldId, HeldMark, HeldOne, HeldQuery, HeldWhy, SourceId,
-};
-use crate::manage::http::{Answered, ApiError, Query, json};
+use crate::ledger::{Cursor, Decision, EventId, HeldId, HeldMark, HeldOne, HeldQuery, HeldWhy};
+use crate::manage::http::{Answered, ApiError, Query, json, read_json_or_default};
 use crate::operator::{
-    DecideError, HeldShown, View, decide_held, held_roles, show_held, source_name,
+    DecideError, HeldDecision, HeldShown, View, decide_held, held_roles, show_held, source_id,
+    source_name,
 };
 use crate::registry::Actor;
 
@@ -68,16 +67,11 @@ impl Admin {
     pub(super) async fn held(&self, view: &View, head: &Parts) -> Answered {
         let query = Query::read(query(head), &PARAMETERS)?;
         let limit = query.limit()?;
-        let cursor = query
-            .read_as("cursor", "the next_cursor of a page", |text| text.parse::<Cursor>().ok())?;
+        let cursor = query.cursor::<Cursor>()?;
         let why = query.read_as("why", "quarantine, ambiguous or conflict", HeldWhy::from_name)?;
         let config = view.config();
-        let source = query.text("source").map(|name| {
-            let id = config.sources.get(name).map_or(name, |source| source.id.as_str());
-            SourceId::from(id)
-        });
         let wanted = HeldQuery {
-            source,
+            source: query.text("source").map(|name| source_id(config, name)),
             why,
             transaction: query.text("transaction").map(str::to_owned),
             user: query.text("user").map(str::to_owned),
@@ -86,12 +80,10 @@ impl Admin {
             ..HeldQuery::default()
         };
         let ledger = view.ledger(&self.ledger);
-        let page = ledger.held(&wanted, cursor.as_ref(), limit).await;
-        let page = page.map_err(|error| ApiError::ledger(&error))?;
+        let page = ledger.held(&wanted, cursor.as_ref(), limit).await?;
         let mut held = Vec::with_capacity(page.held.len());
         for one in page.held {
-            let shown = show_held(&ledger, one).await;
-            held.push(Listed::of(shown.map_err(|error| ApiError::ledger(&error))?, config));
+            held.push(Listed::of(show_held(&ledger, one).await?, config));
         }
         Ok(json(&Page { held, next_cursor: page.next.map(|cursor| cursor.to_string()) }))
     }
@@ -101,14 +93,12 @@ impl Admin {
         let unknown = || ApiError::absent(DecideError::Unknown.to_string());
         let id: HeldId = id.parse().map_err(|_| unknown())?;
         let ledger = view.ledger(&self.ledger);
-        let known = ledger.held_one(id).await.map_err(|error| ApiError::ledger(&error))?;
-        match known.ok_or_else(unknown)? {
+        match ledger.held_one(id).await?.ok_or_else(unknown)? {
             HeldOne::Decided(mark) => Ok(json(&Done::of(&mark))),
             // A sample does not wait for a decision.
             HeldOne::Waiting(held) if held.why == HeldWhy::Rejected => Err(unknown()),
             HeldOne::Waiting(held) => {
-                let shown = show_held(&ledger, *held).await;
-                let shown = shown.map_err(|error| ApiError::ledger(&error))?;
+                let shown = show_held(&ledger, *held).await?;
                 Ok(json(&Listed::of(shown, view.config())))
             }
         }
@@ -117,36 +107,29 @@ impl Admin {
     pub(super) async fn decide_held(
         &self,
         view: &View,
-        (id, decision): (&str, Decision),
+        id: &str,
+        decision: Decision,
         who: &Actor,
         body: &Bytes,
     ) -> Answered {
         let unknown = || ApiError::absent(DecideError::Unknown.to_string());
         let id = id.parse().map_err(|_| unknown())?;
-        let known = view.ledger(&self.ledger).held_one(id).await;
-        known.map_err(|error| ApiError::ledger(&error))?.ok_or_else(unknown)?;
-        let order = match body.is_empty() {
-            true => Order::default(),
-            false => serde_json::from_slice(body)
-                .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?,
-        };
-        let reason = order.reason.as_deref();
-        let decided =
-            decide_held((&self.registry, &self.callback_handler), who, (id, decision), reason)
-                .await;
-        let mark = decided.map_err(|error| {
-            let status = match &error {
-                DecideError::Ledger(error) => return ApiError::ledger(error),
-                DecideError::Unknown => StatusCode::NOT_FOUND,
-                DecideError::Already(_) | DecideError::Full => StatusCode::CONFLICT,
-                DecideError::NoReason | DecideError::Unreadable(_) => {
-                    StatusCode::UNPROCESSABLE_ENTITY
-                }
-            };
-            ApiError::new(status, error.to_string())
-        })?;
-        Ok(json(&Done::of(&mark)))
+        view.ledger(&self.ledger).held_one(id).await?.ok_or_else(unknown)?;
+        let order: Order = read_json_or_default(body)?;
+        let decision = HeldDecision { id, decision, reason: order.reason.as_deref() };
+        let decided = decide_held(&self.registry, &self.callback_handler, who, decision).await;
+        Ok(json(&Done::of(&decided.map_err(not_decided)?)))
     }
+}
+
+fn not_decided(error: DecideError) -> ApiError {
+    let status = match error {
+        DecideError::Ledger(error) => return error.into(),
+        DecideError::Unknown => StatusCode::NOT_FOUND,
+        DecideError::Already(_) | DecideError::Full => StatusCode::CONFLICT,
+        DecideError::NoReason | DecideError::Unreadable(_) => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    ApiError::new(status, error.to_string())
 }
 
 impl Listed {

@@ -50,7 +50,7 @@ impl Admin {
         let state = self.registry.running();
         let mut answer = self
             .shown(&state, managed, &written.name)
-            .ok_or_else(|| ApiError::absent("it was taken away again"))?;
+            .ok_or_else(|| ApiError::absent("it was deleted by another request"))?;
         if written.created {
             *answer.status_mut() = StatusCode::CREATED;
         }
@@ -123,7 +123,7 @@ fn put_header(answer: &mut Response, name: HeaderName, value: &str) {
 fn told(managed: Managed, name: &str, failed: ChangeError<DocumentError>) -> ApiError {
     let word = managed.as_str();
     let refusal = match failed {
-        ChangeError::Ledger(error) => return ApiError::ledger(&error),
+        ChangeError::Ledger(error) => return error.into(),
         ChangeError::Refused(refusal) => refusal,
     };
     let conflict = |detail: String| ApiError::new(StatusCode::CONFLICT, detail);

@@ -9,7 +9,7 @@ use crate::clock::rfc3339;
 use crate::config::Config;
 use crate::ledger::{Cursor, HeldQuery, HeldWhy, Rejected, Rejection, SourceId};
 use crate::manage::http::{Answered, ApiError, Query, json};
-use crate::operator::{Masked, View, source_of};
+use crate::operator::{Masked, View, source_id, source_of};
 
 pub(super) const PARAMETERS: [&str; 9] =
     ["source", "reason", "user", "transaction", "held", "since", "until", "limit", "cursor"];
@@ -51,15 +51,14 @@ impl Admin {
     pub(super) async fn rejections(&self, view: &View, head: &Parts) -> Answered {
         let query = Query::read(query(head), &PARAMETERS)?;
         let limit = query.limit()?;
-        let cursor = query
-            .read_as("cursor", "the next_cursor of a page", |text| text.parse::<Cursor>().ok())?;
+        let cursor = query.cursor::<Cursor>()?;
         let config = view.config();
         let wanted = wanted(&query, config)?;
         let found = view
             .rejections(self.callback_handler.rejections())
             .list(&wanted, cursor.as_ref(), limit)
             .await;
-        let (page, next) = found.map_err(|error| ApiError::ledger(&error))?;
+        let (page, next) = found?;
         let rejections = page.iter().map(|one| RejectionView::of(one, config)).collect();
         Ok(json(&Page { rejections, next_cursor: next.map(|next| next.to_string()) }))
     }
@@ -72,9 +71,7 @@ fn wanted(query: &Query, config: &Config) -> Result<HeldQuery, ApiError> {
         "false" => Some(HeldWhy::Rejected),
         _ => None,
     })?;
-    let source = query.text("source").map(|name| {
-        SourceId::from(config.sources.get(name).map_or(name, |source| source.id.as_str()))
-    });
+    let source = query.text("source").map(|name| source_id(config, name));
     let source = match reason {
         Some(Rejected::UnknownPath) => Some(SourceId::from(Rejection::UNKNOWN_PATHS)),
         Some(Rejected::For(_)) | None => source,

@@ -11,7 +11,7 @@ use super::replay::{ShownOutcome, elsewhere};
 use crate::clock::{now_ms, rfc3339};
 use crate::intake::{FoundRelease, ReleaseFilter, ReleaseMode};
 use crate::ledger::{HeldId, ReleaseId, ReleaseIdError, SourceId};
-use crate::manage::http::{Answered, ApiError, json, time};
+use crate::manage::http::{Answered, ApiError, json, read_json, time};
 use crate::operator::{ReleaseError, View, cancel_release, release_all};
 use crate::orders::OrderState;
 use crate::registry::Actor;
@@ -60,13 +60,12 @@ struct Shown<'a> {
 
 impl Admin {
     pub(super) async fn begin_release(&self, view: &View, body: &Bytes, who: &Actor) -> Answered {
-        let order: Order = serde_json::from_slice(body)
-            .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?;
+        let order: Order = read_json(body)?;
         let filter = filter(view, &order)?;
         let id = ReleaseId::new(now_ms());
         let ordered = release_all(&self.registry, &self.releases, who, id, filter).await;
         ordered.map_err(|error| match error {
-            ReleaseError::Ledger(error) => ApiError::ledger(&error),
+            ReleaseError::Ledger(error) => ApiError::from(error),
             ReleaseError::Busy(why) => ApiError::new(StatusCode::CONFLICT, why.to_string()),
         })?;
         self.releases.ended(id, WAIT).await.ok_or_else(unknown)?;
@@ -80,15 +79,14 @@ impl Admin {
     }
 
     async fn seen_release(&self, view: &View, id: ReleaseId) -> Result<FoundRelease, ApiError> {
-        let found = self.releases.find(id).await.map_err(|error| ApiError::ledger(&error))?;
+        let found = self.releases.find(id).await?;
         found.filter(|found| view.sees_release(&found.progress)).ok_or_else(unknown)
     }
 
     pub(super) async fn cancel_release(&self, view: &View, id: &str, who: &Actor) -> Answered {
         let id = release_id(id)?;
         let found = self.seen_release(view, id).await?;
-        let cancelled = cancel_release(&self.registry, &self.releases, who, id).await;
-        match cancelled.map_err(|error| ApiError::ledger(&error))? {
+        match cancel_release(&self.registry, &self.releases, who, id).await? {
             Some(_) => Ok(shown(&self.seen_release(view, id).await?)),
             None if found.progress.state == OrderState::Running => Err(elsewhere()),
             None => Ok(shown(&found)),

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::Admin;
 use crate::clock::{now_ms, rfc3339};
 use crate::delivery::{FoundReplay, ReplayFilter, ReplayMode};
-use crate::ledger::{DeliveryState, EventId, LogQuery, ReplayId, SourceId, TargetId};
-use crate::manage::http::{Answered, ApiError, json, time};
-use crate::operator::{ReplayError, View, cancel_replay, replay_all};
+use crate::ledger::{DeliveryState, EventId, LogQuery, ReplayId, TargetId};
+use crate::manage::http::{Answered, ApiError, json, read_json, time};
+use crate::operator::{ReplayError, View, cancel_replay, replay_all, source_id};
 use crate::orders::{OrderState, Outcome};
 use crate::registry::Actor;
 
@@ -83,8 +83,7 @@ impl From<Outcome> for ShownOutcome {
 
 impl Admin {
     pub(super) async fn begin_replay(&self, view: &View, body: &Bytes, who: &Actor) -> Answered {
-        let order: Order = serde_json::from_slice(body)
-            .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?;
+        let order: Order = read_json(body)?;
         let id = match &order.id {
             None => ReplayId::new(now_ms()),
             Some(text) => replay_id(text)?,
@@ -92,7 +91,7 @@ impl Admin {
         let filter = filter(view, order)?;
         let ordered = replay_all(&self.registry, &self.replays, who, id, filter).await;
         ordered.map_err(|not| match not {
-            ReplayError::Ledger(error) => ApiError::ledger(&error),
+            ReplayError::Ledger(error) => ApiError::from(error),
             ReplayError::Refused(why) => ApiError::new(StatusCode::CONFLICT, why.to_string()),
         })?;
         self.replays.ended(id, WAIT).await.ok_or_else(unknown)?;
@@ -106,15 +105,14 @@ impl Admin {
     }
 
     async fn seen_replay(&self, view: &View, id: ReplayId) -> Result<FoundReplay, ApiError> {
-        let found = self.replays.find(id).await.map_err(|error| ApiError::ledger(&error))?;
+        let found = self.replays.find(id).await?;
         found.filter(|found| view.sees_replay(&found.progress)).ok_or_else(unknown)
     }
 
     pub(super) async fn cancel_replay(&self, view: &View, id: &str, who: &Actor) -> Answered {
         let id = replay_id(id)?;
         let found = self.seen_replay(view, id).await?;
-        let cancelled = cancel_replay(&self.registry, &self.replays, who, id).await;
-        match cancelled.map_err(|error| ApiError::ledger(&error))? {
+        match cancel_replay(&self.registry, &self.replays, who, id).await? {
             Some(_) => Ok(shown(&self.seen_replay(view, id).await?)),
             None if found.progress.state == OrderState::Running => Err(elsewhere()),
             None => Ok(shown(&found)),
@@ -131,11 +129,7 @@ fn filter(view: &View, order: Order) -> Result<ReplayFilter, ApiError> {
             ApiError::bad(format!("state: expected pending, dead or done, found {name:?}"))
         })?),
     };
-    let config = view.config();
-    let source = source.map(|name| {
-        let id = config.sources.get(&name).map_or(name.as_str(), |source| source.id.as_str());
-        SourceId::from(id)
-    });
+    let source = source.map(|name| source_id(view.config(), &name));
     let read = |name: &str, text: Option<String>| text.map(|text| time(name, &text)).transpose();
     let (since_ms, until_ms) = (read("since", since)?, read("until", until)?);
     let log = LogQuery { source, transaction, user, since_ms, until_ms, ..LogQuery::default() };

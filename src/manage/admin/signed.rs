@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Admin, query};
 use crate::clock;
-use crate::manage::http::{Answered, ApiError, Query, json};
+use crate::manage::http::{Answered, ApiError, Query, json, read_json};
 use crate::operator::{PasteUrl, SignedCallback, View};
-use crate::registry::{Action, Actor};
+use crate::registry::{Action, Actor, AuditSubject};
 
 pub(super) const PARAMETERS: [&str; 1] = ["source"];
 
@@ -41,8 +41,7 @@ impl Admin {
     }
 
     pub(super) async fn sign(&self, view: &View, body: &Bytes, who: &Actor) -> Answered {
-        let wanted: Wanted = serde_json::from_slice(body)
-            .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?;
+        let wanted: Wanted = read_json(body)?;
         let config = view.config();
         let absent = || ApiError::absent(format!("there is no source {:?}", wanted.source));
         let source = config.sources.get(&wanted.source).ok_or_else(absent)?;
@@ -58,8 +57,8 @@ impl Admin {
         let signed = SignedCallback::make(config, source, &parameters, at_ms);
         let signed = signed.map_err(|error| ApiError::bad(error.to_string()))?;
         // It can be sent as a real reward.
-        let noted = self.registry.note(who, Action::Signed, ("source", &source.name)).await;
-        noted.map_err(|error| ApiError::ledger(&error))?;
+        let subject = AuditSubject::new("source", &source.name);
+        self.registry.note(who, Action::Signed, subject).await?;
         Ok(json(&signed))
     }
 }

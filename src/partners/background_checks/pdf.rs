@@ -271,6 +271,24 @@ impl Setter<'_> {
     }
 }
 
+/// The outlines of a font's glyphs, as a PDF file holds them.
+#[derive(Clone, Copy)]
+enum Outlines<'f> {
+    /// The table of that name.
+    Cff(&'f [u8]),
+    /// The whole font.
+    TrueType(&'f [u8]),
+}
+
+impl Outlines<'_> {
+    const fn font_type(self) -> CidFontType {
+        match self {
+            Self::Cff(_) => CidFontType::Type0,
+            Self::TrueType(_) => CidFontType::Type2,
+        }
+    }
+}
+
 impl Used<'_> {
     /// The objects of the font, from `id` on: the font, its glyphs, what is said of it, its file,
     /// and the characters that its glyphs stand for.
@@ -278,8 +296,9 @@ impl Used<'_> {
         let [font, glyphs, about, file, characters] = [0, 1, 2, 3, 4].map(|at| Ref::new(id + at));
         let cut =
             subsetter::subset(self.data, self.index, &self.glyphs).map_err(|_| PdfError::Font)?;
-        let outlines = RawFace::parse(&cut, 0).ok();
-        let outlines = outlines.and_then(|cut| cut.table(Tag::from_bytes(b"CFF ")));
+        let face = RawFace::parse(&cut, 0).ok();
+        let cff = face.and_then(|face| face.table(Tag::from_bytes(b"CFF ")));
+        let outlines = cff.map_or(Outlines::TrueType(&cut), Outlines::Cff);
         let name = format!("POSTRN+Report{id}");
         let name = Name(name.as_bytes());
         let system =
@@ -291,13 +310,12 @@ impl Used<'_> {
             .descendant_font(glyphs)
             .to_unicode(characters);
         let mut cid = pdf.cid_font(glyphs);
-        let kind = if outlines.is_some() { CidFontType::Type0 } else { CidFontType::Type2 };
-        cid.subtype(kind)
+        cid.subtype(outlines.font_type())
             .base_font(name)
             .system_info(system)
             .font_descriptor(about)
             .default_width(0.0);
-        if outlines.is_none() {
+        if matches!(outlines, Outlines::TrueType(_)) {
             cid.cid_to_gid_map_predefined(Name(b"Identity"));
         }
         let mut widths = cid.widths();
@@ -306,15 +324,15 @@ impl Used<'_> {
         }
         widths.finish();
         cid.finish();
-        self.describe(pdf, about, file, name, outlines.is_some());
+        self.describe(pdf, about, file, name, outlines);
         match outlines {
-            Some(table) => {
+            Outlines::Cff(table) => {
                 let mut stream = pdf.stream(file, table);
                 stream.pair(Name(b"Subtype"), Name(b"CIDFontType0C"));
             }
-            None => {
-                let mut stream = pdf.stream(file, &cut);
-                stream.pair(Name(b"Length1"), i32::try_from(cut.len()).unwrap_or(i32::MAX));
+            Outlines::TrueType(font) => {
+                let mut stream = pdf.stream(file, font);
+                stream.pair(Name(b"Length1"), i32::try_from(font.len()).unwrap_or(i32::MAX));
             }
         }
         let mut map = UnicodeCmap::new(CMAP, system);
@@ -325,7 +343,14 @@ impl Used<'_> {
         Ok(())
     }
 
-    fn describe(&self, pdf: &mut Pdf, about: Ref, file: Ref, name: Name<'_>, is_cff: bool) {
+    fn describe(
+        &self,
+        pdf: &mut Pdf,
+        about: Ref,
+        file: Ref,
+        name: Name<'_>,
+        outlines: Outlines<'_>,
+    ) {
         let units = f32::from(self.face.units_per_em().max(1));
         let scaled = |value: i16| f32::from(value) * 1000.0 / units;
         let whole = self.face.global_bounding_box();
@@ -339,9 +364,9 @@ impl Used<'_> {
             .descent(scaled(self.face.descender()))
             .cap_height(self.face.capital_height().map_or(scaled(self.face.ascender()), scaled))
             .stem_v(80.0);
-        match is_cff {
-            true => said.font_file3(file),
-            false => said.font_file2(file),
+        match outlines {
+            Outlines::Cff(_) => said.font_file3(file),
+            Outlines::TrueType(_) => said.font_file2(file),
         };
     }
 }

@@ -11,6 +11,7 @@ use crate::intake::UnrecordedCallback;
 use crate::ledger::{
     EventId, EventState, HeldQuery, LogQuery, Rejected, Rejection, SourceId, TargetId,
 };
+use crate::operator::source_id;
 use crate::sender::{Outcome, Reason};
 
 /// A filter of callbacks; `None` matches all.
@@ -163,9 +164,7 @@ impl Filter {
     }
 
     fn source_id(&self, config: &Config) -> Option<SourceId> {
-        self.source.as_deref().map(|name| {
-            SourceId::from(config.sources.get(name).map_or(name, |source| source.id.as_str()))
-        })
+        self.source.as_deref().map(|name| source_id(config, name))
     }
 
     fn wants(&self, source: &str, at_ms: UnixMillis) -> bool {

@@ -94,6 +94,32 @@ impl<T: Clone> List<T> {
     }
 }
 
+/// A read of a list.
+struct Read {
+    /// Where to begin; `None`: at the newest line.
+    cursor: Option<Cursor>,
+    /// The number of lines that the page lacks.
+    missing: usize,
+}
+
+impl List<Cursor> {
+    /// An empty list that is read from `from` on.
+    fn reading(from: &Reach<Cursor>) -> Self {
+        Self { from: from.clone(), lines: VecDeque::new(), to: from.clone() }
+    }
+
+    /// The next read for a page of `limit` lines. `None`: the page is full, or the list ends.
+    fn next_read(&self, limit: usize) -> Option<Read> {
+        let cursor = match &self.to {
+            Reach::Begin => None,
+            Reach::To(cursor) => Some(cursor.clone()),
+            Reach::End => return None,
+        };
+        let missing = limit.saturating_sub(self.lines.len());
+        (missing > 0).then_some(Read { cursor, missing })
+    }
+}
+
 /// Finds at most `limit` callbacks that match `filter`, from `position` on.
 pub(super) async fn find(
     console: &Console,
@@ -210,7 +236,7 @@ async fn delivered(
         among: Some(among).filter(|all| !all.is_empty()),
         ..DeliveryQuery::of(state)
     };
-    let mut list = List { from: from.clone(), lines: VecDeque::new(), to: from.clone() };
+    let mut list = List::reading(from);
     let cursor = match from {
         Reach::Begin => None,
         Reach::To(cursor) => Some(cursor.clone()),
@@ -238,18 +264,10 @@ async fn recorded(
     from: &Reach<Cursor>,
     limit: usize,
 ) -> Result<List<Cursor>, PageError> {
-    let mut list = List { from: from.clone(), lines: VecDeque::new(), to: from.clone() };
+    let mut list = List::reading(from);
     let is_scan = filter.beginning().is_some();
     for _ in 0..if is_scan { SCANS_MAX } else { ASKED_MAX } {
-        let cursor = match &list.to {
-            Reach::Begin => None,
-            Reach::To(cursor) => Some(cursor.clone()),
-            Reach::End => break,
-        };
-        let missing = limit.saturating_sub(list.lines.len());
-        if missing == 0 {
-            break;
-        }
+        let Some(Read { cursor, missing }) = list.next_read(limit) else { break };
         let asked = if is_scan { SCAN } else { missing };
         let page = console.ledger().query(query, cursor.as_ref(), asked).await?;
         list.to = page.next.map_or(Reach::End, Reach::To);
@@ -299,17 +317,9 @@ async fn rejected(
     limit: usize,
 ) -> Result<List<Cursor>, PageError> {
     let Some(query) = filter.of_rejections(&console.config()) else { return Ok(List::ended()) };
-    let mut list = List { from: from.clone(), lines: VecDeque::new(), to: from.clone() };
+    let mut list = List::reading(from);
     for _ in 0..ASKED_MAX {
-        let cursor = match &list.to {
-            Reach::Begin => None,
-            Reach::To(cursor) => Some(cursor.clone()),
-            Reach::End => break,
-        };
-        let missing = limit.saturating_sub(list.lines.len());
-        if missing == 0 {
-            break;
-        }
+        let Some(Read { cursor, missing }) = list.next_read(limit) else { break };
         let log = console.rejections();
         let (found, next) = log.list(&query, cursor.as_ref(), missing).await?;
         let wanted = found.iter().filter(|one| filter.wants_rejected(one));

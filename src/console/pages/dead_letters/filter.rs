@@ -9,6 +9,7 @@ use crate::console::components::span::{self, Preset};
 use crate::console::fields::{self, Fields};
 use crate::console::page_error::PageError;
 use crate::ledger::{DeliveryQuery, DeliveryState, LogQuery, SourceId, TargetId};
+use crate::operator::source_id;
 
 /// A filter of dead letters; an empty field matches all.
 #[derive(Clone, Debug, Default)]
@@ -59,8 +60,7 @@ impl Filter {
 
     pub(super) fn source(&self, config: &Config) -> Option<SourceId> {
         let name = Some(self.given("source")).filter(|name| !name.is_empty())?;
-        let id = config.sources.get(name).map_or(name, |source| source.id.as_str());
-        Some(SourceId::from(id))
+        Some(source_id(config, name))
     }
 
     /// The filter of deliveries, with the source of `log`.

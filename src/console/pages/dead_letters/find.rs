@@ -66,7 +66,8 @@ pub(super) async fn find(
         let listed = most - letters.len() + LISTED_MORE;
         let page = console.ledger().deliveries(&wanted, next.as_ref(), listed).await?;
         let is_full = page.deliveries.len() >= listed;
-        let groups = whole_events(&page.deliveries, is_full && page.next.is_some());
+        let more = if is_full && page.next.is_some() { More::Yes } else { More::No };
+        let groups = whole_events(&page.deliveries, more);
         let ends: Vec<&Delivery> = groups.filter_map(<[Delivery]>::last).collect();
         let mut rest = ends.as_slice();
         while !rest.is_empty() && letters.len() < most {
@@ -138,11 +139,19 @@ pub(super) async fn count(console: &Console, filter: &Filter) -> Result<Counted,
     Ok(Counted { events, more: true })
 }
 
+/// Whether a list continues behind a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum More {
+    Yes,
+    No,
+}
+
 /// Groups deliveries by event. If the list continues, its last event may have more deliveries, so it
 /// is left for the next read, unless it is the only one.
-fn whole_events(deliveries: &[Delivery], goes_on: bool) -> impl Iterator<Item = &[Delivery]> {
+fn whole_events(deliveries: &[Delivery], more: More) -> impl Iterator<Item = &[Delivery]> {
     let groups: Vec<&[Delivery]> = deliveries.chunk_by(|a, b| a.event == b.event).collect();
-    let whole = if goes_on && groups.len() > 1 { groups.len() - 1 } else { groups.len() };
+    let left = usize::from(more == More::Yes && groups.len() > 1);
+    let whole = groups.len() - left;
     groups.into_iter().take(whole)
 }
 
@@ -192,10 +201,9 @@ mod tests {
     #[test]
     fn an_event_is_split_only_if_it_is_alone() {
         let all = [dead(9, "a"), dead(9, "b"), dead(8, "a"), dead(7, "a"), dead(7, "b")];
-        let sizes =
-            |goes_on| whole_events(&all, goes_on).map(<[Delivery]>::len).collect::<Vec<_>>();
-        assert_eq!(sizes(false), [2, 1, 2]);
-        assert_eq!(sizes(true), [2, 1]);
-        assert_eq!(whole_events(&all[..2], true).count(), 1);
+        let sizes = |more| whole_events(&all, more).map(<[Delivery]>::len).collect::<Vec<_>>();
+        assert_eq!(sizes(More::No), [2, 1, 2]);
+        assert_eq!(sizes(More::Yes), [2, 1]);
+        assert_eq!(whole_events(&all[..2], More::Yes).count(), 1);
     }
 }

@@ -166,6 +166,7 @@ mod tests {
     use crate::console::fields::Fields;
     use crate::console::lang::Lang;
     use crate::console::session::{SignIn, Viewer};
+    use crate::console::visit::Connection;
     use crate::delivery::ReplayMode;
     use crate::ledger::DeliveryCounts;
     use crate::orders::Outcome;
@@ -186,7 +187,7 @@ mod tests {
             path: String::new(),
             rest: Vec::new(),
             query: Fields::default(),
-            is_over_tls: false,
+            connection: Connection::Plain,
         }
     }
 

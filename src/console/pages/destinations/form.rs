@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::PATH;
 use crate::config::{MASK, Table, is_same_server, limits, show};
 use crate::console::components::form as forms;
-use crate::console::components::form::Field;
+use crate::console::components::form::{Field, FormValues};
 use crate::console::fields::Fields;
 use crate::console::lang::Lang;
 use crate::console::pages::managed::{FormErrors, NAME_LABEL};
@@ -54,67 +54,28 @@ texts! {
     NO_LINE = "write one NAME: VALUE per line", "每行写一个“名称: 值”";
 }
 
-/// The values of the fields: submitted, or stored.
-#[derive(Debug)]
-pub(super) enum Typed<'t> {
-    Form(&'t Fields),
-    Table(Table),
-}
-
-impl<'t> Typed<'t> {
-    pub(super) fn nothing() -> Self {
-        Self::Table(Table::new())
-    }
-
-    pub(super) const fn of(form: &'t Fields) -> Self {
-        Self::Form(form)
-    }
-
-    const fn form(&self) -> Option<&Fields> {
-        match self {
-            Self::Form(form) => Some(form),
-            Self::Table(_) => None,
+/// The headers without their values; a submitted value must be entered again.
+fn shown_headers(values: &FormValues<'_>) -> String {
+    let names: Vec<String> = match values {
+        FormValues::Submitted(form) => {
+            let lines = form.verbatim("headers").unwrap_or_default().lines();
+            let masked = |line: &str| match line.split_once(':') {
+                Some((name, value)) if value.trim() == MASK => format!("{name}: {MASK}"),
+                Some((name, _)) => format!("{name}: "),
+                None => String::new(),
+            };
+            lines.map(masked).collect()
         }
-    }
-
-    fn text(&self, name: &str) -> String {
-        let value = match self {
-            Self::Form(form) => return form.verbatim(name).unwrap_or_default().to_owned(),
-            Self::Table(table) => match name.strip_prefix("retry.") {
-                Some(inner) => table.get("retry").and_then(|retry| retry.get(inner)),
-                None => table.get(name),
-            },
-        };
-        match value {
-            Some(Value::String(text)) => text.clone(),
-            Some(Value::Number(number)) => number.to_string(),
-            _ => String::new(),
+        FormValues::Stored(table) => {
+            let headers = table.get("headers").and_then(Value::as_object);
+            headers
+                .into_iter()
+                .flat_map(Table::keys)
+                .map(|name| format!("{name}: {MASK}"))
+                .collect()
         }
-    }
-
-    /// The headers without their values; a submitted value must be entered again.
-    fn headers(&self) -> String {
-        let names: Vec<String> = match self {
-            Self::Form(form) => {
-                let lines = form.verbatim("headers").unwrap_or_default().lines();
-                let masked = |line: &str| match line.split_once(':') {
-                    Some((name, value)) if value.trim() == MASK => format!("{name}: {MASK}"),
-                    Some((name, _)) => format!("{name}: "),
-                    None => String::new(),
-                };
-                lines.map(masked).collect()
-            }
-            Self::Table(table) => {
-                let headers = table.get("headers").and_then(Value::as_object);
-                headers
-                    .into_iter()
-                    .flat_map(Table::keys)
-                    .map(|name| format!("{name}: {MASK}"))
-                    .collect()
-            }
-        };
-        names.join("\n")
-    }
+    };
+    names.join("\n")
 }
 
 // === Shown ===
@@ -130,24 +91,33 @@ pub(super) enum FormOf {
 pub(super) fn new(
     visit: &Visit,
     errors: &FormErrors,
-    typed: &Typed<'_>,
+    typed: &FormValues<'_>,
     events: &[Suggested],
 ) -> Markup {
     let lang = visit.lang;
     let name = typed.text("name");
+    let submitted = match typed {
+        FormValues::Submitted(form) => Some(*form),
+        FormValues::Stored(_) => None,
+    };
     html! {
         (errors.show(lang))
         (forms::change(visit, PATH, &html! {
             (Field { value: &name, hint: Some(NAME_HINT), error: errors.of("name"), ..Field::new("name", NAME_LABEL) }.show(lang))
             (fields(lang, FormOf::New, errors, typed))
             button type="submit" name="do" value="save" { (CREATE.of(lang)) }
-            (Choice::of_form(events, typed.form(), errors).show_in_form(lang))
+            (Choice::of_form(events, submitted, errors).show_in_form(lang))
         }))
     }
 }
 
 /// The fields of new and stored destinations.
-pub(super) fn fields(lang: Lang, of: FormOf, errors: &FormErrors, typed: &Typed<'_>) -> Markup {
+pub(super) fn fields(
+    lang: Lang,
+    of: FormOf,
+    errors: &FormErrors,
+    typed: &FormValues<'_>,
+) -> Markup {
     let line = |name, label, hint: Option<Text>| {
         let text = typed.text(name);
         let error = errors.of(name);
@@ -172,8 +142,8 @@ pub(super) fn fields(lang: Lang, of: FormOf, errors: &FormErrors, typed: &Typed<
         ("accepted", words::outcome(Outcome::Accepted).of(lang)),
         ("rejected", words::outcome(Outcome::Rejected).of(lang)),
     ];
-    let headers = typed.headers();
-    let has_secret = matches!(typed, Typed::Table(table) if table.contains_key("secret"));
+    let headers = shown_headers(typed);
+    let has_secret = matches!(typed, FormValues::Stored(table) if table.contains_key("secret"));
     let secret_hint = if of == FormOf::New { SECRET_OF_NEW } else { SECRET_HINT };
     html! {
         (line("url", URL, Some(URL_HINT)))
@@ -297,7 +267,7 @@ mod tests {
     #[test]
     fn submitted_secrets_are_not_shown_again() {
         let form = Fields::read(b"headers=X-A%3A+s3cret%0AX-B%3A+***&secret=whsec_x");
-        let (errors, typed) = (FormErrors::default(), Typed::of(&form));
+        let (errors, typed) = (FormErrors::default(), FormValues::Submitted(&form));
         let shown = fields(Lang::En, FormOf::New, &errors, &typed).into_string();
         assert!(!shown.contains("s3cret") && !shown.contains("whsec_x"), "{shown}");
         assert!(shown.contains("X-A: ") && shown.contains("X-B: ***"));
@@ -305,8 +275,8 @@ mod tests {
 
     #[test]
     fn a_new_destination_has_no_secret_to_keep() {
-        let shown =
-            |of| fields(Lang::En, of, &FormErrors::default(), &Typed::nothing()).into_string();
+        let (errors, empty) = (FormErrors::default(), FormValues::nothing());
+        let shown = |of| fields(Lang::En, of, &errors, &empty).into_string();
         let new = shown(FormOf::New);
         assert!(new.contains("deliveries are not signed") && !new.contains("is not changed"));
         assert!(shown(FormOf::Stored).contains("the secret is not changed"));

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::form::{self, Typed};
+use super::form;
 use super::{Backlog, due, path_of, state, stored};
 use crate::clock::{instant, now_ms};
 use crate::config::{Config, Destination, Origin, Table};
@@ -11,7 +11,7 @@ use crate::console::area::Area;
 use crate::console::attempt_error;
 use crate::console::components::facts::facts;
 use crate::console::components::form as forms;
-use crate::console::components::form::Field;
+use crate::console::components::form::{Field, FormValues};
 use crate::console::components::notice::{Tone, notice};
 use crate::console::components::table::{Caption, DataTable};
 use crate::console::components::{time, value};
@@ -375,7 +375,7 @@ fn edit_section(
     let secrets = form::secrets(&now).len();
     // A form of an older version is rejected; the current values are shown.
     let typed = view.typed.filter(|form| managed::stale_form(lang, form, version).is_none());
-    let typed = typed.map_or(Typed::Table(now), Typed::of);
+    let typed = typed.map_or(FormValues::Stored(now), FormValues::Submitted);
     Ok(html! {
         section aria-labelledby="change" {
             h2 #change { (CHANGE.of(lang)) }

@@ -19,8 +19,8 @@ use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::intake::ReleaseProgress;
-use crate::ledger::{Decision, EventId, HeldId, ReplayId};
-use crate::operator::{DecideError, decide_held};
+use crate::ledger::{Decision, EventId, ReplayId};
+use crate::operator::{DecideError, HeldDecision, decide_held};
 use crate::orders::Account;
 use crate::registry::ChangeError;
 
@@ -220,14 +220,16 @@ pub(super) async fn all(
     let left = group.samples.len().saturating_sub(ACT_MAX) as u64;
     let mut decisions = Decisions { left, ..Decisions::default() };
     let mut events = Vec::new();
+    let reason = form.text("reason");
     for sample in group.samples.iter().take(ACT_MAX) {
         match (&sample.thing, verb) {
             (Thing::Held(id), Some("release")) => {
-                let order = (*id, Decision::Release);
-                events.extend(decided(console, visit, order, form, &mut decisions).await?);
+                let order = HeldDecision { id: *id, decision: Decision::Release, reason };
+                events.extend(decided(console, visit, order, &mut decisions).await?);
             }
             (Thing::Held(id), Some("drop")) => {
-                decided(console, visit, (*id, Decision::Drop), form, &mut decisions).await?;
+                let order = HeldDecision { id: *id, decision: Decision::Drop, reason };
+                decided(console, visit, order, &mut decisions).await?;
             }
             (Thing::Event(_) | Thing::Rejection(..), Some("resolve")) => {
                 let Some(subject) = sample.subject() else { continue };
@@ -253,13 +255,11 @@ pub(super) async fn all(
 async fn decided(
     console: &Console,
     visit: &Visit,
-    order: (HeldId, Decision),
-    form: &Fields,
+    order: HeldDecision<'_>,
     decisions: &mut Decisions,
 ) -> Result<Option<EventId>, PageError> {
-    let registry = &console.tools.registry;
-    let tools = (registry, &console.tools.callback_handler);
-    match decide_held(tools, &visit.viewer.who, order, form.text("reason")).await {
+    let (registry, handler) = (&console.tools.registry, &console.tools.callback_handler);
+    match decide_held(registry, handler, &visit.viewer.who, order).await {
         Ok(mark) => {
             decisions.done += 1;
             return Ok(mark.event);

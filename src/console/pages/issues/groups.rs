@@ -10,6 +10,7 @@ use crate::console::fields::Fields;
 use crate::console::page_error::PageError;
 use crate::console::pages::dead_letters;
 use crate::ledger::{EventId, HeldId, HeldQuery, Rejected, Rejection, SourceId};
+use crate::operator::source_id;
 use crate::registry::Subject;
 use crate::sender::Reason;
 
@@ -176,8 +177,8 @@ impl Groups {
     pub(super) async fn of(console: &Console, query: &Fields) -> Result<Self, PageError> {
         let mut found = Found::default();
         let config = console.config();
-        let id = source_id(&config, query);
-        let asked = HeldQuery { source: id, ..HeldQuery::default() };
+        let source = wanted_source(&config, query);
+        let asked = HeldQuery { source, ..HeldQuery::default() };
         // A destination has dead letters only.
         if query.text("destination").is_none() {
             rejected(console, &asked, &mut found).await?;
@@ -192,13 +193,13 @@ impl Groups {
 }
 
 /// The id of the source in `query`, under which callbacks are kept.
-fn source_id(config: &Config, query: &Fields) -> Option<SourceId> {
+fn wanted_source(config: &Config, query: &Fields) -> Option<SourceId> {
     let name = query.text("source")?;
     // The source of such an issue is a path, and all paths have one id.
     if query.verbatim("cause") == Some(Rejected::UNKNOWN_PATH) {
         return Some(SourceId::from(Rejection::UNKNOWN_PATHS));
     }
-    Some(SourceId::from(config.sources.get(name).map_or(name, |source| source.id.as_str())))
+    Some(source_id(config, name))
 }
 
 #[derive(Default)]

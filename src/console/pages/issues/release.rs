@@ -15,7 +15,8 @@ use crate::console::pages::LIVE;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
-use crate::ledger::{EventId, ReleaseId, SourceId};
+use crate::ledger::{EventId, ReleaseId};
+use crate::operator::source_id;
 use crate::orders::{Account, OpenAccount, OrderState, Outcome};
 
 texts! {
@@ -39,7 +40,7 @@ pub(super) async fn keep(
     decisions: &Decisions,
 ) -> Result<String, PageError> {
     let config = console.config();
-    let source = SourceId::from(config.sources.get(source).map_or(source, |one| one.id.as_str()));
+    let source = source_id(&config, source);
     let id = ReleaseId::new(now_ms());
     let ledger = console.tools.registry.ledger();
     let mut open = OpenAccount::begin(ledger, id, Account::new(now_ms(), Some(&[source]))).await?;

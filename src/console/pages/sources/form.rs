@@ -9,7 +9,7 @@ use super::{NEW_OF, NO_SENDER, PATH, SENDER};
 use crate::config::{Config, Origin, Table};
 use crate::console::app::Console;
 use crate::console::components::form as forms;
-use crate::console::components::form::Field;
+use crate::console::components::form::{Field, FormValues};
 use crate::console::components::notice::{Tone, notice};
 use crate::console::fields::Fields;
 use crate::console::lang::Lang;
@@ -70,64 +70,30 @@ const OWN: [&str; 12] = [
     Terms::KEY_SET_URL,
 ];
 
-/// The values of the fields: submitted, or stored.
-#[derive(Debug)]
-pub(super) enum Typed<'t> {
-    Form(&'t Fields),
-    Table(Table),
-}
-
-impl<'t> Typed<'t> {
-    pub(super) fn nothing() -> Self {
-        Self::Table(Table::new())
-    }
-
-    pub(super) const fn of(form: &'t Fields) -> Self {
-        Self::Form(form)
-    }
-
-    /// The value of a text field.
-    fn text(&self, name: &str) -> String {
-        match self {
-            Self::Form(form) => form.verbatim(name).unwrap_or_default().to_owned(),
-            Self::Table(table) => match table.get(name) {
-                Some(Value::String(text)) => text.clone(),
-                Some(Value::Array(list)) => {
-                    let words: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
-                    words.join(" ")
-                }
-                Some(Value::Bool(true)) => String::from("yes"),
-                Some(Value::Number(number)) => number.to_string(),
-                _ => String::new(),
-            },
-        }
-    }
-
-    fn destinations(&self) -> Vec<String> {
-        match self {
-            Self::Form(form) => form.all("destinations").map(str::to_owned).collect(),
-            Self::Table(table) => {
-                let texts = |value: &Value| value.as_str().map(str::to_owned);
-                match table.get("destinations") {
-                    Some(Value::Array(list)) => list.iter().filter_map(texts).collect(),
-                    Some(one) => texts(one).into_iter().collect(),
-                    None => Vec::new(),
-                }
+fn shown_destinations(values: &FormValues<'_>) -> Vec<String> {
+    match values {
+        FormValues::Submitted(form) => form.all("destinations").map(str::to_owned).collect(),
+        FormValues::Stored(table) => {
+            let texts = |value: &Value| value.as_str().map(str::to_owned);
+            match table.get("destinations") {
+                Some(Value::Array(list)) => list.iter().filter_map(texts).collect(),
+                Some(one) => texts(one).into_iter().collect(),
+                None => Vec::new(),
             }
         }
     }
+}
 
-    fn further(&self, sender: &Sender) -> String {
-        match self {
-            Self::Form(form) => form.verbatim("further").unwrap_or_default().to_owned(),
-            Self::Table(table) => {
-                let mut rest = table.clone();
-                rest.retain(|key, _| !has_field(sender, key) && key != "id");
-                if rest.is_empty() {
-                    String::new()
-                } else {
-                    serde_json::to_string_pretty(&rest).unwrap_or_default()
-                }
+fn shown_further(values: &FormValues<'_>, sender: &Sender) -> String {
+    match values {
+        FormValues::Submitted(form) => form.verbatim("further").unwrap_or_default().to_owned(),
+        FormValues::Stored(table) => {
+            let mut rest = table.clone();
+            rest.retain(|key, _| !has_field(sender, key) && key != "id");
+            if rest.is_empty() {
+                String::new()
+            } else {
+                serde_json::to_string_pretty(&rest).unwrap_or_default()
             }
         }
     }
@@ -154,7 +120,7 @@ pub(super) fn new(
     visit: &Visit,
     sender: &str,
     errors: &FormErrors,
-    typed: &Typed<'_>,
+    typed: &FormValues<'_>,
 ) -> Result<(String, Markup), PageError> {
     let (lang, config) = (visit.lang, console.config());
     let sender = config.catalog.get(sender).ok_or(PageError::Bad(NO_SENDER))?;
@@ -194,7 +160,7 @@ pub(super) fn name_field(lang: Lang, name: &str, errors: &FormErrors) -> Markup 
 #[derive(Clone, Copy)]
 pub(super) struct Entered<'e> {
     pub errors: &'e FormErrors,
-    pub typed: &'e Typed<'e>,
+    pub typed: &'e FormValues<'e>,
     pub stored: &'e Table,
 }
 
@@ -214,9 +180,9 @@ pub(super) fn fields(
     let usable = |origin| matches!(origin, Origin::File | Origin::Admin);
     let known = config.destinations.values().filter(|one| usable(one.origin));
     let known: Vec<&str> = known.map(|destination| destination.name.as_str()).collect();
-    let chosen = typed.destinations();
+    let chosen = shown_destinations(typed);
     let chosen: Vec<&str> = chosen.iter().map(String::as_str).collect();
-    let (unsigned, further) = (typed.text("unsigned"), typed.further(sender));
+    let (unsigned, further) = (typed.text("unsigned"), shown_further(typed, sender));
     html! {
         @for (name, about) in sender.settings() { (setting(lang, name, about, entered)) }
         @if sender.publishes_keys() { (setting(lang, Terms::KEY_SET_URL, "", entered)) }

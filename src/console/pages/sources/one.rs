@@ -5,7 +5,7 @@ use std::sync::Arc;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::form::{self, Typed};
+use super::form;
 use super::{State, path_of, secrets, sender_of, stored};
 use crate::clock::{instant, now_ms};
 use crate::config::{Origin, Source, Table};
@@ -13,6 +13,7 @@ use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::facts::facts;
 use crate::console::components::form as forms;
+use crate::console::components::form::FormValues;
 use crate::console::components::table::{Caption, DataTable};
 use crate::console::components::{time, value};
 use crate::console::fields::{Fields, query, segment};
@@ -306,7 +307,7 @@ fn edit_section(
     // A form of an older version is rejected; the current values are shown.
     let typed = typed.filter(|form| managed::stale_form(lang, form, version).is_none());
     let (stored, form) = (table.clone(), typed);
-    let typed = typed.map_or(Typed::Table(table), Typed::of);
+    let typed = typed.map_or(FormValues::Stored(table), FormValues::Submitted);
     Ok(html! {
         section aria-labelledby="change" {
             h2 #change { (CHANGE.of(lang)) }

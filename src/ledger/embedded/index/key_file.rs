@@ -24,6 +24,7 @@ use rustix::fs::{Advice, fadvise};
 
 use crate::ledger::embedded::keys::{SHARDS, Sorted};
 use crate::ledger::embedded::segment::{Header, Position, Scan};
+use crate::ledger::embedded::tables::KeyAt;
 use crate::private;
 
 /// The format, with the number of shards and parts, and the choice of a key's shard: another one
@@ -225,7 +226,7 @@ impl KeyFile {
     ///
     /// # Errors
     /// If it cannot be read, or was damaged.
-    pub(in crate::ledger::embedded) fn has(&self, keys: &[(u64, u32)]) -> io::Result<bool> {
+    pub(in crate::ledger::embedded) fn has(&self, keys: &[KeyAt]) -> io::Result<bool> {
         let (keys, mut bytes) = (Sorted::new(&self.header, keys), Vec::new());
         let parts = 0..PARTS;
         self.read(parts.clone(), &mut bytes)?;
@@ -276,14 +277,14 @@ mod tests {
         }
     }
 
-    fn keys(from: u64, count: u64) -> Vec<(u64, u32)> {
+    fn keys(from: u64, count: u64) -> Vec<KeyAt> {
         let half = |n: u64| (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (from..from + count).map(|n| (half(n), n as u32)).collect()
+        (from..from + count).map(|n| KeyAt { half: half(n), offset: n as u32 }).collect()
     }
 
     const SCAN: Scan = Scan { end: 4096, next_seq: 9, records: 5000 };
 
-    fn write(dir: &TempDir, number: u32, keys: &[(u64, u32)]) -> KeyFile {
+    fn write(dir: &TempDir, number: u32, keys: &[KeyAt]) -> KeyFile {
         let header = header(number);
         KeyFile::write(dir.path(), &header, SCAN, &Sorted::new(&header, keys)).unwrap()
     }
@@ -333,8 +334,8 @@ mod tests {
                 found.extend(file.of_shard(shard, &parts, &bytes));
             }
         }
-        let at = |(half, offset)| (half, Position::new(&header(1), offset));
-        assert_eq!(found, keys.iter().copied().map(at).collect());
+        let at = |key: &KeyAt| (key.half, Position::new(&header(1), key.offset));
+        assert_eq!(found, keys.iter().map(at).collect());
 
         let whole = fs::read(&file.path).unwrap();
         for at in (0..whole.len()).step_by(whole.len() / 200) {
@@ -354,11 +355,11 @@ mod tests {
     #[test]
     fn files_are_loaded_whole_and_those_that_cannot_be_read_are_told() {
         let dir = TempDir::new().unwrap();
-        let all: Vec<Vec<(u64, u32)>> = (0..5).map(|n| keys(n * 1000, 1000)).collect();
+        let all: Vec<Vec<KeyAt>> = (0..5).map(|n| keys(n * 1000, 1000)).collect();
         let mut files: Vec<KeyFile> =
             (1..).zip(&all).map(|(number, keys)| write(&dir, number, keys)).collect();
         // A key whose first half another one has.
-        let twin = (all[0][7].0, 77);
+        let twin = KeyAt { offset: 77, ..all[0][7] };
         files.push(write(&dir, 6, &[twin]));
         let mut damaged = fs::read(&files[2].path).unwrap();
         let last = damaged.len() - 1;
@@ -370,7 +371,7 @@ mod tests {
         let load = known.load_files(&files);
         assert_eq!(load.unreadable, BTreeSet::from([2, 4]));
         // Which of the two comes first is open.
-        assert_eq!(load.twins.iter().map(|twin| twin.0).collect::<Vec<_>>(), [twin.0]);
+        assert_eq!(load.twins.iter().map(|twin| twin.0).collect::<Vec<_>>(), [twin.half]);
         let of_two = known.len();
         assert!((3000..4000).contains(&of_two), "{of_two}");
         // What was read of a damaged file is loaded again, and does not count as its own twin.

@@ -2,7 +2,7 @@
 
 use crate::ledger::codec::{DecodeError, Put, Take};
 use crate::ledger::embedded::deliveries::Row;
-use crate::ledger::embedded::tables::{By, EventRow, FullRow, Note};
+use crate::ledger::embedded::tables::{By, EventRow, FullRow, KeyAt, Note};
 use crate::ledger::{DedupeKey, EventId, Nonce, TargetId};
 
 /// Entries per block: most blocks have 1 to 4 kB.
@@ -35,18 +35,18 @@ impl Steps {
     }
 }
 
-pub(super) fn put_keys(to: &mut Vec<u8>, keys: &[(u64, u32)]) {
+pub(super) fn put_keys(to: &mut Vec<u8>, keys: &[KeyAt]) {
     let mut offsets = Steps::default();
-    for (half, offset) in keys {
+    for KeyAt { half, offset } in keys {
         to.extend_from_slice(&half.to_le_bytes());
         offsets.put(to, i64::from(*offset));
     }
 }
 
-pub(super) fn take_keys(block: &[u8], to: &mut Vec<(u64, u32)>) -> Result<(), DecodeError> {
+pub(super) fn take_keys(block: &[u8], to: &mut Vec<KeyAt>) -> Result<(), DecodeError> {
     let (from, mut offsets) = (&mut Take(block), Steps::default());
     while !from.0.is_empty() {
-        to.push((from.u64()?, offsets.take_u32(from)?));
+        to.push(KeyAt { half: from.u64()?, offset: offsets.take_u32(from)? });
     }
     Ok(())
 }
@@ -258,8 +258,8 @@ mod tests {
 
     #[test]
     fn keys_come_back_and_no_cut_is_read() {
-        let keys: Vec<(u64, u32)> =
-            (0..256).map(|n| (u64::MAX / (n + 1), n as u32 * 770)).collect();
+        let key = |n: u64| KeyAt { half: u64::MAX / (n + 1), offset: n as u32 * 770 };
+        let keys: Vec<KeyAt> = (0..256).map(key).collect();
         let mut block = Vec::new();
         put_keys(&mut block, &keys);
         assert!(block.len() <= 10 * keys.len() + 2, "{}", block.len());

@@ -1,7 +1,5 @@
 //! The records of deliveries: states, attempts and replays.
 
-use bytes::Bytes;
-
 use super::{
     ATTEMPT, AttemptRecord, DEAD, DONE, Outcome, REPLAY, RETRY, ReplayRecord, STATE, StateRecord,
     put_targets, read_targets,
@@ -73,11 +71,7 @@ pub(in crate::ledger::embedded) fn attempt_detail(
     let mut to = Vec::with_capacity(64 + attempt.head.len());
     to.extend_from_slice(event.as_bytes());
     to.put_bytes(target.as_str().as_bytes());
-    to.extend_from_slice(&attempt.at_ms.to_le_bytes());
-    to.put_len(attempt.latency_ms as usize);
-    to.extend_from_slice(&attempt.status.unwrap_or(0).to_le_bytes());
-    to.put_bytes(&attempt.head);
-    to.put_opt(attempt.error.as_deref());
+    attempt.put(&mut to);
     to
 }
 
@@ -90,14 +84,7 @@ pub(super) fn read_attempt(mut from: Take<'_>) -> Result<AttemptRecord<'_>, Deco
 impl AttemptRecord<'_> {
     /// The attempt itself, which only the log shows.
     pub(in crate::ledger::embedded) fn attempt(mut self) -> Result<Attempt, DecodeError> {
-        let from = &mut self.detail;
-        Ok(Attempt {
-            at_ms: from.i64()?,
-            latency_ms: u32::try_from(from.len()?).or(Err(DecodeError))?,
-            status: Some(u16::from_le_bytes(from.array()?)).filter(|status| *status != 0),
-            head: Bytes::copy_from_slice(from.bytes()?),
-            error: from.opt()?.map(str::to_owned),
-        })
+        Attempt::take(&mut self.detail)
     }
 }
 

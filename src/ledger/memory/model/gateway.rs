@@ -5,8 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Model;
-use crate::clock::UnixMillis;
-use crate::ledger::upkeep::millis;
+use crate::clock::{UnixMillis, millis};
 use crate::ledger::{GatewayRecord, GatewayReport, GatewaySlot, NodeId};
 
 /// The record in a slot; the slot is its place in the list.

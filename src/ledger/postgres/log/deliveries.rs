@@ -4,6 +4,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{WINDOW, WINDOWS_MAX, With, done, names, open_as};
+use crate::ledger::log::DeliveryKey;
 use crate::ledger::postgres::Core;
 use crate::ledger::postgres::link::Session;
 use crate::ledger::postgres::query_error::QueryError;
@@ -39,9 +40,9 @@ impl Core {
                 return Ok(page);
             }
             // After every destination of that event.
-            after = last.map(|id| (id, TargetId::from(LAST_NAME)));
+            after = last.map(|event| DeliveryKey { event, target: TargetId::from(LAST_NAME) });
         }
-        let next = after.map(|(event, target)| Cursor::behind(&done(event, target)));
+        let next = after.map(|key| Cursor::behind(&done(key.event, key.target)));
         Ok(DeliveryPage { deliveries: Vec::new(), next })
     }
 }
@@ -50,7 +51,7 @@ impl Core {
 async fn open_page(
     session: &Session,
     query: &DeliveryQuery,
-    after: Option<(EventId, TargetId)>,
+    after: Option<DeliveryKey>,
     limit: usize,
 ) -> Result<DeliveryPage, QueryError> {
     let mut with = With::default();
@@ -64,7 +65,7 @@ async fn open_page(
 async fn open_among(
     session: &Session,
     query: &DeliveryQuery,
-    after: Option<(EventId, TargetId)>,
+    after: Option<DeliveryKey>,
     limit: usize,
 ) -> Result<DeliveryPage, QueryError> {
     let narrow = 2 * (limit + 1);
@@ -82,7 +83,7 @@ async fn open_among(
 async fn open_window(
     session: &Session,
     query: &DeliveryQuery,
-    after: Option<(EventId, TargetId)>,
+    after: Option<DeliveryKey>,
     limit: usize,
     window: usize,
 ) -> Result<DeliveryPage, QueryError> {
@@ -117,13 +118,13 @@ async fn open_window(
 /// The statement that reads at most `most` rows of pending or dead deliveries.
 fn open_rows(
     query: &DeliveryQuery,
-    after: Option<&(EventId, TargetId)>,
+    after: Option<&DeliveryKey>,
     with: &mut With,
     most: usize,
 ) -> String {
     let mut wanted = vec![String::from("true")];
-    if let Some((id, name)) = after {
-        wanted.push(behind("event_id", "target", with, *id, name));
+    if let Some(key) = after {
+        wanted.push(behind("event_id", "target", with, key));
     }
     if let Some(target) = &query.target {
         wanted.push(format!("target = {}", with.put(target.as_str().to_owned())));
@@ -151,14 +152,14 @@ fn open_of(row: &Row) -> Delivery {
 async fn done_page(
     session: &Session,
     query: &DeliveryQuery,
-    after: Option<&(EventId, TargetId)>,
+    after: Option<&DeliveryKey>,
     limit: usize,
 ) -> Result<(DeliveryPage, Option<EventId>), QueryError> {
     let mut with = With::default();
     let (mut events, mut wanted) = (String::from("true"), vec![String::from("true")]);
-    if let Some((id, name)) = after {
-        events = format!("id <= {}", with.put(uuid_of(*id)));
-        wanted.push(behind("w.id", "t.target", &mut with, *id, name));
+    if let Some(key) = after {
+        events = format!("id <= {}", with.put(uuid_of(key.event)));
+        wanted.push(behind("w.id", "t.target", &mut with, key));
     }
     if let Some(target) = &query.target {
         wanted.push(format!("t.target = {}", with.put(target.as_str().to_owned())));
@@ -201,8 +202,9 @@ async fn done_page(
 }
 
 /// After a delivery: later names of its event, then smaller ids.
-fn behind(id: &str, name: &str, with: &mut With, event: EventId, target: &TargetId) -> String {
-    let (event, target) = (with.put(uuid_of(event)), with.put(target.as_str().to_owned()));
+fn behind(id: &str, name: &str, with: &mut With, key: &DeliveryKey) -> String {
+    let event = with.put(uuid_of(key.event));
+    let target = with.put(key.target.as_str().to_owned());
     format!("{id} <= {event} and ({id} < {event} or {name} > {target} collate \"C\")")
 }
 

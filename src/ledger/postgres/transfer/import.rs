@@ -71,24 +71,24 @@ impl Taken<'_> {
 impl Core {
     pub(in crate::ledger::postgres) async fn import_on(
         &self,
-        held: &mut PooledSession<'_>,
+        session: &mut PooledSession<'_>,
         items: &[Item],
     ) -> Result<Imported, QueryError> {
         let ids = items.iter().filter_map(|item| match item {
             Item::Event { event, .. } => Some(event.id),
             _ => None,
         });
-        self.days_for(held, ids).await?;
-        self.announce_older_keys(held, items).await?;
-        held.begin().await?;
-        let taken = match self.import_all(held, items).await {
+        self.days_for(session, ids).await?;
+        self.announce_older_keys(session, items).await?;
+        session.begin().await?;
+        let taken = match self.import_all(session, items).await {
             Ok(taken) => taken,
             Err(fault) => {
-                held.undo().await?;
+                session.undo().await?;
                 return Err(fault);
             }
         };
-        held.commit().await?;
+        session.commit().await?;
         Ok(Imported { taken, known: items.len() as u64 - taken })
     }
 

@@ -118,7 +118,7 @@ const USUAL: [(Reason, Phrase); 18] = [
         phrase(
             "The sender left one of its macros in the URL: correct its spelling, or remove it if this \
              sender does not have it. Test buttons of some consoles do not expand macros.",
-            "发送方没有替换宏：请更正宏的写法；该发送方没有这个宏时请删去。有的后台的测试按钮不替换宏。",
+            "发送方没有替换宏：请更正宏的写法；该发送方没有这个宏时请删去。有的发送方后台的测试按钮不替换宏。",
         ),
     ),
     (
@@ -222,7 +222,7 @@ const USUAL: [(Reason, Phrase); 18] = [
         phrase(
             "Amount or item differs from `rewards` of the source: correct the table if the console \
              was changed. Otherwise a client changed the amount.",
-            "数量或物品与来源的 `rewards` 不一致：后台改过时请更正该表；否则是客户端改了数量。",
+            "数量或物品与来源的 `rewards` 不一致：发送方后台改过时请更正该表；否则是客户端改了数量。",
         ),
     ),
     (

@@ -2,6 +2,8 @@
 
 use smallvec::SmallVec;
 
+use crate::sender::language::recipe::Recipe;
+
 /// The text of an amount; usual ones stay off the heap.
 type AmountText = SmallVec<[u8; 32]>;
 
@@ -33,6 +35,14 @@ pub(in crate::sender) fn plain_amount(amount: &str) -> AmountText {
 /// texts (`1e1`, `10 coins`) equal only themselves.
 pub(super) fn same_amount(one: &str, other: &str) -> bool {
     one == other || decimal(one).is_some_and(|one| Some(one) == decimal(other))
+}
+
+impl Recipe {
+    /// Items whose pinned amount is not a decimal: a callback has to have the very same text.
+    pub fn rewards_by_text(&self) -> impl Iterator<Item = &str> {
+        let by_text = self.rewards.iter().filter(|(_, amount)| decimal(amount).is_none());
+        by_text.map(|(item, _)| item.as_str())
+    }
 }
 
 /// Sign, whole and fraction of a decimal text, without redundant zeros.

@@ -4,6 +4,9 @@
 //! A file has the events of a window of time. Its name follows from the window's end and the number
 //! of the file: a window that is archived again, after a crash, replaces its files.
 
+mod marks;
+mod store;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,15 +14,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
-use super::archive_marks::{Group, Mark, Marks, WAIT_MAX};
-use super::archive_store;
-use crate::clock::{Occasional, UnixMillis, instant, now_ms, rfc3339};
+use self::marks::{Group, Mark, Marks, WAIT_MAX};
+use crate::clock::{Occasional, UnixMillis, instant, millis, now_ms, rfc3339};
 use crate::config::{ArchivePlace, Config, concealed};
 use crate::ledger::{
     BatchedLedger, Delivery, DeliveryState, EarlyExpiry, Engine, EventId, EventWindow, ExportError,
     ExportWriter, Item, Keyring, LedgerError, Retention,
 };
-use crate::telemetry::{Late, Metrics};
+use crate::telemetry::{ArchiveDelay, Metrics};
 
 /// The longest interval of rounds, and the rest between two windows.
 const EVERY: Duration = Duration::from_secs(60);
@@ -31,8 +33,8 @@ const WINDOW_MAX: Duration = Duration::from_secs(86_400);
 /// Windows within the time that events are kept: a file of its own for each second would be many.
 const WINDOWS_OF_EVENTS: u32 = 8;
 
-/// How long after its time an event may be recorded: its sender's patience, and a slow disk. A window
-/// is archived when nothing can come into it any more.
+/// How long after its time an event may be recorded: its sender's patience, and a slow disk. A
+/// window is archived when nothing can come into it any more.
 const LATE: Duration = Duration::from_secs(60);
 
 /// Bytes of events in a file, which is built in memory.
@@ -50,8 +52,8 @@ const CLAIM_EVERY: Duration = Duration::from_secs(2 * 60);
 /// How far the clock of a database may be ahead of this gateway's, where retention goes by it.
 const CLOCK_MARGIN: Duration = Duration::from_secs(60 * 60);
 
-/// How long events may wait for an archive that fails before operators are notified, at most: five days
-/// are left then. Events that are kept for a shorter time wait as long as they are kept.
+/// How long events may wait for an archive that fails before operators are notified, at most: five
+/// days are left then. Events that are kept for a shorter time wait as long as they are kept.
 const PATIENCE: Duration = Duration::from_secs(2 * 86_400);
 
 /// The interval of log lines about an archive that cannot be written.
@@ -59,7 +61,7 @@ const FAILURES_EVERY: Duration = Duration::from_secs(10 * 60);
 
 /// Why a window is not archived.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ArchiveError {
+enum ArchiveError {
     #[error("{0}")]
     Ledger(#[from] LedgerError),
     #[error("{0}")]
@@ -79,7 +81,7 @@ enum Progress {
 }
 
 /// The task that archives.
-pub(super) struct Archiver {
+pub(crate) struct Archiver {
     ledger: BatchedLedger,
     metrics: Arc<Metrics>,
     keys: Keyring,
@@ -94,7 +96,7 @@ pub(super) struct Archiver {
 }
 
 impl Archiver {
-    pub(super) fn new(
+    pub(crate) fn new(
         ledger: BatchedLedger,
         metrics: Arc<Metrics>,
         keys: Keyring,
@@ -107,7 +109,7 @@ impl Archiver {
     }
 
     /// Archives until it is dropped.
-    pub(super) async fn run(self, changes: watch::Receiver<Arc<Config>>) {
+    pub(crate) async fn run(self, changes: watch::Receiver<Arc<Config>>) {
         loop {
             let config = Arc::clone(&changes.borrow());
             let mut pause = (config.store.keep_events / 2).clamp(REST, EVERY);
@@ -154,7 +156,7 @@ impl Archiver {
         let overdue = marks.overdue(config, now_ms());
         self.metrics.archive.set_overdue(Some(overdue));
         let patience = groups.iter().map(|group| group.keep).fold(PATIENCE, Duration::min);
-        let late = Late { overdue, deleted_after: WAIT_MAX };
+        let late = ArchiveDelay { overdue, deleted_after: WAIT_MAX };
         // The wait until a window is complete is not a failure.
         let is_late = progress.is_err() && overdue >= patience;
         self.metrics.archive.set_late(is_late.then_some(late));
@@ -212,7 +214,6 @@ impl Archiver {
         from_ms: UnixMillis,
         now: UnixMillis,
     ) -> Option<UnixMillis> {
-        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         if let Some((mark, next)) = mark.and_then(|mark| Some((mark, mark.next_ms?))) {
             let is_ours = mark.who == self.who || !self.is_shared();
             let is_free = is_ours || now.saturating_sub(mark.at_ms) > millis(TAKE_OVER);
@@ -229,14 +230,15 @@ impl Archiver {
         Some(expired.min(most))
     }
 
-    /// The time, as far as it may be ahead of the last mark: a clock that jumps must not make events
-    /// that are yet to come pass for archived ones. After a downtime it catches up at double speed.
+    /// The time, as far as it may be ahead of the last mark: a clock that jumps must not make
+    /// events that are yet to come pass for archived ones. After a downtime it catches up at double
+    /// speed.
     fn believable(&self, group: &Group, mark: &Mark, now: UnixMillis) -> UnixMillis {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let name = group.source().unwrap_or_default().to_owned();
         let written = *seen.entry(name).or_insert(mark.at_ms);
         let ahead = (group.keep / 2).min(WINDOW_MAX).saturating_add(self.began.elapsed() * 2);
-        now.min(written.saturating_add(i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX)))
+        now.min(written.saturating_add(millis(ahead)))
     }
 
     fn is_shared(&self) -> bool {
@@ -248,7 +250,7 @@ impl Archiver {
 ///
 /// # Errors
 /// Of the ledger; then nothing may be deleted.
-pub(super) async fn hold_back(
+pub(crate) async fn hold_back(
     ledger: &BatchedLedger,
     config: &Config,
     policy: &mut Retention,
@@ -350,7 +352,7 @@ impl Files<'_> {
     async fn put(&mut self, file: ExportWriter<Vec<u8>>) -> Result<(), ArchiveError> {
         let bytes = file.end()?;
         let (place, name) = (self.place.clone(), self.name());
-        let put = move || archive_store::put(&place, &name, &bytes);
+        let put = move || store::put(&place, &name, &bytes);
         tokio::task::spawn_blocking(put).await.map_err(io::Error::other)??;
         self.number += 1;
         Ok(())
@@ -360,7 +362,7 @@ impl Files<'_> {
     async fn remove(&mut self) -> Result<bool, ArchiveError> {
         let (place, name) = (self.place.clone(), self.name());
         self.number += 1;
-        let remove = move || archive_store::remove(&place, &name);
+        let remove = move || store::remove(&place, &name);
         Ok(tokio::task::spawn_blocking(remove).await.map_err(io::Error::other)??)
     }
 

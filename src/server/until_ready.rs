@@ -10,7 +10,7 @@ use crate::wire::{CloseWithoutReply, Handler, Peer, RequestBody, Response};
 
 /// Answers with [`Starting`] until there is a handler. Clones share it.
 #[derive(Debug)]
-pub(super) struct Late<H>(Arc<Inner<H>>);
+pub(super) struct UntilReady<H>(Arc<Inner<H>>);
 
 #[derive(Debug)]
 struct Inner<H> {
@@ -18,13 +18,13 @@ struct Inner<H> {
     handler: OnceLock<H>,
 }
 
-impl<H> Clone for Late<H> {
+impl<H> Clone for UntilReady<H> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<H> Late<H> {
+impl<H> UntilReady<H> {
     pub(super) fn new(starting: Starting) -> Self {
         Self(Arc::new(Inner { starting, handler: OnceLock::new() }))
     }
@@ -36,7 +36,7 @@ impl<H> Late<H> {
     }
 }
 
-impl<H: Handler> Handler for Late<H> {
+impl<H: Handler> Handler for UntilReady<H> {
     async fn handle(
         &self,
         peer: Peer,

@@ -1,8 +1,12 @@
-//! The limit of open files, and how many connections fit under it.
+//! File descriptors: their limit, how many connections fit under it, and the error of having none
+//! left.
 //!
 //! A store that cannot open its next file stops for good, so connections never take the last
 //! descriptor: the others wait in the kernel's queue.
 
+use std::io;
+
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Files that are not connections of senders. Half of them are attempts of deliveries, which are
@@ -12,7 +16,7 @@ const RESERVED_FILES: u64 = 2048;
 
 /// Raises the limit of open files as far as this process may. Shells and containers often begin
 /// with 1,024 and allow many more.
-pub(crate) fn raise_file_limit() {
+pub(crate) fn raise_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     // If the system refuses it, the limit stays, and fewer connections fit.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
@@ -20,22 +24,28 @@ pub(crate) fn raise_file_limit() {
 
 /// The limit of open files, if there is one.
 #[must_use]
-pub(crate) fn file_limit() -> Option<u64> {
+pub(crate) fn limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// How many of `connections` fit under the limit of open files. A low limit leaves half of its files
-/// for all else.
+/// How many of `connections` fit under the limit of open files. A low limit leaves half of its
+/// files for all else.
 #[must_use]
 pub(crate) fn connections_that_fit(connections: usize) -> usize {
-    fit(connections, file_limit())
+    fit(connections, limit())
 }
 
 /// The same for a listener beside that of the senders, of which there may be two: a sixteenth each.
 #[must_use]
 pub(crate) fn side_connections_that_fit(connections: usize) -> usize {
-    let share = file_limit().and_then(|files| usize::try_from(files / 16).ok());
+    let share = limit().and_then(|files| usize::try_from(files / 16).ok());
     share.map_or(connections, |share| share.clamp(1, connections))
+}
+
+/// Whether the process or the system has no file descriptor left.
+#[must_use]
+pub(crate) fn is_exhausted(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 fn fit(connections: usize, files: Option<u64>) -> usize {

@@ -1,4 +1,5 @@
-//! How far the archive has come: a document for each group of sources, and what retention may delete.
+//! How far the archive has come: a document for each group of sources, and what retention may
+//! delete.
 //!
 //! 1. Before a window of time is archived, its end is written (`next_ms`): after a crash the same
 //!    window is archived again, under the same names.
@@ -11,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::UnixMillis;
+use crate::clock::{UnixMillis, between, millis};
 use crate::config::Config;
 use crate::ledger::{
     ARCHIVE, BatchedLedger, DocumentChange, EarlyExpiry, Expect, LedgerError, Retention, Revision,
@@ -170,8 +171,7 @@ impl Marks {
         let groups = self.groups(config);
         let now_ms = policy.now_ms;
         let bounded = |keep: Duration, until_ms: UnixMillis| {
-            let since = u64::try_from(now_ms.saturating_sub(until_ms)).unwrap_or(0);
-            let wanted = Duration::from_millis(since).saturating_add(margin);
+            let wanted = between(until_ms, now_ms).saturating_add(margin);
             keep.max(wanted).min(keep.saturating_add(WAIT_MAX))
         };
         // Retention of the store goes over all events, whatever their group.
@@ -187,14 +187,12 @@ impl Marks {
     /// For how long events have waited for the archive, of the group that waits longest.
     pub(super) fn overdue(&self, config: &Config, now_ms: UnixMillis) -> Duration {
         let late = |group: &Group| {
-            let keep = i64::try_from(group.keep.as_millis()).unwrap_or(i64::MAX);
             let mark = self.0.get(&group.id).or_else(|| self.0.get(USUAL))?;
             // Before the first window is archived, its end says since when.
             let since = if mark.until_ms == 0 { mark.next_ms? } else { mark.until_ms };
-            u64::try_from(now_ms.saturating_sub(keep).saturating_sub(since)).ok()
+            Some(between(since, now_ms.saturating_sub(millis(group.keep))))
         };
-        let most = self.groups(config).iter().filter_map(late).max();
-        Duration::from_millis(most.unwrap_or(0))
+        self.groups(config).iter().filter_map(late).max().unwrap_or(Duration::ZERO)
     }
 }
 
