@@ -161,9 +161,9 @@ pub trait Ledger: Send + Sync {
     /// Records the results of leased deliveries. A token that is not the newest changes nothing and
     /// gets [`Settled::Stale`].
     ///
-    /// [`LeaseResult::Decided`], [`LeaseResult::Retry`] and [`LeaseResult::Dead`] are durable on return.
-    /// [`LeaseResult::Done`] may be lost in a crash: then the delivery is repeated under the same event
-    /// id.
+    /// [`LeaseResult::Decided`], [`LeaseResult::Retry`] and [`LeaseResult::Dead`] are durable on
+    /// return. [`LeaseResult::Done`] and [`LeaseResult::Postpone`] may be lost in a crash: then the
+    /// delivery is repeated under the same event id, or is due earlier.
     fn settle(
         &self,
         who: &NodeId,

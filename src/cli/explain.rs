@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::client::{AdminApi, runtime};
 use super::names::{self, Named};
 use super::rows::{printable, printable_json};
-use super::url::{absent_there, missing_of};
+use super::url::absent;
 use super::{ConfigFile, Exit, Screen};
 use crate::clock;
 use crate::config::{Config, Loaded, Source};
@@ -92,19 +92,17 @@ impl Explain {
         let named = asked.source.and_then(|name| config.sources.get(name));
         match named.map_or_else(|| capture.source(config), Ok) {
             Ok(source) => self.explain(config, source, capture, screen),
-            // The gateway may have it from an API.
-            Err(sentence) => match ask(config, None, &capture) {
-                Ok(answer) => self.show(&answer, screen),
-                Err(_) => {
-                    match missing_of(&loaded, &name_in(&capture)) {
-                        Some(issue) => {
-                            writeln!(screen.err, "{}", issue.line_of_text(screen.err_paint))?;
-                        }
-                        None => writeln!(screen.err, "{}", printable(&sentence))?,
-                    }
-                    Ok(Exit::Usage)
+            Err(sentence) => {
+                let Some(name) = capture.source_name() else {
+                    writeln!(screen.err, "{}", printable(&sentence))?;
+                    return Ok(Exit::Usage);
+                };
+                // The gateway may have it from an API.
+                match ask(config, None, &capture) {
+                    Ok(answer) => self.show(&answer, screen),
+                    Err(_) => absent(&loaded, &name, [], screen),
                 }
-            },
+            }
         }
     }
 
@@ -157,7 +155,7 @@ impl Explain {
         let config = &loaded.config;
         let api = AdminApi::of(config);
         if let Err(error) = runtime()?.block_on(names::check(&api, Named::Source, name)) {
-            return absent_there(&error, loaded, name, screen);
+            return absent(loaded, name, error.known(), screen);
         }
         if let Some(id) = &self.rejection {
             return self.rejection(config, Some(name), id, screen);
@@ -259,14 +257,6 @@ impl Explain {
         }
         Ok(exit)
     }
-}
-
-/// The source that the path of `capture` names; empty if it names none.
-fn name_in(capture: &Capture) -> String {
-    let target = String::from_utf8_lossy(&capture.request().target);
-    let path = target.split('?').next().unwrap_or_default();
-    let name = path.split_once("/callback/").map_or("", |(_, name)| name);
-    name.trim_end_matches('/').to_owned()
 }
 
 /// The explanation of the running gateway for what was captured.

@@ -68,17 +68,22 @@ impl Export {
         if let Err(error) = export.check() {
             return screen.fail(&error);
         }
+        if self.output.is_none() && screen.out_is == Where::Terminal {
+            writeln!(screen.err, "an export is not for reading: say --output FILE, or pipe it")?;
+            return Ok(Exit::Usage);
+        }
+        // Its errors are of other files than the one that is written.
+        let mut progress = Progress::new(screen.err, screen.err_is);
+        let chain = self.chain(&export.keys, &mut progress);
+        progress.end();
+        let chain = match chain {
+            Ok(chain) => chain,
+            Err(error) => return screen.fail(&error),
+        };
         let Some(output) = &self.output else {
-            if screen.out_is == Where::Terminal {
-                writeln!(
-                    screen.err,
-                    "an export is not for reading: say --output FILE, or pipe it"
-                )?;
-                return Ok(Exit::Usage);
-            }
             let mut progress = Progress::new(screen.err, screen.err_is);
             let written = self
-                .write(BufWriter::new(&mut *screen.out), export, &mut progress)
+                .write(BufWriter::new(&mut *screen.out), export, &chain, &mut progress)
                 .map(|(_, written)| written);
             progress.end();
             return match written {
@@ -88,10 +93,10 @@ impl Export {
         };
         let mut progress = Progress::new(screen.err, screen.err_is);
         let written = match output {
-            Place::File(path) => self.write_file(path, export, &mut progress),
+            Place::File(path) => self.write_file(path, export, &chain, &mut progress),
             #[cfg(feature = "s3")]
             Place::Object(object) => object.write().map_err(ExportError::from).and_then(|upload| {
-                let (to, written) = self.write(upload, export, &mut progress)?;
+                let (to, written) = self.write(upload, export, &chain, &mut progress)?;
                 to.end()?;
                 Ok(written)
             }),
@@ -109,15 +114,16 @@ impl Export {
         &self,
         path: &Path,
         export: Store<'_>,
+        chain: &Chain,
         progress: &mut Progress<'_>,
     ) -> Result<Written, ExportError> {
         let path = &behind_links(path);
         if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
-            return self.write_through(path, export, progress);
+            return self.write_through(path, export, chain, progress);
         }
         let part = beside(path);
         let written = private::create(&part).map_err(ExportError::from).and_then(|file| {
-            let (to, written) = self.write(BufWriter::new(file), export, progress)?;
+            let (to, written) = self.write(BufWriter::new(file), export, chain, progress)?;
             to.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
             fs::rename(&part, path)?;
             sync_folder(path)?;
@@ -135,11 +141,12 @@ impl Export {
         &self,
         path: &Path,
         export: Store<'_>,
+        chain: &Chain,
         progress: &mut Progress<'_>,
     ) -> Result<Written, ExportError> {
         let written = fs::OpenOptions::new().write(true).open(path);
         let written = written.map_err(ExportError::from).and_then(|file| {
-            let (mut to, written) = self.write(BufWriter::new(file), export, progress)?;
+            let (mut to, written) = self.write(BufWriter::new(file), export, chain, progress)?;
             to.flush()?;
             Ok(written)
         });
@@ -151,13 +158,13 @@ impl Export {
         &self,
         to: W,
         from: Store<'_>,
+        chain: &Chain,
         progress: &mut Progress<'_>,
     ) -> Result<(W, Written), ExportError> {
-        let (follows, known) = self.chain(&from.keys, progress)?;
-        let mut to = ExportWriter::begin(to, from.keys.current(), follows)?;
+        let mut to = ExportWriter::begin(to, from.keys.current(), chain.follows)?;
         let mut put = |items: Vec<Item>| {
-            match follows {
-                Some(_) => to.write(&known.missing(items))?,
+            match chain.follows {
+                Some(_) => to.write(&chain.known.missing(items))?,
                 None => to.write(&items)?,
             }
             progress.tell(&|| format!("{} items", to.items()));
@@ -213,30 +220,34 @@ fn at(path: &Path, error: ExportError) -> ExportError {
     }
 }
 
+/// A whole export and its increments, which an increment follows.
+#[derive(Default)]
+struct Chain {
+    /// The last one of them.
+    follows: Option<ExportId>,
+    /// All their items.
+    known: KnownItems,
+}
+
 impl Export {
-    /// The export that an increment follows, and what the chain up to it holds.
-    fn chain(
-        &self,
-        keys: &Keyring,
-        progress: &mut Progress<'_>,
-    ) -> Result<(Option<ExportId>, KnownItems), ExportError> {
-        let (mut follows, mut known) = (None, KnownItems::default());
+    /// Reads the exports that an increment follows.
+    fn chain(&self, keys: &Keyring, progress: &mut Progress<'_>) -> Result<Chain, ExportError> {
+        let mut chain = Chain::default();
         for place in &self.since {
-            // The error of another file than the one that is written.
-            let named = |error: ExportError| ExportError::Damaged(format!("{place}: {error}"));
+            let named = |error: ExportError| place.named(error);
             let (from, _) = place.read().map_err(|error| named(error.into()))?;
             let mut reader = ExportReader::begin(from, keys).map_err(named)?;
-            if reader.follows() != follows {
+            if reader.follows() != chain.follows {
                 let what = format!("{place}: does not follow the export that is named before it");
                 return Err(ExportError::Damaged(what));
             }
             while let Some(items) = reader.chunk().map_err(named)? {
-                known.note(&items);
+                chain.known.note(&items);
                 progress.tell(&|| format!("{place}: {} items", reader.items()));
             }
-            follows = Some(reader.id());
+            chain.follows = Some(reader.id());
         }
-        Ok((follows, known))
+        Ok(chain)
     }
 }
 

@@ -29,8 +29,13 @@ impl Named {
 /// Why a name is not used. The sentence is for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NameError {
-    /// The gateway has nothing of that name; with the nearest one.
-    Absent(String),
+    /// The gateway has nothing of that name.
+    Absent {
+        /// With the nearest name.
+        sentence: String,
+        /// The names that the gateway has.
+        names: Vec<String>,
+    },
     /// The gateway could not be asked.
     Unasked(String),
 }
@@ -39,11 +44,19 @@ impl NameError {
     /// Says so. A name that does not exist is a mistake in the command line, in every command.
     pub(super) fn tell(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
         match self {
-            Self::Absent(sentence) => {
+            Self::Absent { sentence, .. } => {
                 writeln!(screen.err, "{sentence}")?;
                 Ok(Exit::Usage)
             }
             Self::Unasked(sentence) => screen.fail(sentence),
+        }
+    }
+
+    /// The names that the gateway has, where it could be asked.
+    pub(super) fn known(&self) -> &[String] {
+        match self {
+            Self::Absent { names, .. } => names,
+            Self::Unasked(_) => &[],
         }
     }
 }
@@ -63,10 +76,12 @@ pub(super) async fn check(api: &AdminApi, named: Named, name: &str) -> Result<()
     let all = api.get(&format!("/admin/v1/{list}")).await?;
     let all = all[&list].as_array().into_iter().flatten();
     let names: Vec<&str> = all.filter_map(|one: &Value| one["name"].as_str()).collect();
-    match names.contains(&name) {
-        true => Ok(()),
-        false => Err(NameError::Absent(absent(named, name, &names))),
+    if names.contains(&name) {
+        return Ok(());
     }
+    let sentence = absent(named, name, &names);
+    let names = names.into_iter().map(str::to_owned).collect();
+    Err(NameError::Absent { sentence, names })
 }
 
 /// Checks that the gateway has, or had, a source called `name`: one that was removed is known by its

@@ -141,16 +141,16 @@ pub(super) async fn pauses(
 /// The meaning of a pause for the deliveries of an order.
 fn pause_sentence(name: &str, pause: &Value, tries: TriesGone) -> String {
     let text = pause_text(pause);
-    match (pause["why"].as_str(), tries) {
-        (Some("gone"), TriesGone::Yes) => format!(
-            "{name} is paused ({text}): the replay tries it at once, and a 2xx resumes it; see \
-             postern deliveries --destination {name}"
-        ),
-        _ => format!(
-            "{name} is paused ({text}): its deliveries wait until postern destinations resume \
-             {name}"
-        ),
-    }
+    let trial = match (pause["why"].as_str(), tries) {
+        (Some("gone"), TriesGone::Yes) => {
+            "the replay makes one attempt at once, and a 2xx resumes it; otherwise "
+        }
+        _ => "",
+    };
+    format!(
+        "{name} is paused ({text}): {trial}its deliveries wait until postern destinations resume \
+         {name}"
+    )
 }
 
 /// The paused destinations of a list: all, or `only` that one.
@@ -200,11 +200,12 @@ mod tests {
         };
         assert_eq!(
             sentence("gone", TriesGone::Yes),
-            "game is paused (gone, by postern at 2026-11-29T12:00:00Z): the replay tries it at \
-             once, and a 2xx resumes it; see postern deliveries --destination game"
+            "game is paused (gone, by postern at 2026-11-29T12:00:00Z): the replay makes one \
+             attempt at once, and a 2xx resumes it; otherwise its deliveries wait until postern \
+             destinations resume game"
         );
         for (why, tries) in [("operator", TriesGone::Yes), ("gone", TriesGone::No)] {
-            let waits = "its deliveries wait until postern destinations resume game";
+            let waits = "): its deliveries wait until postern destinations resume game";
             assert!(sentence(why, tries).ends_with(waits));
         }
     }

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 #[cfg(feature = "s3")]
 use crate::egress::s3::Object;
+use crate::ledger::ExportError;
 
 /// Bytes that are read at once.
 const BUFFER: usize = 1 << 20;
@@ -61,6 +62,19 @@ impl Place {
                 let (download, size) = object.read()?;
                 Ok((Counted::new(Box::new(download)), size))
             }
+        }
+    }
+
+    /// The same error, with the name of this place. An error of the ledger is not about it.
+    pub(super) fn named(&self, error: ExportError) -> ExportError {
+        match error {
+            ExportError::Io(error) => {
+                ExportError::Io(io::Error::new(error.kind(), format!("{self}: {error}")))
+            }
+            ExportError::Damaged(text) => ExportError::Damaged(format!("{self}: {text}")),
+            // Shown behind "the export".
+            ExportError::Sealed(text) => ExportError::Sealed(format!("{self} {text}")),
+            ExportError::Ledger(error) => ExportError::Ledger(error),
         }
     }
 }

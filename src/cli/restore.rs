@@ -158,8 +158,9 @@ impl Restore {
         let mut progress = Progress::new(screen.err, screen.err_is);
         let mut restore = || -> Result<(), ExportError> {
             for (at, place) in self.exports.iter().enumerate().rev() {
-                let (from, size) = place.read()?;
-                let reader = ExportReader::begin(from, &keys)?;
+                let named = |error: ExportError| place.named(error);
+                let (from, size) = place.read().map_err(|error| named(error.into()))?;
+                let reader = ExportReader::begin(from, &keys).map_err(named)?;
                 let age = self.age(at);
                 let wanted = |item: &Item| age.has(item);
                 let job = ImportJob { reader, size, wanted: &wanted };
@@ -207,13 +208,7 @@ impl Restore {
         let mut known = KnownItems::default();
         let mut expected: Option<ExportId> = None;
         for (at, place) in self.exports.iter().enumerate().rev() {
-            let named = |error: ExportError| match error {
-                ExportError::Damaged(text) => ExportError::Damaged(format!("{place}: {text}")),
-                ExportError::Io(error) => {
-                    ExportError::Io(io::Error::new(error.kind(), format!("{place}: {error}")))
-                }
-                other => other,
-            };
+            let named = |error: ExportError| place.named(error);
             let (from, _) = place.read().map_err(|error| named(error.into()))?;
             let mut reader = ExportReader::begin(from, keys).map_err(named)?;
             self.check_place(at, &reader, expected)?;

@@ -70,8 +70,7 @@ impl Route {
         };
         let name = event["source"].as_str().unwrap_or_default();
         let Some(source) = loaded.config.sources.get(name) else {
-            let known: Vec<&str> = loaded.config.sources.keys().map(String::as_str).collect();
-            return absent(&loaded, name, &known, screen);
+            return absent(&loaded, name, std::iter::empty(), screen);
         };
         let mut rows = rows(source, &event);
         for row in rows.iter_mut().filter(|row| row.goes == Goes::There) {

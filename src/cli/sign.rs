@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::client::{AdminApi, runtime};
 use super::names::{self, NameError, Named};
-use super::url::absent_there;
+use super::url::absent;
 use super::{ConfigFile, Exit, Screen};
 use crate::clock;
 use crate::config::{Config, Source, nearest};
@@ -61,7 +61,7 @@ impl Sign {
         let Some(source) = config.sources.get(&self.source) else {
             return match runtime()?.block_on(self.ask(config)) {
                 Ok(signed) => self.show(&signed, screen),
-                Err(Asked::Absent(error)) => absent_there(&error, &loaded, &self.source, screen),
+                Err(Asked::Absent(error)) => absent(&loaded, &self.source, error.known(), screen),
                 Err(Asked::Failed(sentence)) => {
                     writeln!(screen.err, "{sentence}")?;
                     Ok(Exit::Usage)

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::client::{AdminApi, runtime};
-use super::names::{self, NameError, Named};
+use super::names::{self, Named};
 use super::{ConfigFile, Exit, Screen, columns};
 use crate::config::{Config, ConfigIssue, Loaded, Source};
 use crate::operator::PasteUrl;
@@ -47,8 +47,7 @@ impl Url {
         }
         let Some(name) = &self.source else { return self.list(&urls, &loaded, screen) };
         let Some(found) = urls.get(name) else {
-            let known: Vec<&str> = urls.keys().map(String::as_str).collect();
-            return absent(&loaded, name, &known, screen);
+            return absent(&loaded, name, urls.keys(), screen);
         };
         if self.config.json {
             writeln!(screen.out, "{}", json!(found))?;
@@ -98,51 +97,26 @@ async fn of_gateway(config: &Config) -> Result<Vec<PasteUrl>, String> {
 }
 
 /// Says that there is no source called `name`, neither in the file nor at a running gateway, or
-/// which secret is missing if the file has it. `known` are the other sources that can be used.
-pub(super) fn absent(
-    loaded: &Loaded,
+/// which secret is missing if the file has it. `others` are the names that the gateway has.
+pub(super) fn absent<'n>(
+    loaded: &'n Loaded,
     name: &str,
-    known: &[&str],
+    others: impl IntoIterator<Item = &'n String>,
     screen: &mut Screen<'_>,
 ) -> io::Result<Exit> {
-    let lacking = loaded.missing.iter().filter_map(source_of);
-    let names: BTreeSet<&str> = known.iter().copied().chain(lacking).collect();
+    if let Some(issue) = missing_of(loaded, name) {
+        writeln!(screen.err, "{}", issue.line_of_text(screen.err_paint))?;
+        return Ok(Exit::Usage);
+    }
+    let usable = loaded.config.sources.keys().chain(others).map(String::as_str);
+    let names: BTreeSet<&str> = usable.chain(loaded.missing.iter().filter_map(source_of)).collect();
     let names: Vec<&str> = names.into_iter().collect();
-    missing_or(&names::absent(Named::Source, name, &names), loaded, name, screen)
-}
-
-/// The same where the gateway was asked for the source, and `error` is what it said.
-pub(super) fn absent_there(
-    error: &NameError,
-    loaded: &Loaded,
-    name: &str,
-    screen: &mut Screen<'_>,
-) -> io::Result<Exit> {
-    match error {
-        NameError::Absent(sentence) => missing_or(sentence, loaded, name, screen),
-        NameError::Unasked(_) => {
-            let known: Vec<&str> = loaded.config.sources.keys().map(String::as_str).collect();
-            absent(loaded, name, &known, screen)
-        }
-    }
-}
-
-/// Says which secret of the source the file lacks, or `sentence` if it has no such source.
-fn missing_or(
-    sentence: &str,
-    loaded: &Loaded,
-    name: &str,
-    screen: &mut Screen<'_>,
-) -> io::Result<Exit> {
-    match missing_of(loaded, name) {
-        Some(issue) => writeln!(screen.err, "{}", issue.line_of_text(screen.err_paint))?,
-        None => writeln!(screen.err, "{sentence}")?,
-    }
+    writeln!(screen.err, "{}", names::absent(Named::Source, name, &names))?;
     Ok(Exit::Usage)
 }
 
 /// The missing secret of the file's source called `name`.
-pub(super) fn missing_of<'l>(loaded: &'l Loaded, name: &str) -> Option<&'l ConfigIssue> {
+fn missing_of<'l>(loaded: &'l Loaded, name: &str) -> Option<&'l ConfigIssue> {
     loaded.missing.iter().find(|issue| source_of(issue) == Some(name))
 }
 

@@ -16,8 +16,8 @@ impl Backoff {
         Self { first, max, next: first }
     }
 
-    /// The pause after a try that failed.
-    pub(crate) fn pause(&mut self) -> Duration {
+    /// Returns the pause after a try that failed, and doubles the next one.
+    pub(crate) fn next_pause(&mut self) -> Duration {
         let pause = self.next;
         self.next = pause.saturating_mul(2).min(self.max);
         pause
@@ -36,9 +36,9 @@ mod tests {
     #[test]
     fn a_pause_doubles_up_to_the_limit_and_begins_again_after_a_success() {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
-        let seconds: Vec<_> = (0..5).map(|_| backoff.pause().as_secs()).collect();
+        let seconds: Vec<_> = (0..5).map(|_| backoff.next_pause().as_secs()).collect();
         assert_eq!(seconds, [1, 2, 4, 5, 5]);
         backoff.reset();
-        assert_eq!(backoff.pause(), Duration::from_secs(1));
+        assert_eq!(backoff.next_pause(), Duration::from_secs(1));
     }
 }

@@ -117,8 +117,10 @@ fn undelivered_template(section: &Section<'_>, to: &[&Destination]) {
 /// Pinned amounts that are not decimals.
 fn rewards_by_text(section: &Section<'_>, source: &Source) {
     for item in source.recipe.rewards_by_text() {
+        const REMEDY: &str =
+            "write the number alone, such as 10, unless the sender sends this very text";
         let what = "is not a decimal: only a callback with the same text matches it";
-        section.advice(&format!("rewards.{item}"), what, "write the number alone, such as 10");
+        section.advice(&format!("rewards.{item}"), what, REMEDY);
     }
 }
 

@@ -105,7 +105,7 @@ mod tests {
             let (result, outcome) = answered(status).lease_result(1, RETRY);
             match status {
                 200..=299 => {
-                    assert_eq!((result, outcome), (LeaseResult::Done, DeliveryOutcome::Done))
+                    assert_eq!((result, outcome), (LeaseResult::Done, DeliveryOutcome::Done));
                 }
                 410 => assert_eq!((result, outcome), (LeaseResult::Dead, DeliveryOutcome::Gone)),
                 _ => assert_eq!(outcome, DeliveryOutcome::Retry, "{status}"),

@@ -96,6 +96,7 @@ impl DestinationTable {
         }
         let longest = config.destinations.values().map(|destination| destination.timeout).max();
         self.ttl = longest.unwrap_or_default() + LEASE_SLACK;
+        self.separate.retain(|target| self.all.contains_key(target));
         self.sort_all();
     }
 
@@ -108,7 +109,6 @@ impl DestinationTable {
     /// Decides again which destinations are separate.
     fn sort_all(&mut self) {
         let (all, pauses) = (&mut self.all, &self.pauses);
-        self.separate.retain(|target| all.contains_key(target));
         self.proven.clear();
         self.unproven.clear();
         self.ready.clear();
@@ -421,6 +421,17 @@ mod tests {
         assert_eq!(table.open(now), [(named(1), 1)]);
         table.rejoin(&named(1));
         assert!(table.is_grouped(&named(1)));
+    }
+
+    #[test]
+    fn a_destination_that_is_not_configured_is_asked_for_once_whatever_is_paused() {
+        let mut table = table(2);
+        let unknown = TargetId::from("removed");
+        assert!(table.begin(&unknown, instant()).is_none());
+        table.pause(Pauses::default());
+        assert!(!table.is_grouped(&unknown));
+        table.apply(&config(2));
+        assert!(table.is_grouped(&unknown));
     }
 
     #[test]

@@ -314,7 +314,7 @@ impl DispatchLoop {
         match self.try_lease_due().await {
             Ok(()) => self.wake.backoff.reset(),
             Err(error) => {
-                let pause = self.wake.backoff.pause();
+                let pause = self.wake.backoff.next_pause();
                 tracing::warn!(%error, ?pause, "could not lease deliveries");
                 self.may_be_due = true;
                 self.wake.at = Some(instant() + pause);

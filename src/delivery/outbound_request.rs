@@ -116,8 +116,8 @@ impl PayloadFormat {
             Format::Template => match UrlTemplate::parse(&destination.url) {
                 Ok(template) => {
                     let facts = UrlFacts::of(destination).unwrap_or_default();
-                    let told = EventUrlFacts { facts, fields: Arc::clone(fields) };
-                    Self::Template(template, destination.method, told)
+                    let url_facts = EventUrlFacts { facts, fields: Arc::clone(fields) };
+                    Self::Template(template, destination.method, url_facts)
                 }
                 Err(fault) => Self::Unusable(fault.to_string()),
             },
@@ -140,7 +140,9 @@ impl PayloadFormat {
         let mut outbound = match self {
             Self::Event(to) => posted(to, stored)?,
             Self::Forward(to, fields) => forwarded(to, fields, stored)?,
-            Self::Template(template, method, told) => resolved(template, *method, told, stored)?,
+            Self::Template(template, method, url_facts) => {
+                resolved(template, *method, url_facts, stored)?
+            }
             Self::Macros(url) => replaced(url, stored)?,
             Self::Message(to, notation) => message(to, *notation, stored)?,
             Self::Unusable(why) => return Err(PayloadError::Unusable(why.clone())),
@@ -267,12 +269,12 @@ fn message(to: &Uri, notation: Notation, stored: &Bytes) -> Result<OutboundReque
 fn resolved(
     template: &UrlTemplate,
     method: TemplateMethod,
-    told: &EventUrlFacts,
+    url_facts: &EventUrlFacts,
     stored: &Bytes,
 ) -> Result<OutboundRequest, PayloadError> {
     let event = EventBody::json_of(stored).or(Err(PayloadError::Stored))?;
     let values = Values::read(&event).ok_or(PayloadError::Stored)?;
-    if let Some(why) = told.withholds(&values) {
+    if let Some(why) = url_facts.withholds(&values) {
         return Err(PayloadError::Withheld(why));
     }
     if let Some(name) = template.placeholders().find_map(|one| values.unknown(one)) {

@@ -153,7 +153,7 @@ impl SettleWorker {
                 return Vec::new();
             }
             behind.get_or_insert_with(mark);
-            sleep(backoff.pause()).await;
+            sleep(backoff.next_pause()).await;
         }
     }
 }

@@ -295,7 +295,9 @@ impl Shared {
                         Granted::Several(_) => Ok(None),
                     }
                 });
-                events.collect::<Result<Option<Vec<_>>, CallbackError>>()?
+                // An error of any part goes first: it says more than that one cannot be made.
+                let events = events.collect::<Result<Vec<Option<_>>, CallbackError>>()?;
+                events.into_iter().collect()
             }
         };
         events.filter(|events| !events.is_empty()).ok_or_else(gone)

@@ -46,7 +46,7 @@ where
                 lifetime / 2
             }
             Err(why) => {
-                let next = backoff.pause();
+                let next = backoff.next_pause();
                 let age_seconds = state.age().as_secs();
                 let why = why.to_string();
                 let again_seconds = next.as_secs();

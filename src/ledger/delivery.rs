@@ -279,8 +279,8 @@ impl DeliveryCounts {
 }
 
 impl LeaseResult {
-    /// Whether a crash may undo it, so that the delivery is made again. All others are durable when
-    /// they are answered.
+    /// Whether a crash may undo it: a done delivery is then made again, a postponed one is due earlier.
+    /// All others are durable when they are answered.
     pub(crate) const fn may_be_lost(self) -> bool {
         match self {
             Self::Done | Self::Postpone { .. } => true,

@@ -248,12 +248,12 @@ impl Embedded {
         Ok(())
     }
 
-    /// Waits for the turn to replay or to rewrite. It lasts until the result is dropped.
+    /// Takes the lock to replay or to rewrite. It is held until the result is dropped.
     async fn lock_rewrites(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.shared.rewrite_lock).lock_owned().await
     }
 
-    /// As [`Self::read`], in a turn that lasts until `work` has ended: it goes on if its caller is
+    /// As [`Self::read`], under a lock that is held until `work` has ended: it goes on if its caller is
     /// gone.
     async fn read_in<T: Send + 'static>(
         &self,
@@ -346,7 +346,7 @@ impl Ledger for Embedded {
     ) -> Result<ReplayPage, LedgerError> {
         let (own, order, cursor) = (self.clone(), order.clone(), cursor.cloned());
         whole(async move {
-            let _turn = own.lock_rewrites().await;
+            let _lock = own.lock_rewrites().await;
             let id = order.id;
             let choose = move |core: &Core| core.choose(&order, cursor.as_ref(), limit);
             let (chosen, page) = own.read(choose).await?;

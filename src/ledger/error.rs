@@ -11,7 +11,7 @@ pub enum LedgerError {
     Unavailable(String),
     /// The operation may have taken effect. Retry the **same** batch with the **same** ids, or have
     /// the sender retry.
-    #[error("the ledger did not answer in time; the operation may have taken effect")]
+    #[error("the store did not answer in time; the operation may have taken effect")]
     Unknown,
     /// The document is not in the state that the change expects; nothing changed.
     #[error("another writer changed the document; read it again")]
@@ -20,10 +20,10 @@ pub enum LedgerError {
         current: Option<Revision>,
     },
     /// The queue is full, or the deadline passed before the work began. Nothing took effect.
-    #[error("the ledger is overloaded")]
+    #[error("the store is overloaded")]
     Overloaded,
     /// More bytes than the engine stores in one piece; nothing took effect.
-    #[error("{size} bytes are more than the {max} that the ledger stores in one piece")]
+    #[error("{size} bytes are more than the {max} that the store takes in one piece")]
     TooLarge {
         /// The requested size.
         size: usize,
@@ -44,7 +44,7 @@ pub enum LedgerError {
     Sealed(String),
     /// The ledger has stopped for good: a write or a sync failed, or a worker panicked. This
     /// process acknowledges nothing more; acknowledged data is safe.
-    #[error("the ledger has stopped: {0}")]
+    #[error("the store has stopped: {0}")]
     Fatal(String),
 }
 

@@ -172,7 +172,7 @@ impl Health {
             // A server may take writes again at any time; this process does not after a failed write.
             return Some(match &self.server {
                 Some(_) => format!("the store takes no writes: {why}"),
-                None => format!("the ledger has stopped: {why}"),
+                None => format!("the store has stopped: {why}"),
             });
         }
         let room = self.room.filter(|room| room.short)?;

@@ -8,6 +8,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method};
@@ -102,6 +103,17 @@ impl Capture {
         &self.request
     }
 
+    /// The name of a source in its path, whether or not there is one of that name.
+    pub(crate) fn source_name(&self) -> Option<String> {
+        match self.extent {
+            Extent::Whole => {
+                let path = path_of(&self.request.target);
+                name_in(&path).map(|name| name.trim_end_matches('/').to_owned())
+            }
+            Extent::Query | Extent::Body => None,
+        }
+    }
+
     /// The source that its path names.
     ///
     /// # Errors
@@ -145,18 +157,26 @@ fn pasted(text: &str) -> Result<OwnedRequest, String> {
     }
 }
 
+/// The path of `target`, without its query.
+fn path_of(target: &[u8]) -> Cow<'_, str> {
+    let end = memchr::memchr(b'?', target).unwrap_or(target.len());
+    String::from_utf8_lossy(&target[..end])
+}
+
+/// The name of a source in `path`. A proxy may have put something in front of it.
+fn name_in(path: &str) -> Option<&str> {
+    path.split_once(PREFIX).map(|(_, name)| name)
+}
+
 /// The source that the path of `target` names.
 ///
 /// # Errors
 /// There is none, with the nearest name.
 pub(crate) fn source_at<'c>(config: &'c Config, target: &[u8]) -> Result<&'c Arc<Source>, String> {
-    let target = String::from_utf8_lossy(target);
-    let path = target.split('?').next().unwrap_or_default();
-    // A proxy may have put something in front of it.
-    let Some(at) = path.find(PREFIX) else {
+    let path = path_of(target);
+    let Some(name) = name_in(&path) else {
         return Err(format!("the path {path:?} is not /callback/ and the name of a source"));
     };
-    let name = &path[at + PREFIX.len()..];
     let known = config.sources.get(name).or_else(|| config.sources.get(name.trim_end_matches('/')));
     known.ok_or_else(|| {
         let names: Vec<&str> = config.sources.keys().map(String::as_str).collect();
@@ -188,9 +208,8 @@ pub(crate) enum Misdirected {
 impl Misdirected {
     /// The reason why a request to `target` does not reach `source`.
     pub(crate) fn of(config: &Config, source: &Source, target: &[u8]) -> Option<Self> {
-        let text = String::from_utf8_lossy(target);
-        let path = text.split('?').next().unwrap_or_default();
-        let name = path.find(PREFIX).map(|at| &path[at + PREFIX.len()..])?;
+        let path = path_of(target);
+        let name = name_in(&path)?;
         if name == source.name {
             return None;
         }

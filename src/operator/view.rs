@@ -99,7 +99,7 @@ impl View {
         self.among.clone()
     }
 
-    /// The ledger `ledger`, as far as it is seen.
+    /// `ledger` without what the caller may not see.
     #[must_use]
     pub fn ledger(&self, ledger: &BatchedLedger) -> SeenLedger {
         SeenLedger { ledger: ledger.clone(), among: self.among() }

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_changes_no_configuration_puts_none_in_force() {
+    async fn what_changes_no_configuration_activates_none() {
         let (registry, who) = (registry().await, Actor::of_token("ops"));
         let applied = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&applied);

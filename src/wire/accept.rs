@@ -55,7 +55,7 @@ pub async fn accept<H: WireHandler>(listener: TcpListener, service: Arc<Listener
                     // Only a connection that ends frees one.
                     service.places.make_room(Instant::now());
                 }
-                let pause = backoff.pause();
+                let pause = backoff.next_pause();
                 tracing::error!(%error, pause_ms = pause.as_millis() as u64, "could not accept a connection");
                 tokio::time::sleep(pause).await;
             }

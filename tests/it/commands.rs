@@ -211,6 +211,13 @@ fn sources_of_the_api_have_urls_and_signatures() {
     let wrong = commands.run(&["sign", "bonnus", "transaction=b1"]);
     assert_eq!(wrong.code, Some(64), "{}", wrong.err);
     assert_eq!(wrong.err, "there is no source \"bonnus\"; did you mean bonus?\n");
+    // The file is ahead of the gateway until the next reload.
+    let mut text = fs::read_to_string(commands.path()).unwrap();
+    text.push_str("\n[[source]]\nname = \"chest\"\nsender = \"taku\"\nsecrets = \"of-chests\"\n");
+    fs::write(commands.path(), text).unwrap();
+    let wrong = commands.run(&["sign", "chset", "transaction=b1"]);
+    assert_eq!(wrong.code, Some(64), "{}", wrong.err);
+    assert!(wrong.err.ends_with("did you mean chest?\n"), "{}", wrong.err);
     let lacking = commands.run(&["sign", "bonus", "transaction=b1"]);
     assert_eq!(lacking.code, Some(64), "{}", lacking.err);
     // Without the gateway, a source of the file says which secret is missing.

@@ -96,7 +96,13 @@ fn increments_hold_what_is_new_and_the_newest_form_of_all_is_restored() {
     let bytes = fs::read(&first).unwrap();
     fs::write(&torn, &bytes[..bytes.len() - 3]).unwrap();
     assert!(why(&[all[0], file(&torn)]).contains("ends early"));
-    assert!(there.failed(&[], &["restore", all[0]]).contains("POSTERN_MASTER_KEY"));
+    let sealed = there.failed(&[], &["restore", all[0]]);
+    assert!(sealed.contains("POSTERN_MASTER_KEY") && sealed.contains(all[0]), "{sealed}");
+    let (none, output) = (path("none.export"), path("third.export"));
+    let args = ["export", "--since", file(&none), "--output", file(&output)];
+    let unread = here.failed(&key, &args);
+    assert!(unread.starts_with(&format!("{}: ", file(&none))), "{unread}");
+    assert!(!output.exists());
     assert!(!there.path("postern-data").exists());
 
     // Restored, twice, and known there.

@@ -120,9 +120,12 @@ fn a_command_needs_no_more_secrets_than_its_own() {
     let Ran { code, out, err } = run(folder.path(), &["url"]);
     assert_eq!((code, out.as_str()), (Some(64), ""), "{err}");
     assert!(err.contains("POSTERN_T_NOT_SET is not set"), "{err}");
-    for misspelled in
-        [&["sign", "levelend"][..], &["explain", "levelend", "a=b"], &["url", "levelend"]]
-    {
+    for misspelled in [
+        &["sign", "levelend"][..],
+        &["explain", "levelend", "a=b"],
+        &["explain", "/callback/levelend?a=b"],
+        &["url", "levelend"],
+    ] {
         let Ran { code, err, .. } = run(folder.path(), misspelled);
         assert_eq!(code, Some(64), "{err}");
         assert!(err.ends_with("did you mean level-end?\n"), "{err}");
@@ -130,6 +133,11 @@ fn a_command_needs_no_more_secrets_than_its_own() {
     let Ran { code, err, .. } = run(folder.path(), &["explain", "/callback/level-end?a=b"]);
     assert_eq!(code, Some(64), "{err}");
     assert!(err.contains("POSTERN_T_NOT_SET is not set"), "{err}");
+    // A query names no source, whatever its values are.
+    let query = "a=b&u=https://h/callback/level-end";
+    let Ran { code, err, .. } = run(folder.path(), &["explain", query]);
+    assert_eq!(code, Some(64), "{err}");
+    assert!(err.contains("it does not say which source it is for"), "{err}");
     let Ran { code, err, .. } = run(folder.path(), &["forget", "--yes", "level-end"]);
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("there is no ledger in"), "not a secret: {err}");

@@ -326,6 +326,38 @@ fn what_no_standby_has_is_neither_delivered_nor_acknowledged_as_a_duplicate() {
 }
 
 #[test]
+fn a_cancelled_wait_for_a_standby_acknowledges_nothing() {
+    if !is_there() {
+        return;
+    }
+    let primary = Cluster::start(&[]);
+    runtime().block_on(async {
+        let schema = schema();
+        let engine = opened(options(&primary, &schema)).await;
+        primary.set("synchronous_standby_names = 'ANY 1 (one)'");
+        let own = engine.clone();
+        let accepting =
+            tokio::spawn(async move { own.accept(&[conformance::event(1, &["a"])]).await });
+        let waiting = "select coalesce(max(pid), 0) from pg_stat_activity
+            where wait_event = 'SyncRep' and query like '%dedupe%'";
+        // The first commit, and that of each retry.
+        let mut last = "0".to_owned();
+        for _ in 0..3 {
+            eventually("another session waits", || {
+                let pid = primary.ask(waiting);
+                pid != "0" && pid != last
+            });
+            last = primary.ask(waiting);
+            assert!(!accepting.is_finished());
+            primary.ask(&format!("select pg_cancel_backend({last})"));
+        }
+        primary.set("synchronous_standby_names = ''");
+        assert_eq!(accepting.await.unwrap().unwrap(), [Accepted::New]);
+        primary.reset("synchronous_standby_names");
+    });
+}
+
+#[test]
 fn of_two_servers_that_take_writes_the_one_on_the_newer_timeline_is_used() {
     if !is_there() {
         return;

@@ -63,10 +63,10 @@ async fn fill(engine: &Postgres, count: u64) -> Vec<NewEvent> {
         error: Some(SECRET.to_owned()),
         ..Attempt::default()
     };
-    let verdicts = [LeaseResult::Dead, LeaseResult::Done, later];
+    let results = [LeaseResult::Dead, LeaseResult::Done, later];
     let settled: Vec<Settlement> = leases
         .iter()
-        .zip(verdicts)
+        .zip(results)
         .map(|(lease, result)| Settlement {
             attempt: attempt.clone(),
             ..conformance::settlement(lease, result)

@@ -46,7 +46,7 @@ async fn fill(path: &Path) {
         LeaseAsk { targets: TargetFilter::All, max: 900, ttl: std::time::Duration::from_secs(60) };
     let node = conformance::node();
     let leases = ledger.lease(&node, &ask).await.unwrap().leases;
-    let verdicts = [
+    let results = [
         LeaseResult::Done,
         LeaseResult::Dead,
         LeaseResult::Retry { after: std::time::Duration::from_secs(80_000) },
@@ -54,7 +54,7 @@ async fn fill(path: &Path) {
     let settled: Vec<_> = leases
         .iter()
         .enumerate()
-        .map(|(n, lease)| conformance::settlement(lease, verdicts[n % 3]))
+        .map(|(n, lease)| conformance::settlement(lease, results[n % 3]))
         .collect();
     ledger.settle(&node, &settled).await.unwrap();
     for n in 0..20 {

@@ -15,7 +15,7 @@ impl DispatchLoop {
         let life = Arc::clone(&self.tools.life);
         let mut backoff = backoff();
         while let Err(error) = self.load_pauses().await {
-            let pause = backoff.pause();
+            let pause = backoff.next_pause();
             tracing::warn!(%error, ?pause, "could not read pauses");
             tokio::select! {
                 () = life.draining() => return,

@@ -78,9 +78,9 @@ pub(super) async fn verdicts_do_what_they_say<L: Ledger>(
     let one = event(1, &["a", "b", "c"]);
     accept(ledger, &one).await?;
     let leases = lease(ledger, 10).await?;
-    let verdicts = [LeaseResult::Decided, RETRY, LeaseResult::Dead];
+    let results = [LeaseResult::Decided, RETRY, LeaseResult::Dead];
     let settlements: Vec<_> =
-        leases.iter().zip(verdicts).map(|(lease, result)| settlement(lease, result)).collect();
+        leases.iter().zip(results).map(|(lease, result)| settlement(lease, result)).collect();
     assert_eq!(ledger.settle(&node(), &settlements).await?, [Settled::Applied; 3]);
     assert_eq!(lease(ledger, 10).await?, []);
     clock.advance(5000);

@@ -152,7 +152,7 @@ impl LoadedState {
             self.memory.nonces.insert(nonce.key.0, nonce.expires_ms);
         }
         for offset in &tables.documents {
-            let payload = segment.read(*offset)?;
+            let payload = segment.read(*offset).map_err(with_remedy)?;
             match Record::read(&payload) {
                 Ok(Record::Document(record)) => self.documents.apply(Written::read(&record)),
                 Ok(Record::Held(held)) => {
@@ -162,7 +162,7 @@ impl LoadedState {
                 Ok(Record::Reason(id, reason)) => {
                     self.held.note_reason(id, reason);
                 }
-                _ => return Err(segment.damaged(*offset, "no document is here")),
+                _ => return Err(with_remedy(segment.damaged(*offset, "no document is here"))),
             }
         }
         Ok(())

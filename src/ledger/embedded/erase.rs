@@ -29,10 +29,10 @@ impl Embedded {
     /// As [`Ledger::erase`](crate::ledger::Ledger::erase).
     pub(super) async fn erase_user(&self, erasure: &Erasure) -> Result<Erased, LedgerError> {
         let (own, erasure) = (self.clone(), erasure.clone());
-        whole(async move { own.erase_in_turn(erasure).await }).await
+        whole(async move { own.erase_locked(erasure).await }).await
     }
 
-    async fn erase_in_turn(&self, erasure: Erasure) -> Result<Erased, LedgerError> {
+    async fn erase_locked(&self, erasure: Erasure) -> Result<Erased, LedgerError> {
         self.core().poison.check()?;
         let lock = self.lock_rewrites().await;
         let Some(calls) = self.shared.calls.clone() else { return Ok(Erased::default()) };

@@ -120,7 +120,7 @@ fn lock_dir(path: &Path, dir: &Path) -> Result<Option<File>, LedgerError> {
 fn in_use(path: &Path) -> LedgerError {
     let holder = fs::read_to_string(path.join("lock")).unwrap_or_default();
     LedgerError::InUse(format!(
-        "{} belongs to another process{}; one process owns a store; stop it first",
+        "{} belongs to another process{}: one process owns a store; stop that process first",
         path.display(),
         if holder.is_empty() { String::new() } else { format!(" ({})", holder.trim()) },
     ))

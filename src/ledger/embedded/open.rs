@@ -550,7 +550,7 @@ fn check_order(segment: &Segment, expected: Option<NextSegment>) -> Result<(), L
         Some(NextSegment { first_seq, .. }) if first_seq != header.first_seq => {
             let first = header.first_seq;
             let what = format!("it begins with frame {first}, but frame {first_seq} is the next");
-            Err(segment.damaged(0, &what))
+            Err(with_remedy(segment.damaged(0, &what)))
         }
         Some(_) => Ok(()),
     }

@@ -80,12 +80,16 @@ impl Core {
         self.close_if_old(calls)?;
         let runs = self.all_runs();
         let newest = runs.iter().filter_map(Run::newest_ms).max().unwrap_or(UnixMillis::MIN);
-        let now_ms = self.counted_now(policy.now_ms).min(newest.saturating_add(DAY_MS));
-        let counted = Retention { now_ms, ..policy.clone() };
-        self.held().expire(self.counted_now(policy.now_ms), &policy.held);
+        let counted_now = self.counted_now(policy.now_ms);
+        self.held().expire(counted_now, &policy.held);
+        let at = |ms: UnixMillis| {
+            let now_ms = ms.min(newest.saturating_add(DAY_MS));
+            Retention { now_ms, ..policy.clone() }
+        };
+        let of_keys = at(self.observed_now(policy.now_ms));
         let policy = Policy {
-            events_before: counted.events_before(),
-            keys: Some(&counted),
+            events_before: at(counted_now).events_before(),
+            keys: Some(&of_keys),
             forgotten: None,
             erased: None,
         };

@@ -408,7 +408,7 @@ async fn a_nonce_that_has_ended_is_looked_up_and_not_stored() {
 }
 
 #[tokio::test]
-async fn a_verdict_behind_a_replay_in_one_commit_does_not_undo_it() {
+async fn a_result_behind_a_replay_in_one_commit_does_not_undo_it() {
     let dir = TempDir::new().unwrap();
     let ledger = open_in(&dir).unwrap();
     let events = fill(&ledger, 0..1, 10).await;

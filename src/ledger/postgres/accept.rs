@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::durability::{Required, WAITED};
 use super::link::Session;
 use super::log::put_event;
-use super::query_error::{Cause, EarlierTry, QueryError};
+use super::query_error::{Applied, Cause, QueryError};
 use super::row_cipher::{BodyForm, Place, RowSealer, under};
 use super::sql::{CLOCK_ONCE, NOW, NOW_ONCE, hash8, id_of, int, key_of, key_uuid, seen, uuid_of};
 use super::{Core, TARGETS_BETWEEN};
@@ -37,13 +37,13 @@ struct Round<'b> {
 }
 
 impl Core {
-    /// Evaluates a batch on one session. May be repeated with the same batch: `earlier`
-    /// says then whether some of it is recorded, even if the rest fails.
+    /// Evaluates a batch on one session. May be repeated with the same batch. `applied`
+    /// becomes [`Applied::Maybe`] when some of it is recorded, even if the rest fails.
     pub(super) async fn judge(
         &self,
         session: &Session,
         batch: &[NewEvent],
-        earlier: &mut EarlierTry,
+        applied: &mut Applied,
     ) -> Result<Vec<Accepted>, QueryError> {
         let mut round = Round::new(batch);
         // Each turn answers at least one event, unless a sweep deletes the event that it finds.
@@ -63,7 +63,7 @@ impl Core {
             let offered: Vec<usize> = unknown.into_iter().chain(single).collect();
             let fresh = self.record(session, batch, &offered).await?;
             if !fresh.is_empty() {
-                *earlier = EarlierTry::MayHaveApplied;
+                *applied = Applied::Maybe;
             }
             let (new, old): (Vec<_>, Vec<_>) =
                 offered.into_iter().partition(|at| fresh.contains(&batch[*at].id));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::error::DbError;
 use tokio_postgres::{AsyncMessage, Client, Config, SimpleQueryMessage, SimpleQueryRow};
 
 use super::durability::{DO_NOT_WAIT, WAIT};
@@ -63,6 +64,11 @@ pub(super) enum ServerMode {
     Standby,
 }
 
+/// Switches off the timeouts that only newer servers have. They would end a pooled session between two
+/// statements, or a long one.
+const NO_TIMEOUTS: &str = "select set_config(name, '0', false) from pg_settings \
+    where name in ('idle_session_timeout', 'transaction_timeout')";
+
 /// Makes connections.
 pub(super) struct Dialer {
     pub(super) hosts: Hosts,
@@ -78,6 +84,15 @@ pub(super) struct Dialer {
 }
 
 impl ServerMode {
+    /// Of a server whose transactions are read-only, and which is in recovery: a standby is both.
+    pub(super) const fn of([read_only, in_recovery]: [bool; 2]) -> Self {
+        match (in_recovery, read_only) {
+            (true, _) => Self::Standby,
+            (false, true) => Self::ReadOnly,
+            (false, false) => Self::Writable,
+        }
+    }
+
     /// Why the server accepts no writes.
     pub(super) const fn refusal(self) -> Option<&'static str> {
         match self {
@@ -110,10 +125,17 @@ impl SessionRole {
         // whatever role or database are set to.
         format!(
             "set search_path to \"{schema}\"; set jit = off; set statement_timeout = 0; set lock_timeout = 0; \
-             set default_transaction_isolation = 'read committed'; \
-             set idle_in_transaction_session_timeout = '60s'; {wait}; {own}"
+             set default_transaction_isolation = 'read committed'; set client_min_messages = warning; \
+             set idle_in_transaction_session_timeout = '60s'; {NO_TIMEOUTS}; {wait}; {own}"
         )
     }
+}
+
+/// Whether the server gave up the wait for a standby because the statement was cancelled. It
+/// reports success then, but the commit is on its own disk alone. The session has to end: its caller
+/// must not take that for an answer. The name of the server's function is the same in every language.
+fn is_cancelled_wait(notice: &DbError) -> bool {
+    notice.routine() == Some("SyncRepWaitForLSN")
 }
 
 impl Dialer {
@@ -223,6 +245,14 @@ impl Dialer {
             while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
                 match message {
                     Ok(AsyncMessage::Notification(_)) => document_changes.notify_one(),
+                    Ok(AsyncMessage::Notice(notice)) if is_cancelled_wait(&notice) => {
+                        tracing::warn!(
+                            "a wait for a standby was cancelled on the server; what was committed \
+                             there counts as unanswered: {}",
+                            notice.message()
+                        );
+                        break;
+                    }
                     Ok(AsyncMessage::Notice(notice)) => {
                         tracing::debug!(severity = notice.severity(), "{}", notice.message());
                     }
@@ -242,11 +272,8 @@ impl Dialer {
     pub(super) async fn state(&self, session: &Session) -> Result<State, QueryError> {
         let row = one_row(session.client(), STATE).await?;
         let row = row.ok_or_else(|| QueryError::lost("the server says nothing of itself"))?;
-        let mode = match (row.get(1), row.get(0)) {
-            (Some("t"), _) => ServerMode::Standby,
-            (_, Some("on")) => ServerMode::ReadOnly,
-            _ => ServerMode::Writable,
-        };
+        let [read_only, in_recovery] = [row.get(0) == Some("on"), row.get(1) == Some("t")];
+        let mode = ServerMode::of([read_only, in_recovery]);
         let refuses = mode.refusal();
         let process = row.get(2).and_then(|process| process.parse().ok()).unwrap_or(0);
         let timeline = match (refuses, self.hosts.are_several()) {

@@ -37,6 +37,12 @@ pub(super) const WAITED: &str = "waited as materialized (\
     select pg_logical_emit_message(true, 'postern', '') \
     where btrim(current_setting('synchronous_standby_names')) <> '')";
 
+/// Waits for the standbys, where the server has some: what was visible before is there then. See
+/// [`WAITED`].
+pub(super) async fn wait_for_standbys(session: &Session) -> Result<(), QueryError> {
+    session.rows(&format!("with {WAITED} select count(*) from waited"), &[]).await.map(drop)
+}
+
 /// The durability that a commit needs before it is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Required {

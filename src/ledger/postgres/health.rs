@@ -524,12 +524,7 @@ async fn ask(session: &Session) -> Result<HealthSample, QueryError> {
     let asked = instant();
     let row = session.row(&sql, &[]).await?;
     let clock = ServerClock::read(asked, row.get(4));
-    let [read_only, in_recovery]: [bool; 2] = [row.get(1), row.get(2)];
-    let mode = match (in_recovery, read_only) {
-        (true, _) => ServerMode::Standby,
-        (false, true) => ServerMode::ReadOnly,
-        (false, false) => ServerMode::Writable,
-    };
+    let mode = ServerMode::of([row.get(1), row.get(2)]);
     let refusal = mode.refusal().map(|why| format!("PostgreSQL {why}"));
     // The data of a standby may be old.
     if let (ServerMode::Standby, Some(why)) = (mode, &refusal) {

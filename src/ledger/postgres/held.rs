@@ -7,6 +7,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::accept::{joined, piece_of, several};
+use super::durability::wait_for_standbys;
 use super::link::{PooledSession, Session};
 use super::query_error::{Cause, QueryError};
 use super::row_cipher::{BodyForm, Place, RowSealer, malformed, under};
@@ -380,7 +381,11 @@ impl Core {
     ) -> Result<Decided, QueryError> {
         let waits = match self.held_one_on(session, order.id).await? {
             None => return Ok(Decided::Unknown),
-            Some(HeldOne::Decided(mark)) => return Ok(Decided::Already(mark)),
+            Some(HeldOne::Decided(mark)) => {
+                // Perhaps by this order, whose answer was lost while its commit waited.
+                wait_for_standbys(session).await?;
+                return Ok(Decided::Already(mark));
+            }
             Some(HeldOne::Waiting(waits)) => waits,
         };
         if order.decision == Decision::Release {

@@ -15,7 +15,7 @@ use super::super::{
 };
 use super::accept::{BODIES_MAX, uses};
 use super::counts::count_deliveries_on;
-use super::query_error::{EarlierTry, QueryError};
+use super::query_error::{Applied, QueryError};
 use super::{
     AGAIN, AGAIN_MAX, CHANGE_PATIENCE, CHANGE_TIME, Core, FORGET_TIME, ORDER_PATIENCE, Postgres,
     READ_PATIENCE, STATS_TIME, SWEEP_TIME, held, transfer,
@@ -56,7 +56,7 @@ macro_rules! run {
                 Err(fault) => {
                     $core.faults.count(&fault);
                     if !$repeat.allows(&fault) || instant() >= until {
-                        break Err(fault.into_ledger_error(EarlierTry::Undone));
+                        break Err(fault.into_ledger_error(Applied::No));
                     }
                     $core.mend(&fault).await;
                     rest(&mut pause).await;

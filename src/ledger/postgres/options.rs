@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dialer::Dialer;
-use super::query_error::{EarlierTry, QueryError};
+use super::query_error::{Applied, QueryError};
 use super::tls::Tls;
 use super::url;
 use crate::ledger::{Keyring, StoreClock};
@@ -143,7 +143,7 @@ pub enum PostgresError {
 impl From<QueryError> for PostgresError {
     fn from(fault: QueryError) -> Self {
         let passes = fault.is_passing() && !fault.is_refusal();
-        let text = fault.into_ledger_error(EarlierTry::Undone).to_string();
+        let text = fault.into_ledger_error(Applied::No).to_string();
         if passes { Self::Unavailable(text) } else { Self::Server(text) }
     }
 }

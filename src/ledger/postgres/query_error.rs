@@ -1,6 +1,6 @@
 //! The meaning of a failed statement: whether it may have taken effect, and whether to retry.
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 
 use super::durability::UNDURABLE;
 use crate::ledger::{FaultCode, LedgerError};
@@ -28,13 +28,13 @@ pub(super) enum QueryError {
     Ledger(LedgerError),
 }
 
-/// The effect of a call's earlier tries.
+/// Whether a call may have taken effect: by a failed try, or by a recorded part of this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EarlierTry {
-    /// None took effect, or the call may be repeated whether one did or not.
-    Undone,
-    /// One may have taken effect.
-    MayHaveApplied,
+pub(super) enum Applied {
+    /// Nothing took effect, or the call may be repeated whether it did or not.
+    No,
+    /// Something may have taken effect.
+    Maybe,
 }
 
 /// The code of a fault, and the server's text.
@@ -50,11 +50,11 @@ impl Cause {
     }
 }
 
-impl EarlierTry {
+impl Applied {
     /// Adds a failed try.
     pub(super) fn add(&mut self, fault: &QueryError) {
         if fault.is_doubtful() {
-            *self = Self::MayHaveApplied;
+            *self = Self::Maybe;
         }
     }
 }
@@ -116,10 +116,10 @@ impl QueryError {
     }
 
     /// The error for the caller.
-    pub(super) fn into_ledger_error(self, earlier: EarlierTry) -> LedgerError {
+    pub(super) fn into_ledger_error(self, applied: Applied) -> LedgerError {
         match self {
             Self::Ledger(error) => error,
-            _ if earlier == EarlierTry::MayHaveApplied => LedgerError::Unknown,
+            _ if applied == Applied::Maybe => LedgerError::Unknown,
             Self::Down(cause)
             | Self::Elsewhere(cause)
             | Self::NotDurable(cause)
@@ -178,6 +178,10 @@ impl From<tokio_postgres::Error> for QueryError {
                 Self::Elsewhere(cause)
             }
             state if state.code().starts_with("08") => Self::Lost(cause),
+            // The server ended the session: a timeout of its own, or an administrator.
+            _ if matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic)) => {
+                Self::Lost(cause)
+            }
             _ => Self::Refused(cause),
         }
     }
@@ -208,10 +212,10 @@ mod tests {
     #[test]
     fn what_may_have_happened_is_doubtful_and_nothing_else() {
         let cause = || Cause::new(FaultCode::Other, "x");
-        let lost = QueryError::Lost(cause()).into_ledger_error(EarlierTry::Undone);
+        let lost = QueryError::Lost(cause()).into_ledger_error(Applied::No);
         assert_eq!(lost, LedgerError::Unknown);
         let refused = QueryError::NotDurable(cause());
-        let late = refused.into_ledger_error(EarlierTry::MayHaveApplied);
+        let late = refused.into_ledger_error(Applied::Maybe);
         assert_eq!(late, LedgerError::Unknown);
         let passing = [
             (QueryError::NotDurable(cause()), true),
@@ -220,7 +224,7 @@ mod tests {
         ];
         for (fault, passes) in passing {
             assert_eq!((fault.is_passing(), fault.is_doubtful()), (passes, false));
-            let error = fault.into_ledger_error(EarlierTry::Undone);
+            let error = fault.into_ledger_error(Applied::No);
             assert_eq!(error, LedgerError::Unavailable("x".into()));
         }
     }

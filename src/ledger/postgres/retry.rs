@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::operations::rest;
-use super::query_error::{Cause, EarlierTry, QueryError};
+use super::query_error::{Applied, Cause, QueryError};
 use super::{ACCEPT_PATIENCE, AGAIN, CHANGE_PATIENCE, Core};
 use crate::clock::instant;
 use crate::ledger::{Accepted, FaultCode, LedgerError, NewEvent, NodeId, Settled, Settlement};
@@ -12,9 +12,9 @@ impl Core {
     pub(super) async fn accept(&self, batch: &[NewEvent]) -> Result<Vec<Accepted>, LedgerError> {
         let commit = self.server_watch.commit();
         let until = instant() + ACCEPT_PATIENCE;
-        let (mut earlier, mut pause) = (EarlierTry::Undone, AGAIN);
+        let (mut applied, mut pause) = (Applied::No, AGAIN);
         loop {
-            let fault = match self.accept_once(batch, until, &mut earlier).await {
+            let fault = match self.accept_once(batch, until, &mut applied).await {
                 Ok(accepted) => {
                     commit.ended();
                     return Ok(accepted);
@@ -24,9 +24,9 @@ impl Core {
             self.faults.count(&fault);
             commit.failed(&fault);
             self.mend(&fault).await;
-            earlier.add(&fault);
+            applied.add(&fault);
             if !fault.is_passing() || instant() >= until {
-                return Err(fault.into_ledger_error(earlier));
+                return Err(fault.into_ledger_error(applied));
             }
             rest(&mut pause).await;
         }
@@ -38,7 +38,7 @@ impl Core {
         &self,
         batch: &[NewEvent],
         until: Instant,
-        earlier: &mut EarlierTry,
+        applied: &mut Applied,
     ) -> Result<Vec<Accepted>, QueryError> {
         // A missing standby returns, in a failover within the senders' timeout.
         if let Some(why) = self.server_watch.barred() {
@@ -52,7 +52,7 @@ impl Core {
         let judging = async {
             self.days_for(&mut session, batch.iter().map(|event| event.id)).await?;
             self.keep_late(&session, batch).await?;
-            self.judge(&session, batch, earlier).await
+            self.judge(&session, batch, applied).await
         };
         let judged = tokio::select! {
             judged = judging => judged,
@@ -71,12 +71,12 @@ impl Core {
             true => (&self.lazy, None),
             false => (&self.durable, Some(self.server_watch.required())),
         };
-        let (mut earlier, mut pause) = (EarlierTry::Undone, AGAIN);
+        let (mut applied, mut pause) = (Applied::No, AGAIN);
         loop {
             let outcome = match pool.session(until).await {
                 Ok(mut session) => {
                     let mut outcome = self.settle_on(&mut session, who, settlements, waits).await;
-                    if let (EarlierTry::MayHaveApplied, Ok(settled)) = (earlier, &mut outcome)
+                    if let (Applied::Maybe, Ok(settled)) = (applied, &mut outcome)
                         && let Err(fault) = self.found_settled(&session, settlements, settled).await
                     {
                         outcome = Err(fault);
@@ -91,10 +91,10 @@ impl Core {
             };
             self.faults.count(&fault);
             if !fault.is_passing() || instant() >= until {
-                return Err(fault.into_ledger_error(earlier));
+                return Err(fault.into_ledger_error(applied));
             }
             self.mend(&fault).await;
-            earlier.add(&fault);
+            applied.add(&fault);
             rest(&mut pause).await;
         }
     }

@@ -71,10 +71,10 @@ impl Admin {
         let wanted = DeliveryQuery { target, ..DeliveryQuery::of(state) };
         let ledger = view.ledger(&self.ledger);
         let page = ledger.deliveries(&wanted, cursor.as_ref(), limit).await?;
-        let told = facts(&ledger, &page.deliveries).await?;
-        let rows = page.deliveries.iter().zip(told);
+        let facts = facts(&ledger, &page.deliveries).await?;
+        let rows = page.deliveries.iter().zip(facts);
         Ok(json(&Page {
-            deliveries: rows.map(|(delivery, told)| Listed::of(delivery, told)).collect(),
+            deliveries: rows.map(|(delivery, facts)| Listed::of(delivery, facts)).collect(),
             next_cursor: page.next.map(|cursor| cursor.to_string()),
         }))
     }
@@ -120,21 +120,21 @@ impl DeliveryFacts {
         let EventDetail { event, deliveries } = detail;
         let read = EventBody::decode(&event.body).and_then(|body| body.event()).ok();
         deliveries.into_iter().map(move |mut delivery| {
-            let told = read.as_ref();
-            let told = Self {
-                source: told.map(|event| event.source.clone().into_owned()),
-                transaction: told.map(|event| event.transaction.clone().into_owned()),
-                user: told.and_then(|event| event.user.as_deref().map(str::to_owned)),
+            let event_of = read.as_ref();
+            let facts = Self {
+                source: event_of.map(|event| event.source.clone().into_owned()),
+                transaction: event_of.map(|event| event.transaction.clone().into_owned()),
+                user: event_of.and_then(|event| event.user.as_deref().map(str::to_owned)),
                 last: delivery.attempts.pop(),
             };
-            ((event.id, delivery.target), told)
+            ((event.id, delivery.target), facts)
         })
     }
 }
 
 impl<'a> Listed<'a> {
-    fn of(delivery: &'a Delivery, told: DeliveryFacts) -> Self {
-        let DeliveryFacts { source, transaction, user, last } = told;
+    fn of(delivery: &'a Delivery, facts: DeliveryFacts) -> Self {
+        let DeliveryFacts { source, transaction, user, last } = facts;
         Self {
             event: delivery.event,
             destination: delivery.target.as_str(),

@@ -155,6 +155,10 @@ fn a_query_or_a_body_alone_is_completed_by_its_source() {
     let loaded = crate::config::load_str(&crate::config::Machine, std::path::Path::new(""), text);
     let config = loaded.unwrap().config;
     let (game, hook) = (&config.sources["game"], &config.sources["hook"]);
+    let with_url = "a=b&u=https://h/callback/game";
+    assert_eq!(Capture::read(with_url).unwrap().source_name(), None);
+    let whole = Capture::read("https://h/behind/callback/gmae/?a=b").unwrap();
+    assert_eq!(whole.source_name().as_deref(), Some("gmae"));
     for text in ["?trans_id=1&sign=2", "trans_id=1&sign=2", "'trans_id=1&sign=2'"] {
         let capture = Capture::read(text).unwrap();
         assert!(capture.source(&config).unwrap_err().contains("name the source"));

@@ -322,6 +322,37 @@ async fn events_stamped_by_a_clock_that_jumped_do_not_make_the_jump_true() {
 }
 
 #[tokio::test]
+async fn a_clock_that_jumps_after_a_long_uptime_expires_nothing() {
+    let old = Old::new(3).await;
+    for _ in 0..100 {
+        old.clock.advance(DAY_MS);
+        old.sweep(&["s"]).await;
+    }
+    let n = |ms: i64| (old.clock.ms() - START_MS + ms) as u64;
+    let today: Vec<_> = (0..3).map(|at| event(n(at), &[])).collect();
+    old.ledger.accept(&today).await.unwrap();
+    old.ledger.accept(&[event(n(95 * DAY_MS), &[])]).await.unwrap();
+    old.ledger.call(Call::Roll).await.unwrap();
+    old.ledger.wait_until_indexed().unwrap();
+    let ahead = |ms| Retention { now_ms: old.clock.ms() + ms, ..old.policy(&["s"]) };
+    old.ledger.sweep(&ahead(95 * DAY_MS), usize::MAX).await.unwrap();
+    for event in &today {
+        assert!(old.ledger.event(event.id).await.unwrap().is_some());
+    }
+    // Within the day for which events expire by the clock, keys stay.
+    let hour = DAY / 24;
+    let short = Retention {
+        keep_events: hour,
+        keep_keys: conformance::keep(&["s"], hour),
+        ..ahead(DAY_MS / 8)
+    };
+    assert!(old.ledger.sweep(&short, usize::MAX).await.unwrap().events >= 3);
+    for (event, answer) in today.iter().zip(old.ledger.accept(&today).await.unwrap()) {
+        assert!(matches!(answer, Accepted::Duplicate { first, .. } if first == event.id));
+    }
+}
+
+#[tokio::test]
 async fn an_event_that_a_clock_ahead_stamped_holds_up_no_others() {
     let old = Old::new(100).await;
     let ahead = event((300 * DAY_MS) as u64, &["a"]);
@@ -353,7 +384,7 @@ async fn an_event_that_a_clock_ahead_stamped_holds_up_no_others() {
 }
 
 #[tokio::test]
-async fn a_verdict_goes_after_its_event_where_a_segment_expires_in_parts() {
+async fn a_result_goes_after_its_event_where_a_segment_expires_in_parts() {
     let old = Old::new(3).await;
     // One segment with an event of today and one that a clock ahead stamped; the results of both
     // come in a later segment, beside expired events, of which one is dead and stays.
