@@ -469,12 +469,12 @@ def main():
             key = calls.KeyPair(options.folder)
             rows = chosen(make_rows(options.folder, key), options)
             play(rows, start(rows, options, pins, stack, key), options, pins[1])
-            said = list(said_first(options, options.folder))
-            parts = [publish("load", [*said, "", *table(rows)])]
-            if not options.only and not options.bare:
-                parts.append(publish("load-peers", peers(rows)))
+            said = [*said_first(options, options.folder), ""]
+            whole = publish("load", [*said, *table(rows)])
+            # Some rows alone are printed: only a whole table goes into the page.
+            parts = [] if options.only or options.bare else [whole, publish("load-peers", peers(rows))]
             if any(row.alone for row in rows):
-                parts.append(publish("load-cores", cores(rows)))
+                parts.append(publish("load-cores", [*said, *cores(rows)]))
     if options.write:
         write_page(parts)
 
