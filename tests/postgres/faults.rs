@@ -334,6 +334,8 @@ fn a_cancelled_wait_for_a_standby_acknowledges_nothing() {
     runtime().block_on(async {
         let schema = schema();
         let engine = opened(options(&primary, &schema)).await;
+        // Makes the tables of the day.
+        engine.accept(&[conformance::event(0, &[])]).await.unwrap();
         primary.set("synchronous_standby_names = 'ANY 1 (one)'");
         let own = engine.clone();
         let accepting =
