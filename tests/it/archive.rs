@@ -88,7 +88,7 @@ fn an_expired_event_is_archived_and_then_deleted_and_can_be_imported() {
     let why = there.failed(&[], &["import", file(&all[0])]);
     assert!(why.contains("POSTERN_MASTER_KEY"), "{why}");
     let said = there.done(&key, &["import", file(&all[0])]);
-    assert!(said.contains("1 taken"), "{said}");
+    assert!(said.contains("1 imported"), "{said}");
     let process = Process::start_with(&there.config(), &key);
     assert_eq!(transactions(&process), ["ar-1"]);
     process.stop();
@@ -241,5 +241,5 @@ fn an_archive_may_be_in_a_store_that_speaks_s3() {
     let there = Place::new(PLAIN);
     let said =
         there.done(&account, &["import", &format!("s3://backups/postern/archive/events/{name}")]);
-    assert!(said.contains("1 taken"), "{said}");
+    assert!(said.contains("1 imported"), "{said}");
 }

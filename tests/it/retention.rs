@@ -108,7 +108,7 @@ fn its_events_are_archived_apart_before_they_are_deleted() {
     let [one] = &files[..] else { panic!("{files:?}") };
     let there = Place::new(PLAIN);
     let said = there.done(&[], &["import", file(&one.as_ref().unwrap().path())]);
-    assert!(said.contains("1 taken"), "{said}");
+    assert!(said.contains("1 imported"), "{said}");
     let process = Process::start(&there.config());
     assert_eq!(transactions(&process), ["q-1"]);
     process.stop();
