@@ -1,7 +1,7 @@
 //! The senders that a gateway knows: the embedded files and those of its user.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::sender::{DefinitionError, Sender};
 
@@ -16,11 +16,17 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// The senders that come with the program.
+    /// The senders that come with the program. Their files are read once for each process.
     ///
     /// # Errors
     /// All errors of all embedded files, with the file's name. A test keeps them out of a release.
     pub fn embedded() -> Result<Self, Vec<(String, DefinitionError)>> {
+        static READ: LazyLock<Result<Catalog, Vec<(String, DefinitionError)>>> =
+            LazyLock::new(Catalog::read_embedded);
+        READ.clone()
+    }
+
+    fn read_embedded() -> Result<Self, Vec<(String, DefinitionError)>> {
         let mut catalog = Self::default();
         let mut faults = Vec::new();
         for (name, text) in EMBEDDED {

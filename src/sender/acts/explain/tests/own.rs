@@ -50,14 +50,13 @@ pub(super) struct Own {
     pub(super) settings: Vec<(String, String)>,
 }
 
-/// Reads the variant at `index` of the file `text`, for `request` to a source with these keys.
+/// Reads the variant at `index` of a sender's `file`, for `request` to a source with these keys.
 pub(super) fn read(
-    text: &str,
+    file: &toml::Table,
     index: usize,
     request: &OwnedRequest,
     source: &toml::Table,
 ) -> Option<Own> {
-    let file: toml::Table = toml::from_str(text).unwrap();
     let base = file.get("signature")?.as_table()?.clone();
     let mut signature = base.clone();
     if index > 0 {
@@ -71,9 +70,9 @@ pub(super) fn read(
     }
     let mut reader = Reader {
         request: Wire::of(request),
-        params: renames(&file, &table(source, "params")),
-        lists: table(&file, "lists"),
-        paste: string(&file, "paste"),
+        params: renames(file, &table(source, "params")),
+        lists: table(file, "lists"),
+        paste: string(file, "paste"),
         pending: String::new(),
         own: Own {
             head: String::new(),

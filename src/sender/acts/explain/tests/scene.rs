@@ -14,6 +14,10 @@ use crate::sender::{Catalog, LiveSecret, OwnedRequest, Recipe, Secret, Sender, T
 #[derive(Clone)]
 pub(super) struct Scene {
     pub(super) sender: Arc<Sender>,
+    /// The sender's file.
+    file: Arc<toml::Table>,
+    /// The sender under `terms`.
+    pub(super) recipe: Arc<Recipe>,
     pub(super) about: String,
     pub(super) terms: Terms,
     /// The keys of the source.
@@ -39,7 +43,7 @@ pub(super) struct Slip {
     /// The valid signature: must never be shown.
     pub(super) right: String,
     /// The source that it is sent to.
-    pub(super) terms: Terms,
+    pub(super) recipe: Arc<Recipe>,
 }
 
 /// Parameters of one vector whose values are tried: they are all treated alike.
@@ -49,11 +53,15 @@ pub(super) const SECRET: &str = "An0ther-Secret-0f-Ours";
 
 pub(super) fn scenes() -> Vec<Scene> {
     let catalog = Catalog::embedded().unwrap();
-    let vectors = catalog.iter().flat_map(|sender| sender.vectors.iter().map(move |v| (sender, v)));
-    vectors.filter_map(|(sender, vector)| scene(sender, vector)).collect()
+    let of = |sender: &Arc<Sender>| {
+        let file = Arc::new(sender.text.parse().unwrap());
+        let scenes = sender.vectors.iter().filter_map(|vector| scene(sender, &file, vector));
+        scenes.collect::<Vec<_>>()
+    };
+    catalog.iter().flat_map(of).collect()
 }
 
-pub(super) fn scene(sender: &Arc<Sender>, vector: &Vector) -> Option<Scene> {
+fn scene(sender: &Arc<Sender>, file: &Arc<toml::Table>, vector: &Vector) -> Option<Scene> {
     let mut terms = vector.terms();
     let recipe = Recipe::compile(sender, &terms).unwrap();
     let now_ms = vector.now_ms.unwrap_or(1_700_000_000_000);
@@ -67,7 +75,7 @@ pub(super) fn scene(sender: &Arc<Sender>, vector: &Vector) -> Option<Scene> {
     let variant = recipe.variants.get(matched.variant?)?;
     let supplied = supplied_in(&recipe, variant, &vector.request, matched.output.as_ref()?)?;
     let source = vector.source.clone();
-    let own = own::read(&sender.text, variant.index, &vector.request, &source)?;
+    let own = own::read(file, variant.index, &vector.request, &source)?;
     // One secret, long enough to be looked for in what is said; a key keeps its own form.
     let mut secret = terms.secrets[matched.secret?].value.expose().to_vec();
     let about = format!("{}: {}", sender.name(), vector.about);
@@ -81,6 +89,8 @@ pub(super) fn scene(sender: &Arc<Sender>, vector: &Vector) -> Option<Scene> {
     let index = variant.index;
     let mut scene = Scene {
         sender: Arc::clone(sender),
+        file: Arc::clone(file),
+        recipe: Arc::new(Recipe::compile(sender, &terms).unwrap()),
         about,
         terms,
         source,
@@ -115,8 +125,7 @@ fn supplied_in(
 
 impl Scene {
     pub(super) fn verifies(&self, request: &OwnedRequest) -> bool {
-        let recipe = Recipe::compile(&self.sender, &self.terms).unwrap();
-        let mut callback = recipe.read(request.borrow(), self.now_ms);
+        let mut callback = self.recipe.read(request.borrow(), self.now_ms);
         matches!(callback.verify(), Judgement::Verified(_))
     }
 
@@ -192,12 +201,12 @@ impl Scene {
         let mut scene = self.clone();
         scene.secret = secret.into();
         scene.terms.secrets = vec![live(&scene.secret)];
-        Recipe::compile(&scene.sender, &scene.terms).ok()?;
+        scene.recipe = Arc::new(Recipe::compile(&scene.sender, &scene.terms).ok()?);
         scene.reread()
     }
 
     pub(super) fn reread(mut self) -> Option<Self> {
-        self.own = own::read(&self.sender.text, self.variant, &self.request, &self.source)?;
+        self.own = own::read(&self.file, self.variant, &self.request, &self.source)?;
         let supplied = self.own.supplied(&self.secret)?;
         self.request = self.with_signature(&supplied);
         self.supplied = supplied;
@@ -229,7 +238,7 @@ impl Scene {
             about: format!("{}: {about}", self.about),
             request: self.with_signature(supplied),
             right: self.supplied.clone(),
-            terms: self.terms.clone(),
+            recipe: Arc::clone(&self.recipe),
         }
     }
 
