@@ -46,8 +46,8 @@ fn no_sender_has_a_whole_signature_or_a_secret_shown() {
     let (mut shown, mut hidden) = (0, 0);
     for scene in scenes() {
         let request = scene.with_signature(&turned(&scene.supplied));
-        let found =
-            evidence((&scene.recipe, None), (&request.borrow(), scene.now_ms), Around::default(), &[]);
+        let came = (&request.borrow(), scene.now_ms);
+        let found = evidence((&scene.recipe, None), came, Around::default(), &[]);
         let told = told(&found).to_ascii_lowercase();
         let right = scene.supplied.to_ascii_lowercase();
         for part in right.as_bytes().windows(SHOWN_MAX + 1) {
