@@ -6,11 +6,12 @@ SHELL := /bin/bash
 .NOTPARALLEL:                           # the steps share one build folder, and two cores
 
 export PATH := $(CURDIR)/target/tools/usr/bin:$(PATH)
+# An incremental build costs more, for changes that CI does not make.
 ifdef CI
-export CARGO_INCREMENTAL := 0           # for a next build, which CI does not make
+export CARGO_INCREMENTAL := 0
 endif
 
-# A hanging test must not use up all of CI's time: each suite has so long. The longest takes a third of it.
+# A hanging test must not use up all of CI's time: each suite has so long. The longest, the console's, takes some 12 minutes.
 UNIT_TIMEOUT := 30m
 # Seconds for each fuzz target.
 FUZZ_SECONDS := 60

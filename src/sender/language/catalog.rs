@@ -122,6 +122,18 @@ mod tests {
     }
 
     #[test]
+    fn the_embedded_files_are_read_once_and_stay_as_they_are() {
+        let mut one = Catalog::embedded().unwrap();
+        let two = Catalog::embedded().unwrap();
+        let taku = Arc::clone(two.get("taku").unwrap());
+        assert!(Arc::ptr_eq(one.get("taku").unwrap(), &taku));
+        // A user's own takes its place in one catalog only.
+        one.add("taku", &taku.text).unwrap();
+        assert!(!Arc::ptr_eq(one.get("taku").unwrap(), &taku));
+        assert!(Arc::ptr_eq(Catalog::embedded().unwrap().get("taku").unwrap(), &taku));
+    }
+
+    #[test]
     fn what_is_pasted_brings_what_the_files_need() {
         for sender in Catalog::embedded().unwrap().iter() {
             assert_eq!(sender.unpasted(), [""; 0], "{}", sender.name());
