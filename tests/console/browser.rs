@@ -14,6 +14,9 @@ use super::driver::Driver;
 /// The key under which the protocol names an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
+/// How often an element may be replaced while it is found.
+const REFRESHES: usize = 5;
+
 /// The languages of the console: `Accept-Language`, and the `lang` of pages.
 pub const LANGUAGES: [(&str, &str); 2] = [("en-GB,en", "en"), ("zh-CN,zh", "zh-CN")];
 
@@ -101,19 +104,36 @@ impl Browser {
     /// Clicks the element that matches `css`, which must be visible. For actions that stay on the
     /// page.
     pub fn click(&self, css: &str) {
-        self.click_on(&self.element("css selector", css));
+        self.click_at("css selector", css);
     }
 
     /// Clicks an element that leads to another page, and waits for that page.
     pub fn leave(&self, css: &str) {
-        let element = self.element("css selector", css);
-        self.leave_by(|| self.click_on(&element));
+        self.leave_by(|| self.click_at("css selector", css));
     }
 
     /// Follows the link with exactly this text.
     pub fn follow(&self, link: &str) {
-        let element = self.element("link text", link);
-        self.leave_by(|| self.click_on(&element));
+        self.leave_by(|| self.click_at("link text", link));
+    }
+
+    /// Presses the mouse on an element, and holds it.
+    pub fn hold(&self, css: &str) {
+        self.with("css selector", css, |element| {
+            let origin = json!({ ELEMENT: element });
+            let over = json!({ "type": "pointerMove", "origin": origin, "x": 0, "y": 0 });
+            self.point(&json!([over, { "type": "pointerDown", "button": 0 }]))
+        });
+    }
+
+    /// Releases the mouse where it is.
+    pub fn release(&self) {
+        self.point(&json!([{ "type": "pointerUp", "button": 0 }])).unwrap();
+    }
+
+    fn point(&self, actions: &Value) -> Result<Value, Value> {
+        let mouse = json!({ "type": "pointer", "id": "mouse", "actions": actions });
+        self.driver.attempt("POST", "/actions", &json!({ "actions": [mouse] }))
     }
 
     /// The number of clicks since the last call.
@@ -121,9 +141,9 @@ impl Browser {
         self.clicks.replace(0)
     }
 
-    fn click_on(&self, element: &str) {
+    fn click_at(&self, using: &str, value: &str) {
         self.clicks.set(self.clicks.get() + 1);
-        self.driver.ask("POST", &format!("/element/{element}/click"), &json!({}));
+        self.act(using, value, "click", &json!({}));
     }
 
     /// Runs an action that leads to another page, and waits for that page.
@@ -145,9 +165,8 @@ impl Browser {
 
     /// Empties a field and types into it.
     pub fn fill(&self, css: &str, text: &str) {
-        let element = self.element("css selector", css);
-        self.driver.ask("POST", &format!("/element/{element}/clear"), &json!({}));
-        self.driver.ask("POST", &format!("/element/{element}/value"), &json!({ "text": text }));
+        self.act("css selector", css, "clear", &json!({}));
+        self.act("css selector", css, "value", &json!({ "text": text }));
     }
 
     /// Selects the option with that value.
@@ -161,6 +180,26 @@ impl Browser {
             json!([{ "type": "keyDown", "value": key }, { "type": "keyUp", "value": key }]);
         let keys = json!({ "type": "key", "id": "keys", "actions": stroke });
         self.driver.ask("POST", "/actions", &json!({ "actions": [keys] }));
+    }
+
+    /// Sends a command to an element.
+    fn act(&self, using: &str, value: &str, command: &str, body: &Value) {
+        self.with(using, value, |element| {
+            self.driver.attempt("POST", &format!("/element/{element}/{command}"), body)
+        });
+    }
+
+    /// Does something with an element. A refresh may replace the element between the two: it is then
+    /// found again, as by the eye of a user.
+    fn with(&self, using: &str, value: &str, what: impl Fn(&str) -> Result<Value, Value>) {
+        for _ in 0..REFRESHES {
+            match what(&self.element(using, value)) {
+                Ok(_) => return,
+                Err(error) if error["error"] == "stale element reference" => {}
+                Err(error) => panic!("{value} on {}: {error}", self.path()),
+            }
+        }
+        panic!("{value} on {} was replaced {REFRESHES} times", self.path());
     }
 
     fn element(&self, using: &str, value: &str) -> String {

@@ -1,5 +1,7 @@
 //! Jobs of operators, each with the number of clicks that it takes.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::axe::inspect;
@@ -256,6 +258,25 @@ fn a_stopped_gateway_and_an_ended_session_are_noticed_within_two_refreshes() {
     browser.until("the loss is said", |browser| browser.text(state).contains("lost"));
     assert!(browser.has("#live.stale[data-missed='2']"), "after two misses");
     assert!(browser.text("[data-alarm]").contains("does not respond"));
+}
+
+#[test]
+fn a_link_is_followed_though_a_refresh_is_due_while_the_mouse_is_down() {
+    let Some(gateway) = stage::guarded("") else { return };
+    let browser = stage::browser(&gateway, "en");
+    sign_in(&browser, READ_TOKEN, "/console");
+    // What makes a hidden page refresh when it is shown.
+    let due = || browser.run("document.dispatchEvent(new Event('visibilitychange'))", &json!([]));
+    due();
+    browser.until("it refreshes", |browser| browser.has("#live[data-refreshed]"));
+    let link = "section[aria-labelledby=sources] tbody a";
+    browser.hold(link);
+    browser.run("window.held = document.querySelector(arguments[0])", &json!([link]));
+    due();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(browser.run("return window.held.isConnected", &json!([])), true);
+    browser.leave_by(|| browser.release());
+    assert_ne!(browser.path(), "/console");
 }
 
 #[test]

@@ -102,12 +102,17 @@ for (const part of document.querySelectorAll("[data-live]")) {
     alarm.hidden = !bad;
   };
 
-  // Typing and selecting are not interrupted; a click is.
+  // A button or a link that is replaced between press and release is not clicked.
+  let pressed = false;
+  part.addEventListener("pointerdown", () => { pressed = true; });
+  for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, () => { pressed = false; });
+
+  // Typing, selecting and clicking are not interrupted.
   const isUsed = () => {
     const active = document.activeElement;
     const types = active !== null && part.contains(active) && active.matches("input, select, textarea");
     const chosen = document.getSelection();
-    return types || (chosen !== null && !chosen.isCollapsed && part.contains(chosen.anchorNode));
+    return pressed || types || (chosen !== null && !chosen.isCollapsed && part.contains(chosen.anchorNode));
   };
 
   const missed = (word) => {
@@ -127,6 +132,7 @@ for (const part of document.querySelectorAll("[data-live]")) {
       if (answer.type === "opaqueredirect" || answer.status === 401 || answer.status === 403) return missed("out");
       if (!answer.ok) return missed("lost");
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (isUsed()) return;
       const open = [...part.querySelectorAll("details")].map((one) => one.open);
       const focused = [...part.querySelectorAll("a, button, summary, [tabindex]")].indexOf(document.activeElement);
       part.replaceChildren(...fresh.body.childNodes);
