@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::evaluate::Context;
 use super::outcome::Reason;
-use super::resolved::{KeyForm, KeyRole, Keys, Resolved, Role};
+use super::resolved::{Effect, KeyForm, KeyRole, Keys, Resolved, Role};
 use super::signature::{self, SignatureVariant};
 use crate::sender::crypto::digest::{Algorithm, Feed, Output, Start};
 use crate::sender::language::bound::Bound;
@@ -339,9 +339,12 @@ impl<'a> Callback<'a> {
 
     /// The content in 8 bytes of SHA-256: the kind, all roles, the named values of the sender file,
     /// and the values of the source's template. Amounts are compared as decimals.
-    /// `escaped` are roles whose text is escaped, because their bytes are not UTF-8.
+    /// `escaped` are roles whose text is escaped, because their bytes are not UTF-8. `decided` is the
+    /// effect, if values of the callback decide it: what grants nothing must not pass for what grants
+    /// under the same identity. Grants have no such part, as in earlier versions.
     pub(in crate::sender) fn content<'t>(
         &self,
+        decided: Option<Effect>,
         role: impl Fn(Role) -> Option<&'t str>,
         escaped: &[Role],
     ) -> u64 {
@@ -352,6 +355,9 @@ impl<'a> Callback<'a> {
             feed.put(value.unwrap_or_default());
         };
         part(Some(self.kind_name().as_bytes()));
+        if let Some(effect) = decided {
+            part(Some(effect.as_str().as_bytes()));
+        }
         for one in Role::ALL {
             match role(one) {
                 Some(amount) if one == Role::Amount => {

@@ -139,7 +139,7 @@ impl<'a> Callback<'a> {
         if is_proven {
             this.pinned(|role| found.get(role).unwrap_or_default())?;
         }
-        let content = this.content(|role| found.get(role), &found.escaped);
+        let content = this.content(this.decided_effect(), |role| found.get(role), &found.escaped);
         let template = this.put_template(event_id, &mut unresolved, &mut found.texts);
         let mut keys = Keys::default();
         this.put_keys(identity, facts, &mut keys)?;
@@ -314,12 +314,23 @@ impl<'a> Callback<'a> {
         if test {
             return Effect::None;
         }
-        let rules = self.role_layers().flat_map(|roles| &roles.effects);
-        let said = rules.into_iter().find(|rule| self.holds_any(&rule.when));
-        let said = said.map(|rule| rule.effect);
+        let said = self.said_effect();
         let has = |role| self.role_layers().any(|roles| roles.texts.has(role));
         let gives = has_user && (has(Role::Amount) || has(Role::Item));
         said.unwrap_or(if gives { Effect::Grant } else { Effect::None })
+    }
+
+    /// The effect that the file names for this callback.
+    fn said_effect(&self) -> Option<Effect> {
+        let mut rules = self.role_layers().flat_map(|roles| &roles.effects);
+        rules.find(|rule| self.holds_any(&rule.when)).map(|rule| rule.effect)
+    }
+
+    /// The same, if values of the callback decide it, and it is no grant.
+    fn decided_effect(&self) -> Option<Effect> {
+        let mut rules = self.role_layers().flat_map(|roles| &roles.effects);
+        let is_decided = rules.any(|rule| !rule.when.is_empty());
+        self.said_effect().filter(|effect| is_decided && *effect != Effect::Grant)
     }
 
     /// The layers of roles, the nearest first.

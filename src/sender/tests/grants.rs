@@ -1,5 +1,6 @@
 //! Grants: what an operator makes an event of is the same event as a verified callback.
 
+use super::own::{REPLY, own};
 use super::*;
 use crate::sender::crypto::digest::Algorithm;
 
@@ -49,4 +50,29 @@ fn a_grant_has_the_identity_of_a_verified_callback() {
         }
     });
     assert!(granted > 100, "{granted}");
+}
+
+#[test]
+fn what_grants_nothing_does_not_pass_for_the_grant_of_its_transaction() {
+    let rules = [
+        ("[{ of = \"grant\", when = \"{state} is paid\" }, \"none\"]", true),
+        ("\"none\"", false),
+        ("\"grant\"", false),
+    ];
+    for (effect, differs) in rules {
+        let rest = format!(
+            "secret = \"k\"\nreads = \"query\"\n[roles]\neffect = {effect}\n\
+             transaction = \"{{order}}\"\nuser = \"{{user}}\"\n[signature]\n\
+             of = \"{{order}}{{user}}[secret]\"\nwith = \"sha256\"\nin = \"{{sign}}\"\n{REPLY}"
+        );
+        let recipe = own(&rest, "source = { secrets = \"k\" }\nrequest = \"GET /\"");
+        let sign = const_hex::encode(Algorithm::Sha256.of(b"o1u1k").bytes());
+        let of = |state: &str| {
+            let request = get(&format!("/?order=o1&user=u1&state={state}&sign={sign}"));
+            run(&recipe, &request, 0).resolved.unwrap()
+        };
+        let (paid, other) = (of("paid"), of("pending"));
+        assert_eq!(identity(&paid), identity(&other), "{effect}");
+        assert_eq!(paid.content() != other.content(), differs, "{effect}");
+    }
 }

@@ -12,6 +12,11 @@ const UNPAIRED: &[(&str, &str, &str)] = &[
         "the published payment has other values; both are the trade_no",
     ),
     (
+        "alipay",
+        "own; a refund without refund_fee is one of the whole amount",
+        "the published payment has other values; both are the trade_no",
+    ),
+    (
         "ayet",
         "a reversal that r- alone tells: the console has no macro for it",
         "its transaction is that of the reward behind r-",

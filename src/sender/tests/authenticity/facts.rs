@@ -14,6 +14,11 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "its shapes are about the names of the standard, and this one has none of those",
     ),
     ("oppo", "own key; nothing attached", "its made-up notifyId has a hyphen"),
+    (
+        "alipay",
+        "own; the payer's return does not take the place of the notification",
+        "a return lacks names that every notification has",
+    ),
     ("imur-http", "a plus sign that is one", LOGIN),
     ("imur-http", "msdk, info not signed, and a plus sign that is one", LOGIN),
 ];

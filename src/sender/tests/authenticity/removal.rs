@@ -19,7 +19,6 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("dingtalk", "nonce", SET),
     ("dingtalk", "encrypt", SET),
     ("wechat-pay", "header.Wechatpay-Nonce", "a line end follows it, and no header holds one"),
-    ("pollfish", "cpa", UNNAMED),
     ("pollfish", "tx_id", UNNAMED),
     ("admost", "created_at", "closes a value that no role, window or condition reads so far"),
     ("pubscale", "value", "what is signed of it is an integer, which has a form of its own"),
@@ -31,7 +30,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
 const SET: &str = "a set is closed by the size of its parts";
 
 /// Pollfish signs values without names. Other shapes close what is authenticated in the callbacks
-/// drawn here; these two tell where fewer macros are pasted.
+/// drawn here; this one tells where fewer macros are pasted.
 const UNNAMED: &str = "its neighbours close the transaction in every callback drawn here";
 
 /// Callbacks that are drawn until the shape shows.
