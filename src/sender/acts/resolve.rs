@@ -326,7 +326,7 @@ impl<'a> Callback<'a> {
         rules.find(|rule| self.holds_any(&rule.when)).map(|rule| rule.effect)
     }
 
-    /// The same, if values of the callback decide it, and it is no grant.
+    /// The same, if values of the callback decide it, and it is not a grant.
     fn decided_effect(&self) -> Option<Effect> {
         let mut rules = self.role_layers().flat_map(|roles| &roles.effects);
         let is_decided = rules.any(|rule| !rule.when.is_empty());
