@@ -41,7 +41,7 @@ mod secret_uses;
 mod several;
 mod test_calls;
 
-pub use client::{Caller, caller};
+pub use client::{Caller, caller_at};
 pub use handler::CallbackHandler;
 pub use received::Received;
 pub use recent::{Recent, UnrecordedCallback};

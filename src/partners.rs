@@ -28,7 +28,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use crate::clock::{UnixMillis, now_ms};
 use crate::config::Config;
 use crate::config::limits::ADMIN_CONNECTIONS;
-use crate::intake::caller;
+use crate::intake::caller_at;
 use crate::manage::http::ApiError;
 use crate::partners::settings::Manage;
 use crate::registry::Registry;
@@ -186,7 +186,7 @@ impl Partners {
         let Some(resource) = found else { return absent() };
         let config = self.registry.config();
         let trusted = &config.server.trusted_proxies;
-        let client = caller(peer.0.ip(), &head.headers, trusted).address();
+        let client = caller_at(peer, &head.headers, trusted).address();
         let call = Call {
             config: &config,
             registry: &self.registry,

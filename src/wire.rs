@@ -31,7 +31,8 @@ pub use bind::{Inherited, bind, bind_shared};
 pub use body::{BodyBounds, BodyError, BytePool, ReservedBytes};
 pub use client_certificate::{ClientCertificates, PeerCertificates};
 pub use connection::{
-    Bounds, CloseWithoutReply, Handler, ListenerService, Peer, Response, Transport, WireHandler,
+    Bounds, CloseWithoutReply, Handler, ListenerService, Peer, PeerName, Response, Transport,
+    WireHandler,
 };
 pub use request::{Target, WireRequest};
 pub use request_body::RequestBody;

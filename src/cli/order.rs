@@ -38,7 +38,7 @@ impl OrderKind {
         api: &AdminApi,
         order: &Value,
         screen: &mut Screen<'_>,
-    ) -> io::Result<Result<Value, String>> {
+    ) -> io::Result<Result<Ended, String>> {
         let mut now = match api.post(self.path, order).await {
             Ok(first) => first,
             Err(sentence) => return Ok(Err(sentence)),
@@ -67,17 +67,18 @@ impl OrderKind {
         if screen.err_is == Where::Terminal {
             write!(screen.err, "\r\x1b[K")?;
         }
-        Ok(Ok(now))
+        Ok(Ok(Ended { last: now, event: only_event(order) }))
     }
 
     /// Shows the last progress, as JSON or as a sentence, and how to continue an order that is not
     /// complete.
     pub(super) fn show(
         &self,
-        last: &Value,
+        ended: &Ended,
         format: Format,
         screen: &mut Screen<'_>,
     ) -> io::Result<Exit> {
+        let last = &ended.last;
         match format {
             Format::Json => writeln!(screen.out, "{last}")?,
             Format::Sentence => writeln!(screen.out, "{}", (self.sentence)(last))?,
@@ -87,6 +88,23 @@ impl OrderKind {
         }
         writeln!(screen.err, "{}", (self.again)(last["id"].as_str().unwrap_or_default()))?;
         Ok(Exit::Failed)
+    }
+}
+
+/// An order that has ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// The last progress.
+    last: Value,
+    /// The event that it was given for; `None`: it was given for several, or by a filter.
+    event: Option<String>,
+}
+
+/// The event that an order is given for, if it is for one.
+fn only_event(order: &Value) -> Option<String> {
+    match order["events"].as_array()?.as_slice() {
+        [event] => event.as_str().map(str::to_owned),
+        _ => None,
     }
 }
 
@@ -114,28 +132,46 @@ pub(super) enum TriesGone {
     No,
 }
 
-/// Why deliveries of an order may wait: a sentence for each paused destination, or for `only` that
-/// one. Nothing where none waits. The order is complete without it, so a failed call says nothing.
+/// Why deliveries of an order may wait: a sentence for each paused destination that it can reach, or
+/// for `only` that one. Where these are not known, one sentence with an example. Nothing where none
+/// waits. The order is complete without it, so a failed call says nothing.
 pub(super) async fn pauses(
     api: &AdminApi,
-    last: &Value,
+    ended: &Ended,
     only: Option<&str>,
     tries: TriesGone,
 ) -> Vec<String> {
-    if last["outcome"]["pending"].as_u64().unwrap_or(0) == 0 {
+    if ended.last["outcome"]["pending"].as_u64().unwrap_or(0) == 0 {
         return Vec::new();
     }
     let Ok(all) = api.get("/admin/v1/destinations").await else { return Vec::new() };
+    let reached = match (only, &ended.event) {
+        (Some(only), _) => Some(vec![only.to_owned()]),
+        (None, Some(event)) => awaited_by(api, event).await,
+        (None, None) => None,
+    };
+    let most = if reached.is_some() { PAUSES_NAMED } else { 1 };
     let mut sentences = Vec::new();
-    for name in paused(&all, only).take(PAUSES_NAMED) {
+    for name in paused(&all, reached.as_deref()).take(most) {
         let path = format!("/admin/v1/destinations/{}/status", in_path(name));
         let Ok(status) = api.get(&path).await else { continue };
+        let pause = &status["paused"];
         // Someone may have resumed it meanwhile.
-        if status["paused"].is_object() {
-            sentences.push(pause_sentence(name, &status["paused"], tries));
+        if pause.is_object() {
+            sentences.push(match reached {
+                Some(_) => pause_sentence(name, pause, tries),
+                None => example_sentence(name, pause),
+            });
         }
     }
     sentences
+}
+
+/// The destinations that have not settled an event; `None`: the gateway does not say.
+async fn awaited_by(api: &AdminApi, event: &str) -> Option<Vec<String>> {
+    let event = api.get(&format!("/admin/v1/events/{}", in_path(event))).await.ok()?;
+    let waiting = event["deliveries"].as_array()?.iter().filter(|one| one["state"] == "pending");
+    Some(waiting.filter_map(|one| one["destination"].as_str()).map(str::to_owned).collect())
 }
 
 /// The meaning of a pause for the deliveries of an order.
@@ -153,11 +189,20 @@ fn pause_sentence(name: &str, pause: &Value, tries: TriesGone) -> String {
     )
 }
 
-/// The paused destinations of a list: all, or `only` that one.
-fn paused<'a>(all: &'a Value, only: Option<&'a str>) -> impl Iterator<Item = &'a str> {
+/// The meaning of pauses for an order that may have deliveries to `name`, or to others alone.
+fn example_sentence(name: &str, pause: &Value) -> String {
+    let text = pause_text(pause);
+    format!(
+        "paused destinations, such as {name} ({text}), keep theirs waiting until postern \
+         destinations resume {name}"
+    )
+}
+
+/// The paused destinations of a list: all, or those of `reached`.
+fn paused<'a>(all: &'a Value, reached: Option<&'a [String]>) -> impl Iterator<Item = &'a str> {
     let all = all["destinations"].as_array().into_iter().flatten();
     let names = all.filter(|one| one["state"] == "paused").filter_map(|one| one["name"].as_str());
-    names.filter(move |name| only.is_none_or(|only| only == *name))
+    names.filter(move |name| reached.is_none_or(|reached| reached.iter().any(|one| one == name)))
 }
 
 /// How a result is shown.
@@ -186,10 +231,32 @@ mod tests {
             { "name": "game", "state": "paused" }, { "name": "shop", "state": "active" },
             { "name": "books", "state": "paused" },
         ] });
-        let named = |only| paused(&all, only).collect::<Vec<_>>();
+        let named = |reached: Option<&[&str]>| {
+            let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+            let reached: Option<Vec<String>> = reached.map(owned);
+            paused(&all, reached.as_deref()).map(str::to_owned).collect::<Vec<_>>()
+        };
         assert_eq!(named(None), ["game", "books"]);
-        assert_eq!(named(Some("books")), ["books"]);
-        assert!(named(Some("shop")).is_empty());
+        assert_eq!(named(Some(&["books", "shop"])), ["books"]);
+        assert!(named(Some(&[])).is_empty());
+    }
+
+    #[test]
+    fn an_order_for_one_event_is_told_from_others() {
+        assert_eq!(only_event(&json!({ "events": ["evt_1"] })).as_deref(), Some("evt_1"));
+        for several in [json!({ "events": [] }), json!({ "events": ["a", "b"] }), json!({})] {
+            assert_eq!(only_event(&several), None);
+        }
+    }
+
+    #[test]
+    fn where_the_destinations_of_an_order_are_not_known_a_paused_one_is_an_example() {
+        let pause = json!({ "why": "operator", "who": "me", "at": "2026-11-29T12:00:00Z" });
+        assert_eq!(
+            example_sentence("ren", &pause),
+            "paused destinations, such as ren (operator, by me at 2026-11-29T12:00:00Z), keep \
+             theirs waiting until postern destinations resume ren"
+        );
     }
 
     #[test]

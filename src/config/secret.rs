@@ -64,6 +64,12 @@ pub(crate) fn verbatim(item: &Item<'_>) -> Read<Secret> {
     } else {
         text.as_bytes().to_vec()
     };
+    if slip::is_blank(&bytes) {
+        return Err(ValueError::new(
+            "is nothing but spaces or line ends",
+            format!("write {WANTED}"),
+        ));
+    }
     if written_as(item) == Written::Elsewhere && slip::is_reference(&bytes) {
         let what = "holds what another program should have replaced by a variable's value";
         item.warning(what, "put the secret itself there");

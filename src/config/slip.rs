@@ -93,6 +93,15 @@ pub(super) fn begins_with_mark(value: &[u8]) -> bool {
     MARKS.iter().any(|mark| value.starts_with(mark))
 }
 
+/// Whether nothing is left of `value` without the spaces and line ends around it.
+pub(super) fn is_blank(value: &[u8]) -> bool {
+    bare(&String::from_utf8_lossy(value)).is_empty()
+}
+
+fn bare(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() || "\u{200b}\u{feff}".contains(c))
+}
+
 /// Everything at the ends of `value` that was probably copied along: quotes, spaces and line ends.
 pub(super) fn all(value: &[u8]) -> Vec<&'static str> {
     // The ends of a PEM text do not count.
@@ -101,7 +110,7 @@ pub(super) fn all(value: &[u8]) -> Vec<&'static str> {
     }
     let mut found = Vec::new();
     let text = String::from_utf8_lossy(value);
-    let bare = text.trim_matches(|c: char| c.is_whitespace() || "\u{200b}\u{feff}".contains(c));
+    let bare = bare(&text);
     if bare.len() != text.len() {
         found.push("has spaces or line ends around it");
     }

@@ -116,10 +116,24 @@ fn sealing(section: &Section<'_>, name: &str) -> Option<Secret> {
 fn embedded(section: &Section<'_>) -> Option<StoreEngine> {
     misplaced(section, POSTGRES_KEYS, "postgres");
     let path = match section.has("path") {
-        true => section.take("path", unit::text)?,
+        true => section.take("path", folder)?,
         false => limits::STORE_PATH.to_owned(),
     };
     Some(StoreEngine::Embedded { path: section.pass.beside(&path) })
+}
+
+/// A folder that is there or can be made.
+fn folder(item: &Item<'_>) -> Read<String> {
+    let text = unit::text(item)?;
+    let path = item.pass.beside(&text);
+    let nearest = path.ancestors().find_map(|one| Some((one, std::fs::metadata(one).ok()?)));
+    match nearest {
+        Some((there, what)) if !what.is_dir() => {
+            let what = format!("{} is a file", there.display());
+            Err(ValueError::new(what, "name a folder; it is made if it does not exist"))
+        }
+        _ => Ok(text),
+    }
 }
 
 fn postgres(section: &Section<'_>) -> Option<StoreEngine> {

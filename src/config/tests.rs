@@ -411,6 +411,10 @@ fn a_secret_that_is_not_there_names_the_variable_or_the_file() {
     let hollow = "2 admin.token: the file f is empty";
     assert_eq!(mistake(paper().file("f", "\n"), "file:f"), hollow);
     assert_eq!(mistake(paper(), ""), "2 admin.token: is empty");
+    let blank = "2 admin.token: is nothing but spaces or line ends";
+    assert_eq!(mistake(paper(), "   "), blank);
+    assert_eq!(mistake(paper().variable("A", " \t"), "env:A"), blank);
+    assert_eq!(mistake(paper().file("f", "\n \n\n"), "file:f"), blank);
 }
 
 #[test]

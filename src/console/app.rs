@@ -28,7 +28,7 @@ use crate::clock::instant;
 use crate::config::limits::ADMIN_CONNECTIONS;
 use crate::config::{AdminRight, Config, Rate};
 use crate::delivery::{Control, Replays};
-use crate::intake::{CallbackHandler, Releases, caller};
+use crate::intake::{CallbackHandler, Releases, caller_at};
 use crate::keys::Keys;
 use crate::lifecycle::Lifecycle;
 use crate::operator::{AccessError, LocalToken, check_name, check_site, conceal};
@@ -234,8 +234,7 @@ impl ConsoleHandler {
             return Err(PageError::Forbidden(AccessError::OnlyItsSources));
         }
         let console = &Console::of(&self.0, &visit.viewer.scope);
-        let from =
-            caller(peer.0.ip(), &head.headers, &self.config().server.trusted_proxies).address();
+        let from = caller_at(peer, &head.headers, &self.config().server.trusted_proxies).address();
         if is_read && visit.area == Area::SignIn && !visit.rest.is_empty() {
             if self.exceeds_sign_in_rate(from) {
                 return Err(PageError::TooMany);

@@ -154,6 +154,8 @@ pub(super) const fn action(of: Action) -> Text {
         Action::Forgotten => Text::new("Keys forgotten", "清除去重键"),
         Action::Erased => Text::new("User erased", "抹除用户"),
         Action::Signed => Text::new("Callback signed", "签名回调"),
+        Action::Exported => Text::new("Store exported", "导出数据"),
+        Action::Drained => Text::new("Gateway drained", "排空网关"),
         Action::Other => Text::new("Other", "其他"),
     }
 }

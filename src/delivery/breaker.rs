@@ -6,9 +6,10 @@
 //!                                   └── a failure ──┘   (twice as long each time)
 //! ```
 //!
-//! A manual replay is a probe: it half-opens an open breaker at once. A recovered destination gets
-//! two concurrent attempts, and one more for each answered attempt. Its backlog does not overload
-//! it.
+//! A manual replay is a probe: it half-opens an open breaker at once. If it fails before the timeout,
+//! the breaker is open as before: the timeout neither grows nor begins again. A recovered
+//! destination gets two concurrent attempts, and one more for each answered attempt. Its backlog
+//! does not overload it.
 
 use std::time::{Duration, Instant};
 
@@ -83,7 +84,9 @@ enum State {
         until: Instant,
         time: Duration,
     },
+    /// `until`: the end of the time open, which a probe of an operator comes before.
     HalfOpen {
+        until: Instant,
         time: Duration,
     },
 }
@@ -104,7 +107,7 @@ impl Breaker {
         if let State::Open { until, time } = self.state
             && until <= now
         {
-            self.state = State::HalfOpen { time };
+            self.state = State::HalfOpen { until, time };
         }
         match self.state {
             State::Closed { concurrency, .. } => free.min(concurrency.saturating_sub(in_flight)),
@@ -123,8 +126,8 @@ impl Breaker {
 
     /// Half-opens the breaker now, if it is open.
     pub(super) fn half_open(&mut self) {
-        if let State::Open { time, .. } = self.state {
-            self.state = State::HalfOpen { time };
+        if let State::Open { until, time } = self.state {
+            self.state = State::HalfOpen { until, time };
         }
     }
 
@@ -157,7 +160,12 @@ impl Breaker {
                 None
             }
             (HealthSignal::Down, State::Closed { .. }) => Some(self.open(self.first, now)),
-            (HealthSignal::Down, State::HalfOpen { time }) => {
+            // An operator asked for this probe: it says nothing about the schedule.
+            (HealthSignal::Down, State::HalfOpen { until, time }) if now < until => {
+                self.state = State::Open { until, time };
+                None
+            }
+            (HealthSignal::Down, State::HalfOpen { time, .. }) => {
                 Some(self.open(time.saturating_mul(2), now))
             }
         }
@@ -233,6 +241,27 @@ mod tests {
         let mut breaker = Breaker::new(SECOND);
         breaker.half_open();
         assert_eq!(breaker.slots(16, 0, instant()), 16);
+    }
+
+    #[test]
+    fn a_manual_probe_that_fails_early_changes_nothing() {
+        let now = instant();
+        let mut breaker = opened(now);
+        for _ in 0..10 {
+            breaker.half_open();
+            assert_eq!(breaker.slots(16, 0, now), 1);
+            assert_eq!(breaker.record(HealthSignal::Down, now), None);
+            assert_eq!((breaker.state(), breaker.slots(16, 0, now)), (BreakerState::Open, 0));
+            assert_eq!(breaker.opens_at(), Some(now + SECOND));
+        }
+        // The scheduled probe, and a manual one that ends after its time.
+        let later = now + SECOND;
+        assert_eq!(breaker.slots(16, 0, later), 1);
+        let twice = Some(Change::Opened(2 * SECOND));
+        assert_eq!(breaker.record(HealthSignal::Down, later), twice);
+        breaker.half_open();
+        let late = Some(Change::Opened(4 * SECOND));
+        assert_eq!(breaker.record(HealthSignal::Down, later + 2 * SECOND), late);
     }
 
     #[test]

@@ -156,6 +156,15 @@ impl Control {
         self.ask(|answer| Order::Show(target.clone(), answer)).await
     }
 
+    /// Whether the configuration has `target`; `None`: the gateway drains.
+    pub(super) async fn has(&self, target: &TargetId) -> Option<bool> {
+        match self.condition(target).await {
+            Some(_) => Some(true),
+            // A dispatcher that drains closes its queue before it drops what is in there.
+            None => (!self.orders.is_closed()).then_some(false),
+        }
+    }
+
     /// The client of `target`, outside of its limits and pauses. `None`: the destination does not
     /// exist, or the gateway drains.
     pub async fn client_of(&self, target: &TargetId) -> Option<DestinationHandle> {

@@ -238,7 +238,8 @@ impl DestinationTable {
     /// Records a delivery for a destination that the configuration does not have.
     fn note_unknown(&mut self, target: &TargetId) {
         if self.separate.insert(target.clone()) {
-            tracing::warn!(
+            // A start and a reload have warned of those that waited then, with their numbers.
+            tracing::info!(
                 destination = target.as_str(),
                 "deliveries wait for a destination that is not configured"
             );

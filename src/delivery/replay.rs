@@ -4,15 +4,23 @@
 //! An order has an id. The ledger makes no delivery twice for one id. The same order, given again
 //! after a timeout or a restart, continues where it was and repeats nothing.
 
+mod work;
+
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
+
+use self::work::ReplayWork;
 use super::Control;
 use crate::clock::{UnixMillis, now_ms};
 use crate::ledger::{
-    BatchedLedger, Cursor, Delivery, DeliveryQuery, DeliveryState, EventBody, EventId, LedgerError,
-    LogQuery, Logged, ReplayId, ReplayOrder, ReplayPage, ReplayWhat, SourceId, TargetId,
+    BatchedLedger, Delivery, DeliveryState, EventBody, EventId, LedgerError, LogQuery, Logged,
+    ReplayId, ReplayPage, SourceId, TargetId,
 };
 use crate::orders::{
     Account, BeginError, OpenAccount, Order, OrderState, Orders, Outcome, Progress,
@@ -98,7 +106,10 @@ pub enum KnownBy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayOrderError {
     /// The id is that of an order for other events.
-    #[error("this id belongs to a replay of other events; use another id")]
+    #[error(
+        "this id belongs to a replay of other events; use another id, or the filter that the audit \
+         log has (a duration such as 2h is another time now)"
+    )]
     Other,
     /// Too many orders are running.
     #[error("four replays are running; wait for one, or cancel it")]
@@ -128,6 +139,41 @@ impl Progress for ReplayProgress {
 
     fn set_state(&mut self, state: OrderState) {
         self.state = state;
+    }
+}
+
+impl ReplayFilter {
+    /// A digest of the selection, for the account of its order.
+    fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for (name, value) in self.criteria() {
+            // The length says where the value ends.
+            hash.update(format!("{name} {} {value} ", value.len()));
+        }
+        const_hex::encode(hash.finalize())
+    }
+
+    /// The criteria that are given, by name. One that is not given is left out, so a later version
+    /// with more of them has the same digests. The mode is left out: a dry run has no account.
+    fn criteria(&self) -> Vec<(&'static str, String)> {
+        let Self { events, log, state, target, mode: _ } = self;
+        let LogQuery { source, among, transaction, user, state: _, test, since_ms, until_ms } = log;
+        let all = [
+            ("state", state.map(|state| state.as_str().to_owned())),
+            ("destination", target.as_ref().map(TargetId::to_string)),
+            ("source", source.as_ref().map(SourceId::to_string)),
+            ("transaction", transaction.clone()),
+            ("user", user.clone()),
+            ("test", test.map(|test| test.to_string())),
+            ("since", since_ms.map(|ms| ms.to_string())),
+            ("until", until_ms.map(|ms| ms.to_string())),
+            // No source at all is not all sources.
+            ("among", among.as_ref().map(|all| all.len().to_string())),
+        ];
+        let given = all.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let sources = among.iter().flat_map(|all| all.iter()).map(|id| ("one of", id.to_string()));
+        let events = events.iter().map(|id| ("event", id.to_string()));
+        given.chain(sources).chain(events).collect()
     }
 }
 
@@ -164,6 +210,24 @@ impl Replays {
     #[must_use]
     pub fn new(ledger: BatchedLedger, control: Control) -> Self {
         Self { ledger, control, orders: Orders::default() }
+    }
+
+    /// Checks that the order `id`, if it has an account, is one for `filter`: another gateway may
+    /// have begun it, or this one before a restart. The inner error says that it is not.
+    ///
+    /// # Errors
+    /// The ledger fails.
+    pub async fn check(
+        &self,
+        id: ReplayId,
+        filter: &ReplayFilter,
+    ) -> Result<Result<(), ReplayOrderError>, LedgerError> {
+        let account = Account::find(&self.ledger, id).await?;
+        let digest = filter.digest();
+        Ok(match account.is_none_or(|account| account.accepts(Some(&digest))) {
+            true => Ok(()),
+            false => Err(ReplayOrderError::Other),
+        })
     }
 
     /// Begins an order, or finds the one of that id: a running order continues, an incomplete one
@@ -251,10 +315,7 @@ impl ReplayRun {
         let _failed = self.or_failed();
         let worked = match self.filter.mode {
             ReplayMode::Deliver => self.run_with_account(ledger, control).await,
-            ReplayMode::DryRun => {
-                let mut work = ReplayWork { order: self, ledger, control, account: None };
-                work.replay().await
-            }
+            ReplayMode::DryRun => ReplayWork::new(self, ledger, control).replay().await,
         };
         let state = self.state_after(worked);
         let ReplayProgress { events, deliveries, .. } = self.progress();
@@ -268,8 +329,9 @@ impl ReplayRun {
         control: &Control,
     ) -> Result<(), LedgerError> {
         let ReplayProgress { id, at_ms, among, .. } = self.progress();
-        let account = OpenAccount::begin(ledger, id, Account::new(at_ms, among.as_deref())).await?;
-        let mut work = ReplayWork { order: self, ledger, control, account: Some(account) };
+        let new = Account::new(at_ms, among.as_deref()).of_filter(self.filter.digest());
+        let account = OpenAccount::begin(ledger, id, new).await?;
+        let mut work = ReplayWork::new(self, ledger, control).with_account(account);
         let worked = work.replay().await;
         work.save(&self.state_after(worked.clone())).await?;
         worked
@@ -279,9 +341,10 @@ impl ReplayRun {
         self.note(|progress| progress.of = of);
     }
 
-    fn note_page(&self, seen: u64, page: &ReplayPage) {
+    /// Notes a page. An order that is given again may not have read yet as much as before.
+    fn note_page(&self, read: u64, page: &ReplayPage) {
         self.note(|progress| {
-            progress.seen += seen;
+            progress.seen = progress.seen.max(read);
             progress.events += page.events;
             progress.deliveries += page.deliveries;
         });
@@ -339,179 +402,4 @@ impl ReplayRun {
             && log.test.is_none_or(|wanted| wanted == test)
             && log.in_time(received_ms))
     }
-}
-
-/// An order at work.
-struct ReplayWork<'w> {
-    order: &'w ReplayRun,
-    ledger: &'w BatchedLedger,
-    control: &'w Control,
-    /// `None`: a dry run.
-    account: Option<OpenAccount<'w, ReplayId>>,
-}
-
-impl<'w> ReplayWork<'w> {
-    async fn replay(&mut self) -> Result<(), LedgerError> {
-        match self.order.filter.state {
-            _ if !self.order.filter.events.is_empty() => self.replay_named().await,
-            Some(state @ (DeliveryState::Dead | DeliveryState::Pending)) => {
-                self.replay_listed(state).await
-            }
-            Some(DeliveryState::Done) | None => self.replay_found().await,
-        }
-    }
-
-    async fn note_page(&mut self, seen: u64, page: &ReplayPage) -> Result<(), LedgerError> {
-        self.order.note_page(seen, page);
-        match self.counted() {
-            Some(open) => open.save_progress().await,
-            None => Ok(()),
-        }
-    }
-
-    async fn save(&mut self, state: &OrderState) -> Result<(), LedgerError> {
-        match self.counted() {
-            Some(open) => open.save(state).await,
-            None => Ok(()),
-        }
-    }
-
-    /// The account, with the numbers of now.
-    fn counted(&mut self) -> Option<&mut OpenAccount<'w, ReplayId>> {
-        let open = self.account.as_mut()?;
-        let ReplayProgress { seen, events, deliveries, .. } = self.order.progress();
-        let numbers = [(SEEN, seen), (EVENTS, events), (DELIVERIES, deliveries)];
-        open.count(numbers.map(|(name, number)| (name.to_owned(), number)).into());
-        Some(open)
-    }
-
-    /// Makes new deliveries of `events` to `targets`, or to all their destinations.
-    async fn make(
-        &mut self,
-        events: Vec<EventId>,
-        targets: Option<Vec<TargetId>>,
-    ) -> Result<ReplayPage, LedgerError> {
-        if self.order.filter.mode == ReplayMode::DryRun {
-            return count_deliveries(self.ledger, &events, targets.as_deref()).await;
-        }
-        let id = self.order.id();
-        let limit = events.len();
-        let order = ReplayOrder { id, what: ReplayWhat::Events(events), targets };
-        let page = self.ledger.replay(&order, None, limit).await?;
-        if let (Some(open), ReplayWhat::Events(events)) = (&mut self.account, &order.what) {
-            open.add(events, order.targets.as_deref());
-        }
-        // A manual replay is a probe.
-        self.control.probe(order.targets);
-        Ok(page)
-    }
-
-    /// The same, where the filter selects among the deliveries of each event.
-    async fn make_chosen(&mut self, events: Vec<EventId>) -> Result<ReplayPage, LedgerError> {
-        let ReplayFilter { state, target, .. } = &self.order.filter;
-        if state.is_none() && target.is_none() {
-            return self.make(events, None).await;
-        }
-        let mut all = ReplayPage::default();
-        for event in events {
-            let Some(detail) = self.ledger.event(event).await? else { continue };
-            let chosen = detail.deliveries.into_iter().filter(|delivery| {
-                state.is_none_or(|state| state == delivery.state)
-                    && target.as_ref().is_none_or(|only| *only == delivery.target)
-            });
-            let targets: Vec<TargetId> = chosen.map(|delivery| delivery.target).collect();
-            if targets.is_empty() {
-                continue;
-            }
-            let page = self.make(vec![event], Some(targets)).await?;
-            all.events += page.events;
-            all.deliveries += page.deliveries;
-        }
-        Ok(all)
-    }
-
-    /// Replays the events whose ids were given.
-    async fn replay_named(&mut self) -> Result<(), LedgerError> {
-        self.order.expect(u64::try_from(self.order.filter.events.len()).ok());
-        for ids in self.order.filter.events.chunks(PAGE) {
-            if self.order.is_cancelled() {
-                break;
-            }
-            let mut wanted = Vec::with_capacity(ids.len());
-            for id in ids {
-                if self.order.is_wanted(*id, self.ledger).await? {
-                    wanted.push(*id);
-                }
-            }
-            let page = self.make_chosen(wanted).await?;
-            self.note_page(ids.len() as u64, &page).await?;
-        }
-        Ok(())
-    }
-
-    /// Replays the events that the query finds, delivered or not.
-    async fn replay_found(&mut self) -> Result<(), LedgerError> {
-        let mut cursor: Option<Cursor> = None;
-        while !self.order.is_cancelled() {
-            let found = self.ledger.query(&self.order.filter.log, cursor.as_ref(), PAGE).await?;
-            let ids: Vec<EventId> = found.events.iter().map(|event| event.id).collect();
-            let seen = ids.len() as u64;
-            let page = self.make_chosen(ids).await?;
-            self.note_page(seen, &page).await?;
-            cursor = found.next;
-            if cursor.is_none() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Replays dead or pending deliveries: the ledger lists them by destination, and they are few
-    /// compared with all events.
-    async fn replay_listed(&mut self, state: DeliveryState) -> Result<(), LedgerError> {
-        self.order.expect(self.order.count(state, self.ledger).await?);
-        let target = self.order.filter.target.clone();
-        let query = DeliveryQuery { target, ..DeliveryQuery::of(state) };
-        let mut cursor: Option<Cursor> = None;
-        while !self.order.is_cancelled() {
-            let page = self.ledger.deliveries(&query, cursor.as_ref(), PAGE).await?;
-            let listed = page.deliveries.len() as u64;
-            let mut made = ReplayPage::default();
-            let wanted = self.order.by_target(page.deliveries, self.ledger).await?;
-            // A viewer of some sources gets no totals of the others.
-            let seen = match self.order.filter.log.among {
-                None => listed,
-                Some(_) => wanted.values().map(|events| events.len() as u64).sum(),
-            };
-            for (target, events) in wanted {
-                let one = self.make(events, Some(vec![target])).await?;
-                made.events += one.events;
-                made.deliveries += one.deliveries;
-            }
-            self.note_page(seen, &made).await?;
-            cursor = page.next;
-            if cursor.is_none() {
-                break;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The deliveries that a replay of `events` to `targets`, or to all their destinations, would make.
-async fn count_deliveries(
-    ledger: &BatchedLedger,
-    events: &[EventId],
-    targets: Option<&[TargetId]>,
-) -> Result<ReplayPage, LedgerError> {
-    let mut page = ReplayPage::default();
-    for event in events {
-        let Some(detail) = ledger.event(*event).await? else { continue };
-        let wanted =
-            |name: &TargetId| targets.is_none_or(|targets| targets.iter().any(|one| one == name));
-        let count = detail.deliveries.iter().filter(|one| wanted(&one.target)).count() as u64;
-        page.events += u64::from(count > 0);
-        page.deliveries += count;
-    }
-    Ok(page)
 }

@@ -1,5 +1,7 @@
 //! One HTTP client per server: its connections, its TLS, and the guard in front of them.
 
+mod fair_stream;
+
 use std::error::Error;
 use std::fmt::Write as _;
 use std::future::Future;
@@ -19,7 +21,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
@@ -27,8 +29,10 @@ use rustls::crypto::{
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio::net::TcpStream;
 use tower_service::Service;
 
+use self::fair_stream::FairStream;
 use super::address::keep_first;
 use super::exchange::{ExchangeError, Exchanges, UnreadResponse};
 use super::guard::{Guard, Scheme};
@@ -48,6 +52,10 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 /// The time for the answer to a ping. A dead connection is closed then: otherwise every request to
 /// the server would time out on it.
 const PING_TIME: Duration = Duration::from_secs(10);
+
+/// The buffer of an HTTP/1.1 connection, in bytes. A response head has to fit into it: servers send
+/// some KiB. A single read takes hardly more, so that the turns of a [`FairStream`] are short.
+pub(super) const BUFFER_BYTES: usize = 64 * 1024;
 
 /// The client of one server. Clones share its connections.
 #[derive(Clone, Debug)]
@@ -115,6 +123,7 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIME)
             .pool_max_idle_per_host(idle)
+            .http1_max_buf_size(BUFFER_BYTES)
             .http2_keep_alive_interval(PING_EVERY)
             .http2_keep_alive_timeout(PING_TIME)
             .build(connector.clone());
@@ -327,7 +336,7 @@ fn in_file(file: &Path) -> impl FnOnce(rustls_pki_types::pem::Error) -> ClientEr
 // === The guard ===
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
-pub(super) type Connection = <HttpConnector<Resolver> as Service<Uri>>::Response;
+pub(super) type Connection = TokioIo<FairStream<TcpStream>>;
 
 /// Resolves a name, once for each connection.
 type Lookup = fn(Name) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
@@ -342,7 +351,7 @@ pub(super) struct Guarded {
 
 /// A resolver that drops addresses that the guard rejects, and those that there is no time for.
 #[derive(Clone, Debug)]
-pub(super) struct Resolver {
+struct Resolver {
     guard: Arc<Guard>,
     scheme: Scheme,
     lookup: Lookup,
@@ -384,7 +393,9 @@ impl Service<Uri> for Guarded {
             http.set_nodelay(true);
             // Without it, the system tries the first address longer than any attempt lasts.
             http.set_connect_timeout(Some(connect_time));
-            Ok(http.call(to).await?)
+            let stream = http.call(to).await?.into_inner();
+            // Below TLS: a handshake and records without content are read in turns, too.
+            Ok(TokioIo::new(FairStream::new(stream)))
         })
     }
 }
@@ -435,7 +446,7 @@ mod tests {
     use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 
     use proptest::prelude::*;
-    use tokio::net::{TcpListener, TcpSocket, TcpStream};
+    use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
     use crate::egress::Trust;

@@ -32,7 +32,7 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::Connection as _;
 use tower_service::Service;
 
-use super::client::{BoxError, Connection, Guarded, IDLE_TIME};
+use super::client::{BUFFER_BYTES, BoxError, Connection, Guarded, IDLE_TIME};
 use crate::clock::instant;
 
 type Driver = http1::Connection<MaybeHttpsStream<Connection>, Full<Bytes>>;
@@ -176,8 +176,10 @@ impl Exchanges {
         if stream.connected().is_negotiated_h2() {
             return Ok(Connected::Multiplexed);
         }
-        let (sender, driver) =
-            http1::handshake(stream).await.map_err(|error| ExchangeError::Connect(error.into()))?;
+        let mut settings = http1::Builder::new();
+        settings.max_buf_size(BUFFER_BYTES);
+        let begun = settings.handshake(stream).await;
+        let (sender, driver) = begun.map_err(|error| ExchangeError::Connect(error.into()))?;
         let host = host(to).map_err(|error| ExchangeError::Connect(error.into()))?;
         Ok(Connected::Own(Box::new(Driven {
             sender,

@@ -10,6 +10,8 @@ use http::HeaderMap;
 use http::header::{FORWARDED, HeaderName};
 use ipnet::IpNet;
 
+use crate::wire::{Peer, PeerName};
+
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Hops that are evaluated: no sane path has more, and a forged list may be as long as a head.
@@ -41,12 +43,21 @@ impl Caller {
     }
 }
 
+/// The caller behind `peer`; see [`caller`]. Where a proxy passed TCP on without naming its client, no
+/// header is believed: it is the client's own.
+#[must_use]
+pub fn caller_at(peer: Peer, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {
+    match peer.named {
+        PeerName::Usual => caller(peer.address.ip(), headers, trusted),
+        PeerName::Missing => Caller::Behind(peer.address.ip().to_canonical()),
+    }
+}
+
 /// The caller.
 ///
 /// If `X-Forwarded-For` and `Forwarded` are both present and disagree, one of them comes from a
 /// caller whom the proxy passes through. Neither is believed.
-#[must_use]
-pub fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {
+fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {
     let peer = peer.to_canonical();
     if !is_in(peer, trusted) {
         return Caller::Known(peer);

@@ -211,7 +211,7 @@ impl Shared {
         let received = Received::new(route, client, request, at_ms);
         let mut exchange = Box::new(Exchange { began, received, slot: Some(record) });
         let Exchange { received, slot, .. } = &mut *exchange;
-        received.set_purpose(self.test_calls.purpose(peer.0));
+        received.set_purpose(self.test_calls.purpose(peer.address));
         if let Some(record) = slot {
             record.trace = CallbackTrace::begin(&self.callback_log.metrics.spans, received);
         }
@@ -242,7 +242,7 @@ impl Shared {
             return Err(Elsewhere::Nothing(StatusCode::METHOD_NOT_ALLOWED));
         }
         let view = self.view.load();
-        let client = client::caller(peer.0.ip(), &request.headers, &view.trusted);
+        let client = client::caller_at(peer, &request.headers, &view.trusted);
         let name = source_name(target);
         let Some(route) = name.and_then(|name| view.route_of(name)) else {
             if view.is_health(target) {

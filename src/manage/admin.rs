@@ -32,6 +32,7 @@ use http::{Method, Request, StatusCode, header};
 
 pub(crate) use export::{KEY as EXPORT_KEY, NEXT as EXPORT_NEXT};
 
+use self::export::NotedExports;
 use self::resource::Resource;
 pub use self::starting::Starting;
 use super::failed_auth::{FailedAuthLimiter, Guess, TooManyAttempts};
@@ -40,7 +41,7 @@ use crate::clock::instant;
 use crate::config::limits::ADMIN_CONNECTIONS;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
-use crate::intake::{CallbackHandler, Releases, caller};
+use crate::intake::{CallbackHandler, Releases, caller_at};
 use crate::keys::Keys;
 use crate::ledger::{BatchedLedger, Scrubber};
 use crate::lifecycle::Lifecycle;
@@ -95,6 +96,8 @@ pub struct Admin {
     guesses: FailedAuthLimiter,
     /// The token of this machine.
     local: Arc<LocalToken>,
+    /// Exports that the audit log has.
+    exports: NotedExports,
 }
 
 /// Parts of the gateway that the admin API shows and controls.
@@ -154,6 +157,7 @@ impl Admin {
             wrong_tokens: AddressRateLimiter::new(WRONG_TOKENS, instant()),
             guesses: FailedAuthLimiter::new(),
             local: parts.local,
+            exports: NotedExports::default(),
         }
     }
 
@@ -171,7 +175,7 @@ impl Admin {
         need: Permission,
     ) -> Result<Admitted, ApiError> {
         let config = self.config();
-        let asked = Asked { at: self.address, peer: peer.0.ip(), head, need };
+        let asked = Asked { at: self.address, peer: peer.address.ip(), head, need };
         let check = || check_token(&config.admin.tokens, &self.local, asked);
         if need == Permission::Nothing || !head.headers.contains_key(header::AUTHORIZATION) {
             return Ok(check()?);
@@ -197,7 +201,7 @@ impl Admin {
     /// The address of the caller, as far as it is known.
     fn client(&self, peer: Peer, head: &Parts) -> IpAddr {
         let trusted = &self.config().server.trusted_proxies;
-        caller(peer.0.ip(), &head.headers, trusted).address()
+        caller_at(peer, &head.headers, trusted).address()
     }
 
     async fn answer(&self, peer: Peer, request: Request<RequestBody>) -> Answered {
@@ -243,7 +247,10 @@ impl Admin {
             Resource::Ready => Ok(self.ready().await),
             Resource::Events => self.events(view, head).await,
             Resource::Event(id) => self.event(view, id).await,
-            Resource::Replay(id) => self.replay(view, id, who).await,
+            Resource::Replay(id) => {
+                deliveries::no_choice(head, &self.body(body).await?)?;
+                self.replay(view, id, who).await
+            }
             Resource::BeginReplay => self.begin_replay(view, &self.body(body).await?, who).await,
             Resource::Order(id) if asked == Method::DELETE => {
                 self.cancel_replay(view, id, who).await
@@ -267,7 +274,7 @@ impl Admin {
             Resource::Rejections => self.rejections(view, head).await,
             Resource::Senders => self.senders(view),
             Resource::SigningKey => self.signing_key(view, head),
-            Resource::Export => self.export(head).await,
+            Resource::Export => self.export(head, who).await,
             Resource::Verify if asked == Method::POST => self.begin_verify(),
             Resource::Verify => self.verify_progress(),
             Resource::Urls => self.urls(view, head),
@@ -281,7 +288,10 @@ impl Admin {
                 "DELETE" => self.remove(who, managed, name, head).await,
                 _ => self.show(view, managed, name),
             },
-            Resource::Drain => Ok(drain::begin(&self.life, &self.config().server, who)),
+            Resource::Drain => {
+                drain::note(&self.registry, &self.life, who).await;
+                Ok(drain::begin(&self.life, &self.config().server, who))
+            }
             Resource::Audit => self.audit(view, head).await,
             Resource::OpenApi => Ok(openapi::document()),
             Resource::EventSchema => Ok(openapi::event_schema()),

@@ -41,7 +41,11 @@ pub async fn replay_event(
 ) -> Result<Option<ReplayPage>, LedgerError> {
     let ledger: &BatchedLedger = registry.ledger();
     let Some(known) = ledger.event(id).await? else { return Ok(None) };
-    registry.note(who, Action::Replayed, AuditSubject::new("event", &id.to_string())).await?;
+    let source = Value::from(source_name(&registry.config(), &known.event.source));
+    let facts = Map::from_iter([(String::from("source"), source)]);
+    let subject = id.to_string();
+    let subject = AuditSubject::new("event", &subject);
+    registry.note_with(who, Action::Replayed, subject, facts).await?;
     let what = ReplayWhat::Events(vec![id]);
     let order = ReplayOrder { id: ReplayId::new(now_ms()), what, targets: None };
     let page = ledger.replay(&order, None, 1).await?;
@@ -92,6 +96,8 @@ pub async fn replay_all(
     id: ReplayId,
     filter: ReplayFilter,
 ) -> Result<(), ReplayError> {
+    // An order that is refused is not in the audit log.
+    replays.check(id, &filter).await??;
     let mode = filter.mode;
     if mode == ReplayMode::Deliver {
         let facts = facts(&registry.config(), &filter);

@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::masked::mask_notes;
 use crate::config::{Config, Source, SourceScope};
 use crate::delivery::ReplayProgress;
@@ -123,11 +125,25 @@ impl View {
         self.sees_named(&one.source)
     }
 
-    /// Whether an entry of the audit log is seen: of the others, some name events and users of
-    /// anybody.
+    /// Whether an entry of the audit log is seen: one about a source that is, or about something of
+    /// such sources alone. Of the others, some name events and users of anybody.
     #[must_use]
     pub fn sees_entry(&self, entry: &Entry) -> bool {
-        !self.is_bound() || (entry.kind == SOURCE && self.sees_named(&entry.name))
+        match entry.kind.as_str() {
+            _ if !self.is_bound() => true,
+            SOURCE => self.sees_named(&entry.name),
+            "event" | "held" | "keys" | "release" | "replay" | "user" => self.sees_facts(entry),
+            _ => false,
+        }
+    }
+
+    /// Whether an entry says of which source it is, or of which ones, and all are seen.
+    fn sees_facts(&self, entry: &Entry) -> bool {
+        let said = |fact: &str| entry.changes.get(fact).and_then(|change| change.get(1));
+        let sees = |name: &Value| name.as_str().is_some_and(|name| self.sees_named(name));
+        let among = said("among").and_then(Value::as_array).into_iter().flatten();
+        let mut named = said("source").into_iter().chain(among).peekable();
+        named.peek().is_some() && named.all(sees)
     }
 
     /// Whether a replay is seen: one that was ordered for sources that all are.

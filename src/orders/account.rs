@@ -13,7 +13,7 @@ use super::OrderState;
 use crate::clock::{UnixMillis, instant, now_ms};
 use crate::ledger::{
     BatchedLedger, DeliveryCounts, Document, DocumentChange, DocumentQuery, EventId, Expect, Kind,
-    LedgerError, ReleaseId, ReplayId, SourceId, TargetId,
+    LedgerError, ReleaseId, ReplayId, Revision, SourceId, TargetId,
 };
 
 /// Events of an account: 400 kB of ids. Further ones are only counted.
@@ -63,6 +63,8 @@ pub struct Account {
     pub numbers: BTreeMap<String, u64>,
     /// Events beyond the 10,000 that an account holds.
     pub further: u64,
+    /// A digest of the filter; `None`: the order has none, or an earlier version began it.
+    filter: Option<String>,
     /// When it was last written.
     written_ms: UnixMillis,
     /// The events, by the destinations that they go to; `None`: all that each event has.
@@ -77,6 +79,8 @@ struct Written {
     among: Option<Vec<String>>,
     numbers: BTreeMap<String, u64>,
     further: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    filter: Option<String>,
     made: Vec<Made>,
     state: String,
 }
@@ -118,12 +122,30 @@ impl Account {
         Self { at_ms, among, written_ms: now_ms(), state, ..Self::default() }
     }
 
+    /// The same, for the filter with this digest.
+    #[must_use]
+    pub fn of_filter(self, digest: String) -> Self {
+        Self { filter: Some(digest), ..self }
+    }
+
+    /// Whether it is of an order for the filter with this digest; `None`: any filter. An account
+    /// without a digest accepts any filter.
+    #[must_use]
+    pub fn accepts(&self, digest: Option<&str>) -> bool {
+        self.filter.as_deref().zip(digest).is_none_or(|(own, other)| own == other)
+    }
+
     /// Adds deliveries of `events` to `targets`, or to all their destinations.
     fn add(&mut self, events: &[EventId], targets: Option<&[TargetId]>) {
+        // An earlier version did not name the destinations of events that went to all of theirs.
+        let whole = self.made.get(&None);
+        let is_known = |event: &EventId| whole.is_some_and(|made| made.contains(event));
+        let events: Vec<EventId> =
+            events.iter().copied().filter(|event| !is_known(event)).collect();
         let mut room = EVENTS_MAX.saturating_sub(self.made.values().map(BTreeSet::len).sum());
         let made = self.made.entry(targets.map(<[_]>::to_vec)).or_default();
         for event in events {
-            if made.contains(event) {
+            if made.contains(&event) {
                 continue;
             }
             if room == 0 {
@@ -131,7 +153,7 @@ impl Account {
                 continue;
             }
             room -= 1;
-            made.insert(*event);
+            made.insert(event);
         }
     }
 
@@ -177,7 +199,10 @@ impl Account {
     }
 
     /// The account of an order, if it is kept.
-    async fn find<I: AccountId>(
+    ///
+    /// # Errors
+    /// The ledger fails.
+    pub async fn find<I: AccountId>(
         ledger: &BatchedLedger,
         id: I,
     ) -> Result<Option<Self>, LedgerError> {
@@ -201,7 +226,7 @@ impl Account {
     fn read(document: &Document) -> Result<Self, LedgerError> {
         let written: Written = serde_json::from_slice(&document.body)
             .map_err(|_| LedgerError::Corrupt(format!("the account {}", document.id)))?;
-        let Written { at_ms, among, numbers, further, made, state } = written;
+        let Written { at_ms, among, numbers, further, filter, made, state } = written;
         let among =
             among.map(|names| names.iter().map(|name| SourceId::from(name.as_str())).collect());
         let made = made.into_iter().map(|Made { to, events }| {
@@ -209,7 +234,7 @@ impl Account {
             (to, events.into_iter().collect())
         });
         let (made, written_ms) = (made.collect(), document.at_ms);
-        Ok(Self { at_ms, among, numbers, further, written_ms, made, state })
+        Ok(Self { at_ms, among, numbers, further, filter, written_ms, made, state })
     }
 
     fn written(&self) -> Result<Bytes, LedgerError> {
@@ -223,6 +248,7 @@ impl Account {
             among: among.map(|all| all.iter().map(|one| one.as_str().to_owned()).collect()),
             numbers: self.numbers.clone(),
             further: self.further,
+            filter: self.filter.clone(),
             made: made.collect(),
             state: self.state.clone(),
         };
@@ -236,7 +262,8 @@ impl<'l, I: AccountId> OpenAccount<'l, I> {
     /// continues its account.
     ///
     /// # Errors
-    /// The ledger fails.
+    /// The ledger fails, or its account is of an order for another filter: a
+    /// [`LedgerError::Conflict`].
     pub async fn begin(
         ledger: &'l BatchedLedger,
         id: I,
@@ -247,8 +274,10 @@ impl<'l, I: AccountId> OpenAccount<'l, I> {
             None => (Expect::Absent, new),
             // It continues. Further events have no ids here: those that are found again count again.
             Some(known) => {
-                let account = Account { further: 0, ..Account::read(known)? };
-                (Expect::Version(known.version), account)
+                let earlier = Account::read(known)?;
+                check_filter(&earlier, &new, known.version)?;
+                let filter = earlier.filter.clone().or(new.filter);
+                (Expect::Version(known.version), Account { further: 0, filter, ..earlier })
             }
         };
         let mut open = Self { ledger, id, expect, written: instant(), unwritten: 0, account };
@@ -263,6 +292,12 @@ impl<'l, I: AccountId> OpenAccount<'l, I> {
     pub fn add(&mut self, events: &[EventId], targets: Option<&[TargetId]>) {
         self.account.add(events, targets);
         self.unwritten += events.len();
+    }
+
+    /// A number of the account: of an order that is given again, what it had counted before.
+    #[must_use]
+    pub fn number(&self, name: &str) -> u64 {
+        self.account.number(name)
     }
 
     /// Notes the numbers of the order, by name.
@@ -309,8 +344,10 @@ impl<'l, I: AccountId> OpenAccount<'l, I> {
             self.expect = Expect::Absent;
             return Ok(());
         };
+        let other = Account::read(&document)?;
+        check_filter(&other, &self.account, document.version)?;
         self.expect = Expect::Version(document.version);
-        for (targets, events) in Account::read(&document)?.made {
+        for (targets, events) in other.made {
             let events: Vec<EventId> = events.into_iter().collect();
             self.account.add(&events, targets.as_deref());
         }
@@ -341,6 +378,14 @@ impl<'l, I: AccountId> OpenAccount<'l, I> {
             who: ACTOR.to_owned(),
             at_ms: self.account.written_ms,
         }
+    }
+}
+
+/// Checks that the account in the ledger, of this version, is not of an order for another filter.
+fn check_filter(known: &Account, own: &Account, version: Revision) -> Result<(), LedgerError> {
+    match known.accepts(own.filter.as_deref()) {
+        true => Ok(()),
+        false => Err(LedgerError::Conflict { current: Some(version) }),
     }
 }
 
@@ -382,6 +427,58 @@ mod tests {
         let by_target = |found: &Account| found.made[&Some(targets.to_vec())].len();
         assert_eq!((by_target(&found), found.made[&None].len()), (3, 1));
         assert_eq!(Account::find(&ledger, ReleaseId::new(1)).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn an_account_is_of_one_filter() {
+        let ledger = ledger();
+        let id = ReplayId::new(1);
+        let of = |digest: &str| Account::new(7, None).of_filter(digest.to_owned());
+        let begun = |new| OpenAccount::begin(&ledger, id, new);
+        // One of an earlier version accepts any filter, and then belongs to it.
+        begun(Account::new(7, None)).await.unwrap();
+        begun(of("a")).await.unwrap();
+        let kept = Account::find(&ledger, id).await.unwrap().unwrap();
+        assert!(kept.accepts(Some("a")) && kept.accepts(None) && !kept.accepts(Some("b")));
+        let refused = begun(of("b")).await.map(drop);
+        assert!(matches!(refused, Err(LedgerError::Conflict { .. })), "{refused:?}");
+        assert_eq!(Account::find(&ledger, id).await.unwrap(), Some(kept));
+        begun(of("a")).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn two_gateways_that_begin_an_id_with_two_filters_do_not_mix_them() {
+        let ledger = ledger();
+        let id = ReplayId::new(1);
+        let of = |digest: &str| Account::new(7, None).of_filter(digest.to_owned());
+        let mut first = OpenAccount::begin(&ledger, id, of("a")).await.unwrap();
+        let account = of("b");
+        let (expect, written, unwritten) = (Expect::Absent, instant(), 0);
+        let mut other = OpenAccount { ledger: &ledger, id, expect, written, unwritten, account };
+        other.add(&[EventId::new(1)], None);
+        let refused = other.save(&OrderState::Done).await;
+        assert!(matches!(refused, Err(LedgerError::Conflict { .. })), "{refused:?}");
+        first.save(&OrderState::Done).await.unwrap();
+        let kept = Account::find(&ledger, id).await.unwrap().unwrap();
+        assert!(kept.accepts(Some("a")) && kept.made.is_empty());
+    }
+
+    #[test]
+    fn an_account_of_an_earlier_version_can_be_read() {
+        let written = r#"{"at_ms":7,"among":null,"numbers":{"seen":3},"further":0,
+            "made":[{"to":null,"events":["evt_00000000000000000000000000000001"]}],
+            "state":"done"}"#;
+        let written: Written = serde_json::from_str(written).unwrap();
+        assert_eq!((written.filter, written.numbers["seen"]), (None, 3));
+    }
+
+    #[tokio::test]
+    async fn an_event_that_went_to_all_destinations_is_not_counted_again() {
+        let mut account = Account::new(0, None);
+        let event = EventId::new(1);
+        account.add(&[event], None);
+        account.add(&[event], Some(&[TargetId::from("game")]));
+        assert_eq!(account.outcome(&ledger()).await.unwrap().counts.gone, 1);
     }
 
     #[tokio::test]

@@ -52,8 +52,8 @@ pub struct Entry {
     pub who: String,
     /// The action.
     pub action: Action,
-    /// The kind of the document; `event`, `replay`, `pause`, `held`, `keys` or
-    /// `user`.
+    /// The kind of the document; `event`, `replay`, `release`, `pause`, `held`, `keys`,
+    /// `user`, `store` or `gateway`.
     pub kind: String,
     /// The name of the document, the id of the event or of the order, the paused destination, or a digest
     /// of the erased user.
@@ -89,6 +89,10 @@ pub enum Action {
     Erased,
     /// A callback of a source is signed as its sender would: it is accepted like the sender's own.
     Signed,
+    /// The whole store is exported.
+    Exported,
+    /// The gateway is asked to stop.
+    Drained,
     /// An action of a newer version.
     #[serde(other)]
     Other,
@@ -136,7 +140,7 @@ impl<'a> AuditSubject<'a> {
 
 impl Action {
     /// All actions of this version.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Created,
         Self::Changed,
         Self::Deleted,
@@ -148,6 +152,8 @@ impl Action {
         Self::Forgotten,
         Self::Erased,
         Self::Signed,
+        Self::Exported,
+        Self::Drained,
     ];
 
     /// The word for the log, as in the audit log.
@@ -165,6 +171,8 @@ impl Action {
             Self::Forgotten => "forgotten",
             Self::Erased => "erased",
             Self::Signed => "signed",
+            Self::Exported => "exported",
+            Self::Drained => "drained",
             Self::Other => "other",
         }
     }

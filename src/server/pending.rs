@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::unconfigured;
 use crate::clock::Occasional;
 use crate::config::Config;
 use crate::registry::{Registry, ReloadError};
@@ -42,6 +43,7 @@ impl Pending {
             Ok(()) => {
                 tracing::info!("applied the configuration");
                 metrics.program.reloaded();
+                unconfigured::warn(registry);
                 return ReloadProgress::Settled;
             }
             Err(failed) => failed,

@@ -53,8 +53,7 @@ pub struct Metrics {
     verdicts: IntCounterVec,
     /// One attempt.
     pub delivery_attempt_seconds: Histogram,
-    /// Unsettled deliveries, by destination.
-    pub delivery_backlog: IntGaugeVec,
+    delivery_backlog: IntGaugeVec,
     /// Age of the oldest overdue delivery.
     pub oldest_due_seconds: OptionalGauge,
     /// The ledger.
@@ -216,6 +215,15 @@ impl Metrics {
         DeliveryMetrics::new(&self.deliveries, &self.verdicts, name, history, health)
     }
 
+    /// Sets the number of unsettled deliveries of the named destinations, and removes all others.
+    pub fn set_backlog<'d>(&self, pending: impl Iterator<Item = (&'d str, u64)>) {
+        self.delivery_backlog.reset();
+        for (destination, count) in pending {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.delivery_backlog.with_label_values(&[destination]).set(count);
+        }
+    }
+
     /// Removes the series of a destination when the destination is removed.
     pub fn forget_destination(&self, name: &str) {
         self.attempts.forget(name);
@@ -225,7 +233,7 @@ impl Metrics {
         for outcome in VerdictOutcome::ALL {
             let _ = self.verdicts.remove_label_values(&[name, outcome.as_str()]);
         }
-        let _ = self.delivery_backlog.remove_label_values(&[name]);
+        // Not its backlog: deliveries may wait for it. Each scrape sets that.
         self.destination_health.forget(name);
     }
 
@@ -565,6 +573,21 @@ mod tests {
         let faults = "postern_ledger_faults_total{code=\"53100\"} 7\n";
         assert!(metrics.page().unwrap().contains(faults));
         assert!(metrics.page().unwrap().contains("{code=\"not_durable\"} 0\n"));
+    }
+
+    #[test]
+    fn a_backlog_is_of_the_destinations_that_were_named_last() {
+        let metrics = Metrics::new().unwrap();
+        metrics.set_backlog([("game", 0), ("old", 8)].into_iter());
+        let page = metrics.page().unwrap();
+        assert!(page.contains("postern_delivery_backlog{destination=\"game\"} 0\n"));
+        assert!(page.contains("postern_delivery_backlog{destination=\"old\"} 8\n"));
+        metrics.set_backlog([("game", 1)].into_iter());
+        let page = metrics.page().unwrap();
+        assert!(page.contains("postern_delivery_backlog{destination=\"game\"} 1\n"));
+        assert!(!page.contains("destination=\"old\""));
+        metrics.set_backlog(std::iter::empty());
+        assert!(!metrics.page().unwrap().contains("postern_delivery_backlog"));
     }
 
     #[test]

@@ -79,9 +79,23 @@ pub struct Transport {
     pub proxies: Vec<IpNet>,
 }
 
-/// The address of the peer.
+/// The peer of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer(pub SocketAddr);
+pub struct Peer {
+    /// Its address, or the one that a trusted proxy named for it.
+    pub address: SocketAddr,
+    /// Whether that is the caller's.
+    pub named: PeerName,
+}
+
+/// Whether the address of a [`Peer`] is that of who called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerName {
+    /// The caller's, or that of a proxy which may name the caller in headers.
+    Usual,
+    /// The address of a proxy which passes TCP on and named no client: headers are the caller's own.
+    Missing,
+}
 
 /// Closes the connection without a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,7 +241,7 @@ impl<H: WireHandler> ListenerService<H> {
         let Ok(Some(Opened { socket, peer, version, first, settings })) = opened else { return };
         let requests = Arc::new(Requests {
             service: Arc::clone(&self),
-            peer: Peer(peer),
+            peer,
             certificates: certificates(&socket),
             activity: Arc::clone(&activity),
         });
@@ -247,9 +261,13 @@ impl<H: WireHandler> ListenerService<H> {
     }
 
     /// The connection up to its first request, and who called.
-    async fn open(&self, mut socket: TcpStream, mut peer: SocketAddr) -> Option<Opened> {
-        if self.proxies.iter().any(|range| range.contains(&peer.ip().to_canonical())) {
-            peer = proxy_protocol::read(&mut socket).await.ok()?.unwrap_or(peer);
+    async fn open(&self, mut socket: TcpStream, address: SocketAddr) -> Option<Opened> {
+        let mut peer = Peer { address, named: PeerName::Usual };
+        if self.proxies.iter().any(|range| range.contains(&address.ip().to_canonical())) {
+            peer = match proxy_protocol::read(&mut socket).await.ok()? {
+                Some(address) => Peer { address, named: PeerName::Usual },
+                None => Peer { address, named: PeerName::Missing },
+            };
         }
         let settings = self.certificate.as_deref().map(Certificate::settings);
         let mut socket = match &settings {
@@ -469,7 +487,7 @@ impl<R: Future<Output = ()>> DrainWatch<'_, R> {
 /// A connection up to its first request.
 struct Opened {
     socket: Socket,
-    peer: SocketAddr,
+    peer: Peer,
     version: Version,
     /// The bytes that were read already.
     first: Bytes,

@@ -2,7 +2,8 @@
 //!
 //! A connection that does nothing useful can go: it owes a head, or idles. The address that has the
 //! most of those gives way first, and of its connections those that have been so for longest. So
-//! one address may have every place while no one else wants one.
+//! one address may have every place while no one else wants one. An address that has nearly all
+//! places gives way between any two of its requests.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -28,6 +29,10 @@ const IDLE_TIME_AT_LIMIT: Duration = Duration::from_secs(1);
 /// How long a connection that was asked to finish may take: a round trip for the answer of an
 /// HTTP/2 peer, and a margin.
 const FINISH_TIME_AT_LIMIT: Duration = Duration::from_secs(1);
+
+/// The share of all places from which on an address crowds the others out, in quarters. Its connections
+/// may then be asked to finish between any two of their requests, however often those come.
+const CROWD_QUARTERS: usize = 3;
 
 /// Of an address's connections that could go, one in so many goes at a time, at least one. A search
 /// looks at every connection: with thousands of one address in the kernel's queue, it must not be
@@ -142,8 +147,13 @@ impl Open {
     /// does not go for them. They complete soon, or can go soon.
     fn largest(&self, now: Instant) -> Option<Group> {
         let mut groups: HashMap<u128, Group> = HashMap::new();
+        let crowd = self.crowd();
         for (id, place) in &self.places {
-            let Some(useless) = place.useless(now) else { continue };
+            let idle_time = match crowd == Some(place.network) {
+                true => Duration::ZERO,
+                false => IDLE_TIME_AT_LIMIT,
+            };
+            let Some(useless) = place.useless(now, idle_time) else { continue };
             let empty = || Group { kind: place.kind, count: 0, candidates: Vec::new() };
             let group = groups.entry(place.network).or_insert_with(empty);
             group.count += 1;
@@ -155,17 +165,28 @@ impl Open {
             .into_values()
             .max_by_key(|group| (group.kind, group.count, group.candidates.iter().max().copied()))
     }
+
+    /// The address that has [`CROWD_QUARTERS`] of all places, unless that is a proxy's.
+    fn crowd(&self) -> Option<u128> {
+        let mut counts: HashMap<u128, usize> = HashMap::new();
+        for place in self.places.values().filter(|place| place.kind == PeerKind::Caller) {
+            *counts.entry(place.network).or_default() += 1;
+        }
+        let (network, count) = counts.into_iter().max_by_key(|(_, count)| *count)?;
+        (count * 4 >= self.places.len() * CROWD_QUARTERS).then_some(network)
+    }
 }
 
 impl Place {
-    /// How long the connection has done nothing useful, if it does nothing useful.
-    fn useless(&self, now: Instant) -> Option<Useless> {
+    /// How long the connection has done nothing useful, if it does nothing useful. `idle_time` is how
+    /// long it may idle.
+    fn useless(&self, now: Instant, idle_time: Duration) -> Option<Useless> {
         match self.activity.leisure(now)? {
             Leisure::OwesHead(since) if since < HEAD_TIME_AT_LIMIT => Some(Useless::Recently),
             Leisure::OwesHead(since) => Some(Useless::Since(since)),
             Leisure::Idle(since) => {
                 let is_asked = |asked| now.saturating_duration_since(asked) < FINISH_TIME_AT_LIMIT;
-                let is_due = since >= IDLE_TIME_AT_LIMIT && !self.asked.is_some_and(is_asked);
+                let is_due = since >= idle_time && !self.asked.is_some_and(is_asked);
                 is_due.then_some(Useless::Since(since))
             }
         }
@@ -235,6 +256,28 @@ mod tests {
         assert_eq!((places.make_room(Instant::now()), count(&places, LOUD)), (0, 1));
         tokio::time::advance(FINISH_TIME_AT_LIMIT).await;
         assert_eq!((places.make_room(Instant::now()), count(&places, LOUD)), (1, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_has_nearly_all_places_gives_way_between_its_requests() {
+        let places = Arc::new(Places::default());
+        open(&places, QUIET, PeerKind::Caller);
+        let all: Vec<_> = (0..31).map(|_| open(&places, LOUD, PeerKind::Caller)).collect();
+        let requests: Vec<_> = all.iter().map(|one| one.begin()).collect();
+        let asked = |places: &Places| {
+            places.lock().places.values().filter(|place| place.asked.is_some()).count()
+        };
+        assert_eq!((places.make_room(Instant::now()), asked(&places)), (0, 0), "all are busy");
+        drop(requests);
+        places.make_room(Instant::now());
+        assert_eq!(asked(&places), 2, "one in sixteen");
+        let places = Arc::new(Places::default());
+        for at in 0..8 {
+            let peer = if at % 2 == 0 { LOUD } else { QUIET };
+            drop(open(&places, peer, PeerKind::Caller).begin());
+        }
+        places.make_room(Instant::now());
+        assert_eq!(asked(&places), 0, "neither has most of the places");
     }
 
     #[tokio::test]

@@ -1,6 +1,8 @@
 //! The body of a request, wherever it is.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -14,7 +16,33 @@ pub enum RequestBody {
     /// Bytes that came together with the head.
     Whole(Bytes),
     /// hyper reads it from the connection.
-    Arriving(Incoming),
+    Arriving(ArrivingBody),
+}
+
+/// A body that hyper reads from the connection.
+#[derive(Debug)]
+pub struct ArrivingBody {
+    body: Incoming,
+    /// Whether all of it was read.
+    is_over: Arc<AtomicBool>,
+}
+
+impl ArrivingBody {
+    /// Tells whether all of the body was read, also when it is gone. If not, the connection ends with
+    /// the reply.
+    pub(super) fn end(&self) -> BodyEnd {
+        BodyEnd(Arc::clone(&self.is_over))
+    }
+}
+
+/// Whether all of a body was read.
+#[derive(Debug)]
+pub(super) struct BodyEnd(Arc<AtomicBool>);
+
+impl BodyEnd {
+    pub(super) fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl From<Bytes> for RequestBody {
@@ -25,7 +53,8 @@ impl From<Bytes> for RequestBody {
 
 impl From<Incoming> for RequestBody {
     fn from(body: Incoming) -> Self {
-        Self::Arriving(body)
+        let is_over = Arc::new(AtomicBool::new(body.is_end_stream()));
+        Self::Arriving(ArrivingBody { body, is_over })
     }
 }
 
@@ -39,7 +68,13 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
         match this {
-            Self::Arriving(body) => Pin::new(body).poll_frame(cx),
+            Self::Arriving(arriving) => {
+                let frame = Pin::new(&mut arriving.body).poll_frame(cx);
+                if matches!(frame, Poll::Ready(None)) || arriving.body.is_end_stream() {
+                    arriving.is_over.store(true, Ordering::Relaxed);
+                }
+                frame
+            }
             Self::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 *this = Self::Empty;
@@ -53,7 +88,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Whole(_) => false,
-            Self::Arriving(body) => body.is_end_stream(),
+            Self::Arriving(arriving) => arriving.body.is_end_stream(),
         }
     }
 
@@ -61,7 +96,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Arriving(body) => body.size_hint(),
+            Self::Arriving(arriving) => arriving.body.size_hint(),
         }
     }
 }

@@ -37,9 +37,13 @@ impl<H: WireHandler> Requests<H> {
         // Not an `async fn`, which has room for its arguments twice.
         async move {
             let _busy = self.activity.begin();
-            if let RequestBody::Arriving(body) = &request.body {
-                self.activity.saw_body(body.size_hint().exact());
-            }
+            let end = match &request.body {
+                RequestBody::Arriving(body) => {
+                    self.activity.saw_body(request.body.size_hint().exact());
+                    Some(body.end())
+                }
+                RequestBody::Empty | RequestBody::Whole(_) => None,
+            };
             let version = request.version;
             if head::check(&request, framing).is_err() {
                 return Ok(head::bad_request());
@@ -49,7 +53,11 @@ impl<H: WireHandler> Requests<H> {
             // later.
             let is_ending =
                 matches!(self.service.life().phase(), Phase::LameDuck | Phase::Draining);
-            if version < Version::HTTP_2 && (is_ending || self.is_last_of_a_proxy()) {
+            // A body that nothing read: the connection ends with the reply, and a proxy must not send
+            // another sender's request on it.
+            let is_unread = end.is_some_and(|end| !end.is_over());
+            let is_last = is_ending || is_unread || self.is_last_of_a_proxy();
+            if version < Version::HTTP_2 && is_last {
                 response.headers_mut().insert(header::CONNECTION, CLOSE);
             }
             Ok(response)
@@ -61,7 +69,7 @@ impl<H: WireHandler> Requests<H> {
     /// that of another sender may be next.
     fn is_last_of_a_proxy(&self) -> bool {
         self.activity.body_len().is_none()
-            && self.service.handler().is_proxy(self.peer.0.ip().to_canonical())
+            && self.service.handler().is_proxy(self.peer.address.ip().to_canonical())
     }
 }
 

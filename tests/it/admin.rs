@@ -45,6 +45,49 @@ fn no_answer_is_taken_for_a_page_by_a_browser() {
 }
 
 #[test]
+fn a_replay_of_one_event_takes_no_destination_and_no_dry_run() {
+    let gateway = Gateway::start(PLAIN);
+    assert_eq!(get(gateway.at.callbacks, &taku("one")).status, 200);
+    let id = list(&gateway, "events")["events"][0]["id"].as_str().unwrap().to_owned();
+    let path = format!("/admin/v1/events/{id}/replay");
+    for (query, body) in [
+        ("", r#"{"destination":"game"}"#),
+        ("", r#"{"dry_run":true}"#),
+        ("", "garbage{"),
+        ("?destination=game", ""),
+    ] {
+        let answer = post(gateway.at.admin, &format!("{path}{query}"), body);
+        assert_eq!(answer.status, 400, "{query} {body}");
+        assert!(answer.body.contains("POST /admin/v1/replay"), "{}", answer.body);
+    }
+    for body in ["", "{}"] {
+        assert_eq!(post(gateway.at.admin, &path, body).status, 202, "{body}");
+    }
+}
+
+#[test]
+fn the_audit_log_has_an_export_once_and_a_drain() {
+    let gateway = Gateway::start(&PLAIN.replace("drain", "lame_duck = \"1h\"\ndrain"));
+    let actions = || -> Vec<String> {
+        let log = list(&gateway, "audit");
+        let all = log["audit"].as_array().unwrap().iter();
+        all.map(|entry| entry["action"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(get(gateway.at.callbacks, &taku("one")).status, 200);
+    let first = get(gateway.at.admin, "/admin/v1/export");
+    assert_eq!(first.status, 200);
+    assert_eq!(actions(), ["exported"]);
+    if let Some(next) = first.field("postern-next") {
+        assert_eq!(get(gateway.at.admin, &format!("/admin/v1/export?cursor={next}")).status, 200);
+    }
+    assert_eq!(actions(), ["exported"], "its pages are one export");
+    assert_eq!(get(gateway.at.admin, "/admin/v1/export").status, 200);
+    assert_eq!(actions(), ["exported", "exported"]);
+    assert_eq!(post(gateway.at.admin, "/admin/v1/drain", "").status, 202);
+    assert_eq!(actions(), ["drained", "exported", "exported"]);
+}
+
+#[test]
 fn events_are_listed_newest_first_by_page_and_by_filter() {
     let gateway = Gateway::start(PLAIN);
     let to = gateway.at.callbacks;

@@ -30,6 +30,30 @@ fn rejections(gateway: &Gateway, reason: &str) -> f64 {
 }
 
 #[test]
+fn a_connection_whose_body_was_not_read_ends_and_says_so() {
+    let gateway = Gateway::start(&with_form(SHORT));
+    let head = |path: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 10\r\n\r\n"
+        )
+    };
+    let mut wire = Wire::open(gateway.at.callbacks);
+    wire.send(head("/callback/none"));
+    let answer = wire.answer().unwrap();
+    assert_eq!((answer.status, answer.field("connection").as_deref()), (404, Some("close")));
+    assert!(wire.is_closed());
+    // One that was read leaves the connection as it was.
+    let mut wire = Wire::open(gateway.at.callbacks);
+    wire.send(head("/callback/level-end"));
+    std::thread::sleep(Duration::from_millis(50));
+    wire.send("0123456789");
+    let answer = wire.answer().unwrap();
+    assert_eq!(answer.field("connection"), None, "{}", answer.head);
+    wire.send(get_bytes("/callback/none"));
+    assert_eq!(wire.answer().unwrap().status, 404);
+}
+
+#[test]
 fn a_head_that_trickles_in_is_cut_off() {
     let gateway = Gateway::start(&with_form(SHORT));
     let mut wire = Wire::open(gateway.at.callbacks);

@@ -1,7 +1,9 @@
 //! Recorded events reach their destinations.
 
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -225,6 +227,92 @@ fn neither_a_dead_nor_a_slow_destination_holds_up_another() {
     backend.await_count(50);
     assert_eq!(slow.got().len(), 1, "one at a time");
     assert!(!gateway.has_ended());
+}
+
+/// A backend that answers each request with informational responses and never ends, until the
+/// gateway closes the connection or this is dropped.
+struct Flood {
+    at: SocketAddr,
+    counts: Arc<FloodCounts>,
+}
+
+#[derive(Default)]
+struct FloodCounts {
+    /// Writes, each of [`Flood::WRITE`] responses.
+    writes: AtomicUsize,
+    /// Connections that the gateway closed.
+    closed: AtomicUsize,
+}
+
+impl Flood {
+    /// Responses in one write.
+    const WRITE: usize = 1024;
+
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let flood = Self { at: listener.local_addr().unwrap(), counts: Arc::default() };
+        let counts = Arc::downgrade(&flood.counts);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (stream, counts) = (stream.unwrap(), Weak::clone(&counts));
+                std::thread::spawn(move || Self::answer(stream, &counts));
+            }
+        });
+        flood
+    }
+
+    fn answer(mut stream: TcpStream, counts: &Weak<FloodCounts>) {
+        let responses = b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(Self::WRITE);
+        // An answer before the request would be an error.
+        let Ok(1..) = stream.read(&mut [0; 4096]) else { return };
+        while let Some(counts) = counts.upgrade() {
+            if stream.write_all(&responses).is_err() {
+                counts.closed.fetch_add(1, Ordering::SeqCst);
+                return;
+            }
+            counts.writes.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn writes(&self) -> usize {
+        self.counts.writes.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it has written more.
+    fn await_more(&self) {
+        let before = self.writes();
+        eventually("the flood goes on", || self.writes() > before);
+    }
+}
+
+/// The attempts for `endless` last as long as the test. Those for `late` end by their timeout.
+#[test]
+fn informational_responses_without_an_end_hold_up_no_other_destination() {
+    const FLOODS: usize = 4;
+    let (backend, endless, late) = (Backend::start(), Flood::start(), Flood::start());
+    let lasting = game(endless.at).replace("20s", "1m") + &format!("concurrency = {FLOODS}\n");
+    let short = game(late.at).replace("20s", "2s") + "concurrency = 1\n";
+    let text = with(&[("endless", lasting), ("late", short), ("game", game(backend.at))]);
+    let gateway = Gateway::start(&text.replace("\"5s\"", "\"200ms\""));
+    for n in 0..FLOODS {
+        call(&gateway, &format!("flood-{n}"));
+    }
+    endless.await_more();
+    call(&gateway, "flooded");
+    let got = backend.await_count(FLOODS + 1);
+    assert!(got.iter().any(|got| got.json()["transaction"] == "flooded"));
+    endless.await_more();
+
+    let event = got[0].header("webhook-id");
+    eventually("an attempt ends by its timeout", || {
+        let shown = get(gateway.at.admin, &format!("/admin/v1/events/{event}")).json();
+        let all = shown["deliveries"].as_array().unwrap();
+        let delivery = all.iter().find(|one| one["destination"] == "late").unwrap();
+        let attempts = delivery["attempts"].as_array().unwrap();
+        attempts.iter().any(|attempt| attempt["error"] == "no answer in time")
+    });
+    eventually("its connection is closed", || late.counts.closed.load(Ordering::SeqCst) > 0);
+    endless.await_more();
 }
 
 #[test]

@@ -4,8 +4,9 @@ use postern::ledger::{Embedded, EmbeddedOptions};
 use serde_json::{Value, json};
 
 use super::backend::{Backend, Say, ok, status};
+use super::commands::Commands;
 use super::deliver::{KEY, call, condition, game, outcomes, tries, whsec, with};
-use super::gateway::{Gateway, PLAIN, eventually};
+use super::gateway::{Gateway, PLAIN, eventually, logged};
 use super::wire::{get, post};
 
 #[test]
@@ -227,4 +228,87 @@ fn a_backend_that_goes_away_and_comes_back_gets_everything() {
         backend.await_count(20).iter().map(|got| got.header("webhook-id").to_owned()).collect();
     assert_eq!(ids.len(), 20);
     eventually("all", || outcomes(&gateway, "done") == 20.0);
+}
+
+/// Pauses a destination.
+fn pause(gateway: &Gateway, name: &str) {
+    let path = format!("/admin/v1/destinations/{name}/pause");
+    assert_eq!(post(gateway.at.admin, &path, "").status, 200);
+}
+
+fn is_configured(gateway: &Gateway, name: &str) -> bool {
+    get(gateway.at.admin, &format!("/admin/v1/destinations/{name}/status")).status == 200
+}
+
+/// The warnings that a destination has deliveries and is not configured.
+fn warned_of(name: &str) -> Vec<Value> {
+    let lines = logged();
+    let of = format!("\"destination\":\"{name}\"");
+    let lines = lines.lines().filter(|line| line.contains(&of));
+    let warnings = lines.filter(|line| line.contains("configure the name again"));
+    warnings.map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn deliveries_to_a_removed_destination_stay_in_sight_until_they_are_delivered() {
+    let (old, new) = (Backend::start(), Backend::start());
+    let renamed = ("moved-on", game(new.at));
+    let gateway = Gateway::start(&with(&[("left-behind", game(old.at))]));
+    pause(&gateway, "left-behind");
+    for transaction in ["l1", "l2"] {
+        call(&gateway, transaction);
+    }
+    let series = "postern_delivery_backlog{destination=\"left-behind\"}";
+    gateway.await_metric(series, 2.0);
+    gateway.reload(&with(std::slice::from_ref(&renamed)));
+    eventually("warned", || !warned_of("left-behind").is_empty());
+    eventually("removed", || !is_configured(&gateway, "left-behind"));
+    assert_eq!(gateway.metric(series), 2.0);
+    let warned = warned_of("left-behind");
+    assert_eq!((&warned[0]["pending"], &warned[0]["dead"]), (&json!(2), &json!(0)));
+    assert_eq!(gateway.metric("postern_delivery_backlog{destination=\"moved-on\"}"), 0.0);
+
+    gateway.reload(&with(&[renamed.clone(), ("left-behind", game(old.at))]));
+    eventually("configured again", || is_configured(&gateway, "left-behind"));
+    let resume = "/admin/v1/destinations/left-behind/resume";
+    assert_eq!(post(gateway.at.admin, resume, "").status, 200);
+    old.await_count(2);
+    gateway.await_metric(series, 0.0);
+    gateway.reload(&with(&[renamed]));
+    eventually("gone", || !get(gateway.at.admin, "/metrics").body.contains("left-behind"));
+    assert_eq!(warned_of("left-behind").len(), 1);
+}
+
+#[test]
+fn a_start_warns_of_deliveries_to_a_destination_that_is_not_configured() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Embedded::open(EmbeddedOptions::new(folder.path().join("ledger"))).unwrap();
+    let backend = Backend::start();
+    let gateway = Gateway::over(&with(&[("left-before", game(backend.at))]), open());
+    pause(&gateway, "left-before");
+    call(&gateway, "b1");
+    gateway.stop();
+    assert!(warned_of("left-before").is_empty());
+
+    let gateway = Gateway::over(&with(&[("game", game(backend.at))]), open());
+    eventually("warned", || warned_of("left-before").len() == 1);
+    gateway.await_metric("postern_delivery_backlog{destination=\"left-before\"}", 1.0);
+    gateway.stop();
+}
+
+#[test]
+fn a_replay_of_one_event_names_the_paused_destinations_of_this_event() {
+    let backend = Backend::start();
+    let aside = format!("[[destination]]\nname = \"aside\"\n{}\n", game(backend.at));
+    let gateway = Gateway::start(&(with(&[("game", game(backend.at))]) + &aside));
+    call(&gateway, "o1");
+    let id = backend.await_count(1)[0].header("webhook-id").to_owned();
+    gateway.await_metric("postern_delivery_backlog{destination=\"game\"}", 0.0);
+    for name in ["aside", "game"] {
+        pause(&gateway, name);
+    }
+    let ran = Commands::beside(&gateway).run(&["replay", &id]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.err.starts_with("game is paused ("), "{}", ran.err);
+    assert!(!ran.err.contains("aside"), "{}", ran.err);
 }

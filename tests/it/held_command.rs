@@ -122,8 +122,9 @@ fn a_replay_to_a_paused_destination_says_so_and_its_filter_is_in_the_audit_log()
     let ran = commands.run(&["replay", "--state", "dead", "--user", "u1"]);
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     assert!(ran.out.ends_with("waiting: 1\n"), "{}", ran.out);
-    assert!(ran.err.starts_with("game is paused (operator, by local at "), "{}", ran.err);
-    let remedy = ": migration): its deliveries wait until postern destinations resume game\n";
+    let example = "paused destinations, such as game (operator, by local at ";
+    assert!(ran.err.starts_with(example), "{}", ran.err);
+    let remedy = ": migration), keep theirs waiting until postern destinations resume game\n";
     assert!(ran.err.ends_with(remedy), "{}", ran.err);
     let entry = &listed(&commands.done(&["audit", "--json", "--limit", "1"]))[0];
     assert_eq!((&entry["action"], &entry["kind"]), (&json!("replayed"), &json!("replay")));

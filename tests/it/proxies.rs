@@ -82,6 +82,17 @@ fn a_load_balancer_names_the_client_with_the_proxy_protocol() {
     for (n, (first, expected)) in table.into_iter().enumerate() {
         assert_eq!(call(n, &first).as_deref(), expected, "{:?}", String::from_utf8_lossy(&first));
     }
+    // A balancer that passes TCP on touches no header: this one is the caller's own.
+    let unnamed: [&[u8]; 2] = [b"PROXY UNKNOWN\r\n", b"\r\n\r\n\0\r\nQUIT\n\x20\x00\0\0"];
+    for (n, first) in unnamed.into_iter().enumerate() {
+        let target = taku(&format!("un{n}"));
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 198.51.100.7\r\n\
+             Connection: close\r\n\r\n"
+        );
+        let answer = super::wire::ask(gateway.at.callbacks, [first, request.as_bytes()].concat());
+        assert_eq!(answer.status, 602, "{}", String::from_utf8_lossy(first));
+    }
     let elsewhere =
         text.replace("127.0.0.0/8", "192.0.2.0/24").replace("198.51.100.0/24", "127.0.0.0/8");
     let gateway = Gateway::start(&elsewhere);

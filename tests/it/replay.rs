@@ -111,8 +111,70 @@ fn the_outcome_of_an_order_is_counted_later_and_after_a_restart() {
     }
     // Given again it repeats nothing, and has the account that it had.
     let again = json!({ "id": all, "state": "dead", "destination": "game" });
-    assert_eq!(order(&gateway, &again)["deliveries"], 0);
+    let counted = order(&gateway, &again);
+    assert_eq!((&counted["seen"], &counted["deliveries"]), (&json!(3), &json!(3)), "{counted}");
     assert_eq!(outcome(&gateway, &all), [1, 2, 0]);
+}
+
+#[test]
+fn an_id_belongs_to_one_filter_after_a_restart_too() {
+    let game = Backend::start();
+    game.says(status(400));
+    let text = with(&[("game", tries(game.at, 1))]);
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Embedded::open(EmbeddedOptions::new(folder.path())).unwrap();
+    let gateway = Gateway::over(&text, open());
+    (0..3).for_each(|n| call(&gateway, &format!("i{n}")));
+    eventually("all dead", || condition(&gateway, "status")["dead"] == 3);
+    let first = game.got()[0].header("webhook-id").to_owned();
+    let one = order(&gateway, &json!({ "events": [first] }))["id"].clone();
+    eventually("dead again", || outcome(&gateway, &one) == [0, 1, 0]);
+    gateway.stop();
+
+    let gateway = Gateway::over(&text, open());
+    let made = game.got().len();
+    let other = json!({ "id": one, "state": "dead" }).to_string();
+    let refused = post(gateway.at.admin, "/admin/v1/replay", &other);
+    assert_eq!(refused.status, 409, "{}", refused.body);
+    assert!(refused.body.contains("other events"), "{}", refused.body);
+    assert_eq!((outcome(&gateway, &one), game.got().len()), ([0, 1, 0], made));
+    let same = order(&gateway, &json!({ "id": one, "events": [first] }));
+    assert_eq!((&same["state"], &same["deliveries"]), (&json!("done"), &json!(1)), "{same}");
+}
+
+#[test]
+fn dead_letters_of_a_removed_destination_stay_until_it_is_back() {
+    let (gateway, game, other) = with_dead(3);
+    let is_there = || get(gateway.at.admin, "/admin/v1/destinations/game/status").status == 200;
+    gateway.reload(&with(&[("other", tries(other.at, 1))]));
+    eventually("removed", || !is_there());
+    let skipped = order(&gateway, &json!({ "state": "dead" }));
+    assert_eq!((&skipped["seen"], &skipped["deliveries"]), (&json!(3), &json!(0)), "{skipped}");
+    gateway.reload(&with(&[("game", tries(game.at, 1)), ("other", tries(other.at, 1))]));
+    eventually("back", is_there);
+    assert_eq!(condition(&gateway, "status")["dead"], 3);
+    assert_eq!(order(&gateway, &json!({ "state": "dead" }))["deliveries"], 3);
+    eventually("delivered", || outcomes(&gateway, "done") == 3.0);
+}
+
+#[test]
+fn a_replay_is_one_probe_of_an_open_breaker() {
+    let backend = Backend::start();
+    backend.says(status(503));
+    let game = tries(backend.at, 1000).replace("20ms", "1h").replace("100ms", "1h");
+    let gateway = Gateway::start(&with(&[("game", game)]));
+    (0..60).for_each(|n| call(&gateway, &format!("p{n}")));
+    let is_open = || condition(&gateway, "status")["breaker"] == "open";
+    let is_idle = || condition(&gateway, "status")["in_flight"] == 0;
+    eventually("open", is_open);
+    eventually("nothing in flight", is_idle);
+    let failed = backend.got().len();
+    let done = order(&gateway, &json!({ "destination": "game", "since": "2020-01-01T00:00:00Z" }));
+    assert_eq!(done["deliveries"], 60, "{done}");
+    eventually("the probe has failed", || backend.got().len() > failed && is_open() && is_idle());
+    // Further attempts would begin at once.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(backend.got().len(), failed + 1);
 }
 
 #[test]

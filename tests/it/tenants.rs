@@ -212,6 +212,26 @@ fn no_path_of_the_admin_api_says_anything_of_another_tenant() {
     }
 }
 
+#[test]
+fn the_audit_log_of_a_tenant_has_what_was_done_with_its_sources_alone() {
+    let shared = Shared::start();
+    for id in [&shared.ours[0], &shared.theirs[0]] {
+        let again = shared.ask(OPS, &format!("POST /admin/v1/events/{id}/replay"), "");
+        assert_eq!(again.status, 202, "{again:?}");
+    }
+    let order = json!({ "state": "dead" }).to_string();
+    assert_eq!(shared.ask(BOUND[2], "POST /admin/v1/replay", &order).status, 202);
+    let log = shared.ask(BOUND[2], "GET /admin/v1/audit", "").json();
+    let entries = log["audit"].as_array().unwrap();
+    let kinds: Vec<&str> = entries.iter().map(|entry| entry["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["replay", "event"], "{log}");
+    assert_eq!(
+        (&entries[1]["name"], &entries[1]["who"]),
+        (&json!(shared.ours[0]), &json!("token ops"))
+    );
+    assert!(!log.to_string().contains(THEIRS), "{log}");
+}
+
 /// Tries a path with names and ids of the other tenant: each answer is that for a name or an id that
 /// does not exist. Without one, nothing of the other tenant is in the answer.
 fn tries_of(shared: &Shared, token: &str, method: &str, path: &str) -> usize {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 use serde::Serialize;
@@ -79,7 +80,7 @@ impl Admin {
         }))
     }
 
-    /// Delivers one event again, to every destination that it has.
+    /// Delivers one event again, to every destination that it has: see [`no_choice`].
     pub(super) async fn replay(&self, view: &View, id: &str, who: &Actor) -> Answered {
         let absent = || ApiError::absent("there is no event of that id (any more)");
         let id: EventId = id.parse().map_err(|_| absent())?;
@@ -90,6 +91,19 @@ impl Admin {
         *answer.status_mut() = StatusCode::ACCEPTED;
         Ok(answer)
     }
+}
+
+/// Refuses a replay of one event that names a destination or anything else: it would not be heeded, and
+/// the event would go to all of its destinations.
+pub(super) fn no_choice(head: &Parts, body: &Bytes) -> Result<(), ApiError> {
+    let is_empty = matches!(body.trim_ascii(), b"" | b"{}");
+    if is_empty && query(head).is_none_or(str::is_empty) {
+        return Ok(());
+    }
+    Err(ApiError::bad(
+        "this delivers the event to all of its destinations, and takes no query and no body; send \
+         \"events\", \"destination\" and \"dry_run\" to POST /admin/v1/replay",
+    ))
 }
 
 /// Returns the details of `deliveries`, in their order. Each event is read once.

@@ -1,11 +1,15 @@
 //! Metrics, liveness, readiness.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::iter;
+
 use http::{HeaderValue, StatusCode};
 
 use super::Admin;
 use crate::clock::now_ms;
-use crate::config::concealed;
-use crate::ledger::{Health, Stats};
+use crate::config::{Config, concealed};
+use crate::ledger::{Health, Stats, TargetStats};
 use crate::lifecycle::{Unready, unready};
 use crate::manage::http::{Answered, ApiError, with_body};
 use crate::telemetry::Metrics;
@@ -13,6 +17,10 @@ use crate::wire::Response;
 
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
+
+/// Destinations with a series that the configuration does not have: earlier configurations leave a
+/// few, and a store that was imported must not make series without end.
+const UNCONFIGURED_MAX: usize = 100;
 
 impl Admin {
     /// The page that is scraped. Values that need a query are fetched on request: nothing polls.
@@ -56,14 +64,22 @@ impl Admin {
         metrics.store.keys.set(known.map(|stats| stats.keys as f64));
         let oldest = known.map(|stats| stats.oldest_due.unwrap_or_default());
         metrics.oldest_due_seconds.set(oldest.map(|due| due.as_secs_f64()));
-        let Some(stats) = known else { return metrics.delivery_backlog.reset() };
-        for name in self.config().destinations.keys() {
-            let target = stats.targets.iter().find(|target| target.target.as_str() == name);
-            let pending = target.map_or(0, |target| target.pending);
-            let pending = i64::try_from(pending).unwrap_or(i64::MAX);
-            metrics.delivery_backlog.with_label_values(&[name]).set(pending);
-        }
+        let Some(stats) = known else { return metrics.set_backlog(iter::empty()) };
+        self.observe_backlog(stats);
         self.observe_held(stats);
+    }
+
+    /// Destinations of the configuration; besides, those that it does not have, while something of
+    /// them is not settled.
+    fn observe_backlog(&self, stats: &Stats) {
+        let config = self.config();
+        let targets = stats.targets.iter().map(|target| (target.target.as_str(), target.pending));
+        let pending: HashMap<&str, u64> = targets.collect();
+        let count = |name: &str| pending.get(name).copied().unwrap_or(0);
+        let named = config.destinations.keys().map(|name| (name.as_str(), count(name)));
+        let gone = unconfigured(&config, stats).into_iter();
+        let gone = gone.map(|target| (target.target.as_str(), target.pending));
+        self.metrics.set_backlog(named.chain(gone));
     }
 
     /// Sources under their names; one that is no longer configured under its id, while something of
@@ -97,6 +113,15 @@ impl Admin {
     async fn unready(&self) -> Option<Unready> {
         unready(&self.life, &self.ledger).await
     }
+}
+
+/// Destinations of stored deliveries that the configuration does not have: the longest backlogs.
+fn unconfigured<'s>(config: &Config, stats: &'s Stats) -> Vec<&'s TargetStats> {
+    let is_gone = |target: &&TargetStats| !config.destinations.contains_key(target.target.as_str());
+    let mut gone: Vec<&TargetStats> = stats.targets.iter().filter(is_gone).collect();
+    gone.sort_by_key(|target| Reverse(target.pending));
+    gone.truncate(UNCONFIGURED_MAX);
+    gone
 }
 
 /// The process answers.

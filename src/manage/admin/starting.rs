@@ -68,7 +68,7 @@ impl Starting {
         let asked = if head.method == Method::HEAD { &Method::GET } else { &head.method };
         let config = Arc::clone(&self.config.borrow());
         let need = resource.need_at(self.address, &config, asked);
-        let asker = Asked { at: self.address, peer: peer.0.ip(), head, need };
+        let asker = Asked { at: self.address, peer: peer.address.ip(), head, need };
         let Admitted { who, scope, .. } = check_token(&config.admin.tokens, &self.local, asker)?;
         resource.check_scope(asked, &scope)?;
         if !resource.methods().contains(asked) {

@@ -15,7 +15,7 @@ use super::json_object::{JsonObject, put_json_text};
 use super::outcome::Reason;
 use super::resolved::{Effect, Fact, IdentityProof, Keys, Resolved, Role, Span, Texts};
 use super::signature::{SignatureVariant, TimeCover};
-use crate::sender::language::bound::{Bound, Gate, Input};
+use crate::sender::language::bound::{Bound, Gate, Gateway, Input};
 use crate::sender::language::condition::Condition;
 use crate::sender::language::coverage::{Coverage, TextVerdict};
 use crate::sender::language::definition::{KindUse, RoleText, Roles, Uncovered};
@@ -551,10 +551,15 @@ impl<'a> Callback<'a> {
     }
 
     /// The value of `role` as far as it can be read, verified or not, without secrets of the source.
-    /// Use it only to search and to show.
+    /// Use it only to search and to show. `None` if it is a digest of the content: that is not a value
+    /// which anybody searches for, and a caller without a secret could make it costly.
     #[must_use]
     pub fn says(&self, role: Role) -> Option<String> {
-        let value = self.role(role).ok()??;
+        let texts = self.role_texts(role);
+        let is_digest = |spot: &Bound| matches!(spot.input, Input::Gateway(Gateway::Content));
+        let end = texts.iter().position(|text| text.of.spots().any(is_digest));
+        let readable = texts.get(..end.unwrap_or(texts.len())).unwrap_or_default();
+        let (value, _) = self.first_made(readable).ok()??;
         Some(self.recipe.without_secrets(&encoding::shown(&value)).into_owned())
     }
 }

@@ -4,6 +4,7 @@
 //! and sealing make no difference. Lists keep their order. Volatile members are left out.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
@@ -54,11 +55,19 @@ struct Path<'v> {
 impl Path<'_> {
     /// Whether this value changes when a provider repeats a message.
     fn is_volatile(&self) -> bool {
-        !self.volatile.is_empty() && {
-            let names: Vec<_> =
-                self.steps.iter().map(|step| String::from_utf8_lossy(step)).collect();
-            self.volatile.contains(&names.join("."))
-        }
+        let is_here = |name: &String| {
+            let mut rest = Some(name.as_bytes());
+            // Step by step: a callback may have as many values as bytes, and most differ at once.
+            let steps = self.steps.iter().all(|step| {
+                let Some(after) = rest.and_then(|rest| rest.strip_prefix(step.as_slice())) else {
+                    return false;
+                };
+                rest = after.strip_prefix(b".").or(after.is_empty().then_some(after));
+                rest.is_some()
+            });
+            steps && rest.is_some_and(<[u8]>::is_empty) && !name.ends_with('.')
+        };
+        self.volatile.iter().any(is_here)
     }
 
     fn leaf(&self, text: &[u8]) -> Leaf {
@@ -97,8 +106,9 @@ fn json_leaves(text: &[u8], path: &mut Path<'_>, to: &mut Vec<Leaf>) -> Result<(
         Some(b'{') => {
             let members = json::members(text).ok_or_else(bad_body)?;
             to.extend(members.is_empty().then(|| path.leaf(EMPTY)));
-            for (index, member) in members.iter().enumerate() {
-                if members[..index].iter().any(|other| other.name == member.name) {
+            let mut known: HashSet<&str> = HashSet::with_capacity(members.len());
+            for member in &members {
+                if !known.insert(&member.name) {
                     return Err(super::parameters::repeated(&member.name));
                 }
                 path.with(member.name.as_bytes().to_vec(), |path| {
@@ -142,8 +152,11 @@ fn element_leaves(
     path: &mut Path<'_>,
     to: &mut Vec<Leaf>,
 ) -> Result<(), ParameterError> {
-    for (index, (name, inner)) in children.iter().enumerate() {
-        let earlier = children[..index].iter().filter(|(other, _)| other == name).count();
+    let mut counts: HashMap<&[u8], usize> = HashMap::new();
+    for (name, inner) in children {
+        let count = counts.entry(name).or_default();
+        let earlier = *count;
+        *count += 1;
         path.with(name.to_vec(), |path| {
             let walk = |path: &mut Path<'_>, to: &mut Vec<Leaf>| match inner_elements(inner) {
                 Some(inner) => element_leaves(&inner, path, to),

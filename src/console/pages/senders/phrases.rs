@@ -5,7 +5,7 @@ use crate::console::lang::Lang;
 use crate::console::sender_texts;
 use crate::console::text::Text;
 use crate::console::words;
-use crate::sender::{Outcome, Reason};
+use crate::sender::{Effect, Outcome, Reason};
 
 /// The translation of a fixed phrase.
 pub(super) fn phrase(english: &str) -> Option<Text> {
@@ -52,6 +52,24 @@ pub(super) fn made(english: &str) -> Option<String> {
     {
         return Some(format!("早晚均不超过 {both}"));
     }
+    if let Some((url, keep)) = english
+        .strip_prefix("URL of the public keys, in place of ")
+        .and_then(|text| text.split_once("; cached for "))
+    {
+        return Some(format!(
+            "公钥的 URL，代替 {url}；最多缓存 {}",
+            keep.strip_suffix(" at most")?
+        ));
+    }
+    if let Some((hosts, _)) = english
+        .strip_prefix("URL of a mirror, in place of ")
+        .and_then(|text| text.split_once(": the path of a certificate follows it; "))
+    {
+        let hosts = hosts.replace(" and ", " 与 ");
+        return Some(format!(
+            "镜像的 URL，代替 {hosts}：其后接证书的路径；未设置 `secrets` 时，回调给出证书地址后才会获取，并保留 24h"
+        ));
+    }
     if let Some((list, most)) = english
         .strip_prefix("one for each element of ")
         .and_then(|text| text.split_once(", at most "))
@@ -59,7 +77,26 @@ pub(super) fn made(english: &str) -> Option<String> {
         let list = if list == "the body" { "请求体" } else { list };
         return Some(format!("{list} 的每个元素各一个，最多 {most} 个"));
     }
-    covered(english).or_else(|| attack(english))
+    event_of_kind(english).or_else(|| covered(english)).or_else(|| attack(english))
+}
+
+/// The event of a kind: whether it reverses another one, and its effect.
+fn event_of_kind(english: &str) -> Option<String> {
+    let (event, effect) = match english.split_once(", effect ") {
+        Some((event, effect)) => {
+            let word = words::effect(Effect::from_name(effect)?).of(Lang::Zh);
+            (event, format!("，奖励效果：{word}"))
+        }
+        None => (english, String::new()),
+    };
+    let event = match event.strip_prefix("a separate event that reverses ") {
+        Some(reversed) => {
+            let reversed = literal(reversed).unwrap_or_else(|| reversed.to_owned());
+            format!("独立的事件，撤销 {reversed}")
+        }
+        None => phrase(event)?.of(Lang::Zh).to_owned(),
+    };
+    Some(format!("{event}{effect}"))
 }
 
 /// The Chinese text of the first cell of a row: of a part with roles, outcomes or reasons.
@@ -485,7 +522,13 @@ mod tests {
             for part in &contract.parts {
                 let rows = part.rows.iter();
                 let texts: Vec<&str> = match part.title {
-                    "Callback fields" => rows.map(|row| row[2].text()).collect(),
+                    "Callback fields" | "Address checks, tests and kinds" => {
+                        rows.map(|row| row[2].text()).collect()
+                    }
+                    "Source settings" => {
+                        let is_url = |row: &&Vec<Cell>| row[1].text().starts_with("URL of ");
+                        rows.filter(is_url).map(|row| row[1].text()).collect()
+                    }
                     "Deduplication"
                     | "With one captured callback, an attacker can"
                     | "With one captured callback, an attacker cannot" => {
