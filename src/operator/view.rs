@@ -137,13 +137,16 @@ impl View {
         }
     }
 
-    /// Whether an entry says of which source it is, or of which ones, and all are seen.
+    /// Whether an entry says of which source it is, or of which ones, and all are seen. An order for a
+    /// destination that is not seen has the name of one: it is left out.
     fn sees_facts(&self, entry: &Entry) -> bool {
         let said = |fact: &str| entry.changes.get(fact).and_then(|change| change.get(1));
         let sees = |name: &Value| name.as_str().is_some_and(|name| self.sees_named(name));
         let among = said("among").and_then(Value::as_array).into_iter().flatten();
         let mut named = said("source").into_iter().chain(among).peekable();
-        named.peek().is_some() && named.all(sees)
+        let destination = said("destination").and_then(Value::as_str);
+        let is_own = destination.is_none_or(|name| self.config.destinations.contains_key(name));
+        is_own && named.peek().is_some() && named.all(sees)
     }
 
     /// Whether a replay is seen: one that was ordered for sources that all are.

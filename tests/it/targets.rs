@@ -67,9 +67,12 @@ fn also_on_a_connection_that_is_kept_but_not_behind_a_pipeline() {
         wire.send(request(&signed(format!("t=k{n}").as_bytes())));
         assert_eq!(wire.answer().unwrap().status, 200);
     }
-    // hyper has the connection by now. Nothing reads this body.
+    // hyper has the connection by now. Nothing reads this body, so the connection ends.
     wire.send(post_bytes("/callback/level-end", "x=1"));
-    assert_eq!(wire.answer().unwrap().status, 400);
+    let answer = wire.answer().unwrap();
+    assert_eq!((answer.status, answer.field("connection").as_deref()), (400, Some("close")));
+    assert!(wire.is_closed());
+    let mut wire = Wire::open(gateway.at.callbacks);
     wire.send(request(&signed(b"t=plain2")));
     assert_eq!(wire.answer().unwrap().status, 200);
     wire.send(request(&signed(b"t=\"odd\"")));

@@ -104,7 +104,8 @@ impl Wire {
         while self.1.len() < length {
             assert!(self.more(), "a body that ends early");
         }
-        let body = String::from_utf8(self.1.drain(..length).collect()).unwrap();
+        let body: Vec<u8> = self.1.drain(..length).collect();
+        let body = String::from_utf8_lossy(&body).into_owned();
         Some(Answer { status, head, body })
     }
 
