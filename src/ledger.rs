@@ -175,7 +175,8 @@ pub trait Ledger: Send + Sync {
 
     /// Makes new deliveries of recorded events, attempt 0, due at once: never a new event.
     ///
-    /// Idempotent for one [`ReplayOrder::id`] and event: repeating a page changes nothing.
+    /// Idempotent for one [`ReplayOrder::id`] and event: repeating a page changes nothing. A delivery
+    /// that [`ReplayOrder::only`] leaves out is neither counted nor remembered as made.
     /// Processes at most `limit` events per call, newest first, from `cursor` on. Durable on
     /// return.
     fn replay(

@@ -236,6 +236,9 @@ pub struct ReplayOrder {
     pub what: ReplayWhat,
     /// The destinations; `None`: those that each event has.
     pub targets: Option<Vec<TargetId>>,
+    /// Only deliveries that are in this state when they are made due again, not when they were listed;
+    /// `None`: in any. With [`DeliveryState::Pending`], a leased one is left alone: it is in flight.
+    pub only: Option<DeliveryState>,
 }
 
 /// The events of a replay.

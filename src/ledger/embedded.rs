@@ -347,13 +347,13 @@ impl Ledger for Embedded {
         let (own, order, cursor) = (self.clone(), order.clone(), cursor.cloned());
         whole(async move {
             let _lock = own.lock_rewrites().await;
-            let id = order.id;
+            let (id, only) = (order.id, order.only);
             let choose = move |core: &Core| core.choose(&order, cursor.as_ref(), limit);
-            let (chosen, page) = own.read(choose).await?;
+            let (chosen, next) = own.read(choose).await?;
             if chosen.is_empty() {
-                return Ok(page);
+                return Ok(ReplayPage { next, ..ReplayPage::default() });
             }
-            own.call(|answer| Call::Replay(ReplayCall { id, chosen, page }, answer)).await
+            own.call(|answer| Call::Replay(ReplayCall { id, chosen, only, next }, answer)).await
         })
         .await
     }

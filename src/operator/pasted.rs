@@ -180,7 +180,7 @@ pub(crate) fn source_at<'c>(config: &'c Config, target: &[u8]) -> Result<&'c Arc
     let known = config.sources.get(name).or_else(|| config.sources.get(name.trim_end_matches('/')));
     known.ok_or_else(|| {
         let names: Vec<&str> = config.sources.keys().map(String::as_str).collect();
-        let near = nearest(name, &names).map(|near| format!("; perhaps {near} is meant"));
+        let near = nearest(name, &names).map(|near| format!("; did you mean {near}?"));
         format!(
             "the path names the source {name:?}, which does not exist{}",
             near.unwrap_or_default()

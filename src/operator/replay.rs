@@ -47,7 +47,7 @@ pub async fn replay_event(
     let subject = AuditSubject::new("event", &subject);
     registry.note_with(who, Action::Replayed, subject, facts).await?;
     let what = ReplayWhat::Events(vec![id]);
-    let order = ReplayOrder { id: ReplayId::new(now_ms()), what, targets: None };
+    let order = ReplayOrder { id: ReplayId::new(now_ms()), what, targets: None, only: None };
     let page = ledger.replay(&order, None, 1).await?;
     // A manual replay is a probe.
     let targets: Vec<TargetId> =

@@ -440,6 +440,7 @@ fn a_key_goes_after_its_event_though_sweeps_have_passed_it() {
             id: ReplayId::new(clock.ms()),
             what: ReplayWhat::Events(vec![dead.id]),
             targets: Some(vec![TargetId::from("d")]),
+            only: None,
         };
         engine.replay(&order, None, 10).await.unwrap();
         settle(LeaseResult::Done).await;

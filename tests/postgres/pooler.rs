@@ -179,6 +179,7 @@ fn where_a_session_waits_for_nothing_nothing_is_promised() {
             id: ReplayId::new(7),
             what: ReplayWhat::Events(vec![first.id]),
             targets: None,
+            only: None,
         };
         refused("replay", engine.replay(&replay, None, 9).await).await;
         let ask = LeaseAsk { targets: TargetFilter::All, max: 9, ttl: Duration::from_secs(60) };

@@ -33,7 +33,7 @@ texts! {
     SEARCH = "Search for it as user or transaction", "作为用户或交易号搜索";
     OF_PATH = "Source {}, by the path", "来源 {}（按路径识别）";
     CHOSEN = "Source {}, chosen", "来源 {}（手动选择）";
-    UNNAMED = "No source is found: {}. Choose the source to explain the callback for.", "{}。请选择用于诊断的来源。";
+    UNNAMED = "Choose the source to explain the callback for: {}", "请选择用于诊断的来源：{}";
     GONE_SOURCE = "Source {} does not exist.", "来源 {} 不存在。";
     SOURCE = "Source", "来源";
     EXPLAIN = "Explain for this source", "按该来源诊断";

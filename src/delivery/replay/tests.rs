@@ -159,6 +159,21 @@ async fn dead_letters_of_a_destination_that_is_not_configured_stay() {
 }
 
 #[tokio::test]
+async fn an_order_for_the_pending_leaves_what_is_in_flight() {
+    let gateway = Gateway::new(&memory(), &["game"]);
+    gateway.record(0..3, &["game"]).await;
+    let ask = LeaseAsk { targets: TargetFilter::All, max: 1, ttl: Duration::from_secs(60) };
+    let leases = gateway.ledger.lease(&NodeId::from("me"), &ask).await.unwrap().leases;
+    assert_eq!(leases.len(), 1);
+    let pending = in_state(DeliveryState::Pending);
+    let named = ReplayFilter { events: vec![leases[0].event], ..pending.clone() };
+    for (filter, counted) in [(pending, [3, 2, 2]), (named, [1, 0, 0])] {
+        let done = gateway.replay(ReplayId::new(1), &filter).await;
+        assert_eq!((numbers(&done), done.state), (counted, OrderState::Done));
+    }
+}
+
+#[tokio::test]
 async fn an_order_fails_where_the_dispatcher_has_ended() {
     let gateway = Gateway::new(&memory(), &["game"]);
     gateway.record(0..3, &["game"]).await;

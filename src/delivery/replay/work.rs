@@ -78,7 +78,8 @@ impl<'w> ReplayWork<'w> {
 // === Deliveries ===
 
 impl ReplayWork<'_> {
-    /// Makes new deliveries of `events` to `targets`, which each of them has.
+    /// Makes new deliveries of `events` to `targets`, which each of them has. The ledger leaves out
+    /// those that have left the state of the filter since they were read.
     async fn make(
         &mut self,
         events: Vec<EventId>,
@@ -90,7 +91,8 @@ impl ReplayWork<'_> {
             return Ok(ReplayPage { events: limit as u64, deliveries, next: None });
         }
         let what = ReplayWhat::Events(events);
-        let order = ReplayOrder { id: self.order.id(), what, targets: Some(targets) };
+        let (id, only) = (self.order.id(), self.order.filter.state);
+        let order = ReplayOrder { id, what, targets: Some(targets), only };
         let page = self.ledger.replay(&order, None, limit).await?;
         if let (Some(open), ReplayWhat::Events(events)) = (&mut self.account, &order.what) {
             open.add(events, order.targets.as_deref());
@@ -235,6 +237,7 @@ impl ReplayWork<'_> {
     /// compared with all events.
     async fn replay_listed(&mut self, state: DeliveryState) -> Result<(), LedgerError> {
         self.expect_listed(state).await?;
+        let mut before = self.read;
         let target = self.order.filter.target.clone();
         let query = DeliveryQuery { target, ..DeliveryQuery::of(state) };
         let mut cursor: Option<Cursor> = None;
@@ -256,8 +259,10 @@ impl ReplayWork<'_> {
                 made.events += one.events;
                 made.deliveries += one.deliveries;
             }
-            // What this order had replayed before is skipped, and was counted then.
-            let again = tried.saturating_sub(made.events);
+            // What this order had replayed before is skipped, and was counted then. The rest of
+            // what is skipped has left the state since it was listed.
+            let again = tried.saturating_sub(made.events).min(before);
+            before -= again;
             self.note_page(seen.saturating_sub(again), &made).await?;
             cursor = page.next;
             if cursor.is_none() {

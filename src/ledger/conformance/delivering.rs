@@ -190,7 +190,7 @@ pub(super) async fn a_replay_makes_deliveries_anew_once<L: Ledger>(
     }
     let unknown = event(9, &[]).id;
     let what = ReplayWhat::Events(vec![one.id, unknown, one.id]);
-    let order = ReplayOrder { id: ReplayId::new(5), what: what.clone(), targets: None };
+    let order = ReplayOrder { id: ReplayId::new(5), what: what.clone(), targets: None, only: None };
     let page = ledger.replay(&order, None, 10).await?;
     assert_eq!((page.events, page.deliveries, page.next), (1, 2, None));
     let leases = lease(ledger, 10).await?;
@@ -206,7 +206,8 @@ pub(super) async fn a_replay_makes_deliveries_anew_once<L: Ledger>(
     assert_eq!(ledger.replay(&order, None, 10).await?.deliveries, 0);
     // Another order may name other destinations, and revokes leases.
     let c = TargetId::from("c");
-    let order = ReplayOrder { id: ReplayId::new(6), what, targets: Some(vec![c.clone()]) };
+    let order =
+        ReplayOrder { id: ReplayId::new(6), what, targets: Some(vec![c.clone()]), only: None };
     assert_eq!(ledger.replay(&order, None, 10).await?.deliveries, 1);
     let held = lease(ledger, 10).await?;
     assert_eq!(held.iter().map(|lease| &lease.target).collect::<Vec<_>>(), [&c]);
@@ -229,7 +230,7 @@ pub(super) async fn a_replay_goes_page_by_page<L: Ledger>(ledger: &L, _: &StoreC
     }
     let dead = LogQuery { state: Some(EventState::Dead), ..LogQuery::default() };
     let what = ReplayWhat::Matching(dead);
-    let order = ReplayOrder { id: ReplayId::new(1), what, targets: None };
+    let order = ReplayOrder { id: ReplayId::new(1), what, targets: None, only: None };
     let (mut cursor, mut made, mut pages) = (None, 0, 0);
     loop {
         let page = ledger.replay(&order, cursor.as_ref(), 3).await?;
@@ -244,5 +245,91 @@ pub(super) async fn a_replay_goes_page_by_page<L: Ledger>(ledger: &L, _: &StoreC
     }
     assert_eq!(made, 10);
     assert_eq!(lease(ledger, 100).await?.len(), 10);
+    Ok(())
+}
+
+pub(super) async fn a_replay_of_the_dead_makes_each_due_once<L: Ledger>(
+    ledger: &L,
+    _: &StoreClock,
+) -> Checked {
+    let one = event(1, &["a", "b", "c"]);
+    accept(ledger, &one).await?;
+    let results = [LeaseResult::Dead, LeaseResult::Done, RETRY];
+    for (lease, result) in lease(ledger, 10).await?.iter().zip(results) {
+        settle(ledger, lease, result).await?;
+    }
+    let what = ReplayWhat::Events(vec![one.id]);
+    let only = Some(DeliveryState::Dead);
+    let first = ReplayOrder { id: ReplayId::new(1), what, targets: None, only };
+    let second = ReplayOrder { id: ReplayId::new(2), ..first.clone() };
+    let page = ledger.replay(&first, None, 10).await?;
+    assert_eq!((page.events, page.deliveries), (1, 1));
+    // The second order finds it due, in flight and done.
+    let none = (0, 0);
+    let page = ledger.replay(&second, None, 10).await?;
+    assert_eq!((page.events, page.deliveries), none);
+    let held = lease(ledger, 10).await?;
+    assert_eq!(held.iter().map(|lease| lease.target.as_str()).collect::<Vec<_>>(), ["a"]);
+    let page = ledger.replay(&second, None, 10).await?;
+    assert_eq!((page.events, page.deliveries), none);
+    assert_eq!(settle(ledger, &held[0], LeaseResult::Done).await?, Settled::Applied);
+    let page = ledger.replay(&second, None, 10).await?;
+    assert_eq!((page.events, page.deliveries), none);
+    assert_eq!(lease(ledger, 10).await?, []);
+    // It has not made that one: an order for all of them makes it under the same id.
+    let all = ReplayOrder { only: None, ..second };
+    assert_eq!(ledger.replay(&all, None, 10).await?.deliveries, 3);
+    Ok(())
+}
+
+pub(super) async fn a_replay_of_the_pending_leaves_what_is_in_flight<L: Ledger>(
+    ledger: &L,
+    _: &StoreClock,
+) -> Checked {
+    let one = event(1, &["a", "b", "c", "d"]);
+    accept(ledger, &one).await?;
+    let leases = lease(ledger, 10).await?;
+    let postpone = LeaseResult::Postpone { after: Duration::from_secs(60) };
+    for (lease, result) in leases.iter().zip([LeaseResult::Done, postpone, RETRY]) {
+        settle(ledger, lease, result).await?;
+    }
+    let what = ReplayWhat::Events(vec![one.id]);
+    let only = Some(DeliveryState::Pending);
+    let order = ReplayOrder { id: ReplayId::new(1), what, targets: None, only };
+    let page = ledger.replay(&order, None, 10).await?;
+    assert_eq!((page.events, page.deliveries), (1, 2));
+    let again = lease(ledger, 10).await?;
+    let made: Vec<_> = again.iter().map(|lease| (lease.target.as_str(), lease.attempt)).collect();
+    assert_eq!(made, [("b", 1), ("c", 1)]);
+    assert!(again.iter().zip(&leases[1..]).all(|(new, old)| new.token > old.token));
+    for lease in again.iter().chain(&leases[3..]) {
+        assert_eq!(settle(ledger, lease, RETRY).await?, Settled::Applied);
+    }
+    // The one that was in flight waits now, and the order has not made it yet.
+    let page = ledger.replay(&order, None, 10).await?;
+    assert_eq!((page.events, page.deliveries), (1, 1));
+    assert_eq!(lease(ledger, 10).await?[0].target.as_str(), "d");
+    Ok(())
+}
+
+pub(super) async fn a_replay_of_the_done_leaves_the_others<L: Ledger>(
+    ledger: &L,
+    _: &StoreClock,
+) -> Checked {
+    let one = event(1, &["a", "b", "c"]);
+    accept(ledger, &one).await?;
+    let leases = lease(ledger, 10).await?;
+    for (lease, result) in leases.iter().zip([LeaseResult::Done, LeaseResult::Dead]) {
+        settle(ledger, lease, result).await?;
+    }
+    let what = ReplayWhat::Events(vec![one.id]);
+    let only = Some(DeliveryState::Done);
+    let order = ReplayOrder { id: ReplayId::new(1), what, targets: None, only };
+    let second = ReplayOrder { id: ReplayId::new(2), ..order.clone() };
+    assert_eq!(ledger.replay(&order, None, 10).await?.deliveries, 1);
+    assert_eq!(ledger.replay(&second, None, 10).await?.deliveries, 0);
+    let again = lease(ledger, 10).await?;
+    assert_eq!(again.iter().map(|lease| lease.target.as_str()).collect::<Vec<_>>(), ["a"]);
+    assert_eq!(settle(ledger, &leases[2], LeaseResult::Done).await?, Settled::Applied);
     Ok(())
 }

@@ -139,6 +139,7 @@ pub(super) async fn deliveries_are_listed_by_state<L: Ledger>(
         id: ReplayId::new(1),
         what: ReplayWhat::Events(vec![events[0].id]),
         targets: Some(vec![TargetId::from("z")]),
+        only: None,
     };
     ledger.replay(&order, None, 10).await?;
     let expected =
@@ -223,6 +224,7 @@ pub(super) async fn deliveries_are_counted_by_state<L: Ledger>(
         id: ReplayId::new(1),
         what: ReplayWhat::Events(vec![ids[5]]),
         targets: Some(vec![TargetId::from("b"), TargetId::from("c")]),
+        only: None,
     };
     ledger.replay(&order, None, 10).await?;
     let again = DeliveryCounts { done: 6, dead: 4, pending: 3, gone: 0 };

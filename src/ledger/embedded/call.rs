@@ -8,7 +8,7 @@ use super::record::{Outcome, attempt_detail};
 use super::run::Run;
 use super::segment::Position;
 use crate::ledger::{
-    Accepted, Decided, DedupeKey, Delivery, DeliveryState, DocumentChange, EventId, HeldId,
+    Accepted, Cursor, Decided, DedupeKey, Delivery, DeliveryState, DocumentChange, EventId, HeldId,
     HeldMark, HeldOrder, HoldOutcome, Holding, Imported, LedgerError, NewEvent, NewHeld, NodeId,
     Nonce, NonceUse, PastEvent, ReplayId, ReplayPage, Revision, Settled, Settlement, TargetId,
     portable,
@@ -57,12 +57,14 @@ pub(super) struct SettleCall {
     pub(super) settlements: Vec<(Settlement, Vec<u8>)>,
 }
 
-/// Events to replay, already selected.
+/// Events to replay, already selected but for the states of their deliveries.
 pub(super) struct ReplayCall {
     pub(super) id: ReplayId,
     pub(super) chosen: Vec<(EventId, Vec<TargetId>)>,
-    /// The result on success.
-    pub(super) page: ReplayPage,
+    /// Only deliveries in this state.
+    pub(super) only: Option<DeliveryState>,
+    /// Where the next page begins.
+    pub(super) next: Option<Cursor>,
 }
 
 /// An export of another ledger, encoded as far as possible.

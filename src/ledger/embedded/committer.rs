@@ -35,7 +35,7 @@ use crate::clock::{UnixMillis, instant};
 use crate::ledger::accept::{First, Judged};
 use crate::ledger::{
     Accepted, DedupeKey, DocumentChange, EventId, HeldId, LedgerError, MasterKey, NewEvent, Nonce,
-    NonceUse, PastEvent, Revision, Settled, TargetId, seal,
+    NonceUse, PastEvent, ReplayPage, Revision, Settled, TargetId, seal,
 };
 
 /// How long a finished delivery may wait to be written with other records.
@@ -167,7 +167,7 @@ impl Committer {
             Call::Nonces(nonces, answer) => self.after_sync(answer, |own| own.use_nonces(&nonces)),
             Call::Settle(call, answer) => self.settle(&call, answer),
             Call::Replay(call, answer) => {
-                self.after_sync(answer, |own| own.replay(&call).map(|()| call.page));
+                self.after_sync(answer, |own| own.replay(&call));
             }
             Call::Change(changes, answer) => self.after_sync(answer, |own| own.change_all(changes)),
             Call::Import(call, answer) => self.after_sync(answer, |own| own.import(call)),
@@ -517,19 +517,26 @@ impl Committer {
         tell(answer, Ok(settled));
     }
 
-    fn replay(&mut self, call: &ReplayCall) -> Result<(), LedgerError> {
+    /// Only what is made is written, and counted: the state of a delivery is read here, where it
+    /// changes.
+    fn replay(&mut self, call: &ReplayCall) -> Result<ReplayPage, LedgerError> {
         self.make_room(call.size(), call.chosen.len())?;
         let now = self.core.now();
+        let mut page = ReplayPage { next: call.next.clone(), ..ReplayPage::default() };
         for (event, targets) in &call.chosen {
-            let put = |to: &mut Vec<u8>| record::put_replay(to, call.id, *event, now, targets);
-            let at = self.journal.frame.append(put);
-            self.staged.notes.push(Note { event: half_id(*event), offset: at.offset() });
             // At once, not after the sync: the result of an older lease, written after this record,
             // must not count. If the sync fails, nothing is leased either.
-            let mut deliveries = self.core.deliveries();
-            targets.iter().for_each(|target| deliveries.renew(*event, target, now));
+            let made = self.core.deliveries().renew_taken(*event, targets, call.only, now);
+            if made.is_empty() {
+                continue;
+            }
+            let put = |to: &mut Vec<u8>| record::put_replay(to, call.id, *event, now, &made);
+            let at = self.journal.frame.append(put);
+            self.staged.notes.push(Note { event: half_id(*event), offset: at.offset() });
+            page.events += 1;
+            page.deliveries += made.len() as u64;
         }
-        Ok(())
+        Ok(page)
     }
 
     /// All changes in one frame: a crash leaves all of them or none.

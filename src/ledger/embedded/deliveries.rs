@@ -172,6 +172,29 @@ impl Deliveries {
         }
     }
 
+    /// Starts those deliveries of an event over that are in the state `only` (`None`: in any) and,
+    /// if it is given, not leased. Returns their destinations.
+    pub(super) fn renew_taken(
+        &mut self,
+        event: EventId,
+        targets: &[TargetId],
+        only: Option<DeliveryState>,
+        now: UnixMillis,
+    ) -> Vec<TargetId> {
+        let is_taken = |target: &&TargetId| self.is_taken(event, target, only);
+        let taken: Vec<TargetId> = targets.iter().filter(is_taken).cloned().collect();
+        taken.iter().for_each(|target| self.renew(event, target, now));
+        taken
+    }
+
+    fn is_taken(&self, event: EventId, target: &TargetId, only: Option<DeliveryState>) -> bool {
+        let Some(only) = only else { return true };
+        let key = self.numbers.get(target).map(|number| (event, *number));
+        let is_leased = key.is_some_and(|key| self.leases.contains_key(&key));
+        let row = key.and_then(|key| self.rows.get(&key));
+        row.map_or(DeliveryState::Done, Row::state) == only && !is_leased
+    }
+
     /// Ends a delivery without a result: no lease of it counts.
     pub(super) fn end(&mut self, event: EventId, target: &TargetId) {
         if let Some(number) = self.number(target) {

@@ -14,7 +14,7 @@ use super::tables::{By, EventRow, hash, tag};
 use crate::ledger::{
     Attempt, Cursor, Delivery, DeliveryCounts, DeliveryPage, DeliveryQuery, DeliveryState,
     EventDetail, EventId, EventState, LedgerError, LogPage, LogQuery, Logged, ReplayId,
-    ReplayOrder, ReplayPage, ReplayWhat, SourceId, TargetId,
+    ReplayOrder, ReplayWhat, SourceId, TargetId,
 };
 
 /// Rows that one call reads: a query that finds nothing among them returns a cursor.
@@ -432,13 +432,14 @@ fn behind_all(event: EventId) -> Cursor {
 pub(super) type Chosen = Vec<(EventId, Vec<TargetId>)>;
 
 impl Core {
-    /// Selects the new deliveries of a call to replay: those that its order has not made already.
+    /// Selects the new deliveries of a call to replay, and where the next page begins: those that its
+    /// order has not made already, in any state.
     pub(super) fn choose(
         &self,
         order: &ReplayOrder,
         cursor: Option<&Cursor>,
         limit: usize,
-    ) -> Result<(Chosen, ReplayPage), LedgerError> {
+    ) -> Result<(Chosen, Option<Cursor>), LedgerError> {
         let (ids, next) = match &order.what {
             ReplayWhat::Events(ids) => some_of(ids, cursor, limit)?,
             ReplayWhat::Matching(query) => {
@@ -453,9 +454,7 @@ impl Core {
                 chosen.push((id, targets));
             }
         }
-        let deliveries = chosen.iter().map(|(_, targets)| targets.len() as u64).sum();
-        let page = ReplayPage { events: chosen.len() as u64, deliveries, next };
-        Ok((chosen, page))
+        Ok((chosen, next))
     }
 
     fn to_replay(&self, order: &ReplayOrder, id: EventId) -> Result<Vec<TargetId>, LedgerError> {

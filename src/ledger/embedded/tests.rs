@@ -417,7 +417,8 @@ async fn a_result_behind_a_replay_in_one_commit_does_not_undo_it() {
     let replay = ReplayCall {
         id: crate::ledger::ReplayId::new(1),
         chosen: vec![(events[0].id, vec![lease.target.clone()])],
-        page: ReplayPage::default(),
+        only: None,
+        next: None,
     };
     let settle = SettleCall::new(&node(), &[conformance::settlement(&lease, LeaseResult::Done)]);
     let calls = ledger.shared.calls.as_ref().unwrap();

@@ -74,6 +74,13 @@ impl Row {
     fn state(&self) -> DeliveryState {
         if self.dead { DeliveryState::Dead } else { DeliveryState::Pending }
     }
+
+    /// Whether a replay of deliveries in the state `only` (`None`: in any) takes the one of this row.
+    fn is_taken(row: Option<&Self>, only: Option<DeliveryState>) -> bool {
+        let Some(only) = only else { return true };
+        let is_leased = row.is_some_and(|row| row.lease.is_some());
+        row.map_or(DeliveryState::Done, Self::state) == only && !is_leased
+    }
 }
 
 // === Callbacks ===
@@ -302,9 +309,12 @@ impl Model {
         let now = self.clock.ms();
         let mut made = 0;
         for target in targets {
-            if self.replayed.insert((order.id, id, target.clone())) {
-                stored.attempts.entry(target.clone()).or_default();
-                self.rows.insert((id, target), Row::new(now));
+            let key = (id, target.clone());
+            if Row::is_taken(self.rows.get(&key), order.only)
+                && self.replayed.insert((order.id, id, target.clone()))
+            {
+                stored.attempts.entry(target).or_default();
+                self.rows.insert(key, Row::new(now));
                 made += 1;
             }
         }

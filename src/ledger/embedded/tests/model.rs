@@ -333,11 +333,13 @@ impl Pair {
 
     async fn replay(&mut self, at: usize, to: Option<u8>) {
         let event = self.offered[at % self.offered.len()].id;
+        let states = [DeliveryState::Dead, DeliveryState::Pending, DeliveryState::Done];
         let order = ReplayOrder {
             // Some orders are repeated.
             id: ReplayId::from_bytes([(at % 5) as u8; 16]),
             what: ReplayWhat::Events(vec![event]),
             targets: to.map(targets),
+            only: states.get(at / 5 % 4).copied(),
         };
         let expected = self.model.replay(&order, None, 5).await;
         assert_eq!(self.embedded().replay(&order, None, 5).await, expected);

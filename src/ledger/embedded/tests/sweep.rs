@@ -236,6 +236,7 @@ async fn a_segment_with_nothing_left_is_removed() {
         id: crate::ledger::ReplayId::new(1),
         what: crate::ledger::ReplayWhat::Events(vec![old.events[0].id, old.events[50].id]),
         targets: None,
+        only: None,
     };
     old.ledger.replay(&order, None, 10).await.unwrap();
     for lease in old.ledger.lease(&node(), &ask(100)).await.unwrap().leases {
