@@ -101,6 +101,11 @@ fn the_admin_api_begins_it_too() {
         assert_eq!((asked.status, asked.json()), (202, expected));
         assert_eq!(get(process.admin, "/readyz").status, 503);
     }
+    let bearer = [("Authorization", "Bearer doing-0123456789ab")];
+    let log = super::wire::send(process.admin, "GET /admin/v1/audit", &bearer, "").json();
+    let entries = log["audit"].as_array().unwrap();
+    let drains: Vec<_> = entries.iter().map(|entry| (&entry["action"], &entry["who"])).collect();
+    assert_eq!(drains, [(&"drained".into(), &"token do".into())], "once");
     // The orchestrator's signal after its own call is the first signal, not the second.
     process.signal("TERM");
     process.await_line("asked to stop");
