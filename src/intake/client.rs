@@ -43,7 +43,7 @@ impl Caller {
     }
 }
 
-/// The caller behind `peer`; see [`caller`]. Where a proxy passed TCP on without naming its client, no
+/// The caller behind `peer`. Where a proxy passed TCP on without naming its client, no
 /// header is believed: it is the client's own.
 #[must_use]
 pub fn caller_at(peer: Peer, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {
