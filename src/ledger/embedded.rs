@@ -109,6 +109,7 @@ pub struct Embedded {
 struct Shared {
     core: Arc<Core>,
     calls: Option<mpsc::Sender<Call>>,
+    jobs: Option<mpsc::Sender<Job>>,
     threads: Vec<JoinHandle<()>>,
     /// Serializes replays and rewrites of segments: a replay reads existing records before it adds
     /// more, a sweep must not delete what it found, and two rewrites must not read one segment.
@@ -117,7 +118,7 @@ struct Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.calls = None;
+        (self.calls, self.jobs) = (None, None);
         self.core.closing.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             // A panic was caught and has poisoned the ledger.
@@ -165,14 +166,14 @@ impl Embedded {
             let _ = jobs.send(job);
         }
         let (calls, taken) = mpsc::channel();
-        let committer = Committer::new(Arc::clone(&core), memory, journal, jobs);
+        let committer = Committer::new(Arc::clone(&core), memory, journal, jobs.clone());
         let keeping = Arc::clone(&core);
         let threads = vec![
             start("ledger-commit", &core, move || committer.run(&taken))?,
             start("ledger-keep", &core, move || indexer::run(&keeping, &todo))?,
         ];
-        let rewrite_lock = Arc::default();
-        Ok(Self { shared: Arc::new(Shared { core, calls: Some(calls), threads, rewrite_lock }) })
+        let (calls, jobs, rewrite_lock) = (Some(calls), Some(jobs), Arc::default());
+        Ok(Self { shared: Arc::new(Shared { core, calls, jobs, threads, rewrite_lock }) })
     }
 
     /// Whether there is, or was, a ledger in `path`.

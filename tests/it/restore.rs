@@ -81,8 +81,8 @@ fn increments_hold_what_is_new_and_the_newest_form_of_all_is_restored() {
     let there = Place::new(&with_backend(nowhere));
     let said = there.done(&key, &[&["restore", "--check"], &all[..]].concat());
     assert!(said.contains("base.export: whole, 23 items: 3 documents, 20 events (20 d"), "{said}");
-    assert!(said.contains("second.export: whole, 8 items: 3 documents, 5 events (0 d"), "{said}");
-    assert!(said.contains("together: 38 items: 3 documents, 35 events (0 deliveries"), "{said}");
+    assert!(said.contains("second.export: whole, 9 items: 4 documents, 5 events (0 d"), "{said}");
+    assert!(said.contains("together: 39 items: 4 documents, 35 events (0 deliveries"), "{said}");
     assert!(!there.path("postern-data").exists(), "a drill writes nothing");
 
     // A broken chain is rejected before anything is written.
@@ -107,7 +107,7 @@ fn increments_hold_what_is_new_and_the_newest_form_of_all_is_restored() {
 
     // Restored, twice, and known there.
     let said = there.done(&key, &[&["restore"], &all[..]].concat());
-    assert!(said.contains("38 restored, 20 known already or replaced since"), "{said}");
+    assert!(said.contains("39 restored, 20 known already or replaced since"), "{said}");
     let said = there.done(&key, &[&["restore"], &all[..]].concat());
     assert!(said.contains("\n0 restored"), "{said}");
     let process = Process::start_with(&there.config(), &key);
@@ -117,6 +117,39 @@ fn increments_hold_what_is_new_and_the_newest_form_of_all_is_restored() {
     assert_eq!(transactions(&process).len(), 35, "a known transaction was accepted again");
     call(&process, 35..36);
     backend.await_count(36);
+    process.stop();
+}
+
+/// 1. A store with a pause is moved: the destination is paused in its new home too.
+/// 2. It is resumed there, and the import is repeated: it stays so.
+#[test]
+fn a_destination_stays_resumed_when_an_older_export_is_imported_again() {
+    let backend = Backend::start();
+    let (here, there) =
+        (Place::new(&with_backend(backend.at)), Place::new(&with_backend(backend.at)));
+    let paths = ["pause", "resume"].map(|what| format!("/admin/v1/destinations/game/{what}"));
+    let process = Process::start(&here.config());
+    assert_eq!(post(process.admin, &paths[0], "").status, 200);
+    process.stop();
+    let export = here.path("paused.export");
+    here.done(&[], &["export", "--output", file(&export)]);
+
+    there.done(&[], &["import", file(&export)]);
+    let process = Process::start(&there.config());
+    let state = |process: &Process| {
+        let answer = get(process.admin, "/admin/v1/destinations/game/status");
+        answer.json()["state"].clone()
+    };
+    assert_eq!(state(&process), "paused");
+    assert_eq!(post(process.admin, &paths[1], "").status, 200);
+    call(&process, 0..1);
+    backend.await_count(1);
+    process.stop();
+    there.done(&[], &["import", file(&export)]);
+    let process = Process::start(&there.config());
+    assert_eq!(state(&process), "active");
+    call(&process, 1..2);
+    backend.await_count(2);
     process.stop();
 }
 

@@ -1,5 +1,6 @@
 //! From the embedded engine to PostgreSQL and back, with the commands that people use.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -10,6 +11,7 @@ use postern::ledger::{
 use sha2::{Digest, Sha256};
 
 use super::cluster::{schema, shared};
+use super::process::{Caller, Gateway, Setup, get};
 
 const EVENTS: u64 = 3000;
 
@@ -125,4 +127,56 @@ fn everything_goes_to_postgres_and_back_and_is_the_same() {
         runtime.block_on(async { (sum(&at("from")).await, sum(&at("back")).await) });
     assert_eq!(first, last);
     assert_eq!(first.0 as u64, items);
+}
+
+/// An embedded ledger in which an operator has paused the destination `game`.
+async fn pause(path: &Path) {
+    let ledger = Embedded::open(EmbeddedOptions::new(path)).unwrap();
+    let pause = DocumentChange {
+        kind: Kind::new("pause"),
+        id: "game".into(),
+        expect: Expect::Absent,
+        body: Some(br#"{"why":"operator"}"#.to_vec().into()),
+        who: "me".into(),
+        at_ms: postern::clock::now_ms(),
+    };
+    ledger.change(&pause).await.unwrap();
+}
+
+/// 1. An embedded store with a pause is moved to a server: the destination is paused there too.
+/// 2. It is resumed, and the import is repeated while a gateway runs: it stays so at the next start.
+#[test]
+fn a_destination_stays_resumed_when_an_older_export_is_imported_again() {
+    let Some(cluster) = shared() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let from = folder.path().join("from.toml");
+    let store = folder.path().join("from");
+    std::fs::write(&from, format!("[store]\npath = \"{}\"\n", store.display())).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(pause(&store));
+    let export = folder.path().join("paused.export");
+    let export = export.to_str().unwrap();
+    postern(&["export", "--output", export], &from);
+
+    let backend = Some(SocketAddr::from(([127, 0, 0, 1], 9)));
+    let setup = Setup { url: cluster.url(), schema: schema(), backend, more: "" };
+    setup.migrate();
+    let state = |gateway: &Gateway| -> serde_json::Value {
+        let (_, said) = get(gateway.admin, "/admin/v1/destinations/game/status");
+        let status: serde_json::Value = serde_json::from_str(&said).unwrap();
+        status["state"].clone()
+    };
+    let first = Gateway::start(&setup);
+    let config = first.config();
+    assert_eq!(state(&first), "active");
+    postern(&["import", export], &config);
+    let gateway = Gateway::start(&setup);
+    assert_eq!(state(&gateway), "paused");
+    let resumed = Caller::new(gateway.admin).post("/admin/v1/destinations/game/resume");
+    assert_eq!(resumed.map(|(status, _)| status), Some(200));
+    assert_eq!(state(&gateway), "active");
+    for _ in 0..2 {
+        postern(&["import", export], &config);
+        assert_eq!(state(&Gateway::start(&setup)), "active");
+    }
 }

@@ -13,6 +13,7 @@ use crate::ledger::{
 };
 
 const RULE: Kind = Kind::new("rule");
+const RULE_END: Kind = Kind::new("rule_end");
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// A ledger with one item of each kind, and its complete events.
@@ -453,5 +454,34 @@ pub(super) async fn documents_of_one_change_stay_of_one_revision<L: Ledger>(
     assert!(there[0].version == there[1].version && there[0].version > before);
     assert_eq!(ledger.documents(RULE).await?.revision, there[0].version);
     assert_eq!(ledger.import(items).await?.taken, 0);
+    Ok(())
+}
+
+/// 1. A document is deleted, and in the same change one of another kind says so.
+/// 2. An older export is imported, twice: the deleted one is back, with its own time, and the other one
+///    stays as it is. So the two tell that what is back has ended: pauses depend on that.
+pub(super) async fn a_deleted_document_is_imported_with_its_time<L: Ledger>(
+    ledger: &L,
+    clock: &StoreClock,
+) -> Checked {
+    let other = Memory::new(clock.clone());
+    other.change(&rule("a", None)).await?;
+    let items = everything(&other, usize::MAX).await?;
+    assert_eq!(ledger.import(items.clone()).await?.taken, 1);
+    for end_ms in [8, 9] {
+        let end = ledger.document(RULE_END, "a").await?.map(|end| end.version);
+        let there = rules(ledger).await?;
+        let deleted = DocumentChange { body: None, ..rule("a", Some(there[0].version)) };
+        let ended = DocumentChange { kind: RULE_END, at_ms: end_ms, ..rule("a", end) };
+        ledger.change_all(&[deleted, ended]).await?;
+        assert_eq!(rules(ledger).await?, []);
+        for taken in [1, 0] {
+            assert_eq!(ledger.import(items.clone()).await?.taken, taken);
+            let there = rules(ledger).await?;
+            assert_eq!(there.iter().map(|one| one.at_ms).collect::<Vec<_>>(), [7]);
+            let end = ledger.document(RULE_END, "a").await?;
+            assert_eq!(end.map(|end| end.at_ms), Some(end_ms));
+        }
+    }
     Ok(())
 }

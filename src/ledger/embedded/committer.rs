@@ -309,9 +309,11 @@ impl Committer {
         header.version == version && header.key == current
     }
 
-    /// Closes a segment that is not empty, or that is sealed differently.
+    /// Closes a segment that is not empty, or that is sealed differently. Room is looked for, also if
+    /// there was none a moment ago.
     fn roll_if_used(&mut self) -> Result<(), LedgerError> {
         self.core.poison.check()?;
+        self.no_room = None;
         let unused = self.journal.frame.base() == HEADER && self.writes(VERSION);
         if unused { Ok(()) } else { self.roll(VERSION) }
     }

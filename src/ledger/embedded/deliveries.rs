@@ -92,6 +92,13 @@ struct Queue {
     dead: BTreeSet<EventId>,
 }
 
+/// A pending delivery that is not leased for a while: its state before, and meanwhile.
+pub(super) struct Suspended {
+    key: Key,
+    before: Row,
+    meanwhile: Row,
+}
+
 /// A leased delivery, with its body if it is in memory.
 pub(super) struct Handed {
     pub(super) event: EventId,
@@ -417,6 +424,39 @@ impl Deliveries {
             self.drop_body(key.0);
         }
         LeaseDecision::Settled(outcome, attempt)
+    }
+
+    /// Has the pending deliveries of these events not leased until `until_ms`. Their leases end: the
+    /// result of an attempt in flight does not count.
+    pub(super) fn suspend(
+        &mut self,
+        events: &BTreeSet<EventId>,
+        until_ms: UnixMillis,
+    ) -> Vec<Suspended> {
+        let mut suspended = Vec::new();
+        for event in events {
+            let rows = self.rows.range((*event, TargetNo::MIN)..=(*event, TargetNo::MAX));
+            let pending = rows.filter(|(_, row)| !row.dead);
+            suspended.extend(pending.map(|(key, row)| {
+                let meanwhile = Row { due_ms: row.due_ms.max(until_ms), ..*row };
+                Suspended { key: *key, before: *row, meanwhile }
+            }));
+        }
+        for Suspended { key, meanwhile, .. } in &suspended {
+            self.leases.remove(key);
+            self.set(*key, Some(*meanwhile));
+        }
+        suspended
+    }
+
+    /// Goes on with suspended deliveries, unless they have ended or changed since. One that was leased
+    /// is due when its lease would have expired.
+    pub(super) fn resume(&mut self, suspended: &[Suspended]) {
+        for Suspended { key, before, meanwhile } in suspended {
+            if self.rows.get(key) == Some(meanwhile) {
+                self.set(*key, Some(*before));
+            }
+        }
     }
 
     /// Releases the leases of `who`.

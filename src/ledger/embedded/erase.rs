@@ -1,29 +1,52 @@
 //! Erasure: closed segments are rewritten without the content of a user's events, or of a source's
 //! events that are kept for a shorter time.
 //!
-//! The events expire early: their keys stay, as those of an event that retention removed. Of an
-//! erased user, first unsettled deliveries end, durably, so a crash in between delivers nothing that
-//! is gone. Of a source, an event with an unsettled delivery stays.
+//! The events expire early: their keys stay, as those of an event that retention removed. Of a source,
+//! an event with an unsettled delivery stays. Of an erased user, deliveries are suspended first, so no
+//! attempt is recorded that the rewrite would miss. They end, durably, when the new form of their
+//! segment is complete: an erasure that has no space leaves them as they were, and a crash delivers
+//! nothing that is gone.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, MutexGuard, PoisonError, mpsc};
 
 use super::call::Call;
 use super::core::Core;
+use super::deliveries::Suspended;
 use super::record::Record;
 use super::run::Run;
 use super::segment::Segment;
 use super::sweep::Policy;
 use super::{Embedded, whole};
 use crate::clock::{UnixMillis, millis};
-use crate::ledger::{EarlyExpiry, Erased, Erasure, EventId, HeldId, LedgerError, SourceId, Swept};
+use crate::ledger::{EarlyExpiry, Erased, Erasure, EventId, LedgerError, SourceId, Swept};
 
 /// Parts of the time that a source keeps its events: a segment that is expiring is rewritten at most
 /// once in each.
 const STEPS: u32 = 8;
 
-/// Events whose deliveries end in one frame.
-const ENDED_AT_ONCE: usize = 500;
+/// How long deliveries are suspended at most: longer than a large journal is read and written.
+const SUSPENDED_MS: i64 = 3_600_000;
+
+/// Deliveries of events that are being erased. Those that have not ended go on when it is dropped.
+struct Suspension {
+    core: Arc<Core>,
+    suspended: Vec<Suspended>,
+}
+
+impl Suspension {
+    fn begin(core: &Arc<Core>, events: &BTreeSet<EventId>) -> Self {
+        let until_ms = core.now().saturating_add(SUSPENDED_MS);
+        let suspended = core.deliveries().suspend(events, until_ms);
+        Self { core: Arc::clone(core), suspended }
+    }
+}
+
+impl Drop for Suspension {
+    fn drop(&mut self) {
+        self.core.deliveries().resume(&self.suspended);
+    }
+}
 
 impl Embedded {
     /// As [`Ledger::erase`](crate::ledger::Ledger::erase).
@@ -38,18 +61,18 @@ impl Embedded {
         let Some(calls) = self.shared.calls.clone() else { return Ok(Erased::default()) };
         let wanted = erasure.clone();
         let events = self.read(move |core| core.covered_by(&wanted)).await?;
-        let mut deliveries = 0;
-        let all: Vec<EventId> = events.iter().copied().collect();
-        for some in all.chunks(ENDED_AT_ONCE) {
-            deliveries += self.call(|answer| Call::End(some.to_vec(), answer)).await?;
-        }
+        // The deliveries of an event that was written a moment ago exist after this.
+        self.call(Call::Flush).await?;
+        let suspension = Suspension::begin(self.core(), &events);
         self.call(Call::Roll).await?;
         let own = self.clone();
-        let erased = self.read_in(lock, move |core| {
+        self.read_in(lock, move |core| {
             own.wait_until_indexed()?;
-            core.erase(&erasure, &events, &calls)
-        });
-        Ok(Erased { deliveries, ..erased.await? })
+            let erased = core.erase(&erasure, &events, &calls);
+            drop(suspension);
+            erased
+        })
+        .await
     }
 
     /// As [`Ledger::expire_early`](crate::ledger::Ledger::expire_early).
@@ -82,26 +105,27 @@ impl Core {
         Ok(events)
     }
 
-    /// Erases `events`, whose deliveries have ended, and kept callbacks.
+    /// Erases `events`, whose deliveries are suspended, and kept callbacks.
     pub(super) fn erase(
         &self,
         erasure: &Erasure,
         events: &BTreeSet<EventId>,
         calls: &mpsc::Sender<Call>,
     ) -> Result<Erased, LedgerError> {
-        let held = self.erase_held(erasure)?;
-        let policy = Policy::erasing(events);
-        let mut swept = Swept::default();
+        let policy = Policy::erasing_user(events, erasure);
+        let mut erased = Erased { events: events.len() as u64, ..Erased::default() };
         for run in self.all_runs() {
             let Run::Indexed(run) = run else { continue };
             if is_touched(&run.segment, erasure, events)? {
-                self.rewrite(&run, &policy, &mut swept, calls)?;
+                let rewritten = self.rewrite(&run, &policy, &mut Swept::default(), calls)?;
+                erased.deliveries += rewritten.deliveries;
+                erased.held += rewritten.held;
             }
         }
         if let Some(last) = self.all_runs().last() {
             self.index.prune(last.segment().header.number);
         }
-        Ok(Erased { events: events.len() as u64, deliveries: 0, held })
+        Ok(erased)
     }
 
     /// Deletes settled events of a source that are older than it keeps them. A segment is read once
@@ -162,19 +186,6 @@ impl Core {
             }
         })?;
         Ok(events)
-    }
-
-    /// Removes waiting callbacks of the user from memory; the records go with their segments.
-    fn erase_held(&self, erasure: &Erasure) -> Result<u64, LedgerError> {
-        let claimed: Vec<HeldId> = self.held().of_user(&erasure.user);
-        let mut gone = 0;
-        for id in claimed {
-            if self.read_held(id)?.is_some_and(|held| erasure.covers_event(&held.event)) {
-                self.held().remove(id);
-                gone += 1;
-            }
-        }
-        Ok(gone)
     }
 }
 

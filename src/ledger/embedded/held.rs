@@ -96,11 +96,6 @@ impl HeldTable {
         self.holdings.waiting(id).filter(|place| place.synced).map(|place| place.at)
     }
 
-    /// As [`Holdings::of_user`].
-    pub(super) fn of_user(&self, user: &str) -> Vec<HeldId> {
-        self.holdings.of_user(user)
-    }
-
     /// As [`Holdings::remove`].
     pub(super) fn remove(&mut self, id: HeldId) {
         self.holdings.remove(id);

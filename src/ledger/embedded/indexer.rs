@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,15 @@ use crate::clock::instant;
 use crate::ledger::LedgerError;
 
 /// A job of the indexer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Job {
     /// Prepare a file of zeros.
     MakeSpare,
     /// Index this segment: nothing more is written to it.
     Close(u32),
+    /// Retry the segments that wait, at once, and answer whether all of them are indexed now. An
+    /// explicit order needs them.
+    Retry(Sender<Result<(), LedgerError>>),
 }
 
 /// The rest after each use of the disk, as a multiple of its duration: commits take precedence.
@@ -63,6 +66,10 @@ pub(super) fn run(core: &Core, jobs: &Receiver<Job>) {
             Ok(Job::Close(number)) => {
                 // One that fails waits.
                 let _ = waiting.close(core, number);
+            }
+            Ok(Job::Retry(answer)) => {
+                // The caller may have stopped waiting.
+                let _ = answer.send(waiting.close_now(core));
             }
             Err(RecvTimeoutError::Timeout) => waiting.try_again(core),
             Err(RecvTimeoutError::Disconnected) => break,
@@ -131,6 +138,17 @@ impl Waiting {
             self.retry = Some((instant() + RETRY_FIRST, RETRY_FIRST));
         }
         Err(error)
+    }
+
+    /// Retries all segments that wait before they are due, which makes no later try later.
+    fn close_now(&mut self, core: &Core) -> Result<(), LedgerError> {
+        let before = self.retry;
+        self.close_again(core);
+        if let (Some((_, gap)), Some(_)) = (before, self.retry) {
+            self.retry = Some((instant() + gap, gap));
+        }
+        let failed = core.unindexed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.clone().map_or(Ok(()), Err)
     }
 
     /// Tries all segments that wait, oldest first. A database that is not available is tried once.

@@ -15,33 +15,24 @@
 //! Ages use a time that the ledger has observed to pass (`age`): a clock that jumped ahead expires
 //! nothing. An old segment that is not full is closed, so its events can expire.
 
+mod rewrite;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, mpsc};
 
 use tokio::sync::oneshot;
 
 use super::age::DAY_MS;
-use super::call::{Answer, Call, Move};
+use super::call::{Answer, Call};
 use super::core::Core;
-use super::export::new_event;
-use super::files::Handle;
-use super::frame::Frame;
 use super::index::IndexedRun;
-use super::journal::{file_name, new_salt, no_random, temporary};
-use super::record::{self, EventRecord, Gaps, KeysRecord, Record};
+use super::record::Record;
 use super::run::Run;
-use super::segment::{HEADER, Header, Position, Segment, failed};
-use super::tables::Tables;
+use super::segment::Segment;
 use crate::clock::{UnixMillis, millis};
 use crate::ledger::{
-    EventId, EventKeys, HeldId, KeepKeys, LedgerError, MasterKey, NewEvent, Retention, SourceId,
-    Swept,
+    Erasure, EventId, KeepKeys, LedgerError, MasterKey, NewHeld, Retention, SourceId, Swept,
 };
-
-/// Keys that move between two commits.
-const MOVES: usize = 2000;
-/// The approximate size of a frame in a rewritten segment.
-const FRAME: usize = 1 << 20;
 
 /// The state of a segment at its last sweep: unless it changes, the segment is not checked again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +53,10 @@ pub(super) struct Policy<'p> {
     keys: Option<&'p Retention>,
     /// The source whose keys are deleted.
     forgotten: Option<&'p SourceId>,
-    /// Events that expire now, whatever their age. Their deliveries have ended.
+    /// Events that expire now, whatever their age. Their deliveries end before they are gone.
     erased: Option<&'p BTreeSet<EventId>>,
+    /// The order to erase them. Kept callbacks of the user go too.
+    erasure: Option<&'p Erasure>,
 }
 
 impl Core {
@@ -92,6 +85,7 @@ impl Core {
             keys: Some(&of_keys),
             forgotten: None,
             erased: None,
+            erasure: None,
         };
         let mut swept = Swept::default();
         let last = runs.len().saturating_sub(1);
@@ -186,7 +180,7 @@ impl Core {
         if written.is_err() {
             self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
         }
-        written
+        written.map(drop)
     }
 
     /// Deletes the keys and held callbacks of a source; returns their number.
@@ -231,62 +225,6 @@ impl Core {
         Ok(())
     }
 
-    pub(super) fn rewrite(
-        &self,
-        run: &Arc<IndexedRun>,
-        policy: &Policy<'_>,
-        swept: &mut Swept,
-        calls: &mpsc::Sender<Call>,
-    ) -> Result<(), LedgerError> {
-        let number = run.segment.header.number;
-        let mut rewrite = Rewrite::begin(self, run, policy)?;
-        let written = self.noting(&Run::Indexed(Arc::clone(run)), rewrite.copy(run));
-        let same = rewrite.removed == 0 && rewrite.header.key == run.segment.header.key;
-        if written.is_err() || same {
-            let _ = self.files.remove(&rewrite.path);
-            return written;
-        }
-        swept.events += rewrite.events;
-        swept.keys += rewrite.keys;
-        swept.bytes += run.segment.size.saturating_sub(rewrite.size());
-        let moves = std::mem::take(&mut rewrite.moves);
-        let rewrite_held = std::mem::take(&mut rewrite.held);
-        // The new form is indexed and put to use in one turn: see there.
-        let turn = self.indexing();
-        let new = if rewrite.records == 0 && self.is_oldest(run) {
-            let _ = self.files.remove(&rewrite.path);
-            None
-        } else {
-            Some(Run::Indexed(Arc::new(rewrite.finish()?)))
-        };
-        if new.is_none() {
-            self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
-        }
-        ask(calls, |answer| Call::Swap(number, new, answer))?;
-        drop(turn);
-        self.held().moved(&rewrite_held);
-        for moves in moves.chunks(MOVES) {
-            ask(calls, |answer| Call::Move(moves.to_vec(), answer))?;
-        }
-        self.set_retiring(None);
-        self.retire(run)
-    }
-
-    /// Has the file of a replaced run removed after its last reader.
-    fn retire(&self, run: &IndexedRun) -> Result<(), LedgerError> {
-        if let Some(oldest) = self.all_runs().first() {
-            // The manifest first: a crash in between leaves a file too many, never one too few.
-            self.manifest().forget_before(oldest.segment().header.number)?;
-        }
-        run.retire(&self.files);
-        Ok(())
-    }
-
-    fn is_oldest(&self, run: &IndexedRun) -> bool {
-        let oldest = self.all_runs().first().map(|run| run.segment().header.number);
-        oldest == Some(run.segment.header.number)
-    }
-
     /// Whether anything can be removed from the segment, as far as known without reading it; and
     /// the state to remember if nothing can.
     fn worth_it(
@@ -328,12 +266,18 @@ impl Core {
 impl<'p> Policy<'p> {
     /// Keeps everything except the keys of a source.
     fn keeping_all(forgotten: Option<&'p SourceId>) -> Self {
-        Self { events_before: UnixMillis::MIN, keys: None, forgotten, erased: None }
+        let events_before = UnixMillis::MIN;
+        Self { events_before, keys: None, forgotten, erased: None, erasure: None }
     }
 
     /// Keeps everything except the content of these events.
     pub(super) fn erasing(events: &'p BTreeSet<EventId>) -> Self {
         Self { erased: Some(events), ..Self::keeping_all(None) }
+    }
+
+    /// Keeps everything except the content of these events of a user, and of kept callbacks.
+    pub(super) fn erasing_user(events: &'p BTreeSet<EventId>, erasure: &'p Erasure) -> Self {
+        Self { erasure: Some(erasure), ..Self::erasing(events) }
     }
 
     /// Whether a closed segment has events, all of which have expired.
@@ -346,6 +290,10 @@ impl<'p> Policy<'p> {
 
     fn erases(&self, event: EventId) -> bool {
         self.erased.is_some_and(|events| events.contains(&event))
+    }
+
+    fn erases_held(&self, held: &NewHeld) -> bool {
+        self.erasure.is_some_and(|erasure| erasure.covers_event(&held.event))
     }
 }
 
@@ -366,222 +314,12 @@ fn mentions(segment: &Segment, source: &SourceId) -> Result<bool, LedgerError> {
 }
 
 /// Calls the committer from a thread that may block.
-pub(super) fn ask(
+pub(super) fn ask<T>(
     calls: &mpsc::Sender<Call>,
-    call: impl FnOnce(Answer<()>) -> Call,
-) -> Result<(), LedgerError> {
+    call: impl FnOnce(Answer<T>) -> Call,
+) -> Result<T, LedgerError> {
     let (answer, answered) = oneshot::channel();
     let ended = || LedgerError::Fatal("the committer has ended".into());
     calls.send(call(answer)).map_err(|_| ended())?;
     answered.blocking_recv().unwrap_or_else(|_| Err(ended()))
-}
-
-/// A segment that is being rewritten.
-struct Rewrite<'c> {
-    core: &'c Core,
-    policy: &'c Policy<'c>,
-    path: std::path::PathBuf,
-    file: Box<dyn Handle>,
-    header: Header,
-    frame: Frame,
-    seq: u64,
-    moves: Vec<Move>,
-    /// The new positions of held callbacks.
-    held: Vec<(HeldId, Option<Position>)>,
-    /// Removed events and keys.
-    events: u64,
-    keys: u64,
-    /// Records that are kept, and removed.
-    records: u64,
-    removed: u64,
-}
-
-impl<'c> Rewrite<'c> {
-    fn begin(
-        core: &'c Core,
-        old: &IndexedRun,
-        policy: &'c Policy<'c>,
-    ) -> Result<Self, LedgerError> {
-        let mut header = Header {
-            generation: old.segment.header.generation + 1,
-            // What a failed rewrite has left in the index is of another form.
-            salt: new_salt(old.segment.header.number, core.now()),
-            next_seq: old.scan().next_seq,
-            ..old.segment.header
-        };
-        // Rewritten with the current key.
-        let key = core.options.keys.current();
-        header.key = key.map(MasterKey::id);
-        let path = temporary(&core.journal_dir());
-        let file = core.files.create(&path).map_err(|error| failed(&path, "create", &error))?;
-        let frame = Frame::new(header, HEADER, key).map_err(|error| no_random(&error))?;
-        Ok(Self {
-            core,
-            policy,
-            path,
-            file,
-            header,
-            frame,
-            seq: header.first_seq,
-            moves: Vec::new(),
-            held: Vec::new(),
-            events: 0,
-            keys: 0,
-            records: 0,
-            removed: 0,
-        })
-    }
-
-    fn size(&self) -> u64 {
-        u64::from(self.frame.base())
-    }
-
-    /// Copies the kept records, and syncs them.
-    ///
-    /// # Errors
-    /// [`LedgerError::Corrupt`] if the segment does not match the index. Then the copy must not
-    /// replace it.
-    fn copy(&mut self, run: &IndexedRun) -> Result<(), LedgerError> {
-        let head = self.header.bytes();
-        self.file.write_at(&head, 0).map_err(|error| failed(&self.path, "write", &error))?;
-        let old = &run.segment;
-        old.scan_closed(run.scan(), &mut |offset, payload| {
-            let record = Record::read(payload)
-                .map_err(|_| old.damaged(offset, "the record is of no known form"))?;
-            self.judge(Position::new(&old.header, offset), &record, payload);
-            if self.frame.pending() >= FRAME { self.write() } else { Ok(()) }
-        })?;
-        self.write()?;
-        self.file.sync_data().map_err(|error| failed(&self.path, "sync", &error))
-    }
-
-    fn write(&mut self) -> Result<(), LedgerError> {
-        if self.frame.is_empty() {
-            return Ok(());
-        }
-        let base = u64::from(self.frame.base());
-        let written = self.file.write_at(self.frame.seal(self.seq), base);
-        // In small steps: the committer's syncs wait for concurrent writes.
-        let written = written.and_then(|()| self.file.sync_data());
-        written.map_err(|error| failed(&self.path, "write", &error))?;
-        self.frame.next();
-        self.seq += 1;
-        Ok(())
-    }
-
-    fn keep(&mut self, payload: &[u8]) -> Position {
-        self.records += 1;
-        self.frame.append(|to| to.extend_from_slice(payload))
-    }
-
-    /// Decides whether a record is kept.
-    fn judge(&mut self, from: Position, record: &Record<'_>, payload: &[u8]) {
-        let kept = match record {
-            Record::Event(event) => return self.judge_event(from, event, payload),
-            Record::Keys(head) => {
-                // Keys that a duplicate brought stay as long as the event does.
-                let live = self.core.deliveries().is_live(head.id);
-                let kept = !self.is_old(head) || (live && !self.is_forgotten(head));
-                let to = kept.then(|| self.keep(payload));
-                return self.note_moves(from, head, to);
-            }
-            Record::Attempt(attempt) => self.is_kept(attempt.event),
-            Record::Replay(replay) => self.is_kept(replay.event),
-            Record::State(state) => self.is_kept(state.event),
-            Record::Held(held) => {
-                let waits = self.core.held().is_waiting(held.id);
-                let to = waits.then(|| self.keep(payload));
-                self.removed += u64::from(to.is_none());
-                return self.held.push((held.id, to));
-            }
-            Record::Mark(mark) => self.core.held().needs_mark(mark.id),
-            Record::Reason(id, reason) => self.core.held().reason(*id) == Some(*reason),
-            Record::Document(record) => self.core.documents().needs(record),
-            Record::Nonce(nonce) => nonce.expires_ms > self.core.nonces_after(),
-        };
-        if kept {
-            self.keep(payload);
-        } else {
-            self.removed += 1;
-        }
-    }
-
-    fn judge_event(&mut self, from: Position, event: &EventRecord<'_>, payload: &[u8]) {
-        let head = &event.head;
-        if self.is_forgotten(head) && head.keys().next().is_some() {
-            let bare = NewEvent { keys: EventKeys::default(), ..new_event(event) };
-            self.records += 1;
-            self.frame.append(|to| record::put_event(to, &bare, &mut Gaps::default()));
-            return self.note_moves(from, head, None);
-        }
-        let live = self.core.deliveries().is_live(head.id);
-        let is_recent = head.received_ms >= self.policy.events_before;
-        if !self.policy.erases(head.id) && (live || is_recent) {
-            let to = self.keep(payload);
-            return self.note_moves(from, head, Some(to));
-        }
-        self.events += 1;
-        self.removed += 1;
-        let has_keys = head.keys().next().is_some();
-        let to = (has_keys && !self.is_old(head)).then(|| {
-            self.records += 1;
-            self.frame.append(|to| head.put(to))
-        });
-        self.note_moves(from, head, to);
-    }
-
-    fn is_forgotten(&self, head: &KeysRecord<'_>) -> bool {
-        self.policy.forgotten.is_some_and(|source| source.as_str() == head.source)
-    }
-
-    /// Whether these keys have expired.
-    fn is_old(&self, head: &KeysRecord<'_>) -> bool {
-        if self.is_forgotten(head) {
-            return true;
-        }
-        let before = self.policy.keys.and_then(|keys| keys.keys_before(head.source));
-        before.is_some_and(|before| head.received_ms < before)
-    }
-
-    fn note_moves(&mut self, from: Position, head: &KeysRecord<'_>, to: Option<Position>) {
-        self.moves.extend(head.keys().map(|key| Move { key, from, to }));
-        if to.is_none() {
-            self.keys += head.keys().count() as u64;
-            self.removed += 1;
-        }
-    }
-
-    /// Whether the event of an attempt still exists. Every earlier segment was swept, so an old
-    /// event exists only if it has an unfinished delivery.
-    fn is_kept(&self, event: EventId) -> bool {
-        let is_recent = event.ms() >= self.policy.events_before;
-        !self.policy.erases(event) && (is_recent || self.core.deliveries().is_live(event))
-    }
-
-    /// Names the new form, reads it back and indexes it, in a turn of [`Core::indexing`].
-    fn finish(self) -> Result<IndexedRun, LedgerError> {
-        let dir = self.core.journal_dir();
-        let path = dir.join(file_name(self.header.number, self.header.generation));
-        let files = &self.core.files;
-        let named = files.rename(&self.path, &path).and_then(|()| files.sync_dir(&dir));
-        named.map_err(|error| failed(&path, "name", &error))?;
-        let indexed = self.index(&path);
-        if indexed.is_err() {
-            // The old form stays in use, so it must be the one that the next start finds.
-            let _ = files.remove(&path).and_then(|()| files.sync_dir(&dir));
-        }
-        indexed
-    }
-
-    fn index(&self, path: &std::path::Path) -> Result<IndexedRun, LedgerError> {
-        let segment = Segment::open(&self.core.files, &self.core.options.keys, path)?;
-        let segment = Arc::new(Segment::at_rest(&self.core.open_files, &segment));
-        self.core.ready_index(&segment)?;
-        let (tables, scan) = Tables::read(&segment)?;
-        if scan.records != self.records {
-            return Err(segment.damaged(scan.end, "it does not read back as it was written"));
-        }
-        segment.check_complete(scan)?;
-        self.core.index_segment(&segment, &tables, scan)
-    }
 }

@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod erasing;
 mod every_region;
 mod faults;
 mod fixtures;

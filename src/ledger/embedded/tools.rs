@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, mpsc};
 
 use super::core::{index_dir, journal_dir};
 use super::damage::{REMEDY, with_remedy};
@@ -14,13 +13,13 @@ use super::documents::{DocumentTable, Written};
 use super::export::{done, new_event, past};
 use super::files::{Disk, Files};
 use super::index::Index;
+use super::indexer::Job;
 use super::journal::parse_name;
 use super::lock::{DiskAccess, Lock};
 use super::manifest::{self, Content};
 use super::open::NextSegment;
 use super::open_files::OpenFiles;
 use super::record::{EventRecord, Record};
-use super::run::Run;
 use super::segment::survey::{End, Found};
 use super::segment::{Segment, failed};
 use super::sweep::ask;
@@ -66,8 +65,6 @@ enum Tail {
 
 /// The approximate size of a page of items, in bytes.
 const PAGE: usize = 1 << 20;
-/// The polling interval while waiting for the indexer.
-const LOOK: Duration = Duration::from_millis(5);
 
 impl Embedded {
     /// Reads the whole journal and the index, and reports damage. Does not change the journal.
@@ -220,19 +217,22 @@ impl Embedded {
         Ok(others as u64)
     }
 
-    /// Waits until every closed segment is in the index.
+    /// Waits until every segment that is closed now is in the index. Those whose index has failed are
+    /// retried at once.
+    ///
+    /// # Errors
+    /// Of one that cannot be indexed.
     pub(super) fn wait_until_indexed(&self) -> Result<(), LedgerError> {
-        let is_open = |run: &Run| matches!(run, Run::Open(_));
-        while self.core().all_runs().iter().rev().skip(1).any(is_open) {
-            self.core().poison.check()?;
-            let failed = self.core().unindexed.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(error) = &*failed {
-                return Err(error.clone());
-            }
-            drop(failed);
-            std::thread::sleep(LOOK);
+        self.core().poison.check()?;
+        let (answer, answered) = mpsc::channel();
+        if let Some(jobs) = &self.shared.jobs
+            && jobs.send(Job::Retry(answer)).is_ok()
+            && let Ok(indexed) = answered.recv()
+        {
+            return indexed;
         }
-        Ok(())
+        // It ended during the call: with a panic, which is recorded only after this.
+        Err(self.core().poison.set("the indexer has ended".into()))
     }
 }
 

@@ -330,3 +330,25 @@ async fn what_a_failed_rewrite_has_left_in_the_index_does_not_count() {
     let ledger = store.open().unwrap();
     assert_eq!(ledger.health().await.unwrap().mended, [""; 0]);
 }
+
+/// 1. The index cannot be written, and the tries become rarer.
+/// 2. The reason is gone, and a user is erased: that waits for no try.
+#[tokio::test]
+async fn an_erasure_retries_what_waits_for_its_index_at_once() {
+    let dir = TempDir::new().unwrap();
+    let ledger = open_in(&dir).unwrap();
+    fs::create_dir_all(core::index_dir(dir.path())).unwrap();
+    fs::write(period(&dir), "").unwrap();
+    fill(&ledger, 0..100, 1500).await;
+    why_unindexed(&ledger).await;
+    let erasure = Erasure { user: "u-1".to_owned(), source: None };
+    for _ in 0..3 {
+        let failed = ledger.erase(&erasure).await;
+        assert!(matches!(failed, Err(LedgerError::Unavailable(_))), "{failed:?}");
+    }
+    fs::remove_file(period(&dir)).unwrap();
+    let erased = ledger.erase(&erasure).await.unwrap();
+    assert_eq!(erased, Erased { events: 33, deliveries: 33, held: 0 });
+    assert_eq!(unindexed(&ledger).await, None);
+    assert_eq!(ledger.stats().await.unwrap().pending, 67);
+}
