@@ -72,6 +72,14 @@ impl Export {
             writeln!(screen.err, "an export is not for reading: say --output FILE, or pipe it")?;
             return Ok(Exit::Usage);
         }
+        if let Some(output) = self.output.as_ref().filter(|output| self.follows(output)) {
+            writeln!(
+                screen.err,
+                "{output}: this increment would replace an export that it follows; name another \
+                 file with --output"
+            )?;
+            return Ok(Exit::Usage);
+        }
         // Its errors are of other files than the one that is written.
         let mut progress = Progress::new(screen.err, screen.err_is);
         let chain = self.chain(&export.keys, &mut progress);
@@ -107,6 +115,11 @@ impl Export {
             Ok(written) => written.tell(screen),
             Err(error) => screen.fail(&error),
         }
+    }
+
+    /// Whether `output` is one of the exports that this increment follows.
+    fn follows(&self, output: &Place) -> bool {
+        self.since.iter().any(|previous| previous.is_same(output))
     }
 
     /// Writes a file, which has its name once it is whole.

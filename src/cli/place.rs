@@ -1,7 +1,7 @@
 //! Where an export is written to, and read from.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -62,6 +62,16 @@ impl Place {
                 let (download, size) = object.read()?;
                 Ok((Counted::new(Box::new(download)), size))
             }
+        }
+    }
+
+    /// Whether both are the same file, also under another path, or the same object.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File(one), Self::File(other)) => fs::canonicalize(one)
+                .is_ok_and(|one| fs::canonicalize(other).is_ok_and(|other| one == other)),
+            #[cfg(feature = "s3")]
+            _ => self.to_string() == other.to_string(),
         }
     }
 

@@ -105,6 +105,17 @@ fn increments_hold_what_is_new_and_the_newest_form_of_all_is_restored() {
     assert!(!output.exists());
     assert!(!there.path("postern-data").exists());
 
+    // An increment does not replace what it follows, under another name of it neither.
+    let (before, alias) = (fs::read(&base).unwrap(), path("alias.export"));
+    std::os::unix::fs::symlink(&base, &alias).unwrap();
+    for output in [&base, &alias] {
+        let refused = here.run(&key, &["export", "--since", all[0], "--output", file(output)]);
+        assert_eq!(refused.status.code(), Some(64), "bad usage");
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(said.contains("would replace an export that it follows"), "{said}");
+        assert!(fs::read(&base).unwrap() == before, "it is as it was");
+    }
+
     // Restored, twice, and known there.
     let said = there.done(&key, &[&["restore"], &all[..]].concat());
     assert!(said.contains("39 restored, 20 known already or replaced since"), "{said}");

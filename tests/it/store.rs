@@ -40,7 +40,7 @@ impl Place {
     }
 
     /// Runs a command with these variables.
-    fn run(&self, variables: &[(&str, &str)], args: &[&str]) -> Output {
+    pub fn run(&self, variables: &[(&str, &str)], args: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
         command.arg(args[0]).arg("--config").arg(self.config()).args(&args[1..]);
         command.env_remove("POSTERN_MASTER_KEY").env_remove("POSTERN_OLD_MASTER_KEY");

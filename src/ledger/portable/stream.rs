@@ -273,7 +273,7 @@ impl<R: Read> ExportReader<R> {
         }
         if length == 0 {
             return match payload == self.items.to_le_bytes() {
-                true => Ok(None),
+                true => self.ended(),
                 false => Err(damaged("counts other items than there are")),
             };
         }
@@ -285,6 +285,19 @@ impl<R: Read> ExportReader<R> {
         self.frame.chunk += 1;
         self.items += items.len() as u64;
         Ok(Some(items))
+    }
+
+    /// Nothing follows the end: of two exports in one file, the second would go unnoticed.
+    fn ended(&mut self) -> Result<Option<Vec<Item>>, ExportError> {
+        let more = self.from.by_ref().take(1).read_to_end(&mut Vec::new())?;
+        match more {
+            0 => Ok(None),
+            _ => Err(ExportError::Damaged(
+                "something follows the end of the export, such as a second export in the same \
+                 file; give each a file of its own"
+                    .into(),
+            )),
+        }
     }
 }
 
@@ -384,6 +397,14 @@ mod tests {
         let next = ExportReader::begin(&next[..], &Keyring::default()).unwrap();
         assert_eq!(next.follows(), Some(base.id()));
         assert_ne!(next.id(), base.id());
+    }
+
+    #[test]
+    fn a_second_export_in_the_same_file_is_noticed() {
+        let mut both = written(&items(), None);
+        both.extend(written(&items(), None));
+        let error = read(&both, &Keyring::default()).unwrap_err().to_string();
+        assert!(error.contains("follows the end"), "{error}");
     }
 
     #[test]
