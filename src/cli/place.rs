@@ -71,7 +71,7 @@ impl Place {
             (Self::File(one), Self::File(other)) => fs::canonicalize(one)
                 .is_ok_and(|one| fs::canonicalize(other).is_ok_and(|other| one == other)),
             #[cfg(feature = "s3")]
-            _ => self.to_string() == other.to_string(),
+            _ => self == other,
         }
     }
 

@@ -379,13 +379,18 @@ impl BatchedLedger {
         self.shared.engine.forget(source).await
     }
 
-    /// See [`Ledger::erase`]. No archive completes a file with what was erased.
+    /// See [`Ledger::erase`]. No archive completes a file with what was erased. It goes on when its
+    /// caller stops waiting, as one does that hangs up.
     pub async fn erase(&self, erasure: &Erasure) -> Result<Erased, LedgerError> {
-        let erased = self.shared.engine.erase(erasure).await;
-        // Deliveries of events that were not erased go on.
-        let erased = erased.inspect_err(|_| self.shared.something_is_due())?;
-        interrupt_archives(&self.shared.engine).await?;
-        Ok(erased)
+        let (shared, erasure) = (Arc::clone(&self.shared), erasure.clone());
+        let erased = tokio::spawn(async move {
+            let erased = shared.engine.erase(&erasure).await;
+            // Deliveries of events that were not erased go on.
+            let erased = erased.inspect_err(|_| shared.something_is_due())?;
+            interrupt_archives(&shared.engine).await?;
+            Ok(erased)
+        });
+        erased.await.unwrap_or(Err(LedgerError::Unknown))
     }
 
     /// See [`Ledger::expire_early`].

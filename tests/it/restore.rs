@@ -105,17 +105,6 @@ fn increments_hold_what_is_new_and_the_newest_form_of_all_is_restored() {
     assert!(!output.exists());
     assert!(!there.path("postern-data").exists());
 
-    // An increment does not replace what it follows, under another name of it neither.
-    let (before, alias) = (fs::read(&base).unwrap(), path("alias.export"));
-    std::os::unix::fs::symlink(&base, &alias).unwrap();
-    for output in [&base, &alias] {
-        let refused = here.run(&key, &["export", "--since", all[0], "--output", file(output)]);
-        assert_eq!(refused.status.code(), Some(64), "bad usage");
-        let said = String::from_utf8_lossy(&refused.stderr);
-        assert!(said.contains("would replace an export that it follows"), "{said}");
-        assert!(fs::read(&base).unwrap() == before, "it is as it was");
-    }
-
     // Restored, twice, and known there.
     let said = there.done(&key, &[&["restore"], &all[..]].concat());
     assert!(said.contains("39 restored, 20 known already or replaced since"), "{said}");
@@ -129,6 +118,25 @@ fn increments_hold_what_is_new_and_the_newest_form_of_all_is_restored() {
     call(&process, 35..36);
     backend.await_count(36);
     process.stop();
+}
+
+/// An increment takes the name of no export that it follows, under another path of it neither.
+#[test]
+fn an_increment_does_not_replace_what_it_follows() {
+    let here = Place::new(&with_backend(Backend::start().at));
+    let (base, alias) = (here.path("base.export"), here.path("alias.export"));
+    Process::start(&here.config()).stop();
+    here.done(&[], &["export", "--output", file(&base)]);
+    let before = fs::read(&base).unwrap();
+    std::os::unix::fs::symlink(&base, &alias).unwrap();
+    for output in [&base, &alias] {
+        let args = ["export", "--since", file(&base), "--output", file(output)];
+        let refused = here.run(&[], &args);
+        assert_eq!(refused.status.code(), Some(64), "bad usage");
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(said.contains("would replace an export that it follows"), "{said}");
+        assert!(fs::read(&base).unwrap() == before, "it is as it was");
+    }
 }
 
 /// 1. A store with a pause is moved: the destination is paused in its new home too.

@@ -1,9 +1,14 @@
 //! Erasing a user on a full disk, and after a power cut: what is not erased goes on as before.
 
+use futures_util::FutureExt as _;
+
 use super::*;
 use crate::ledger::embedded::files::faulty::Faults;
 use crate::ledger::embedded::files::sim::{Fault, Left, Sim};
-use crate::ledger::{HeldBounds, HeldWhy, Lease};
+use crate::ledger::window::ARCHIVE;
+use crate::ledger::{
+    BatchOptions, BatchedLedger, Expect, HeldBounds, HeldWhy, Lease, NoopObserver,
+};
 
 const EVENTS: u64 = 100;
 /// Events of the user, each with one delivery.
@@ -194,4 +199,32 @@ async fn a_power_cut_during_an_erasure_leaves_no_delivery_of_an_event_that_is_go
         assert_eq!(ledger.stats().await.unwrap().pending, 20, "step {step}, {left:?}");
     }
     assert!(partial > 0, "segments are erased one after the other");
+}
+
+/// 1. A user is erased while an archive writes, and the caller goes when that has begun.
+/// 2. The user is erased nevertheless, and then the archive is interrupted.
+#[tokio::test]
+async fn an_erasure_goes_on_without_its_caller() {
+    let dir = TempDir::new().unwrap();
+    let engine = open_in(&dir).unwrap();
+    fill(&engine, 0..30, 1500).await;
+    let ledger = BatchedLedger::new(engine, BatchOptions::default(), Arc::new(NoopObserver));
+    let archive = DocumentChange {
+        kind: ARCHIVE,
+        id: "a".into(),
+        expect: Expect::Absent,
+        body: Some("{}".into()),
+        who: "me".into(),
+        at_ms: START_MS,
+    };
+    let before = ledger.change(&archive).await.unwrap();
+    assert!(ledger.erase(&erasure()).now_or_never().is_none());
+    let interrupted = async {
+        while ledger.document(ARCHIVE, "a").await.unwrap().unwrap().version == before {
+            tokio::task::yield_now().await;
+        }
+    };
+    // Only against a test that hangs.
+    tokio::time::timeout(Duration::from_secs(60), interrupted).await.unwrap();
+    assert_eq!(ledger.stats().await.unwrap().pending, 20);
 }
