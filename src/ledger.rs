@@ -94,8 +94,8 @@ pub use log::{Cursor, EventDetail, EventState, LogPage, LogQuery, Logged};
 #[cfg(any(test, debug_assertions))]
 pub use memory::Memory;
 pub use portable::{
-    ExportError, ExportId, ExportPage, ExportReader, ExportWriter, Imported, Item, KnownItems,
-    PastEvent,
+    DifferingDocument, ExportError, ExportId, ExportPage, ExportReader, ExportWriter, Imported,
+    Item, KnownItems, PastEvent, StoredForm,
 };
 pub use postgres::{Postgres, PostgresError, PostgresOptions};
 pub use rejection::{NewRejection, Rejected, Rejection, RejectionNote, caller};

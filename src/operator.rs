@@ -36,7 +36,9 @@ pub use masked::{Masked, RawShown, source_of};
 pub(crate) use pasted::{Capture, Misdirected, as_text, source_at};
 pub use pause::{pause, resume};
 pub use release::{ReleaseError, cancel_release, release_all};
-pub use replay::{ReplayError, cancel_replay, replay_all, replay_event};
+pub use replay::{
+    ReplayError, ReplayEventError, ReplayedEvent, cancel_replay, replay_all, replay_event,
+};
 pub use signed::{PasteUrl, SignedCallback};
 pub use source_names::{source_id, source_name};
 pub use trial::{TestDeliveryError, TestEvent, Tried, try_out};

@@ -19,6 +19,7 @@ mod entries;
 mod ignored;
 pub(crate) mod merge;
 mod resolved;
+mod unconfigured;
 mod write;
 
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub use documents::{DESTINATION, Documents, SOURCE, StoredDocument};
 pub use entries::{DocumentError, Managed, Precondition, Written, check_reach};
 pub use ignored::{IgnoredObject, IgnoredWhy};
 pub use resolved::{NOTE_CHARACTERS_MAX, NoteError, RESOLVED_MAX, Resolution, Subject};
+pub(crate) use unconfigured::unconfigured;
 pub use write::{AuditView, ChangeError, Draft};
 
 /// The longest wait for a change of other gateways.

@@ -14,7 +14,6 @@ mod recorder;
 mod serve_error;
 #[cfg(feature = "otlp")]
 mod span_export;
-mod unconfigured;
 mod until_ready;
 mod upkeep;
 
@@ -180,7 +179,7 @@ impl Running {
             tokio::join!(registry.follow(), callback_handler.follow_older_keys());
         });
         serve_admin(&registry, &metrics, &listeners, &dispatcher, &upkeep)?;
-        unconfigured::warn(&registry);
+        registry.warn_of_unconfigured();
         life.ready();
         let OpenListeners { life, callback_handler, workers, sides, .. } = listeners;
         Ok(Self {

@@ -67,6 +67,10 @@ struct Asked<'a> {
 
 impl Explain {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        if let Some(Err(sentence)) = self.rejection.as_deref().map(names::check_rejection) {
+            writeln!(screen.err, "{sentence}")?;
+            return Ok(Exit::Usage);
+        }
         let loaded = match self.config.load_partly(screen)? {
             Ok(loaded) => loaded,
             Err(exit) => return Ok(exit),

@@ -1,16 +1,18 @@
 //! `postern import`: takes what `postern export` wrote.
 
-use std::io;
 use std::str::FromStr as _;
+use std::{fmt, io};
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::client::runtime;
 use super::place::{Counted, Place};
 use super::store::{Progress, open};
 use super::{ConfigFile, Exit, Screen};
-use crate::ledger::{Engine, ExportError, ExportReader, Imported, Item, Ledger as _};
+use crate::ledger::{
+    DifferingDocument, Engine, ExportError, ExportReader, Imported, Item, Ledger as _, StoredForm,
+};
 use crate::server;
 
 /// Import an export into a store
@@ -35,25 +37,27 @@ pub(super) struct Import {
 
 impl Import {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        let place = match self.place() {
+            Ok(place) => place,
+            Err(sentence) => {
+                writeln!(screen.err, "{sentence}")?;
+                return Ok(Exit::Usage);
+            }
+        };
         let loaded = match self.config.load_partly(screen)? {
             Ok(loaded) => loaded,
             Err(exit) => return Ok(exit),
         };
         let store = &loaded.config.store;
-        let (from, size) = if self.file == "-" {
-            (Counted::new(Box::new(io::stdin())), 0)
-        } else {
-            let place = Place::from_str(&self.file);
-            let read = place.and_then(|place| place.read().map_err(|error| error.to_string()));
-            match read {
-                Ok(read) => read,
-                Err(error) => return screen.fail(&format!("{}: {error}", self.file)),
-            }
+        let input = || Ok((Counted::new(Box::new(io::stdin())), 0));
+        let (from, size) = match place.map_or_else(input, |place| place.read()) {
+            Ok(read) => read,
+            Err(error) => return screen.fail(&format!("{}: {error}", self.file)),
         };
         let mut imported = Imported::default();
         let reader = match ExportReader::begin(from, &server::keyring(store)) {
             Ok(reader) => reader,
-            Err(error) => return screen.fail(&error),
+            Err(error) => return screen.fail(&format!("{}: {error}", self.file)),
         };
         if let Some(base) = reader.follows() {
             return screen.fail(&format!(
@@ -71,24 +75,87 @@ impl Import {
         let job = ImportJob { reader, size, wanted: &all };
         let taken = runtime.block_on(job.run(&ledger, &mut imported, &mut progress));
         progress.end();
-        let Imported { taken: fresh, known } = imported;
         match taken {
             Ok(()) if self.config.json => {
-                writeln!(screen.out, "{}", json!({ "taken": fresh, "known": known }))?;
+                let differing: Vec<_> = imported.differing.iter().map(as_json).collect();
+                let Imported { taken, known, .. } = imported;
+                let line = json!({ "taken": taken, "known": known, "differing": differing });
+                writeln!(screen.out, "{line}")?;
                 Ok(Exit::Done)
             }
             Ok(()) => {
-                writeln!(screen.out, "{fresh} imported, {known} known already")?;
+                writeln!(screen.out, "{}", Counts(&imported))?;
+                warn_of_differing(&imported, screen)?;
                 Ok(Exit::Done)
             }
             Err(error) => {
-                if fresh + known > 0 {
-                    writeln!(screen.err, "{fresh} imported, {known} known already, and then:")?;
+                if imported.taken + imported.known > 0 {
+                    writeln!(screen.err, "{}, and then:", Counts(&imported))?;
                 }
-                screen.fail(&error)
+                screen.fail(&format!("{}: {error}", self.file))
             }
         }
     }
+
+    /// Where the export is; `None`: on standard input. The error is a sentence.
+    fn place(&self) -> Result<Option<Place>, String> {
+        if self.file == "-" {
+            return Ok(None);
+        }
+        let place = Place::from_str(&self.file);
+        let place = place.map_err(|error| format!("{}: {error}", self.file))?;
+        place.check()?;
+        Ok(Some(place))
+    }
+}
+
+/// The counts of an import, as a sentence without its end.
+struct Counts<'i>(&'i Imported);
+
+impl fmt::Display for Counts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Imported { taken, known, differing } = self.0;
+        write!(f, "{taken} imported, {known} known already")?;
+        match differing.iter().filter(|one| one.stored == StoredForm::Younger).count() {
+            0 => Ok(()),
+            later => write!(f, " (documents that were changed here later: {later})"),
+        }
+    }
+}
+
+/// Names of documents in a warning: enough to see whose they are.
+const NAMED_MAX: usize = 5;
+
+/// Warns of documents that were not imported because the store has others under their names, which
+/// are no later forms of them: two stores are mixed.
+pub(super) fn warn_of_differing(imported: &Imported, screen: &mut Screen<'_>) -> io::Result<()> {
+    let is_other = |one: &&DifferingDocument| one.stored != StoredForm::Younger;
+    let mut names = imported.differing.iter().filter(is_other).map(|one| (&*one.kind, &*one.id));
+    let shown: Vec<_> =
+        names.by_ref().take(NAMED_MAX).map(|(kind, id)| format!("{kind} {id}")).collect();
+    if shown.is_empty() {
+        return Ok(());
+    }
+    let more = match names.count() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    writeln!(
+        screen.err,
+        "warning: not imported: {}{more}; the store has others under these names, so the export is \
+         probably of another store: compare them, and make those that are missing again under new names",
+        shown.join(", ")
+    )
+}
+
+/// A document that was not imported, for programs.
+pub(super) fn as_json(one: &DifferingDocument) -> Value {
+    let stored = match one.stored {
+        StoredForm::SameVersion => "same_version",
+        StoredForm::Older => "older",
+        StoredForm::Younger => "younger",
+    };
+    json!({ "kind": one.kind, "id": one.id, "stored": stored })
 }
 
 /// The import of one export.
@@ -118,8 +185,7 @@ impl ImportJob<'_> {
             rest = if is_last { Vec::new() } else { last_change(&mut items) };
             if !items.is_empty() {
                 let some = ledger.import(items).await?;
-                imported.taken += some.taken;
-                imported.known += some.known;
+                imported.add(some);
                 progress.tell(&|| {
                     let count = imported.taken + imported.known;
                     match (reader.source().count() * 100).checked_div(size) {

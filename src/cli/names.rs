@@ -145,6 +145,19 @@ pub(super) fn check_held(text: &str) -> Result<(), String> {
     })
 }
 
+/// Checks that `text` can be the id of a rejected callback.
+///
+/// # Errors
+/// A sentence.
+pub(super) fn check_rejection(text: &str) -> Result<(), String> {
+    text.parse::<HeldId>().map(|_| ()).map_err(|_| {
+        format!(
+            "{text:?} is not the id of a rejected callback; it is ref_ and 32 hexadecimal digits, \
+             as postern events --rejected lists it"
+        )
+    })
+}
+
 /// A name as a part of a path: what is not plain is escaped, and the slash of managed names stays.
 pub(super) fn in_path(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/:@".contains(&byte);
@@ -181,6 +194,8 @@ mod tests {
         assert!(said(&held).contains(&format!("postern held {held}")), "{}", said(&held));
         assert_eq!(check_held(&held), Ok(()));
         assert!(check_held("tr-1").unwrap_err().contains("--transaction"));
+        assert_eq!(check_rejection(&held), Ok(()));
+        assert!(check_rejection("tr-1").unwrap_err().contains("events --rejected"));
     }
 
     #[test]

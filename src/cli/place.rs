@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 #[cfg(feature = "s3")]
@@ -46,6 +46,19 @@ impl fmt::Display for Place {
 }
 
 impl Place {
+    /// Checks that a file is at this place. Only a read says whether an object is.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self {
+            Self::File(path) if is_missing(path) => {
+                Err(format!("{self}: does not exist; name a file that postern export wrote"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The data at this place, and its size in bytes.
     ///
     /// # Errors
@@ -87,6 +100,10 @@ impl Place {
             ExportError::Ledger(error) => ExportError::Ledger(error),
         }
     }
+}
+
+fn is_missing(path: &Path) -> bool {
+    fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Counts the bytes that are read.

@@ -10,6 +10,7 @@ use super::event_selector::Times;
 use super::names::{self, Named};
 use super::order::{Format, OrderKind, TriesGone, outcome, pauses};
 use super::{ConfigFile, Exit, Screen};
+use crate::config::held_reason;
 
 /// Releases of the admin API.
 const RELEASES: OrderKind = OrderKind { path: "/admin/v1/release", sentence, again };
@@ -33,7 +34,7 @@ pub(super) struct Release {
     /// The source
     source: String,
     /// Only those rejected for this reason; repeatable
-    #[arg(long = "reason", value_name = "REASON")]
+    #[arg(long = "reason", value_name = "REASON", value_parser = reason)]
     reasons: Vec<String>,
     #[command(flatten)]
     times: Times,
@@ -77,6 +78,12 @@ impl Release {
         }
         order
     }
+}
+
+/// Reads the name of a reason for which callbacks are held.
+fn reason(name: &str) -> Result<String, String> {
+    let reason = held_reason(name).map_err(|error| format!("{}; {}", error.what, error.remedy))?;
+    Ok(reason.as_str().to_owned())
 }
 
 /// Released callbacks are in quarantine no more.

@@ -163,12 +163,16 @@ fn sentence(progress: &Value) -> String {
     let (seen, events, deliveries) = (count("seen"), count("events"), count("deliveries"));
     let of = progress["of"].as_u64().map(|of| format!(" of {of}")).unwrap_or_default();
     let error = progress["error"].as_str().map(|error| format!(": {error}")).unwrap_or_default();
-    if state == "done" && deliveries == 0 {
-        return format!("nothing matches: no delivery is made{dry}");
-    }
+    let skipped = match count("skipped") {
+        0 if state == "done" && deliveries == 0 => {
+            return format!("nothing matches: no delivery is made{dry}");
+        }
+        0 => String::new(),
+        skipped => format!(", skipped (destination not configured): {skipped}"),
+    };
     format!(
         "{state}{dry}: events looked at: {seen}{of}, to be delivered again: {events}, deliveries: \
-         {deliveries}{}{error}",
+         {deliveries}{skipped}{}{error}",
         outcome(progress)
     )
 }
@@ -217,8 +221,11 @@ mod tests {
         );
         let dry = json!({ "state": "done", "dry_run": true, "events": 3, "deliveries": 4 });
         assert!(sentence(&dry).starts_with("done (dry run: nothing is delivered): events"));
-        let none = json!({ "state": "done", "seen": 0, "deliveries": 0 });
+        let none = json!({ "state": "done", "seen": 0, "deliveries": 0, "skipped": 0 });
         assert_eq!(sentence(&none), "nothing matches: no delivery is made");
+        let skipped = json!({ "state": "done", "seen": 2, "deliveries": 0, "skipped": 2 });
+        let end = "deliveries: 0, skipped (destination not configured): 2";
+        assert!(sentence(&skipped).ends_with(end));
         let failed = json!({ "state": "failed", "seen": 1, "of": null, "error": "no disk" });
         assert!(
             sentence(&failed).starts_with("failed: events looked at: 1, to be delivered again: 0,")

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::runtime;
-use super::import::ImportJob;
+use super::import::{ImportJob, as_json, warn_of_differing};
 use super::place::{Counted, Place};
 use super::store::{Progress, open};
 use super::{ConfigFile, Exit, Screen};
@@ -127,6 +127,10 @@ impl fmt::Display for Contents {
 
 impl Restore {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        if let Err(sentence) = self.exports.iter().try_for_each(Place::check) {
+            writeln!(screen.err, "{sentence}")?;
+            return Ok(Exit::Usage);
+        }
         let loaded = match self.config.load_partly(screen)? {
             Ok(loaded) => loaded,
             Err(exit) => return Ok(exit),
@@ -175,12 +179,14 @@ impl Restore {
                 let mut line = drill.as_json();
                 line["taken"] = imported.taken.into();
                 line["known"] = imported.known.into();
+                line["differing"] = imported.differing.iter().map(as_json).collect();
                 writeln!(screen.out, "{line}")?;
                 Ok(Exit::Done)
             }
             Ok(()) => {
-                let Imported { taken, known } = imported;
+                let Imported { taken, known, .. } = imported;
                 writeln!(screen.out, "{taken} restored, {known} known already or replaced since")?;
+                warn_of_differing(&imported, screen)?;
                 Ok(Exit::Done)
             }
             Err(error) => screen.fail(&error),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::file::{Section, nearest};
-use super::{ConfigIssue, Destination, Format, Source, UrlFacts, Withheld};
+use super::file::{Item, Section, nearest};
+use super::{ConfigIssue, Destination, Format, Source, SourcePattern, UrlFacts, Withheld};
 use crate::partners::settings::Manage;
 use crate::sender::{
     Bracket, EVENT_MEMBERS, EventCondition, Operand, Placeholder, Role, Secret, UrlTemplate,
@@ -21,7 +21,9 @@ pub(super) fn give(
     destinations: &BTreeMap<String, Destination>,
 ) {
     secrets_in_clear(top);
-    if !top.has("source") {
+    if top.has("source") {
+        patterns_without_sources(top, sources);
+    } else {
         let what = "is missing: nothing is received, unless a source was created over the API";
         top.advice("source", what, "write [[source]] with name and sender");
     }
@@ -41,6 +43,9 @@ pub(super) fn give(
         if let Some(to) = to {
             withheld_events(&section, to, sources);
             shared_secret(&section, to, sources);
+            if top.has("source") {
+                unused_destination(&section, to, sources);
+            }
         }
         if let Some(to) = to.filter(|to| to.format == Format::Template) {
             let using = sources.values().filter(|one| one.destinations.contains(&to.name));
@@ -97,6 +102,49 @@ fn secrets_in_clear(top: &Section<'_>) {
     let remedy =
         String::from("write \"env:NAME\" or \"file:PATH\", and keep this file free of them");
     top.pass.advice(ConfigIssue { what, remedy, ..first });
+}
+
+/// The table at `item`. Anything else was reported where it was read.
+fn table<'a>(item: &Item<'a>) -> Option<Section<'a>> {
+    item.section("").ok()
+}
+
+/// Sources of tokens, and of the roles of accounts, that are none of the file.
+fn patterns_without_sources(top: &Section<'_>, sources: &BTreeMap<String, Arc<Source>>) {
+    let Some(admin) = top.item("admin").and_then(|item| table(&item)) else { return };
+    let oidc = admin.item("oidc").and_then(|item| table(&item));
+    let holders = [admin.item("token"), oidc.and_then(|oidc| oidc.item("roles"))];
+    let holders = holders.into_iter().flatten().flat_map(Item::elements);
+    let lists = holders.filter_map(|holder| table(&holder)?.item("sources"));
+    for item in lists.flat_map(Item::elements) {
+        let Ok(pattern) = SourcePattern::read(&item) else { continue };
+        if !sources.keys().any(|name| pattern.fits(name)) {
+            let what = "fits no source of this file: it lets nothing be seen, unless a source was \
+                        created over the API";
+            let remedy = "write the name of a source, or a beginning such as \"acme-*\"";
+            item.advice(what, remedy);
+        }
+    }
+}
+
+/// Whether a source delivers to `to`: every event, or those of a route.
+fn uses(source: &Source, to: &Destination) -> bool {
+    let routed = source.routes.iter().flat_map(|route| &route.to);
+    source.destinations.iter().chain(routed).any(|name| *name == to.name)
+}
+
+/// A destination that only an API could name.
+fn unused_destination(
+    section: &Section<'_>,
+    to: &Destination,
+    sources: &BTreeMap<String, Arc<Source>>,
+) {
+    if to.push.apps.is_empty() && !sources.values().any(|source| uses(source, to)) {
+        let what = "is a destination of no source: nothing is delivered to it, unless a source \
+                    was created over the API";
+        let remedy = format!("write destinations = [{:?}] into a source, or omit it", to.name);
+        section.advice("name", what, remedy);
+    }
 }
 
 /// A template whose pairs reach no backend.
@@ -246,11 +294,7 @@ fn withheld_events(
     sources: &BTreeMap<String, Arc<Source>>,
 ) {
     let Some(facts) = UrlFacts::of(to) else { return };
-    let uses = |source: &&Arc<Source>| {
-        let routed = source.routes.iter().flat_map(|route| &route.to);
-        source.destinations.iter().chain(routed).any(|name| *name == to.name)
-    };
-    for source in sources.values().filter(uses) {
+    for source in sources.values().filter(|source| uses(source, to)) {
         let words: Vec<&str> = facts.withheld_of(source).into_iter().map(word).collect();
         if words.is_empty() {
             continue;

@@ -131,9 +131,10 @@ pub enum Readiness {
 }
 
 /// Whether connections from trusted proxies begin with the PROXY protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProxyProtocol {
     /// Connections begin with TLS or HTTP.
+    #[default]
     Off,
     /// Version 1 or 2 of it precedes.
     On,

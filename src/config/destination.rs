@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use super::file::{Item, Read, Section, ValueError};
 use super::{
     ClientIdentity, Destination, Format, Late, Mode, Origin, Reach, Retry, SigningKey,
-    TemplateMethod, limits, network, secret, server, shown, signing, unit,
+    TemplateMethod, key_pair, limits, network, secret, server, shown, signing, unit,
 };
 use crate::partners::push_configuration::grant;
 use crate::sender::Secret;
@@ -170,7 +170,9 @@ fn identity(section: &Section<'_>) -> Option<ClientIdentity> {
             section.fault(one, format!("has no {other} beside it"), "give both or neither");
         }
     }
-    Some(ClientIdentity { cert: cert?, key: key? })
+    let (cert, key) = (cert?, key?);
+    key_pair::check(section, "client_cert", &cert, &key);
+    Some(ClientIdentity { cert, key })
 }
 
 fn headers(section: &Section<'_>) -> Vec<(HeaderName, Secret)> {

@@ -314,6 +314,11 @@ impl<'a> Item<'a> {
         self.pass.warning(self.finding(what, remedy));
     }
 
+    /// Notes advice here.
+    pub(crate) fn advice(&self, what: impl Into<String>, remedy: impl Into<String>) {
+        self.pass.advice(self.finding(what, remedy));
+    }
+
     /// Notes that the secret here is written in the file itself.
     pub(crate) fn note_in_clear(&self) {
         self.pass.note_in_clear(self.finding("", ""));

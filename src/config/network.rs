@@ -24,7 +24,12 @@ pub(super) fn listen(item: &Item<'_>) -> Read<SocketAddr> {
 /// An address or a range of addresses.
 pub(super) fn range(item: &Item<'_>) -> Read<IpNet> {
     let text = item.text(RANGE)?;
-    parse_range(text).ok_or_else(|| not(text, RANGE))
+    let range = parse_range(text).ok_or_else(|| not(text, RANGE))?;
+    if text.parse::<IpNet>().is_ok_and(|written| written != range) {
+        let what = format!("{text} is an address with a prefix, which means all of {range}");
+        item.advice(what, format!("write {range}, or the address alone"));
+    }
+    Ok(range)
 }
 
 /// Scheme and authority of a URL; one slash at its end is taken off.

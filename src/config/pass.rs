@@ -209,6 +209,11 @@ impl<'a> Pass<'a> {
         self.writer
     }
 
+    /// Whether a secret may be missing.
+    pub(crate) fn secrets(&self) -> Secrets {
+        self.secrets
+    }
+
     /// Files of variables.
     pub(crate) fn env_files(&self) -> &'a [PathBuf] {
         self.input.env_files()

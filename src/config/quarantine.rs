@@ -76,19 +76,23 @@ pub(super) fn read(source: &Section<'_>) -> Option<Quarantine> {
 }
 
 fn reasons(item: &Item<'_>) -> Read<Vec<Reason>> {
-    let all = || Reason::ALL.iter().copied().filter(|reason| reason.can_be_held());
     match item.value {
-        DeValue::String(text) if text == "all" => Ok(all().collect()),
+        DeValue::String(text) if text == "all" => Ok(held_reasons().collect()),
         DeValue::Array(list) if !list.is_empty() => {
-            list.iter().map(|value| reason(value.get_ref(), all())).collect()
+            let name = |value: &DeValue<'_>| held_reason(value.as_str().unwrap_or_default());
+            list.iter().map(|value| name(value.get_ref())).collect()
         }
         _ => Err(item.expected("\"all\", or a list of reasons such as [\"bad_signature\"]")),
     }
 }
 
-fn reason(value: &DeValue<'_>, all: impl Iterator<Item = Reason>) -> Read<Reason> {
-    let name = value.as_str().unwrap_or_default();
-    let names: Vec<&str> = all.map(Reason::as_str).collect();
+fn held_reasons() -> impl Iterator<Item = Reason> {
+    Reason::ALL.iter().copied().filter(|reason| reason.can_be_held())
+}
+
+/// The reason of that name, if callbacks can be held for it.
+pub(crate) fn held_reason(name: &str) -> Read<Reason> {
+    let names: Vec<&str> = held_reasons().map(Reason::as_str).collect();
     match Reason::from_name(name) {
         Some(reason) if reason.can_be_held() => Ok(reason),
         Some(_) => {

@@ -10,13 +10,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::restart::{HeldBack, hold_back};
 use super::{
-    Config, ConfigErrors, Files, Input, Limits, Loaded, MASTER_KEY, OLD_MASTER_KEY, ProxyProtocol,
-    Server, StoreEngine, load_from,
+    Config, ConfigErrors, Files, Input, Limits, Loaded, MASTER_KEY, OLD_MASTER_KEY, StoreEngine,
+    load_from,
 };
 use crate::ledger::MasterKey;
 use crate::sender::Secret;
@@ -31,7 +33,9 @@ pub struct Applied {
     /// The configuration.
     pub config: Arc<Config>,
     /// Its keys whose changes wait for a restart.
-    pub waiting: Vec<&'static str>,
+    pub waiting: Vec<String>,
+    /// Proxies that it withdraws, and that are trusted until the restart.
+    pub still_trusted: Vec<IpNet>,
 }
 
 /// Reads the configuration again when it has changed.
@@ -141,17 +145,27 @@ impl Watcher {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        let config = Arc::new(loaded.config);
-        let waiting = waiting_for_restart(&self.started, &config);
+        let mut config = loaded.config;
+        let mut waiting = waiting_for_restart(&self.started, &config);
+        let active = Arc::clone(&self.changes.borrow());
+        let HeldBack { keys, still_trusted } = hold_back(&self.started, &active, &mut config);
+        waiting.extend(keys);
         if !waiting.is_empty() {
             tracing::warn!(keys = ?waiting, "these changes wait for a restart");
         }
+        if !still_trusted.is_empty() {
+            tracing::warn!(
+                proxies = ?still_trusted,
+                "withdrawn proxies are still trusted until a restart"
+            );
+        }
+        let config = Arc::new(config);
         self.files = loaded.files;
         self.generation += 1;
         // Before its reader says that it is applied.
         tracing::info!(generation = self.generation, "read the configuration");
         self.changes.send_replace(Arc::clone(&config));
-        Applied { config, waiting }
+        Applied { config, waiting, still_trusted }
     }
 
     fn refuse(&self, faults: &ConfigErrors) {
@@ -167,7 +181,7 @@ impl Watcher {
 }
 
 /// The keys whose change cannot be applied while the program runs.
-fn waiting_for_restart(started: &Config, new: &Config) -> Vec<&'static str> {
+fn waiting_for_restart(started: &Config, new: &Config) -> Vec<String> {
     let bound = [
         ("server.callbacks", started.server.callbacks != new.server.callbacks),
         ("server.admin", started.server.admin != new.server.admin),
@@ -175,24 +189,19 @@ fn waiting_for_restart(started: &Config, new: &Config) -> Vec<&'static str> {
         ("server.limits", fixed(&started.server.limits) != fixed(&new.server.limits)),
         ("server.tls", started.server.tls.is_some() != new.server.tls.is_some()),
         ("server.admin_tls", started.server.admin_tls.is_some() != new.server.admin_tls.is_some()),
-        ("server.proxy_protocol", proxies(&started.server) != proxies(&new.server)),
+        ("server.proxy_protocol", started.server.proxy_protocol != new.server.proxy_protocol),
         ("telemetry", started.traces != new.traces),
         ("store", !same_store(&started.store.engine, &new.store.engine)),
         (MASTER_KEY, !same_key(&started.store.master_key, &new.store.master_key)),
         (OLD_MASTER_KEY, !same_key(&started.store.old_master_key, &new.store.old_master_key)),
     ];
-    bound.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+    bound.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned()).collect()
 }
 
 /// Whether two master keys, if there are any, are the same one.
 fn same_key(one: &Option<Secret>, other: &Option<Secret>) -> bool {
     let id = |key: &Option<Secret>| key.as_ref().and_then(MasterKey::of).map(|key| key.id());
     id(one) == id(other)
-}
-
-/// Proxies that use the PROXY protocol.
-fn proxies(server: &Server) -> Option<&[ipnet::IpNet]> {
-    (server.proxy_protocol == ProxyProtocol::On).then_some(&server.trusted_proxies)
 }
 
 /// The limits that are built into what is running: those over all sources and connections.

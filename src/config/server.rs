@@ -9,7 +9,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use super::file::{Item, Read, Section, ValueError};
 use super::pass::Writer;
 use super::secret::unreadable;
-use super::{Limits, ProxyProtocol, Readiness, Server, Tls, limits, network, unit};
+use super::{Limits, ProxyProtocol, Readiness, Server, Tls, key_pair, limits, network, unit};
 
 pub(super) const KEYS: &[&str] = &[
     "callbacks",
@@ -129,7 +129,9 @@ fn check_tls(section: &Section<'_>) -> Option<Tls> {
     section.refuse_unknown(TLS_KEYS);
     let cert = section.need("cert", "\"chain.pem\"", certificates);
     let key = section.need("key", "\"key.pem\"", private_key);
-    Some(Tls { cert: cert?, key: key? })
+    let (cert, key) = (cert?, key?);
+    key_pair::check(section, "cert", &cert, &key);
+    Some(Tls { cert, key })
 }
 
 /// The path of a PEM file that has a certificate in it.

@@ -52,12 +52,15 @@ pub fn mask_destination(table: &mut Table) {
 /// else changed; `old` is the table that was shown.
 ///
 /// # Errors
-/// The key of a mask that has no value in `old`.
-pub fn unmask(table: &mut Table, old: &Table) -> Result<(), String> {
+/// The keys of all masks that have no value in `old`.
+pub fn unmask(table: &mut Table, old: &Table) -> Result<(), Vec<String>> {
+    let mut unknown = Vec::new();
     for (key, value) in table {
-        fill(value, old.get(key)).map_err(|()| key.clone())?;
+        if fill(value, old.get(key)).is_err() {
+            unknown.push(key.clone());
+        }
     }
-    Ok(())
+    if unknown.is_empty() { Ok(()) } else { Err(unknown) }
 }
 
 /// Whether two URLs lead to one server: scheme, host and port are the same. What was masked stays
@@ -207,5 +210,9 @@ mod tests {
         assert!(fill(json!([{ "id": "3", "value": "***" }]), json!([one])).is_err());
         assert!(fill(json!(["***"]), json!(["a", "b"])).is_err());
         assert!(fill(json!("***"), Value::Null).is_ok_and(|value| value.is_null()));
+        let mut new = table(&json!({ "secret": "***", "headers": { "X-A": "***" }, "url": "u" }));
+        let mut unknown = unmask(&mut new, &Table::new()).unwrap_err();
+        unknown.sort();
+        assert_eq!(unknown, ["headers", "secret"]);
     }
 }

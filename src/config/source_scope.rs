@@ -45,7 +45,8 @@ impl SourceScope {
 }
 
 impl SourcePattern {
-    fn fits(&self, name: &str) -> bool {
+    /// Whether a source of that name is one of them.
+    pub(super) fn fits(&self, name: &str) -> bool {
         match self {
             Self::Name(own) => own == name,
             Self::Beginning(start) => name.starts_with(start.as_str()),

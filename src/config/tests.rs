@@ -5,15 +5,18 @@
 
 mod client_ca;
 mod found_early;
+mod reload;
 mod server;
 mod sources;
 
 use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
 use crate::clock::UnixMillis;
@@ -28,8 +31,6 @@ struct Paper {
 
 /// 2026-01-02T03:04:05Z
 const NOW_MS: UnixMillis = 1_767_323_045_000;
-const CERT: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
 const AES_KEY: &str = "cG9zdGVybnBvc3Rlcm5wb3N0ZXJucG9zdGVybjEyMzQ";
 const WHSK: &str = "whsk_AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 const WHSEC: &str = "whsec_bmV3IG5ldyBuZXcgbmV3IG5ldyBuZXcgbmV3";
@@ -46,6 +47,20 @@ impl Input for Paper {
     fn now_ms(&self) -> UnixMillis {
         NOW_MS
     }
+}
+
+/// A certificate with its key, in PEM: the same for all tests.
+fn pair() -> &'static (String, String) {
+    static PAIR: LazyLock<(String, String)> = LazyLock::new(|| certificate(|_| {}));
+    &PAIR
+}
+
+/// A certificate of its own with its key, in PEM.
+fn certificate(change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
+    let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    change(&mut params);
+    let key = KeyPair::generate().unwrap();
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
 
 impl Paper {
@@ -128,8 +143,8 @@ fn surroundings() -> Paper {
         .file("secrets/aes-key", AES_KEY)
         .file("secrets/m1", "manager")
         .file("senders/my-sender.toml", &fixture("senders/my-sender.toml"))
-        .file("tls/chain.pem", CERT)
-        .file("tls/key.pem", KEY)
+        .file("tls/chain.pem", &pair().0)
+        .file("tls/key.pem", &pair().1)
         .file("tls/partner.pem", &client_ca::authority(2040))
 }
 

@@ -37,6 +37,8 @@ pub(super) struct DestinationState {
     rate: Option<RateLimiter>,
     /// When the rate allows another attempt, unless it does now.
     paced_until: Option<Instant>,
+    /// Why the files of the certificates are unusable now, while the client of before is kept.
+    unusable: Option<String>,
 }
 
 /// Whether many attempts are in flight, over all destinations.
@@ -70,8 +72,9 @@ impl DestinationState {
         metrics: &Metrics,
         in_flight: usize,
     ) -> Self {
+        let client = connect(destination).inspect_err(|why| log_unusable(destination, why));
         Self {
-            client: Arc::new(client(destination, fields)),
+            client: Arc::new(prepare(destination, fields, client)),
             metrics: metrics.destination(&destination.name),
             log: FailureLog::new(),
             paused: None,
@@ -83,12 +86,14 @@ impl DestinationState {
             breaker: Breaker::new(destination.retry.first),
             rate: destination.rate.map(|rate| RateLimiter::new(rate, instant())),
             paced_until: None,
+            unusable: None,
         }
     }
 
     /// Applies another configuration. Attempts in flight end under the old one.
     pub(super) fn apply(&mut self, destination: &Arc<Destination>, fields: &Arc<ReadFields>) {
-        let before = &self.client.destination;
+        let old = Arc::clone(&self.client);
+        let before = &old.destination;
         // A file of the same name may contain another certificate.
         let has_files = destination.ca.is_some() || destination.identity.is_some();
         if **before == **destination && !has_files {
@@ -106,7 +111,43 @@ impl DestinationState {
             self.paced_until = None;
         }
         self.breaker.set_first(destination.retry.first);
-        self.client = Arc::new(client(destination, fields));
+        let client = self.reconnect(&old, destination);
+        self.client = Arc::new(prepare(destination, fields, client));
+    }
+
+    /// A client for `destination`. Where its files are unusable, the one of before is kept: its
+    /// certificates may be old, and deliveries without any would become dead letters.
+    fn reconnect(
+        &mut self,
+        old: &DestinationClient,
+        destination: &Destination,
+    ) -> Result<Client, String> {
+        let why = match connect(destination) {
+            Ok(client) => {
+                self.unusable = None;
+                return Ok(client);
+            }
+            Err(why) => why,
+        };
+        let before = &old.destination;
+        let has_same_files = before.ca == destination.ca && before.identity == destination.identity;
+        match &old.client {
+            Ok(working) if has_same_files && before.reach == destination.reach => {
+                if self.unusable.as_ref() != Some(&why) {
+                    tracing::warn!(
+                        destination = destination.name,
+                        why,
+                        "could not read the certificates of a destination, the old ones stay"
+                    );
+                    self.unusable = Some(why);
+                }
+                Ok(working.clone())
+            }
+            _ => {
+                log_unusable(destination, &why);
+                Err(why)
+            }
+        }
     }
 
     /// The number of attempts that may begin now.
@@ -225,7 +266,7 @@ impl DestinationState {
     }
 }
 
-fn client(destination: &Arc<Destination>, fields: &Arc<ReadFields>) -> DestinationClient {
+fn connect(destination: &Destination) -> Result<Client, String> {
     let guard = match &destination.reach {
         Reach::Private => Guard::new(Trust::File, Vec::new()),
         Reach::Public(allow) => Guard::new(Trust::Api, allow.clone()),
@@ -239,18 +280,82 @@ fn client(destination: &Arc<Destination>, fields: &Arc<ReadFields>) -> Destinati
     let connect_time = destination.timeout / 2;
     let idle = destination.concurrency;
     let client = Client::connecting_within(connect_time, trusted, idle, guard);
-    let client = client.map_err(|fault| fault.to_string());
-    if let Err(why) = &client {
-        tracing::error!(
-            destination = destination.name,
-            why,
-            "could not build the client of a destination"
-        );
-    }
+    client.map_err(|fault| fault.to_string())
+}
+
+fn log_unusable(destination: &Destination, why: &str) {
+    tracing::error!(
+        destination = destination.name,
+        why,
+        "could not build the client of a destination"
+    );
+}
+
+fn prepare(
+    destination: &Arc<Destination>,
+    fields: &Arc<ReadFields>,
+    client: Result<Client, String>,
+) -> DestinationClient {
     DestinationClient {
         format: PayloadFormat::of(destination, fields),
         parts: RequestParts::of(destination),
         client,
         destination: Arc::clone(destination),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use rcgen::{KeyPair, generate_simple_self_signed};
+
+    use super::*;
+    use crate::config::{Config, Machine, load_str};
+
+    const WITH_FILES: &str = "[[destination]]\nname = \"d\"\nformat = \"forward\"\n\
+                              url = \"https://h/\"\nclient_cert = \"c.pem\"\n\
+                              client_key = \"k.pem\"\n";
+
+    fn renew(folder: &Path) {
+        let made = generate_simple_self_signed(["postern".to_owned()]).unwrap();
+        fs::write(folder.join("c.pem"), made.cert.pem()).unwrap();
+        fs::write(folder.join("k.pem"), made.signing_key.serialize_pem()).unwrap();
+    }
+
+    fn config(folder: &Path, text: &str) -> Config {
+        load_str(&Machine, &folder.join("postern.toml"), text).unwrap().config
+    }
+
+    /// 1. A destination presents a certificate. A renewal replaces its key alone, or removes it.
+    /// 2. A change of something else applies the configuration again: the client stays.
+    /// 3. The renewal is complete: there is another client.
+    /// 4. Under other files the old client is not kept.
+    #[test]
+    fn a_client_that_works_outlives_files_that_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (at, key) = (folder.path(), folder.path().join("k.pem"));
+        renew(at);
+        let loaded = config(at, WITH_FILES);
+        let to = &loaded.destinations["d"];
+        let fields = Arc::new(ReadFields::of(&loaded.catalog));
+        let mut state = DestinationState::new(to, &fields, &Metrics::new().unwrap(), 0);
+        fs::write(&key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
+        state.apply(to, &fields);
+        let why = state.unusable.clone().unwrap();
+        assert!(state.client.client.is_ok() && why.contains("does not belong"), "{why}");
+        fs::remove_file(&key).unwrap();
+        state.apply(to, &fields);
+        assert!(state.client.client.is_ok() && state.unusable.as_ref() != Some(&why));
+        renew(at);
+        state.apply(to, &fields);
+        assert!(state.client.client.is_ok() && state.unusable.is_none());
+
+        fs::copy(&key, at.join("other.pem")).unwrap();
+        let other = config(at, &WITH_FILES.replace("k.pem", "other.pem"));
+        fs::remove_file(at.join("other.pem")).unwrap();
+        state.apply(&other.destinations["d"], &fields);
+        assert!(state.client.client.is_err());
     }
 }

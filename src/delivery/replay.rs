@@ -33,6 +33,7 @@ const PAGE: usize = 200;
 const SEEN: &str = "seen";
 const EVENTS: &str = "events";
 const DELIVERIES: &str = "deliveries";
+const SKIPPED: &str = "skipped";
 
 /// Which events are delivered again, and to which destinations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,6 +81,9 @@ pub struct ReplayProgress {
     pub events: u64,
     /// New deliveries.
     pub deliveries: u64,
+    /// Deliveries that are skipped: the configuration does not have their destinations. An order
+    /// that is given again counts them again from zero.
+    pub skipped: u64,
 }
 
 /// An order of this gateway, or one of any gateway that has an account.
@@ -190,6 +194,7 @@ impl ReplayProgress {
             of: None,
             events: account.number(EVENTS),
             deliveries: account.number(DELIVERIES),
+            skipped: account.number(SKIPPED),
         }
     }
 }
@@ -242,10 +247,10 @@ impl Replays {
         at_ms: UnixMillis,
     ) -> Result<(), ReplayOrderError> {
         let state = OrderState::Running;
-        let (seen, of, events, deliveries) = (0, None, 0, 0);
+        let (seen, of, events, deliveries, skipped) = (0, None, 0, 0, 0);
         let (mode, among) = (filter.mode, filter.log.among.clone());
         let progress =
-            ReplayProgress { id, at_ms, mode, among, state, seen, of, events, deliveries };
+            ReplayProgress { id, at_ms, mode, among, state, seen, of, events, deliveries, skipped };
         if let Some(order) = self.orders.begin(filter, progress)? {
             let (ledger, control) = (self.ledger.clone(), self.control.clone());
             tokio::spawn(async move { order.run(&ledger, &control).await });
@@ -318,8 +323,8 @@ impl ReplayRun {
             ReplayMode::DryRun => ReplayWork::new(self, ledger, control).replay().await,
         };
         let state = self.state_after(worked);
-        let ReplayProgress { events, deliveries, .. } = self.progress();
-        tracing::info!(state = state.as_str(), events, deliveries, "replay ended");
+        let ReplayProgress { events, deliveries, skipped, .. } = self.progress();
+        tracing::info!(state = state.as_str(), events, deliveries, skipped, "replay ended");
         self.end(state);
     }
 
@@ -342,9 +347,10 @@ impl ReplayRun {
     }
 
     /// Notes a page. An order that is given again may not have read yet as much as before.
-    fn note_page(&self, read: u64, page: &ReplayPage) {
+    fn note_page(&self, read: u64, skipped: u64, page: &ReplayPage) {
         self.note(|progress| {
             progress.seen = progress.seen.max(read);
+            progress.skipped = skipped;
             progress.events += page.events;
             progress.deliveries += page.deliveries;
         });

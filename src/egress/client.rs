@@ -26,9 +26,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
 };
+use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
@@ -36,7 +37,7 @@ use self::fair_stream::FairStream;
 use super::address::keep_first;
 use super::exchange::{ExchangeError, Exchanges, UnreadResponse};
 use super::guard::{Guard, Scheme};
-use crate::config::ClientIdentity;
+use crate::config::{ClientIdentity, KeyPairError, key_pair};
 
 /// How long an idle connection is kept: less than the 5 s of Node, Apache and uvicorn. A server that
 /// closes a connection while a request is on its way to it costs an attempt.
@@ -88,7 +89,10 @@ pub enum ClientError {
         /// The reason.
         cause: rustls_pki_types::pem::Error,
     },
-    /// Certificates or key are unusable.
+    /// The client certificate and its key are unusable.
+    #[error("certificate or key: {0}")]
+    Identity(#[from] KeyPairError),
+    /// Certificates are unusable.
     #[error("certificate or key: {0}")]
     Tls(#[from] rustls::Error),
 }
@@ -224,9 +228,8 @@ fn tls(trusted: Trusted<'_>) -> Result<ClientConfig, ClientError> {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots(trusted.ca)?);
     let Some(identity) = trusted.identity else { return Ok(builder.with_no_client_auth()) };
-    let chain = certificates(&identity.cert)?;
-    let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(in_file(&identity.key))?;
-    Ok(builder.with_client_auth_cert(chain, key)?)
+    let pair = SingleCertAndKey::from(key_pair(&identity.cert, &identity.key)?);
+    Ok(builder.with_client_cert_resolver(Arc::new(pair)))
 }
 
 /// Accepts one certificate, by its bytes, and checks that the server has its key.

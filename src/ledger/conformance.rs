@@ -141,6 +141,7 @@ async fn others<L: Ledger>(make: &impl Fn(StoreClock) -> L) -> Vec<String> {
         transferring::an_event_without_keys_is_taken_once,
         transferring::documents_of_one_change_stay_of_one_revision,
         transferring::a_deleted_document_is_imported_with_its_time,
+        transferring::a_document_that_differs_from_the_stored_one_is_named,
         windows::a_window_has_its_events_and_no_others,
     );
     failed

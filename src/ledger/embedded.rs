@@ -457,7 +457,7 @@ impl Ledger for Embedded {
     }
 
     async fn document(&self, kind: Kind, id: &str) -> Result<Option<Document>, LedgerError> {
-        Ok(self.core().documents().get(kind, id))
+        Ok(self.core().documents().get(kind.as_str(), id))
     }
 
     async fn documents(&self, kind: Kind) -> Result<Documents, LedgerError> {
@@ -548,8 +548,7 @@ impl Ledger for Embedded {
         for items in import_batches(items, max)? {
             let call = ImportCall::new(items);
             let some = self.call(|answer| Call::Import(call, answer)).await?;
-            imported.taken += some.taken;
-            imported.known += some.known;
+            imported.add(some);
         }
         Ok(imported)
     }

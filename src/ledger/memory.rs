@@ -268,7 +268,7 @@ impl Ledger for Memory {
         model.imported |= !items.is_empty();
         let mut revisions = ImportRevisions::default();
         for item in items {
-            let taken = model.import(item, &mut revisions);
+            let taken = model.import(item, &mut revisions, &mut imported.differing);
             imported.taken += u64::from(taken);
             imported.known += u64::from(!taken);
         }

@@ -76,12 +76,60 @@ pub struct ExportPage {
 }
 
 /// The result of an import.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
     /// Imported, durably.
     pub taken: u64,
     /// Already known; the stored data is unchanged.
     pub known: u64,
+    /// Known ones that are documents with another content than the stored one.
+    pub differing: Vec<DifferingDocument>,
+}
+
+impl Imported {
+    /// Adds the result of the next part.
+    pub fn add(&mut self, next: Self) {
+        self.taken += next.taken;
+        self.known += next.known;
+        self.differing.extend(next.differing);
+    }
+}
+
+/// A document that was not imported, and that has another content than the stored one of its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DifferingDocument {
+    /// The name of its kind.
+    pub kind: String,
+    /// Its id.
+    pub id: String,
+    /// The stored one.
+    pub stored: StoredForm,
+}
+
+/// The stored form of a document, beside another one of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredForm {
+    /// Of the same version: versions never repeat, so the two are of different stores.
+    SameVersion,
+    /// Of a newer version, and last written before the other one.
+    Older,
+    /// Of a newer version, and last written later: it may have been changed since.
+    Younger,
+}
+
+impl DifferingDocument {
+    /// How the `stored` document differs from one of its name that is not imported.
+    pub(super) fn between(kind: &str, stored: &Document, offered: &Document) -> Option<Self> {
+        if stored.body == offered.body {
+            return None;
+        }
+        let form = match stored.version == offered.version {
+            true => StoredForm::SameVersion,
+            false if stored.at_ms < offered.at_ms => StoredForm::Older,
+            false => StoredForm::Younger,
+        };
+        Some(Self { kind: kind.to_owned(), id: offered.id.clone(), stored: form })
+    }
 }
 
 /// The revisions that the documents of one import get. Documents that were changed together share a

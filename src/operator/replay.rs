@@ -29,32 +29,70 @@ pub enum ReplayError {
     Refused(#[from] ReplayOrderError),
 }
 
-/// Delivers one event again, to every destination that it has. `None`: there is no such event.
+/// Why one event is not delivered again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayEventError {
+    /// The ledger fails.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The configuration has none of its destinations, which are named.
+    #[error(
+        "none of this event's destinations is configured: {}; configure one under its name again, \
+         and replay the event then",
+        .0.join(", ")
+    )]
+    Unconfigured(Vec<String>),
+}
+
+/// The result of a replay of one event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayedEvent {
+    /// Events with new deliveries: one, or none.
+    pub events: u64,
+    /// New deliveries.
+    pub deliveries: u64,
+    /// Deliveries that are skipped: the configuration does not have their destinations.
+    pub skipped: u64,
+}
+
+/// Delivers one event again, to every destination that it has and that is configured. `None`: there
+/// is no such event.
 ///
 /// # Errors
-/// The ledger fails.
+/// The ledger fails, or none of its destinations is configured.
 pub async fn replay_event(
     registry: &Registry,
     control: &Control,
     who: &Actor,
     id: EventId,
-) -> Result<Option<ReplayPage>, LedgerError> {
+) -> Result<Option<ReplayedEvent>, ReplayEventError> {
     let ledger: &BatchedLedger = registry.ledger();
     let Some(known) = ledger.event(id).await? else { return Ok(None) };
-    let source = Value::from(source_name(&registry.config(), &known.event.source));
+    let config = registry.config();
+    let targets = known.deliveries.into_iter().map(|delivery| delivery.target);
+    let (targets, absent): (Vec<TargetId>, Vec<TargetId>) =
+        targets.partition(|target| config.destinations.contains_key(target.as_str()));
+    if targets.is_empty() && !absent.is_empty() {
+        let names = absent.iter().map(TargetId::to_string).collect();
+        return Err(ReplayEventError::Unconfigured(names));
+    }
+    let source = Value::from(source_name(&config, &known.event.source));
     let facts = Map::from_iter([(String::from("source"), source)]);
     let subject = id.to_string();
     let subject = AuditSubject::new("event", &subject);
     registry.note_with(who, Action::Replayed, subject, facts).await?;
-    let what = ReplayWhat::Events(vec![id]);
-    let order = ReplayOrder { id: ReplayId::new(now_ms()), what, targets: None, only: None };
-    let page = ledger.replay(&order, None, 1).await?;
+    let order = ReplayOrder {
+        id: ReplayId::new(now_ms()),
+        what: ReplayWhat::Events(vec![id]),
+        targets: Some(targets.clone()),
+        only: None,
+    };
+    let ReplayPage { events, deliveries, .. } = ledger.replay(&order, None, 1).await?;
     // A manual replay is a probe.
-    let targets: Vec<TargetId> =
-        known.deliveries.into_iter().map(|delivery| delivery.target).collect();
     control.probe(Some(targets));
-    tracing::info!(event = %id, who = who.as_str(), deliveries = page.deliveries, "to be delivered again");
-    Ok(Some(page))
+    let skipped = absent.len() as u64;
+    tracing::info!(event = %id, who = who.as_str(), deliveries, skipped, "to be delivered again");
+    Ok(Some(ReplayedEvent { events, deliveries, skipped }))
 }
 
 /// Facts about an order for the audit log: its filter.

@@ -176,7 +176,7 @@ fn fault(key: &str, what: &str, remedy: &str) -> ConfigIssue {
 }
 
 /// Refuses a URL over an API that names an address which deliveries to it may not reach. What a
-/// name leads to is asked when it is called.
+/// name leads to is asked when it is called: by plain http, nothing but what `egress.allow` names.
 ///
 /// # Errors
 /// Why not.
@@ -184,8 +184,13 @@ pub fn check_reach(config: &Config, url: &str) -> Result<(), String> {
     let Ok(uri) = url.parse::<http::Uri>() else { return Ok(()) };
     let host = uri.host().unwrap_or_default();
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let Ok(address) = bare.parse::<IpAddr>() else { return Ok(()) };
     let plain = uri.scheme_str().is_none_or(|scheme| scheme.eq_ignore_ascii_case("http"));
+    let Ok(address) = bare.parse::<IpAddr>() else {
+        return match plain && config.egress.allow.is_empty() {
+            true => Err(String::from("is plain http, which reaches only what egress.allow names")),
+            false => Ok(()),
+        };
+    };
     let scheme = if plain { Scheme::Http } else { Scheme::Https };
     let guard = Guard::new(Trust::Api, config.egress.allow.clone());
     guard.check(address, scheme).map_err(|refused| refused.to_string())
@@ -376,12 +381,13 @@ fn plan(
     let new_name = renamed(state, managed, name, old, wanted.as_ref())?;
     let nothing = Table::new();
     let masked = old.map(|old| &*old.value).filter(|old| goes_nowhere_else(old, &table));
-    config::unmask(&mut table, masked.unwrap_or(&nothing)).map_err(|key| {
+    config::unmask(&mut table, masked.unwrap_or(&nothing)).map_err(|keys| {
         let what = match old {
             Some(_) if masked.is_none() => "is masked, and would go to another server or sender",
             _ => "is masked, and stands for nothing",
         };
-        wrong(fault(&key, what, "send the secret itself"))
+        let faults = keys.iter().map(|key| fault(key, what, "send the secret itself")).collect();
+        ChangeError::Refused(DocumentError::Wrong(faults))
     })?;
     if managed == Managed::Source {
         if !settle_id(&mut table, &new_name, old) {

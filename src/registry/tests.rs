@@ -107,6 +107,27 @@ async fn a_destination_that_would_cost_a_source_is_refused() {
     assert!(over(&engine, "").await.running().ignored.is_empty());
 }
 
+/// Plain http reaches only what `egress.allow` names, so without any it never would.
+#[tokio::test]
+async fn a_destination_that_plain_http_never_reaches_is_refused() {
+    let allow = "[egress]\nallow = [\"10.0.0.0/8\"]\n";
+    for (text, url, is_refused) in [
+        ("", "http://game.example/", true),
+        ("", "HTTP://game.example/", true),
+        ("", "https://game.example/", false),
+        ("", "http://8.8.8.8/", true),
+        (allow, "http://game.example/", false),
+        (allow, "http://8.8.8.8/", true),
+    ] {
+        let registry = over(&memory(), text).await;
+        let written = put(&registry, Managed::Destination, "d", &json!({ "url": url })).await;
+        match is_refused {
+            true => assert_eq!(faults(written)[0].key, "url", "{url}"),
+            false => assert!(written.is_ok(), "{url}: {written:?}"),
+        }
+    }
+}
+
 /// A store with a registry that is open, and the export of another store in it. The store's own head
 /// is newer than that of the other one, and has smaller numbers.
 async fn imported() -> (Memory, Registry) {

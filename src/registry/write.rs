@@ -255,6 +255,7 @@ impl Registry {
                 Ok(_) => {
                     tell(&draft.entries);
                     self.catch_up(&lock).await?;
+                    self.warn_of_removed(&state.config);
                     return Ok(planned);
                 }
                 // Not always the head: an import changes documents and may leave the head.

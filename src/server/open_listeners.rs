@@ -74,11 +74,7 @@ impl OpenListeners {
         let certificates = Certificates::read(&file)?;
         let Certificates { callbacks: certificate, admin: of_admin } = certificates.clone();
         certificates.note_expiry(metrics);
-        let proxies = match file.server.proxy_protocol {
-            ProxyProtocol::On => file.server.trusted_proxies.clone(),
-            ProxyProtocol::Off => Vec::new(),
-        };
-        let transport = Transport { certificate, proxies };
+        let transport = Transport { certificate, proxy_protocol: file.server.proxy_protocol };
         let bounds = bounds(&file.server.limits);
         let service =
             ListenerService::new(callback_handler.clone(), Arc::clone(&life), bounds, transport);
@@ -136,7 +132,7 @@ impl SideListener {
         certificate: Option<Arc<Certificate>>,
     ) -> Result<Self, ServeError> {
         let life = Arc::new(Lifecycle::new());
-        let transport = Transport { certificate, proxies: Vec::new() };
+        let transport = Transport { certificate, proxy_protocol: ProxyProtocol::Off };
         let service = ListenerService::new(handler, Arc::clone(&life), side_bounds(), transport);
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(wire::accept(tokio::net::TcpListener::from_std(listener)?, service));

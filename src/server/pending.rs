@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::unconfigured;
 use crate::clock::Occasional;
 use crate::config::Config;
 use crate::registry::{Registry, ReloadError};
@@ -43,7 +42,7 @@ impl Pending {
             Ok(()) => {
                 tracing::info!("applied the configuration");
                 metrics.program.reloaded();
-                unconfigured::warn(registry);
+                registry.warn_of_unconfigured();
                 return ReloadProgress::Settled;
             }
             Err(failed) => failed,

@@ -13,7 +13,6 @@ use http::{HeaderValue, Request};
 use http_body_util::Full;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::coop;
@@ -31,6 +30,7 @@ use super::request_body::RequestBody;
 use super::requests::{HyperService, Requests};
 use super::stream::{Socket, Stream, Version};
 use super::tls::{Certificate, Settings};
+use crate::config::ProxyProtocol;
 use crate::file_descriptors::connections_that_fit;
 use crate::lifecycle::{Lifecycle, Phase};
 
@@ -75,8 +75,8 @@ pub struct Bounds {
 pub struct Transport {
     /// The certificate of a listener that speaks TLS.
     pub certificate: Option<Arc<Certificate>>,
-    /// Proxies that name their client with the PROXY protocol.
-    pub proxies: Vec<IpNet>,
+    /// Whether proxies of ours name their client with the PROXY protocol.
+    pub proxy_protocol: ProxyProtocol,
 }
 
 /// The peer of a connection.
@@ -157,7 +157,7 @@ pub struct ListenerService<H> {
     pub(super) connections: Arc<Semaphore>,
     pub(super) places: Arc<Places>,
     certificate: Option<Arc<Certificate>>,
-    proxies: Vec<IpNet>,
+    proxy_protocol: ProxyProtocol,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
 }
@@ -203,7 +203,7 @@ impl<H: WireHandler> ListenerService<H> {
             connections: Arc::new(Semaphore::new(connections)),
             places: Arc::default(),
             certificate: transport.certificate,
-            proxies: transport.proxies,
+            proxy_protocol: transport.proxy_protocol,
             http1,
             http2,
         })
@@ -263,7 +263,9 @@ impl<H: WireHandler> ListenerService<H> {
     /// The connection up to its first request, and who called.
     async fn open(&self, mut socket: TcpStream, address: SocketAddr) -> Option<Opened> {
         let mut peer = Peer { address, named: PeerName::Usual };
-        if self.proxies.iter().any(|range| range.contains(&address.ip().to_canonical())) {
+        if self.proxy_protocol == ProxyProtocol::On
+            && self.handler.is_proxy(address.ip().to_canonical())
+        {
             peer = match proxy_protocol::read(&mut socket).await.ok()? {
                 Some(address) => Peer { address, named: PeerName::Usual },
                 None => Peer { address, named: PeerName::Missing },

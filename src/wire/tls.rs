@@ -1,6 +1,5 @@
 //! TLS by rustls: a certificate that can change without dropping a connection.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -8,13 +7,11 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 use super::client_certificate::{AnyChain, ClientCertificates};
 use crate::clock::UnixMillis;
-use crate::config::Tls;
+use crate::config::{KeyPairError, Tls, key_pair, validity};
 
 /// The protocols that a listener offers, best first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -41,17 +38,12 @@ pub(super) struct Settings {
 /// Why a certificate is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read or contains no PEM of the kind.
-    #[error("{file}: {cause}", file = file.display())]
-    File {
-        /// The file.
-        file: PathBuf,
-        /// The reason.
-        cause: rustls_pki_types::pem::Error,
-    },
-    /// Chain and key do not match, or the type of the key is not supported.
-    #[error("certificate and key: {0}")]
-    Pair(#[from] rustls::Error),
+    /// A file cannot be read, or chain and key do not match.
+    #[error(transparent)]
+    Files(#[from] KeyPairError),
+    /// The crypto provider offers no protocol version.
+    #[error(transparent)]
+    Provider(#[from] rustls::Error),
 }
 
 impl Certificate {
@@ -89,12 +81,7 @@ impl Certificate {
     /// The earliest expiry in the chain, in milliseconds since 1970; `None`: a certificate is
     /// invalid.
     pub fn expires_ms(&self) -> Option<UnixMillis> {
-        let pair = self.pair.0.load();
-        let ends = pair.cert.iter().map(|der| {
-            let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
-            Some(certificate.validity().not_after.timestamp().saturating_mul(1000))
-        });
-        ends.collect::<Option<Vec<_>>>()?.into_iter().min()
+        validity(&self.pair.0.load().cert).map(|valid| valid.until_ms)
     }
 
     /// The negotiation with new connections.
@@ -134,16 +121,6 @@ impl ResolvesServerCert for Pair {
     }
 }
 
-fn load(files: &Tls) -> Result<CertifiedKey, TlsError> {
-    let in_file = |file: &Path| {
-        let file = file.to_owned();
-        move |cause| TlsError::File { file, cause }
-    };
-    let chain = CertificateDer::pem_file_iter(&files.cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(in_file(&files.cert))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(in_file(&files.key))?;
-    let pair = CertifiedKey::from_der(chain, key, &ring::default_provider())?;
-    pair.keys_match()?;
-    Ok(pair)
+fn load(files: &Tls) -> Result<CertifiedKey, KeyPairError> {
+    key_pair(&files.cert, &files.key)
 }

@@ -19,7 +19,7 @@ use rustls_pki_types::PrivateKeyDer;
 
 use super::gateway::{Gateway, PLAIN, await_lines, taku};
 use super::kill::Process;
-use super::wire::{get, post};
+use super::wire::{get, post, send};
 
 /// Writes an authority, and a certificate with its key for a client; gives back how a server for
 /// localhost of the same authority talks TLS, and only with that client.
@@ -160,4 +160,22 @@ fn a_failed_handshake_names_no_names_of_the_certificate() {
     let tested = post(gateway.at.admin, "/admin/v1/destinations/game/test", "");
     assert!(tested.body.contains("not valid for this name"), "{}", tested.body);
     assert!(!tested.body.contains("localhost"), "{}", tested.body);
+}
+
+/// 1. A renewal replaces the key, and not yet the certificate.
+/// 2. A change over the API applies the configuration, which knows only the names of the files.
+/// 3. Deliveries go on with the pair of before.
+#[test]
+fn a_renewal_that_is_not_complete_costs_no_delivery() {
+    let folder = tempfile::tempdir().unwrap();
+    let (at, versions) = backend(authority(folder.path()), &[b"http/1.1"]);
+    let gateway = Gateway::start(&text(folder.path(), at, &[CA, IDENTITY]));
+    let key = KeyPair::generate().unwrap().serialize_pem();
+    std::fs::write(folder.path().join("client.key"), key).unwrap();
+    let other = "{\"url\":\"https://a.example/\"}";
+    let made = send(gateway.at.admin, "PUT /admin/v1/destinations/other", &[], other);
+    assert_eq!(made.status, 201, "{}", made.body);
+    assert_eq!(get(gateway.at.callbacks, &taku("r1")).status, 200);
+    versions.recv_timeout(Duration::from_secs(10)).unwrap();
+    await_lines("could not read the certificates of a destination", 1);
 }

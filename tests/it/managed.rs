@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use postern::ledger::{Embedded, EmbeddedOptions, Memory, StoreClock};
 use serde_json::{Value, json};
 
-use super::backend::Backend;
-use super::gateway::{Gateway, PLAIN, TAKU_SECRET, await_lines, eventually, taku, taku_for};
+use super::backend::{Backend, status};
+use super::gateway::{
+    Gateway, PLAIN, TAKU_SECRET, await_lines, eventually, logged, taku, taku_for,
+};
 use super::wire::{Answer, get, send};
 
 const ALLOW: &str = "\n[egress]\nallow = [\"127.0.0.0/8\"]\n";
@@ -78,6 +80,52 @@ fn what_is_made_over_the_api_is_in_force_when_it_is_answered() {
     assert_eq!(get(gateway.at.callbacks, &taku_to("bonus", "t3")).status, 404);
     assert_eq!(show(admin, "sources/bonus").status, 404);
     assert_eq!(delete(admin, "sources/bonus").status, 404);
+}
+
+#[test]
+fn all_masked_keys_that_stand_for_nothing_are_named_at_once() {
+    let gateway = Gateway::start(&format!("{PLAIN}{ALLOW}"));
+    let masked =
+        json!({ "url": "https://a.example/", "secret": "***", "headers": { "X-A": "***" } });
+    let refused = put(gateway.at.admin, "destinations/copied", &masked);
+    assert_eq!(refused.status, 422, "{}", refused.body);
+    let refused = refused.json();
+    let errors = refused["errors"].as_array().unwrap().iter();
+    let mut keys: Vec<&str> = errors.map(|error| error["key"].as_str().unwrap()).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["headers", "secret"], "{refused}");
+}
+
+#[test]
+fn a_removed_destination_that_has_deliveries_left_is_in_the_log_once() {
+    let backend = Backend::start();
+    backend.says(status(503));
+    let gateway = Gateway::start(&format!("{PLAIN}{ALLOW}"));
+    let admin = gateway.at.admin;
+    let url = format!("http://{}/rewards", backend.at);
+    for name in ["left-over", "unused"] {
+        let made = put(admin, &format!("destinations/{name}"), &json!({ "url": url }));
+        assert_eq!(made.status, 201, "{}", made.body);
+    }
+    let mut bonus = source();
+    bonus["destinations"] = json!(["left-over"]);
+    assert_eq!(put(admin, "sources/bonus", &bonus).status, 201);
+    assert_eq!(get(gateway.at.callbacks, &taku_to("bonus", "l1")).status, 200);
+    backend.await_count(1);
+    bonus["destinations"] = json!([]);
+    assert_eq!(put(admin, "sources/bonus", &bonus).status, 200);
+    assert_eq!(delete(admin, "destinations/left-over").status, 204);
+    let warnings = |name: &str| -> Vec<Value> {
+        let name = format!("\"destination\":\"{name}\"");
+        let is_one = |line: &&str| line.contains(&name) && line.contains("and none is sent");
+        logged().lines().filter(is_one).map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    eventually("the warning", || !warnings("left-over").is_empty());
+    assert_eq!(warnings("left-over")[0]["pending"], 1);
+    // Another change does not repeat it, and a destination without deliveries has none.
+    assert_eq!(delete(admin, "destinations/unused").status, 204);
+    assert_eq!(delete(admin, "sources/bonus").status, 204);
+    assert_eq!((warnings("left-over").len(), warnings("unused").len()), (1, 0));
 }
 
 #[test]
@@ -167,6 +215,7 @@ fn every_mistake_is_told_at_once_and_nothing_is_read_for_whoever_is_elsewhere() 
     for (what, body) in [
         ("destinations/x", json!({ "url": "http://169.254.169.254/" })),
         ("destinations/x", json!({ "url": "http://127.0.0.1:1/" })),
+        ("destinations/x", json!({ "url": "http://a.example/" })),
         (
             "destinations/x",
             json!({ "url": "https://a.example/", "headers": { "X-A": "file:/etc/passwd" } }),

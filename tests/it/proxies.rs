@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 
-use super::gateway::{Gateway, PLAIN, taku};
+use super::gateway::{Gateway, PLAIN, eventually, taku};
 use super::wire::ask;
 
 fn status(gateway: &Gateway, n: usize, header: &str) -> u16 {
@@ -52,21 +52,35 @@ fn nobody_passes_for_the_proxy_he_comes_through() {
     }
 }
 
+/// The status of a callback on a connection that begins with `first`, if there is one.
+fn call(gateway: &Gateway, n: usize, first: &[u8]) -> Option<String> {
+    let target = taku(&format!("pp{n}"));
+    let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let mut stream = std::net::TcpStream::connect(gateway.at.callbacks).unwrap();
+    // A gateway that closes the connection may do so before everything is written.
+    let _ = stream.write_all(&[first, request.as_bytes()].concat());
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    answer.split(' ').nth(1).map(str::to_owned)
+}
+
+#[test]
+fn a_load_balancer_that_is_withdrawn_names_no_client_after_a_reload() {
+    let trusting = "trusted_proxies = [\"127.0.0.0/8\"]\nproxy_protocol = true\ndrain";
+    let text = format!("{PLAIN}allow = [\"198.51.100.0/24\"]\n").replace("drain", trusting);
+    let gateway = Gateway::start(&text);
+    let named = b"PROXY TCP4 198.51.100.7 10.0.0.1 51000 80\r\n";
+    assert_eq!(call(&gateway, 1, named).as_deref(), Some("200"));
+    gateway.reload(&text.replace("127.0.0.0/8", "192.0.2.0/24"));
+    eventually("its header is not read", || call(&gateway, 2, named).as_deref() != Some("200"));
+    assert_eq!(call(&gateway, 3, b"").as_deref(), Some("602"), "it calls for itself");
+}
+
 #[test]
 fn a_load_balancer_names_the_client_with_the_proxy_protocol() {
     let trusting = "trusted_proxies = [\"127.0.0.0/8\"]\nproxy_protocol = true\ndrain";
     let text = format!("{PLAIN}allow = [\"198.51.100.0/24\"]\n").replace("drain", trusting);
     let gateway = Gateway::start(&text);
-    let call = |n: usize, first: &[u8]| {
-        let target = taku(&format!("pp{n}"));
-        let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-        let mut stream = std::net::TcpStream::connect(gateway.at.callbacks).unwrap();
-        // A gateway that closes the connection may do so before everything is written.
-        let _ = stream.write_all(&[first, request.as_bytes()].concat());
-        let mut answer = String::new();
-        let _ = stream.read_to_string(&mut answer);
-        answer.split(' ').nth(1).map(str::to_owned)
-    };
     let binary = |source: [u8; 4]| {
         let addresses = [&source[..], &[10, 0, 0, 1, 0xc7, 0x38, 1, 0xbb]].concat();
         [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"[..], &addresses].concat()
@@ -80,7 +94,8 @@ fn a_load_balancer_names_the_client_with_the_proxy_protocol() {
         (Vec::new(), None),
     ];
     for (n, (first, expected)) in table.into_iter().enumerate() {
-        assert_eq!(call(n, &first).as_deref(), expected, "{:?}", String::from_utf8_lossy(&first));
+        let status = call(&gateway, n, &first);
+        assert_eq!(status.as_deref(), expected, "{:?}", String::from_utf8_lossy(&first));
     }
     // A balancer that passes TCP on touches no header: this one is the caller's own.
     let unnamed: [&[u8]; 2] = [b"PROXY UNKNOWN\r\n", b"\r\n\r\n\0\r\nQUIT\n\x20\x00\0\0"];

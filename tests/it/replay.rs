@@ -150,11 +150,46 @@ fn dead_letters_of_a_removed_destination_stay_until_it_is_back() {
     eventually("removed", || !is_there());
     let skipped = order(&gateway, &json!({ "state": "dead" }));
     assert_eq!((&skipped["seen"], &skipped["deliveries"]), (&json!(3), &json!(0)), "{skipped}");
+    assert_eq!(skipped["skipped"], 3, "{skipped}");
     gateway.reload(&with(&[("game", tries(game.at, 1)), ("other", tries(other.at, 1))]));
     eventually("back", is_there);
     assert_eq!(condition(&gateway, "status")["dead"], 3);
     assert_eq!(order(&gateway, &json!({ "state": "dead" }))["deliveries"], 3);
     eventually("delivered", || outcomes(&gateway, "done") == 3.0);
+}
+
+#[test]
+fn no_delivery_is_made_for_a_removed_destination_neither_by_its_name_nor_by_an_event() {
+    let (gateway, game, other) = with_dead(1);
+    let id = game.got()[0].header("webhook-id").to_owned();
+    let again = || post(gateway.at.admin, &format!("/admin/v1/events/{id}/replay"), "");
+    let is_there = |name: &str| {
+        let path = format!("/admin/v1/destinations/{name}/status");
+        get(gateway.at.admin, &path).status == 200
+    };
+    gateway.reload(&with(&[("other", tries(other.at, 1))]));
+    eventually("game is removed", || !is_there("game"));
+    let named = json!({ "state": "dead", "destination": "game" }).to_string();
+    let refused = post(gateway.at.admin, "/admin/v1/replay", &named);
+    assert_eq!(refused.status, 400, "{}", refused.body);
+    let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.starts_with("destination: \"game\" is not configured"), "{detail}");
+    let one = again();
+    let counts = json!({ "events": 1, "deliveries": 1, "skipped": 1 });
+    assert_eq!((one.status, one.json()), (202, counts));
+    other.await_count(2);
+
+    gateway.reload(&with(&[("third", tries(other.at, 1))]));
+    eventually("other is removed", || !is_there("other"));
+    let none = again();
+    assert_eq!(none.status, 409, "{}", none.body);
+    for part in ["none of this event's destinations is configured: ", "game", "other"] {
+        assert!(none.body.contains(part), "{}", none.body);
+    }
+    assert_eq!((game.got().len(), other.got().len()), (1, 2));
+    let audit = get(gateway.at.admin, "/admin/v1/audit").json();
+    let noted = audit["audit"].as_array().unwrap().len();
+    assert_eq!(noted, 1, "what is refused is not in it: {audit}");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! TLS, and a certificate that changes while the gateway runs.
 
+use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -10,6 +12,7 @@ use tokio::net::TcpStream;
 
 use super::gateway::{Gateway, PLAIN, eventually, taku};
 use super::http2;
+use super::kill::Process;
 use super::wire::{Wire, get_bytes};
 
 /// Writes a new certificate for localhost and gives it back.
@@ -44,7 +47,11 @@ pub type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
 
 /// A connection after its handshake.
 pub async fn connect(gateway: &Gateway, config: Arc<ClientConfig>) -> std::io::Result<TlsStream> {
-    let stream = TcpStream::connect(gateway.at.callbacks).await?;
+    connect_to(gateway.at.callbacks, config).await
+}
+
+async fn connect_to(at: SocketAddr, config: Arc<ClientConfig>) -> std::io::Result<TlsStream> {
+    let stream = TcpStream::connect(at).await?;
     let name = ServerName::try_from("localhost").unwrap();
     tokio_rustls::TlsConnector::from(config).connect(name, stream).await
 }
@@ -73,6 +80,40 @@ fn http1_and_http2_over_tls_and_a_new_certificate() {
         http2::run(connect(&gateway, trusting(&second, &[]))).is_ok()
     });
     assert!(http2::run(connect(&gateway, trusting(&first, &[]))).is_err());
+}
+
+/// 1. A renewal replaces the certificate, and not yet its key: a reload changes nothing.
+/// 2. `check` and another start say the same.
+/// 3. The key comes too: the new pair is active.
+#[test]
+fn a_certificate_without_its_key_is_refused_by_a_reload_a_check_and_a_start() {
+    let (folder, renewed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = certificate(folder.path());
+    let second = certificate(renewed.path());
+    let renew = |file: &str| {
+        std::fs::copy(renewed.path().join(file), folder.path().join(file)).unwrap();
+    };
+    let config = folder.path().join("postern.toml");
+    std::fs::write(&config, text(folder.path())).unwrap();
+    let process = Process::start(&config);
+    renew("cert.pem");
+    process.signal("HUP");
+    let said = "does not belong to the certificate in";
+    process.await_line(said);
+    process.await_line("the old one stays active");
+    assert!(http2::run(connect_to(process.callbacks, trusting(&first, &[]))).is_ok());
+    for command in ["check", "serve"] {
+        let mut postern = Command::new(env!("CARGO_BIN_EXE_postern"));
+        let ended = postern.arg(command).arg("--config").arg(&config).output().unwrap();
+        let err = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(64), "{command}: {err}");
+        assert!(err.contains("server.tls.cert") && err.contains(said), "{command}: {err}");
+    }
+    renew("key.pem");
+    eventually("the new certificate", || {
+        http2::run(connect_to(process.callbacks, trusting(&second, &[]))).is_ok()
+    });
+    process.kill();
 }
 
 #[test]

@@ -100,6 +100,23 @@ fn what_does_not_exist_is_not_forgotten_or_erased() {
 }
 
 #[test]
+fn a_missing_file_an_unknown_reason_and_an_id_of_another_kind_are_usage_errors() {
+    let folder = folder_with(PLAIN);
+    let cases: [(&[&str], &str); 5] = [
+        (&["import", "none.export"], "none.export: does not exist; name a file that"),
+        (&["restore", "--check", "none.export"], "none.export: does not exist; name a file that"),
+        (&["release", "level-end", "--reason", "bad_signatur"], "did you mean bad_signature?"),
+        (&["release", "level-end", "--reason", "timeout"], "timeout cannot be held"),
+        (&["explain", "--rejection", "evt_1"], "it is ref_ and 32 hexadecimal digits"),
+    ];
+    for (args, remedy) in cases {
+        let Ran { code, err, .. } = run(folder.path(), args);
+        assert_eq!(code, Some(64), "{args:?}: {err}");
+        assert!(err.contains(remedy), "{args:?}: {err}");
+    }
+}
+
+#[test]
 fn a_command_needs_no_more_secrets_than_its_own() {
     let text = format!("{PLAIN}\n[store]\npath = \"data\"\n")
         .replace(&format!("\"{TAKU_SECRET}\""), "\"env:POSTERN_T_NOT_SET\"");

@@ -157,6 +157,67 @@ fn who_checks_a_configuration_gets_advice() {
 }
 
 #[test]
+fn a_range_that_is_wider_than_it_looks_is_named() {
+    let paper = paper().variable("K", "k");
+    let ranges = |range: &str| {
+        let source = source("taku", &format!("secrets = \"env:K\"\nallow = {range:?}"));
+        let text = format!(
+            "[server]\ntrusted_proxies = [\"192.0.2.1\", {range:?}]\n[egress]\nallow = {range:?}\n{source}"
+        );
+        advice(&paper, &text)
+    };
+    let what = "10.0.0.5/8 is an address with a prefix, which means all of 10.0.0.0/8";
+    let keys = ["server.trusted_proxies[1]", "egress.allow", "source[s].allow"];
+    assert_eq!(ranges("10.0.0.5/8"), keys.map(|key| format!("{key}: {what}")));
+    for plain in ["10.0.0.5", "10.0.0.5/32", "10.0.0.0/8", "fd00::/8"] {
+        assert_eq!(ranges(plain), [""; 0], "{plain}");
+    }
+}
+
+#[test]
+fn sources_of_a_token_that_are_none_are_named() {
+    let paper = paper().variable("K", "k").variable("T", "0123456789abcdef0");
+    let bound = |sources: &str| {
+        let token = format!("{{ name = \"a\", value = \"env:T\", sources = {sources} }}");
+        let role = format!("{{ value = \"r\", right = \"read\", sources = {sources} }}");
+        let admin = format!(
+            "[admin]\ntoken = [\"env:K\", {token}]\n[admin.oidc]\nissuer = \"https://a.example\"\n\
+             client_id = \"p\"\nroles = [{role}]\n"
+        );
+        advice(&paper, &(admin + &source("taku", "secrets = \"env:K\"")))
+    };
+    for fits in ["\"s\"", "[\"s*\"]"] {
+        assert_eq!(bound(fits), [""; 0], "{fits}");
+    }
+    let found = bound("[\"s\", \"acme-*\"]");
+    assert_eq!(found.len(), 2, "{found:?}");
+    for (one, holder) in found.iter().zip(["token[1]", "oidc.roles[0]"]) {
+        let expected = format!("admin.{holder}.sources[1]: fits no source of this file");
+        assert!(one.starts_with(&expected), "{one}");
+    }
+}
+
+#[test]
+fn a_destination_of_no_source_is_named() {
+    let paper = paper().variable("K", "k");
+    let to = "[[destination]]\nname = \"d\"\nurl = \"http://h/\"\nformat = \"forward\"\n";
+    let given = |uses: &str| {
+        advice(&paper, &(source("taku", &format!("secrets = \"env:K\"\n{uses}")) + to))
+    };
+    let found = given("");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].starts_with("destination[d].name: is a destination of no source"),
+        "{found:?}"
+    );
+    for uses in ["destinations = \"d\"", "[[source.route]]\nwhen = \"{user}\"\nto = \"d\""] {
+        assert_eq!(given(uses), [""; 0], "{uses}");
+    }
+    let alone = advice(&paper, to);
+    assert!(alone.len() == 1 && alone[0].starts_with("source: is missing"), "{alone:?}");
+}
+
+#[test]
 fn a_pinned_amount_that_is_not_a_decimal_is_named() {
     let paper = paper().variable("K", "k");
     let pinned = |amount: &str| {

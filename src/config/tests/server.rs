@@ -153,9 +153,10 @@ fn a_share_of_the_traces_is_a_number_between_nothing_and_all() {
 #[test]
 fn tls_files_are_looked_into() {
     let text = "[server]\ntls = { cert = \"c.pem\", key = \"k.pem\" }";
-    let config = paper().file("c.pem", CERT).file("k.pem", KEY).config(text);
+    let (cert, key) = pair();
+    let config = paper().file("c.pem", cert).file("k.pem", key).config(text);
     assert_eq!(config.server.tls.unwrap().cert, Path::new("c.pem"));
-    let swapped = paper().file("c.pem", KEY).file("k.pem", CERT).mistakes(text);
+    let swapped = paper().file("c.pem", key).file("k.pem", cert).mistakes(text);
     assert_eq!(
         swapped,
         [
@@ -163,6 +164,33 @@ fn tls_files_are_looked_into() {
             "2 server.tls.key: there is no private key in k.pem",
         ]
     );
+}
+
+#[test]
+fn a_certificate_belongs_to_its_key_and_is_valid_now() {
+    let listeners = ["tls", "admin_tls"].map(|name| {
+        let text = format!("[server]\n{name} = {{ cert = \"c.pem\", key = \"k.pem\" }}");
+        (text, format!("server.{name}.cert"))
+    });
+    let client = "[[destination]]\nname = \"d\"\nformat = \"forward\"\nurl = \"https://h/\"\n\
+                  client_key = \"k.pem\"\nclient_cert = \"c.pem\"";
+    let client = [(client.to_owned(), String::from("destination[d].client_cert"))];
+    let with = |(cert, key): (String, String)| paper().file("c.pem", &cert).file("k.pem", &key);
+    let other = with((pair().0.clone(), certificate(|_| {}).1));
+    let ended = with(certificate(|params| params.not_after = rcgen::date_time_ymd(2025, 1, 1)));
+    let early = with(certificate(|params| params.not_before = rcgen::date_time_ymd(2027, 1, 1)));
+    for (text, key) in listeners.into_iter().chain(client) {
+        let faults = other.load(&text).map(|_| ()).unwrap_err().faults;
+        assert_eq!((faults.len(), &*faults[0].key), (1, &*key), "{faults:?}");
+        let what = "the key in k.pem does not belong to the certificate in c.pem";
+        assert_eq!(faults[0].what, what);
+        assert!(faults[0].remedy.contains("a renewal replaces both files"));
+        assert_eq!(with(pair().clone()).warnings(&text), [""; 0]);
+        let expired = format!("{key}: c.pem expired at 2025-01-01T00:00:00.000Z");
+        assert_eq!(ended.warnings(&text), [expired]);
+        let future = format!("{key}: c.pem is not valid before 2027-01-01T00:00:00.000Z");
+        assert_eq!(early.warnings(&text), [future]);
+    }
 }
 
 #[test]

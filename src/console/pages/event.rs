@@ -22,13 +22,17 @@ use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::console::words;
 use crate::ledger::{Event, EventBody, EventDetail, EventId, LedgerError};
-use crate::operator::{Masked, replay_event};
+use crate::operator::{Masked, ReplayEventError, replay_event};
 use crate::registry::Subject;
 use crate::sender::Outcome;
 
 texts! {
     TITLE = "Event {}", "事件 {}";
     REPLAYED = "Replay started.", "已开始重新投递。";
+    REPLAYED_PARTLY = "Replay started. Destinations that are not configured were skipped.",
+        "已开始重新投递。未配置的投递目标已跳过。";
+    UNCONFIGURED = "None of this event's destinations is configured. Configure one under its name again, then replay the event.",
+        "该事件的投递目标均未配置。请以原名称重新配置，然后再重新投递该事件。";
     RECEIVED = "Received", "接收时间";
     STATE = "Deliveries", "投递情况";
     SOURCE = "Source", "来源";
@@ -89,8 +93,10 @@ pub(crate) async fn get(console: &Console, visit: &Visit) -> PageResult {
     let subject = Subject::Event(id);
     let thing = resolution::Thing { path: &path, subject: &subject };
     let middle = html! {
-        @if visit.query.text("done") == Some("replayed") {
-            (notice::notice(notice::Tone::Good, REPLAYED.of(lang)))
+        @match visit.query.text("done") {
+            Some("replayed") => (notice::notice(notice::Tone::Good, REPLAYED.of(lang))),
+            Some("partly") => (notice::notice(notice::Tone::Plain, REPLAYED_PARTLY.of(lang))),
+            _ => {}
         }
         (about(visit, &detail, &event))
         p.actions {
@@ -140,8 +146,16 @@ pub(crate) async fn post(console: &Console, visit: &Visit, form: &Fields) -> Pag
     }
     console.ledger().event(id).await?.ok_or(PageError::Absent)?;
     let (registry, control) = (&console.tools.registry, &console.tools.control);
-    replay_event(registry, control, &visit.viewer.who, id).await?.ok_or(PageError::Absent)?;
-    Ok(Reply::Redirect(format!("{path}?done=replayed")))
+    let replayed = replay_event(registry, control, &visit.viewer.who, id).await;
+    let replayed = replayed.map_err(|not| match not {
+        ReplayEventError::Ledger(error) => PageError::from(error),
+        ReplayEventError::Unconfigured(_) => PageError::Bad(UNCONFIGURED),
+    })?;
+    let done = match replayed.ok_or(PageError::Absent)?.skipped {
+        0 => "replayed",
+        _ => "partly",
+    };
+    Ok(Reply::Redirect(format!("{path}?done={done}")))
 }
 
 fn about(visit: &Visit, detail: &EventDetail, event: &Event<'_>) -> Markup {

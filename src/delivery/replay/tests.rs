@@ -151,11 +151,30 @@ async fn dead_letters_of_a_destination_that_is_not_configured_stay() {
     assert_eq!(numbers(&dry), [6, 3, 3]);
     let done = gateway.replay(ReplayId::new(2), &dead).await;
     assert_eq!((numbers(&done), done.state), ([6, 3, 3], OrderState::Done));
+    assert_eq!((dry.skipped, done.skipped), (3, 3));
     assert_eq!((gateway.dead("game").await, gateway.dead("removed").await), (0, 3));
-    for filter in [ReplayFilter::default(), to("game"), to("removed")] {
-        gateway.replay(ReplayId::new(3), &filter).await;
-        assert_eq!(gateway.dead("removed").await, 3, "{filter:?}");
+    for (filter, skipped) in [(ReplayFilter::default(), 3), (to("game"), 0), (to("removed"), 3)] {
+        let done = gateway.replay(ReplayId::new(3), &filter).await;
+        assert_eq!((gateway.dead("removed").await, done.skipped), (3, skipped), "{filter:?}");
     }
+}
+
+#[tokio::test]
+async fn what_an_order_skips_is_counted_again_when_it_is_given_again() {
+    let memory = memory();
+    let (id, dead) = (ReplayId::new(1), in_state(DeliveryState::Dead));
+    let first = Gateway::new(&memory, &["game"]);
+    first.record(0..3, &["game", "removed"]).await;
+    first.let_die().await;
+    assert_eq!(first.replay(id, &dead).await.skipped, 3);
+    let second = Gateway::new(&memory, &["game"]);
+    let kept = second.replays.find(id).await.unwrap().unwrap().progress;
+    assert_eq!((kept.deliveries, kept.skipped), (3, 3), "its account has it");
+    let again = second.replay(id, &dead).await;
+    assert_eq!((again.deliveries, again.skipped), (3, 3));
+    let third = Gateway::new(&memory, &["game", "removed"]);
+    let complete = third.replay(id, &dead).await;
+    assert_eq!((complete.deliveries, complete.skipped), (6, 0));
 }
 
 #[tokio::test]

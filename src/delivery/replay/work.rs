@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{DELIVERIES, EVENTS, PAGE, ReplayMode, ReplayProgress, ReplayRun, SEEN};
+use super::{DELIVERIES, EVENTS, PAGE, ReplayMode, ReplayProgress, ReplayRun, SEEN, SKIPPED};
 use crate::delivery::Control;
 use crate::ledger::{
     BatchedLedger, Cursor, Delivery, DeliveryQuery, DeliveryState, EventId, LedgerError, ReplayId,
@@ -19,6 +19,8 @@ pub(super) struct ReplayWork<'w> {
     account: Option<OpenAccount<'w, ReplayId>>,
     /// Events that were read. Each one counts once, however often the order is given.
     read: u64,
+    /// Deliveries that were skipped.
+    skipped: u64,
     /// Destinations that this order let a probe through to.
     probed: BTreeSet<TargetId>,
     /// Destinations of deliveries that are skipped: the configuration does not have them.
@@ -35,7 +37,8 @@ impl<'w> ReplayWork<'w> {
         control: &'w Control,
     ) -> Self {
         let (probed, absent) = (BTreeSet::new(), BTreeSet::new());
-        Self { order, ledger, control, account: None, read: 0, probed, absent }
+        let (read, skipped) = (0, 0);
+        Self { order, ledger, control, account: None, read, skipped, probed, absent }
     }
 
     /// The work of an order that has an account. It adds to the numbers in there.
@@ -44,13 +47,14 @@ impl<'w> ReplayWork<'w> {
             progress.seen = account.number(SEEN);
             progress.events = account.number(EVENTS);
             progress.deliveries = account.number(DELIVERIES);
+            progress.skipped = account.number(SKIPPED);
         });
         Self { account: Some(account), ..self }
     }
 
     async fn note_page(&mut self, read: u64, page: &ReplayPage) -> Result<(), LedgerError> {
         self.read += read;
-        self.order.note_page(self.read, page);
+        self.order.note_page(self.read, self.skipped, page);
         match self.counted() {
             Some(open) => open.save_progress().await,
             None => Ok(()),
@@ -68,8 +72,9 @@ impl<'w> ReplayWork<'w> {
     /// The account, with the numbers of now.
     fn counted(&mut self) -> Option<&mut OpenAccount<'w, ReplayId>> {
         let open = self.account.as_mut()?;
-        let ReplayProgress { seen, events, deliveries, .. } = self.order.progress();
-        let numbers = [(SEEN, seen), (EVENTS, events), (DELIVERIES, deliveries)];
+        let ReplayProgress { seen, events, deliveries, skipped, .. } = self.order.progress();
+        let numbers =
+            [(SEEN, seen), (EVENTS, events), (DELIVERIES, deliveries), (SKIPPED, skipped)];
         open.count(numbers.map(|(name, number)| (name.to_owned(), number)).into());
         Some(open)
     }
@@ -138,11 +143,15 @@ impl ReplayWork<'_> {
         let targets = chosen.iter().map(|delivery| delivery.target.clone()).collect();
         let configured = self.configured(targets).await?;
         let mut by_event: BTreeMap<EventId, BTreeSet<TargetId>> = BTreeMap::new();
+        let mut skipped: BTreeSet<(EventId, TargetId)> = BTreeSet::new();
         for Delivery { event, target, .. } in chosen {
             if configured.contains(&target) {
                 by_event.entry(event).or_default().insert(target);
+            } else {
+                skipped.insert((event, target));
             }
         }
+        self.skipped += skipped.len() as u64;
         let mut by_targets: BTreeMap<BTreeSet<TargetId>, Vec<EventId>> = BTreeMap::new();
         for (event, targets) in by_event {
             by_targets.entry(targets).or_default().push(event);
@@ -245,14 +254,16 @@ impl ReplayWork<'_> {
             let page = self.ledger.deliveries(&query, cursor.as_ref(), PAGE).await?;
             let listed = page.deliveries.len() as u64;
             let mut wanted = self.order.by_target(page.deliveries, self.ledger).await?;
+            let found = events_of(&wanted);
             // A viewer of some sources gets no totals of the others.
             let seen = match self.order.filter.log.among {
                 None => listed,
-                Some(_) => events_of(&wanted),
+                Some(_) => found,
             };
             let configured = self.configured(wanted.keys().cloned().collect()).await?;
             wanted.retain(|target, _| configured.contains(target));
             let tried = events_of(&wanted);
+            self.skipped += found.saturating_sub(tried);
             let mut made = ReplayPage::default();
             for (target, events) in wanted {
                 let one = self.make(events, vec![target]).await?;

@@ -9,7 +9,7 @@ use crate::ledger::{
     Accepted, Attempt, Decided, Decision, DeliveryState, Document, DocumentChange, Erasure,
     EventDetail, EventKeys, Expect, ExportPage, HeldBounds, HeldId, HeldOrder, HeldWhy, Item, Kind,
     LeaseResult, Ledger, LedgerError, Memory, NewEvent, NewHeld, Nonce, NonceUse, Retention,
-    Revision, SourceId, StoreClock,
+    Revision, SourceId, StoreClock, StoredForm,
 };
 
 const RULE: Kind = Kind::new("rule");
@@ -483,5 +483,35 @@ pub(super) async fn a_deleted_document_is_imported_with_its_time<L: Ledger>(
             assert_eq!(end.map(|end| end.at_ms), Some(end_ms));
         }
     }
+    Ok(())
+}
+
+pub(super) async fn a_document_that_differs_from_the_stored_one_is_named<L: Ledger>(
+    ledger: &L,
+    _: &StoreClock,
+) -> Checked {
+    let offered = |version: u64, at_ms, body: &'static str| {
+        let (id, who) = ("a".to_owned(), "them".to_owned());
+        let (version, body) = (Revision(version), Bytes::from_static(body.as_bytes()));
+        let document = Document { id, version, at_ms, who, body };
+        Item::Document { kind: RULE.as_str().to_owned(), document }
+    };
+    ledger.change(&rule("b", None)).await?;
+    let Revision(version) = ledger.change(&rule("a", None)).await?;
+    for (item, found) in [
+        (offered(version, 9, "{}"), None),
+        (offered(version, 9, "theirs"), Some(StoredForm::SameVersion)),
+        (offered(version - 1, 8, "theirs"), Some(StoredForm::Older)),
+        (offered(version - 1, 6, "theirs"), Some(StoredForm::Younger)),
+    ] {
+        let imported = ledger.import(vec![item]).await?;
+        assert_eq!((imported.taken, imported.known), (0, 1));
+        let named: Vec<_> = imported.differing.iter().map(|one| (&*one.kind, &*one.id)).collect();
+        assert_eq!(named, found.map(|_| ("rule", "a")).into_iter().collect::<Vec<_>>());
+        assert_eq!(imported.differing.first().map(|one| one.stored), found);
+        assert_eq!(rules(ledger).await?[0].body.as_ref(), b"{}", "the stored one stays");
+    }
+    let imported = ledger.import(vec![offered(version + 1, 9, "theirs")]).await?;
+    assert_eq!((imported.taken, imported.differing.len()), (1, 0), "a newer one replaces it");
     Ok(())
 }

@@ -39,6 +39,13 @@ impl Written {
         Self { kind, id, revision, at_ms, who, body: Some(body) }
     }
 
+    /// The document; `None`: it is deleted.
+    pub(super) fn document(&self) -> Option<Document> {
+        let body = self.body.clone()?;
+        let (id, who) = (self.id.clone(), self.who.clone());
+        Some(Document { id, version: self.revision, at_ms: self.at_ms, who, body })
+    }
+
     pub(super) fn read(record: &DocumentRecord<'_>) -> Self {
         Self {
             kind: record.kind.to_owned(),
@@ -62,8 +69,8 @@ impl DocumentTable {
         self.revision
     }
 
-    pub(super) fn get(&self, kind: Kind, id: &str) -> Option<Document> {
-        self.documents.get(&(kind.as_str().to_owned(), id.to_owned())).cloned()
+    pub(super) fn get(&self, kind: &str, id: &str) -> Option<Document> {
+        self.documents.get(&(kind.to_owned(), id.to_owned())).cloned()
     }
 
     pub(super) fn all(&self, kind: Kind) -> Documents {

@@ -29,11 +29,11 @@ impl Core {
     pub(super) async fn document_on(
         &self,
         session: &Session,
-        kind: Kind,
+        kind: &str,
         id: &str,
     ) -> Result<Option<Document>, QueryError> {
         let sql = format!("select {COLUMNS} from document where kind = $1 and id = $2");
-        let rows = session.rows(&sql, &[&kind.as_str(), &id.as_bytes()]).await?;
+        let rows = session.rows(&sql, &[&kind, &id.as_bytes()]).await?;
         rows.first().map(|row| self.document_of(row, 0)).transpose()
     }
 

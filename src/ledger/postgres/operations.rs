@@ -310,7 +310,7 @@ impl Ledger for Postgres {
     async fn document(&self, kind: Kind, id: &str) -> Result<Option<Document>, LedgerError> {
         let core = &self.core;
         ask!(core, session => {
-            core.document_on(&session, kind, id)
+            core.document_on(&session, kind.as_str(), id)
         })
     }
 
@@ -394,8 +394,7 @@ impl Ledger for Postgres {
             let some = change!(core, durable within SWEEP_TIME, Repeat::No, session => {
                 core.import_on(&mut session, &items)
             })?;
-            imported.taken += some.taken;
-            imported.known += some.known;
+            imported.add(some);
         }
         Ok(imported)
     }

@@ -14,7 +14,7 @@ use crate::ledger::{
     LedgerError, TargetId,
 };
 use crate::manage::http::{Answered, ApiError, Query, json};
-use crate::operator::{SeenLedger, View, replay_event};
+use crate::operator::{ReplayEventError, ReplayedEvent, SeenLedger, View, replay_event};
 use crate::registry::Actor;
 
 /// Events that are read together for a page: with bodies of 256 KiB, the usual maximum, 25 MiB.
@@ -58,6 +58,7 @@ struct DeliveryFacts {
 struct Replayed {
     events: u64,
     deliveries: u64,
+    skipped: u64,
 }
 
 impl Admin {
@@ -80,14 +81,21 @@ impl Admin {
         }))
     }
 
-    /// Delivers one event again, to every destination that it has: see [`no_choice`].
+    /// Delivers one event again, to every destination that it has and that is configured: see
+    /// [`no_choice`].
     pub(super) async fn replay(&self, view: &View, id: &str, who: &Actor) -> Answered {
         let absent = || ApiError::absent("there is no event of that id (any more)");
         let id: EventId = id.parse().map_err(|_| absent())?;
         view.ledger(&self.ledger).event(id).await?.ok_or_else(absent)?;
-        let replayed = replay_event(&self.registry, &self.control, who, id).await?;
-        let page = replayed.ok_or_else(absent)?;
-        let mut answer = json(&Replayed { events: page.events, deliveries: page.deliveries });
+        let replayed = replay_event(&self.registry, &self.control, who, id).await;
+        let replayed = replayed.map_err(|not| match not {
+            ReplayEventError::Ledger(error) => ApiError::from(error),
+            none @ ReplayEventError::Unconfigured(_) => {
+                ApiError::new(StatusCode::CONFLICT, none.to_string())
+            }
+        })?;
+        let ReplayedEvent { events, deliveries, skipped } = replayed.ok_or_else(absent)?;
+        let mut answer = json(&Replayed { events, deliveries, skipped });
         *answer.status_mut() = StatusCode::ACCEPTED;
         Ok(answer)
     }

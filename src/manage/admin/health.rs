@@ -1,6 +1,5 @@
 //! Metrics, liveness, readiness.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::iter;
 
@@ -8,10 +7,11 @@ use http::{HeaderValue, StatusCode};
 
 use super::Admin;
 use crate::clock::now_ms;
-use crate::config::{Config, concealed};
-use crate::ledger::{Health, Stats, TargetStats};
+use crate::config::concealed;
+use crate::ledger::{Health, Stats};
 use crate::lifecycle::{Unready, unready};
 use crate::manage::http::{Answered, ApiError, with_body};
+use crate::registry::unconfigured;
 use crate::telemetry::Metrics;
 use crate::wire::Response;
 
@@ -77,7 +77,7 @@ impl Admin {
         let pending: HashMap<&str, u64> = targets.collect();
         let count = |name: &str| pending.get(name).copied().unwrap_or(0);
         let named = config.destinations.keys().map(|name| (name.as_str(), count(name)));
-        let gone = unconfigured(&config, stats).into_iter();
+        let gone = unconfigured(&config, stats).into_iter().take(UNCONFIGURED_MAX);
         let gone = gone.map(|target| (target.target.as_str(), target.pending));
         self.metrics.set_backlog(named.chain(gone));
     }
@@ -113,15 +113,6 @@ impl Admin {
     async fn unready(&self) -> Option<Unready> {
         unready(&self.life, &self.ledger).await
     }
-}
-
-/// Destinations of stored deliveries that the configuration does not have: the longest backlogs.
-fn unconfigured<'s>(config: &Config, stats: &'s Stats) -> Vec<&'s TargetStats> {
-    let is_gone = |target: &&TargetStats| !config.destinations.contains_key(target.target.as_str());
-    let mut gone: Vec<&TargetStats> = stats.targets.iter().filter(is_gone).collect();
-    gone.sort_by_key(|target| Reverse(target.pending));
-    gone.truncate(UNCONFIGURED_MAX);
-    gone
 }
 
 /// The process answers.

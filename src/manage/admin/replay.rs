@@ -53,6 +53,7 @@ struct Shown<'a> {
     of: Option<u64>,
     events: u64,
     deliveries: u64,
+    skipped: u64,
     dry_run: bool,
     error: Option<&'a str>,
     outcome: Option<ShownOutcome>,
@@ -140,6 +141,14 @@ fn filter(view: &View, order: Order) -> Result<ReplayFilter, ApiError> {
     if !events.is_empty() && narrow {
         return Err(ApiError::bad("events and a filter of events: give one of the two"));
     }
+    if let Some(name) = &destination
+        && !view.config().destinations.contains_key(name)
+    {
+        return Err(ApiError::bad(format!(
+            "destination: {name:?} is not configured, so nothing can be delivered to it; name one \
+             that is, or configure it again first"
+        )));
+    }
     let target = destination.map(TargetId::from);
     let everything = events.is_empty() && !narrow && state.is_none() && target.is_none();
     if everything && !order.all {
@@ -182,6 +191,7 @@ fn shown(found: &FoundReplay) -> crate::wire::Response {
         of: progress.of,
         events: progress.events,
         deliveries: progress.deliveries,
+        skipped: progress.skipped,
         dry_run: progress.mode == ReplayMode::DryRun,
         error: error.as_deref(),
         outcome: outcome.map(ShownOutcome::from),

@@ -36,6 +36,9 @@ texts! {
     OF = "{} of about {}", "{} / 约 {}";
     EVENTS = "Events replayed", "重新投递的事件";
     DELIVERIES = "Deliveries created", "新建的投递";
+    SKIPPED = "Deliveries skipped", "已跳过的投递";
+    SKIPPED_WHY = "Deliveries are skipped if their destination is not configured. Configure it under its name again, then start another replay.",
+        "投递目标未配置时，其投递会被跳过。请以原名称重新配置，然后再次重新投递。";
     FAILED = "The store returned an error: {}. Start the replay again from the list of dead letters.", "存储返回错误：{}。请从死信列表重新开始。";
     DEAD = "Dead letters again", "再次成为死信";
     ELSEWHERE = "Another gateway runs this replay.", "该任务在其他网关上运行。";
@@ -98,6 +101,8 @@ fn shown(visit: &Visit, found: &FoundReplay) -> Markup {
         (EVENTS, html! { (value::count(progress.events)) }),
         (DELIVERIES, html! { (value::count(progress.deliveries)) }),
     ];
+    let skips = progress.skipped > 0;
+    all.extend(skips.then(|| (SKIPPED, html! { (value::count(progress.skipped)) })));
     all.extend(outcome.iter().flat_map(|outcome| outcome::numbers(outcome, DEAD)));
     let action = format!("{}/cancel", path(progress.id));
     html! {
@@ -107,6 +112,7 @@ fn shown(visit: &Visit, found: &FoundReplay) -> Markup {
                 progress value=(progress.seen) max=(of.max(progress.seen).max(1)) aria-label=(SEEN.of(lang)) {}
             }
             (facts(lang, &all))
+            @if skips { p { (SKIPPED_WHY.of(lang)) } }
             @if is_open { p { a href=(path(progress.id)) { (AGAIN.of(lang)) } } }
             @if runs && !is_here { p { (ELSEWHERE.of(lang)) } }
             @if runs && is_here {
@@ -198,7 +204,7 @@ mod tests {
 
     fn seen_with(right: AdminRight, state: OrderState, counts: DeliveryCounts) -> String {
         let id = ReplayId::new(1);
-        let (seen, of, events, deliveries) = (200, Some(1000), 190, 190);
+        let (seen, of, events, deliveries, skipped) = (200, Some(1000), 190, 190, 10);
         let progress = ReplayProgress {
             id,
             at_ms: 0,
@@ -209,6 +215,7 @@ mod tests {
             of,
             events,
             deliveries,
+            skipped,
         };
         let outcome = Some(Outcome { counts, further: 0 });
         let found = FoundReplay { progress, outcome, known: KnownBy::Process };
@@ -221,6 +228,8 @@ mod tests {
         assert!(running.contains(r#"<progress value="200" max="1000""#), "{running}");
         assert!(running.contains("/cancel") && running.contains(AGAIN.of(Lang::En)));
         assert!(!running.contains("data-ended") && running.contains("200 of about 1,000"));
+        assert!(running.contains("<dt>Deliveries skipped</dt><dd>10</dd>"), "{running}");
+        assert!(running.contains(SKIPPED_WHY.of(Lang::En)), "{running}");
         let watched = seen(AdminRight::Read, OrderState::Running);
         assert!(!watched.contains("/cancel") && watched.contains(AGAIN.of(Lang::En)));
         for ended in [OrderState::Done, OrderState::Cancelled] {

@@ -11,7 +11,7 @@ use crate::ledger::embedded::run::Finder;
 use crate::ledger::embedded::segment::{IMPORTED, VERSION};
 use crate::ledger::embedded::tables::{Note, half_id};
 use crate::ledger::portable::ImportRevisions;
-use crate::ledger::{EventId, Imported, LedgerError, PastEvent};
+use crate::ledger::{DifferingDocument, Document, EventId, Imported, LedgerError, PastEvent};
 
 /// Tells which events are recorded, those of the frame among them.
 pub(super) struct RecordedEvents {
@@ -44,7 +44,15 @@ impl Committer {
             let taken = match item {
                 ImportItem::Event(event) => self.import_event(*event, &mut recorded)?,
                 ImportItem::Past(past) => self.import_past(&past)?,
-                ImportItem::Document(written) => self.import_document(written, &mut revisions),
+                ImportItem::Document(written) => {
+                    let stored = self.stored_as_new(&written);
+                    let is_known = stored.is_some();
+                    match stored {
+                        Some(stored) => imported.differing.extend(differing(&stored, &written)),
+                        None => self.import_document(written, &mut revisions),
+                    }
+                    !is_known
+                }
                 ImportItem::Held(held) => {
                     let taken = !self.core.held().knows(&held);
                     if taken {
@@ -115,14 +123,23 @@ impl Committer {
         Ok(!known)
     }
 
-    /// Imports a document unless the stored one is as new.
-    fn import_document(&mut self, mut written: Written, revisions: &mut ImportRevisions) -> bool {
-        let current = self.version(&written.kind, &written.id);
-        if current.is_some_and(|current| current >= written.revision) {
-            return false;
-        }
+    /// The stored document of that name, including unsynced changes, if it is as new as this one.
+    fn stored_as_new(&self, offered: &Written) -> Option<Document> {
+        let mut staged = self.staged.changes.iter().rev();
+        let stored = match staged.find(|one| one.kind == offered.kind && one.id == offered.id) {
+            Some(written) => written.document(),
+            None => self.core.documents().get(&offered.kind, &offered.id),
+        };
+        stored.filter(|stored| stored.version >= offered.revision)
+    }
+
+    fn import_document(&mut self, mut written: Written, revisions: &mut ImportRevisions) {
         written.revision = revisions.of(written.revision, self.revision());
         self.write_document(written);
-        true
     }
+}
+
+/// How a document that is not imported differs from the stored one.
+fn differing(stored: &Document, offered: &Written) -> Option<DifferingDocument> {
+    DifferingDocument::between(&offered.kind, stored, &offered.document()?)
 }

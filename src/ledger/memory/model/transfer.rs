@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::{Known, Model, Row, Stored};
 use crate::ledger::portable::ImportRevisions;
 use crate::ledger::{
-    Cursor, DedupeKey, Delivery, DeliveryState, Document, EventId, EventWindow, ExportPage,
-    HeldList, HeldQuery, HeldWhy, Item, LedgerError, NewEvent, Nonce, PastEvent, Revision,
+    Cursor, DedupeKey, Delivery, DeliveryState, DifferingDocument, Document, EventId, EventWindow,
+    ExportPage, HeldList, HeldQuery, HeldWhy, Item, LedgerError, NewEvent, Nonce, PastEvent,
+    Revision,
 };
 
 /// The parts of an export, in its order. What an item becomes while the export is read is in a later
@@ -97,14 +98,25 @@ impl Model {
         })
     }
 
-    /// Imports an item; `false`: it was known.
+    /// Imports an item; `false`: it was known. One that is a document with another content than the
+    /// stored one is added to `differing`.
     pub(in crate::ledger::memory) fn import(
         &mut self,
         item: Item,
         revisions: &mut ImportRevisions,
+        differing: &mut Vec<DifferingDocument>,
     ) -> bool {
         match item {
-            Item::Document { kind, document } => self.import_document(kind, document, revisions),
+            Item::Document { kind, document } => {
+                let stored = self.documents.get(&(kind.clone(), document.id.clone()));
+                let stored = stored.filter(|stored| stored.version >= document.version);
+                if let Some(stored) = stored {
+                    differing.extend(DifferingDocument::between(&kind, stored, &document));
+                    return false;
+                }
+                self.import_document(kind, document, revisions);
+                true
+            }
             Item::Event { event, deliveries } => self.import_event(event, deliveries),
             Item::Past(past) => self.import_past(&past),
             Item::Nonce(nonce) => {
@@ -137,16 +149,11 @@ impl Model {
         kind: String,
         document: Document,
         revisions: &mut ImportRevisions,
-    ) -> bool {
+    ) {
         let key = (kind, document.id.clone());
-        let current = self.documents.get(&key).map(|document| document.version);
-        if current.is_some_and(|current| current >= document.version) {
-            return false;
-        }
         let version = revisions.of(document.version, self.revision);
         self.revision = self.revision.max(version);
         self.documents.insert(key, Document { version, ..document });
-        true
     }
 
     fn import_past(&mut self, past: &PastEvent) -> bool {

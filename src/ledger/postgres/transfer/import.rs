@@ -19,8 +19,8 @@ use super::super::{Core, TARGETS_BETWEEN};
 use super::{IMPORT_BYTES, IMPORT_ITEMS};
 use crate::ledger::portable::ImportRevisions;
 use crate::ledger::{
-    Attempt, DedupeKey, Delivery, DeliveryState, EventId, FaultCode, Imported, Item, LedgerError,
-    NewEvent, Nonce, PastEvent, Revision,
+    Attempt, DedupeKey, Delivery, DeliveryState, DifferingDocument, Document, EventId, FaultCode,
+    Imported, Item, LedgerError, NewEvent, Nonce, PastEvent, Revision,
 };
 
 /// Until every gateway looks for keys of an older form: each asks the server once a second, and its
@@ -81,15 +81,15 @@ impl Core {
         self.days_for(session, ids).await?;
         self.announce_older_keys(session, items).await?;
         session.begin().await?;
-        let taken = match self.import_all(session, items).await {
-            Ok(taken) => taken,
+        let imported = match self.import_all(session, items).await {
+            Ok(imported) => imported,
             Err(fault) => {
                 session.undo().await?;
                 return Err(fault);
             }
         };
         session.commit().await?;
-        Ok(Imported { taken, known: items.len() as u64 - taken })
+        Ok(imported)
     }
 
     /// Notes that keys of an older form may exist, before the first of them does, and waits until
@@ -111,14 +111,20 @@ impl Core {
         Ok(())
     }
 
-    async fn import_all(&self, session: &Session, items: &[Item]) -> Result<u64, QueryError> {
+    async fn import_all(&self, session: &Session, items: &[Item]) -> Result<Imported, QueryError> {
         self.server_watch.required().check(session).await?;
-        let mut taken = 0;
+        let (mut taken, mut differing) = (0, Vec::new());
         let mut revisions = ImportRevisions::default();
         for item in items {
-            if let Item::Document { kind, document } = item {
-                let new = self.import_document(session, kind, document, &mut revisions).await?;
-                taken += u64::from(new);
+            let Item::Document { kind, document } = item else { continue };
+            match self.stored_as_new(session, kind, document).await? {
+                Some(stored) => {
+                    differing.extend(DifferingDocument::between(kind, &stored, document));
+                }
+                None => {
+                    self.import_document(session, kind, document, &mut revisions).await?;
+                    taken += 1;
+                }
             }
         }
         // Before events, as decisions and a change of the master key lock the tables.
@@ -147,7 +153,21 @@ impl Core {
             .iter()
             .filter_map(|item| if let Item::Nonce(nonce) = item { Some(nonce) } else { None })
             .collect();
-        Ok(taken + insert_nonces(session, &nonces).await?)
+        taken += insert_nonces(session, &nonces).await?;
+        Ok(Imported { taken, known: items.len() as u64 - taken, differing })
+    }
+
+    /// The stored document of that name, if it is as new. No other change of one begins until the end
+    /// of the transaction.
+    async fn stored_as_new(
+        &self,
+        session: &Session,
+        kind: &str,
+        offered: &Document,
+    ) -> Result<Option<Document>, QueryError> {
+        session.row("select v from meta where k = 'revision' for update", &[]).await?;
+        let stored = self.document_on(session, kind, &offered.id).await?;
+        Ok(stored.filter(|stored| stored.version >= offered.version))
     }
 
     /// A document that is newer than the stored one, under a version not used here yet.
@@ -155,18 +175,12 @@ impl Core {
         &self,
         session: &Session,
         kind: &str,
-        document: &crate::ledger::Document,
+        document: &Document,
         revisions: &mut ImportRevisions,
-    ) -> Result<bool, QueryError> {
+    ) -> Result<(), QueryError> {
         let sql = "select v from meta where k = 'revision' for update";
         let newest: i64 = session.row(sql, &[]).await?.get(0);
         let id = document.id.as_bytes();
-        let sql = "select version from document where kind = $1 and id = $2";
-        let current = session.rows(sql, &[&kind, &id]).await?;
-        let version = document.version.0.cast_signed();
-        if current.first().is_some_and(|row| row.get::<_, i64>(0) >= version) {
-            return Ok(false);
-        }
         let newest = Revision(newest.cast_unsigned());
         let new = revisions.of(document.version, newest).0.cast_signed();
         let sql = "update meta set v = greatest(v, $1) where k = 'revision'";
@@ -174,8 +188,7 @@ impl Core {
         let (at_ms, who, body) = (document.at_ms, document.who.as_str(), &document.body[..]);
         let row = DocumentRow { kind, id, version: new, at_ms, who, body };
         self.write_document(session, row).await?;
-        session.run("select pg_notify($1, '')", &[&self.dialer.channel()]).await?;
-        Ok(true)
+        session.run("select pg_notify($1, '')", &[&self.dialer.channel()]).await.map(drop)
     }
 
     async fn insert_deliveries(
@@ -378,7 +391,6 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::ledger::Document;
 
     #[test]
     fn documents_of_one_change_are_in_one_transaction() {

@@ -2,32 +2,55 @@
 //! removed: they wait until it has the name again.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
+use super::Registry;
 use crate::config::Config;
 use crate::ledger::{Stats, TargetStats};
-use crate::registry::Registry;
 
 /// Names with a warning of their own: more of them have one cause, and would fill the log.
 const NAMED_MAX: usize = 20;
 
-/// Warns of each such destination. The deliveries are counted in the background: on PostgreSQL that
-/// may take seconds, and nothing depends on it.
-pub(super) fn warn(registry: &Registry) {
-    let (ledger, config) = (registry.ledger().clone(), registry.config());
-    tokio::spawn(async move {
-        match ledger.stats().await {
-            Ok(stats) => warn_of_each(&unconfigured(&config, &stats)),
-            Err(error) => tracing::warn!(
-                %error,
-                "could not look for deliveries to destinations that are not configured"
-            ),
+impl Registry {
+    /// Warns of each such destination.
+    pub(crate) fn warn_of_unconfigured(&self) {
+        self.warn_of(|_| true);
+    }
+
+    /// Warns of those among them that `before` had: a change over an API has removed them.
+    pub(super) fn warn_of_removed(&self, before: &Config) {
+        let config = self.config();
+        let names = before.destinations.keys();
+        let is_removed = |name: &&String| !config.destinations.contains_key(*name);
+        let removed: BTreeSet<String> = names.filter(is_removed).cloned().collect();
+        if !removed.is_empty() {
+            self.warn_of(move |target| removed.contains(target.target.as_str()));
         }
-    });
+    }
+
+    /// Warns of those that `is_meant` selects. The deliveries are counted in the background: on
+    /// PostgreSQL that may take seconds, and nothing depends on it.
+    fn warn_of(&self, is_meant: impl Fn(&TargetStats) -> bool + Send + 'static) {
+        let (ledger, config) = (self.ledger().clone(), self.config());
+        tokio::spawn(async move {
+            match ledger.stats().await {
+                Ok(stats) => {
+                    let mut gone = unconfigured(&config, &stats);
+                    gone.retain(|target| is_meant(target));
+                    warn_of_each(&gone);
+                }
+                Err(error) => tracing::warn!(
+                    %error,
+                    "could not look for deliveries to destinations that are not configured"
+                ),
+            }
+        });
+    }
 }
 
 /// The destinations of stored deliveries that the configuration does not have, those with the most
 /// deliveries first.
-fn unconfigured<'s>(config: &Config, stats: &'s Stats) -> Vec<&'s TargetStats> {
+pub(crate) fn unconfigured<'s>(config: &Config, stats: &'s Stats) -> Vec<&'s TargetStats> {
     let is_gone = |target: &&TargetStats| !config.destinations.contains_key(target.target.as_str());
     let mut gone: Vec<&TargetStats> = stats.targets.iter().filter(is_gone).collect();
     gone.sort_by_key(|target| Reverse(target.pending.saturating_add(target.dead)));
