@@ -13,6 +13,7 @@ use super::{ConfigFile, Exit, Screen};
 use crate::ledger::{
     DifferingDocument, Engine, ExportError, ExportReader, Imported, Item, Ledger as _, StoredForm,
 };
+use crate::registry::HEAD;
 use crate::server;
 
 /// Import an export into a store
@@ -50,14 +51,18 @@ impl Import {
         };
         let store = &loaded.config.store;
         let input = || Ok((Counted::new(Box::new(io::stdin())), 0));
-        let (from, size) = match place.map_or_else(input, |place| place.read()) {
+        let (from, size) = match place.as_ref().map_or_else(input, Place::read) {
             Ok(read) => read,
             Err(error) => return screen.fail(&format!("{}: {error}", self.file)),
         };
         let mut imported = Imported::default();
+        let named = |error: ExportError| match &place {
+            Some(place) => place.named(error),
+            None => error,
+        };
         let reader = match ExportReader::begin(from, &server::keyring(store)) {
             Ok(reader) => reader,
-            Err(error) => return screen.fail(&format!("{}: {error}", self.file)),
+            Err(error) => return screen.fail(&named(error)),
         };
         if let Some(base) = reader.follows() {
             return screen.fail(&format!(
@@ -92,7 +97,7 @@ impl Import {
                 if imported.taken + imported.known > 0 {
                     writeln!(screen.err, "{}, and then:", Counts(&imported))?;
                 }
-                screen.fail(&format!("{}: {error}", self.file))
+                screen.fail(&named(error))
             }
         }
     }
@@ -126,36 +131,37 @@ impl fmt::Display for Counts<'_> {
 /// Names of documents in a warning: enough to see whose they are.
 const NAMED_MAX: usize = 5;
 
-/// Warns of documents that were not imported because the store has others under their names, which
-/// are no later forms of them: two stores are mixed.
+/// Warns of documents that were not imported because the store has others under their names.
 pub(super) fn warn_of_differing(imported: &Imported, screen: &mut Screen<'_>) -> io::Result<()> {
+    match warning(&imported.differing) {
+        Some(warning) => writeln!(screen.err, "{warning}"),
+        None => Ok(()),
+    }
+}
+
+/// What to say of documents that are no later forms of those that were not imported, if there are
+/// any: two stores are mixed.
+fn warning(differing: &[DifferingDocument]) -> Option<String> {
     let is_other = |one: &&DifferingDocument| one.stored != StoredForm::Younger;
-    let mut names = imported.differing.iter().filter(is_other).map(|one| (&*one.kind, &*one.id));
-    let shown: Vec<_> =
-        names.by_ref().take(NAMED_MAX).map(|(kind, id)| format!("{kind} {id}")).collect();
+    let mut names = differing.iter().filter(is_other).map(|one| format!("{} {}", one.kind, one.id));
+    let shown: Vec<String> = names.by_ref().take(NAMED_MAX).collect();
     if shown.is_empty() {
-        return Ok(());
+        return None;
     }
     let more = match names.count() {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    writeln!(
-        screen.err,
+    Some(format!(
         "warning: not imported: {}{more}; the store has others under these names, so the export is \
          probably of another store: compare them, and make those that are missing again under new names",
         shown.join(", ")
-    )
+    ))
 }
 
 /// A document that was not imported, for programs.
 pub(super) fn as_json(one: &DifferingDocument) -> Value {
-    let stored = match one.stored {
-        StoredForm::SameVersion => "same_version",
-        StoredForm::Older => "older",
-        StoredForm::Younger => "younger",
-    };
-    json!({ "kind": one.kind, "id": one.id, "stored": stored })
+    json!({ "kind": one.kind, "id": one.id, "stored": one.stored.as_str() })
 }
 
 /// The import of one export.
@@ -186,6 +192,8 @@ impl ImportJob<'_> {
             if !items.is_empty() {
                 let some = ledger.import(items).await?;
                 imported.add(some);
+                // Every change writes it, so it says nothing about a store.
+                imported.differing.retain(|one| one.kind != HEAD.as_str());
                 progress.tell(&|| {
                     let count = imported.taken + imported.known;
                     match (reader.source().count() * 100).checked_div(size) {
@@ -220,6 +228,24 @@ mod tests {
         let (id, version) = (id.to_owned(), Revision(version));
         let document = Document { id, version, at_ms: 0, who: String::new(), body: Bytes::new() };
         Item::Document { kind: "rule".into(), document }
+    }
+
+    #[test]
+    fn a_warning_names_documents_of_another_store_and_no_later_forms() {
+        let one = |id: u64, stored| {
+            let (kind, id) = ("reward_rule".to_owned(), id.to_string());
+            DifferingDocument { kind, id, stored }
+        };
+        assert_eq!(warning(&[one(1, StoredForm::Younger)]), None);
+        let both = [one(1, StoredForm::Younger), one(2, StoredForm::SameVersion)];
+        let text = warning(&both).unwrap();
+        assert!(text.starts_with("warning: not imported: reward_rule 2; the store has"), "{text}");
+        let many: Vec<_> = (1..8).map(|id| one(id, StoredForm::Older)).collect();
+        let text = warning(&many).unwrap();
+        assert!(text.contains("reward_rule 5 and 2 more;") && !text.contains("rule 6"), "{text}");
+        let imported = Imported { taken: 1, known: 2, differing: both.to_vec() };
+        let line = "1 imported, 2 known already (documents that were changed here later: 1)";
+        assert_eq!(Counts(&imported).to_string(), line);
     }
 
     #[test]

@@ -341,6 +341,7 @@ impl<T> Holdings<T> {
     }
 
     /// Waiting callbacks that probably claim to be for `user`: texts are compared by their hashes.
+    #[cfg(any(test, debug_assertions))]
     pub(super) fn of_user(&self, user: &str) -> Vec<HeldId> {
         let user = Some(short(user));
         self.waiting.iter().filter(|(_, one)| one.user == user).map(|(id, _)| *id).collect()

@@ -117,6 +117,18 @@ pub enum StoredForm {
     Younger,
 }
 
+impl StoredForm {
+    /// The word in the output of commands.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SameVersion => "same_version",
+            Self::Older => "older",
+            Self::Younger => "younger",
+        }
+    }
+}
+
 impl DifferingDocument {
     /// How the `stored` document differs from one of its name that is not imported.
     pub(super) fn between(kind: &str, stored: &Document, offered: &Document) -> Option<Self> {

@@ -23,7 +23,7 @@ pub(super) const RESOLVED: Kind = Kind::new("resolved");
 /// Entries of the audit log, by number.
 pub(super) const AUDIT: Kind = Kind::new("audit");
 /// The document that every change writes too.
-pub(super) const HEAD: Kind = Kind::new("registry");
+pub const HEAD: Kind = Kind::new("registry");
 /// Its id.
 pub(super) const HEAD_ID: &str = "head";
 
