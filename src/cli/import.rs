@@ -139,8 +139,8 @@ pub(super) fn warn_of_differing(imported: &Imported, screen: &mut Screen<'_>) ->
     }
 }
 
-/// What to say of documents that are no later forms of those that were not imported, if there are
-/// any: two stores are mixed.
+/// The warning about stored documents that are no later forms of those that were not imported:
+/// two stores are mixed. `None`: there are none.
 fn warning(differing: &[DifferingDocument]) -> Option<String> {
     let is_other = |one: &&DifferingDocument| one.stored != StoredForm::Younger;
     let mut names = differing.iter().filter(is_other).map(|one| format!("{} {}", one.kind, one.id));
