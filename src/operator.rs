@@ -25,7 +25,7 @@ pub use access::{
 };
 pub(crate) use address::{base_of, curl, curl_of_shown, reachable, url_of};
 pub(crate) use call::{CallError, CallPurpose, Called, call};
-pub use erase::{digest_of_user, erase_user};
+pub use erase::{ErasedUsers, digest_of_user, erase_user};
 pub(crate) use explained::{Asker, Explained, Overloaded, ToExplain, explained};
 pub use held::{
     DecideError, HeldDecision, REASON_BYTES_MAX, Shown as HeldShown, decide as decide_held,

@@ -40,7 +40,7 @@ use crate::partners::push_configuration::plan::OutOfReach;
 use crate::plan::{Plan, RoutingTable};
 
 pub use audit::{Action, Actor, AuditQuery, AuditSubject, ENTRIES_MAX, Entry, list as audit_log};
-pub use documents::{DESTINATION, Documents, HEAD, SOURCE, StoredDocument};
+pub use documents::{AUDIT, DESTINATION, Documents, HEAD, SOURCE, StoredDocument};
 pub use entries::{DocumentError, Managed, Precondition, Written, check_reach};
 pub use ignored::{IgnoredObject, IgnoredWhy};
 pub use resolved::{NOTE_CHARACTERS_MAX, NoteError, RESOLVED_MAX, Resolution, Subject};

@@ -136,7 +136,7 @@ fn facts_en(detail: &Detail) -> String {
             span(*seconds)
         ),
         Detail::Certificate { expires_ms } => {
-            format!(": its certificate expires at {} UTC", stamp(*expires_ms))
+            format!(": its certificate is valid until {} UTC", stamp(*expires_ms))
         }
         Detail::Reload => {
             String::from(" did not apply the changed configuration; the log has the reason")
@@ -195,7 +195,7 @@ fn facts_zh(detail: &Detail) -> String {
             format!("的公钥集已有 {} 未能更新，使用新公钥的回调不会被接收", span(*seconds))
         }
         Detail::Certificate { expires_ms } => {
-            format!("的证书将于 {} UTC 到期", stamp(*expires_ms))
+            format!("的证书有效期至 {} UTC", stamp(*expires_ms))
         }
         Detail::Reload => String::from("未能应用修改后的配置，原因见日志"),
         Detail::Archive { seconds, days } => format!(
@@ -227,7 +227,7 @@ fn topic_en(detail: &Detail) -> &'static str {
         Detail::StoreStopped { .. } => ": the store accepts callbacks again",
         Detail::StoreUnindexed { .. } => ": retention goes on",
         Detail::Keys { .. } => ": its public keys are up to date",
-        Detail::Certificate { .. } => ": its certificate was renewed",
+        Detail::Certificate { .. } => ": no certificate of it expires soon",
         Detail::Reload => " applied the configuration",
         Detail::Archive { .. } => ": expired events are archived again",
         Detail::Test => ": the test is over",
@@ -248,7 +248,7 @@ fn topic_zh(detail: &Detail) -> &'static str {
         Detail::StoreStopped { .. } => "的存储恢复接收回调",
         Detail::StoreUnindexed { .. } => "的过期数据恢复清理",
         Detail::Keys { .. } => "的公钥集已更新",
-        Detail::Certificate { .. } => "的证书已更新",
+        Detail::Certificate { .. } => "已没有临近到期的证书",
         Detail::Reload => "已应用配置",
         Detail::Archive { .. } => "的过期事件恢复归档",
         Detail::Test => "的测试已结束",

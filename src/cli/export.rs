@@ -1,12 +1,16 @@
 //! `postern export`: everything that the store keeps, in one file.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{process, thread};
 
 use clap::Args;
 use serde_json::json;
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use super::client::{AdminApi, runtime};
 use super::place::Place;
@@ -14,11 +18,12 @@ use super::store::{Keeper, Progress, check, embedded, gateway_instead, keeper};
 use super::{ConfigFile, Exit, Screen, Where};
 use crate::config::{Config, StoreEngine};
 use crate::ledger::{
-    Embedded, Engine, ExportError, ExportId, ExportReader, ExportWriter, Item, Keyring, KnownItems,
-    Ledger as _, Survey,
+    BatchOptions, BatchedLedger, Embedded, ExportError, ExportId, ExportReader, ExportWriter, Item,
+    Keyring, KnownItems, LedgerError, NoopObserver, Survey,
 };
 use crate::manage::{EXPORT_KEY, EXPORT_NEXT};
 use crate::private;
+use crate::registry::{Action, Actor, AuditSubject, Registry};
 use crate::server;
 
 /// Bytes of a chunk, about.
@@ -62,9 +67,10 @@ impl Export {
             Ok(loaded) => loaded,
             Err(exit) => return Ok(exit),
         };
-        let keys = server::keyring(&loaded.config.store);
+        let config = Arc::new(loaded.config);
+        let keys = server::keyring(&config.store);
         let read_by = if self.salvage { ReadBy::Command } else { ReadBy::Either };
-        let export = Store { config: &loaded.config, keys, read_by };
+        let export = Store { config: &config, keys, read_by };
         if let Err(error) = export.check() {
             return screen.fail(&error);
         }
@@ -134,18 +140,13 @@ impl Export {
         if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
             return self.write_through(path, export, chain, progress);
         }
-        let part = beside(path);
-        let written = private::create(&part).map_err(ExportError::from).and_then(|file| {
+        let written = Part::create(path).map_err(ExportError::from).and_then(|(part, file)| {
             let (to, written) = self.write(BufWriter::new(file), export, chain, progress)?;
             to.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-            fs::rename(&part, path)?;
+            fs::rename(&part.path, path)?;
             sync_folder(path)?;
             Ok(written)
         });
-        if written.is_err() {
-            // A partial export is useless.
-            let _ = fs::remove_file(&part);
-        }
         written.map_err(|error| at(path, error))
     }
 
@@ -183,18 +184,16 @@ impl Export {
             progress.tell(&|| format!("{} items", to.items()));
             Ok(())
         };
-        let survey = match self.salvage {
+        let (survey, unnoted) = match self.salvage {
             true => {
                 let mut put = |items: &[Item]| put(items.to_vec());
-                Some(Embedded::salvage(&server::embedded(&from.config.store)?, &mut put)?)
+                let options = server::embedded(&from.config.store)?;
+                (Some(Embedded::salvage(&options, &mut put)?), None)
             }
-            false => {
-                from.read(&mut put)?;
-                None
-            }
+            false => (None, from.read(&mut put)?),
         };
         let items = to.items();
-        Ok((to.end()?, Written { items, survey }))
+        Ok((to.end()?, Written { items, survey, unnoted }))
     }
 }
 
@@ -212,7 +211,7 @@ fn behind_links(path: &Path) -> PathBuf {
 /// Makes the name of a file durable. A network file system may have no way to.
 fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    match fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all() {
+    match File::open(folder.unwrap_or(Path::new(".")))?.sync_all() {
         Err(error)
             if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
         {
@@ -269,11 +268,23 @@ struct Written {
     items: u64,
     /// The findings of a salvage.
     survey: Option<Survey>,
+    /// Why the audit log has no entry about it.
+    unnoted: Option<LedgerError>,
 }
 
 impl Written {
+    fn warn(&self, screen: &mut Screen<'_>) -> io::Result<()> {
+        match &self.unnoted {
+            Some(error) => {
+                writeln!(screen.err, "warning: the audit log has no entry about this: {error}")
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Says so, beside what may be on standard output.
     fn tell(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        self.warn(screen)?;
         let exit = match &self.survey {
             Some(survey) => screen.survey(survey)?,
             None => Exit::Done,
@@ -284,6 +295,7 @@ impl Written {
 
     /// The same as JSON, on standard output: the export is at `place`.
     fn tell_json(&self, place: &Place, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        self.warn(screen)?;
         let survey = self.survey.as_ref();
         let found = |some: fn(&Survey) -> Vec<String>| survey.map(some).unwrap_or_default();
         let damage = found(|survey| survey.damage.iter().map(ToString::to_string).collect());
@@ -302,7 +314,7 @@ type Put<'p> = &'p mut dyn FnMut(Vec<Item>) -> Result<(), ExportError>;
 
 /// The store to export.
 struct Store<'c> {
-    config: &'c Config,
+    config: &'c Arc<Config>,
     keys: Keyring,
     /// The findings of a salvage are of the files themselves.
     read_by: ReadBy,
@@ -336,12 +348,18 @@ impl Store<'_> {
     }
 
     /// Reads everything: from the gateway if one works on an embedded store, else from the store
-    /// itself.
-    fn read(self, put: Put<'_>) -> Result<(), ExportError> {
+    /// itself; returns why the audit log has no entry about it.
+    fn read(self, put: Put<'_>) -> Result<Option<LedgerError>, ExportError> {
         let runtime = runtime()?;
         match keeper(self.config, &runtime) {
-            Ok(Keeper::Ledger(ledger)) => read_from(&ledger, &runtime, put),
-            Ok(Keeper::Gateway(api)) => self.ask(&api, &runtime, put),
+            Ok(Keeper::Ledger(engine)) => {
+                let (options, observer) = (BatchOptions::default(), Arc::new(NoopObserver));
+                let ledger = BatchedLedger::new(engine, options, observer);
+                let noted = runtime.block_on(note(&ledger, Arc::clone(self.config)));
+                read_from(&ledger, &runtime, put)?;
+                Ok(noted.err())
+            }
+            Ok(Keeper::Gateway(api)) => self.ask(&api, &runtime, put).map(|()| None),
             Err(sentence) => Err(ExportError::Io(io::Error::other(sentence))),
         }
     }
@@ -369,7 +387,15 @@ impl Store<'_> {
     }
 }
 
-fn read_from(ledger: &Engine, runtime: &Runtime, put: Put<'_>) -> Result<(), ExportError> {
+/// Notes the export in the audit log, as a gateway does. A backup does not fail for it: a full disk
+/// or a standby takes no entry, and this account can read the store without one.
+async fn note(ledger: &BatchedLedger, config: Arc<Config>) -> Result<(), LedgerError> {
+    let registry = Registry::open(ledger.clone(), config).await?;
+    let who = Actor::new("command", "export");
+    registry.note(&who, Action::Exported, AuditSubject::new("store", "export")).await
+}
+
+fn read_from(ledger: &BatchedLedger, runtime: &Runtime, put: Put<'_>) -> Result<(), ExportError> {
     let mut cursor = None;
     loop {
         let page = runtime.block_on(ledger.export(cursor.as_ref(), CHUNK))?;
@@ -381,8 +407,67 @@ fn read_from(ledger: &Engine, runtime: &Runtime, put: Put<'_>) -> Result<(), Exp
     }
 }
 
-fn beside(output: &Path) -> PathBuf {
-    let mut name = output.as_os_str().to_owned();
+/// An unfinished export, which is removed when this is dropped, or when a signal ends the command.
+struct Part {
+    path: PathBuf,
+    /// Dropped, it ends the thread that waits for signals.
+    _watched: oneshot::Sender<()>,
+}
+
+impl Part {
+    /// Creates a file beside `output` that no other export writes.
+    fn create(output: &Path) -> io::Result<(Self, File)> {
+        let path = beside(output)?;
+        let watched = watch(path.clone())?;
+        let file = private::create_new(&path)?;
+        Ok((Self { path, _watched: watched }, file))
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // One that is complete has another name by now.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Removes the file at `path` when a signal asks this process to end, and ends it.
+fn watch(path: PathBuf) -> io::Result<oneshot::Sender<()>> {
+    let (watched, is_done) = oneshot::channel();
+    let runtime = runtime()?;
+    // From here on: a signal that comes before the thread runs is not lost.
+    let (mut terminate, mut interrupt) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
+    let wait = move || {
+        let caught = runtime.block_on(async {
+            tokio::select! {
+                _ = is_done => None,
+                _ = terminate.recv() => Some(SignalKind::terminate()),
+                _ = interrupt.recv() => Some(SignalKind::interrupt()),
+            }
+        });
+        if let Some(caught) = caught {
+            let _ = fs::remove_file(&path);
+            // As a shell shows a process that a signal has ended.
+            process::exit(128 + caught.as_raw_value());
+        }
+    };
+    thread::Builder::new().name("export-signals".to_owned()).spawn(wait)?;
+    Ok(watched)
+}
+
+/// A name beside `output` that no other export has: `week.1a2b3c4d.export.part`.
+fn beside(output: &Path) -> io::Result<PathBuf> {
+    let mut own = [0; 4];
+    getrandom::fill(&mut own).map_err(|error| io::Error::other(error.to_string()))?;
+    let mut name = output.file_stem().unwrap_or_default().to_owned();
+    name.push(format!(".{}", const_hex::encode(own)));
+    if let Some(extension) = output.extension() {
+        name.push(".");
+        name.push(extension);
+    }
     name.push(".part");
-    name.into()
+    Ok(output.with_file_name(name))
 }

@@ -127,8 +127,11 @@ async fn forget(
     let id = source_id(&config, source);
     let mut all = config.sources.values();
     let is_known = all.any(|one| one.name == source || one.id == source);
-    let who = Actor::new("command", "forget");
-    registry.note(&who, Action::Forgotten, AuditSubject::new("keys", id.as_str())).await?;
     let count = ledger.forget(&id).await?;
+    // A name that fits nothing leaves no entry.
+    if count > 0 || is_known {
+        let who = Actor::new("command", "forget");
+        registry.note(&who, Action::Forgotten, AuditSubject::new("keys", id.as_str())).await?;
+    }
     Ok(Forgotten { count, is_known })
 }

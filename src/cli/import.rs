@@ -1,19 +1,21 @@
 //! `postern import`: takes what `postern export` wrote.
 
+use std::fmt;
+use std::io;
 use std::str::FromStr as _;
-use std::{fmt, io};
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::runtime;
-use super::place::{Counted, Place};
+use super::place::{Counted, Place, named};
 use super::store::{Progress, open};
 use super::{ConfigFile, Exit, Screen};
 use crate::ledger::{
     DifferingDocument, Engine, ExportError, ExportReader, Imported, Item, Ledger as _, StoredForm,
 };
-use crate::registry::HEAD;
+use crate::operator::ErasedUsers;
+use crate::registry::{AUDIT, HEAD};
 use crate::server;
 
 /// Import an export into a store
@@ -22,8 +24,9 @@ use crate::server;
     long_about = "Import an export of `postern export` into an empty or a used store.\n\n\
         Known events stay unchanged, so an import may be repeated, and continues after an \
         interruption. Of several exports, import the newest first. A document is imported if it is \
-        newer than the stored one. Stop the gateway of an embedded store first; gateways on \
-        PostgreSQL keep running. A sealed export needs its key in POSTERN_MASTER_KEY or \
+        newer than the stored one. Data of users who were erased since, as the audit logs of the \
+        store and of the export say, is left out. Stop the gateway of an embedded store first; \
+        gateways on PostgreSQL keep running. A sealed export needs its key in POSTERN_MASTER_KEY or \
         POSTERN_OLD_MASTER_KEY.",
     after_help = "Examples:\n  \
         postern import --config postern.toml postern.export\n  \
@@ -50,24 +53,19 @@ impl Import {
             Err(exit) => return Ok(exit),
         };
         let store = &loaded.config.store;
+        let name = if place.is_some() { self.file.as_str() } else { "standard input" };
         let input = || Ok((Counted::new(Box::new(io::stdin())), 0));
         let (from, size) = match place.as_ref().map_or_else(input, Place::read) {
             Ok(read) => read,
-            Err(error) => return screen.fail(&format!("{}: {error}", self.file)),
-        };
-        let mut imported = Imported::default();
-        let named = |error: ExportError| match &place {
-            Some(place) => place.named(error),
-            None => error,
+            Err(error) => return screen.fail(&named(&name, error.into())),
         };
         let reader = match ExportReader::begin(from, &server::keyring(store)) {
             Ok(reader) => reader,
-            Err(error) => return screen.fail(&named(error)),
+            Err(error) => return screen.fail(&named(&name, error)),
         };
         if let Some(base) = reader.follows() {
             return screen.fail(&format!(
-                "{}: is an increment to the export {base}; `postern restore` takes both",
-                self.file
+                "{name}: is an increment to the export {base}; `postern restore` takes both"
             ));
         }
         let runtime = runtime()?;
@@ -76,28 +74,29 @@ impl Import {
             Err(error) => return screen.fail(&error),
         };
         let mut progress = Progress::new(screen.err, screen.err_is);
+        let mut outcome = Outcome::default();
         let all = |_: &Item| true;
         let job = ImportJob { reader, size, wanted: &all };
-        let taken = runtime.block_on(job.run(&ledger, &mut imported, &mut progress));
+        let ended = runtime.block_on(async {
+            outcome.note_erasures(&ledger).await?;
+            job.run(&ledger, &mut outcome, &mut progress).await
+        });
         progress.end();
-        match taken {
+        match ended {
             Ok(()) if self.config.json => {
-                let differing: Vec<_> = imported.differing.iter().map(as_json).collect();
-                let Imported { taken, known, .. } = imported;
-                let line = json!({ "taken": taken, "known": known, "differing": differing });
-                writeln!(screen.out, "{line}")?;
+                writeln!(screen.out, "{}", outcome.as_json())?;
                 Ok(Exit::Done)
             }
             Ok(()) => {
-                writeln!(screen.out, "{}", Counts(&imported))?;
-                warn_of_differing(&imported, screen)?;
+                writeln!(screen.out, "{outcome}")?;
+                outcome.tell_rest(screen)?;
                 Ok(Exit::Done)
             }
             Err(error) => {
-                if imported.taken + imported.known > 0 {
-                    writeln!(screen.err, "{}, and then:", Counts(&imported))?;
+                if outcome.imported.taken + outcome.imported.known > 0 {
+                    writeln!(screen.err, "{outcome}, and then:")?;
                 }
-                screen.fail(&named(error))
+                screen.fail(&named(&name, error))
             }
         }
     }
@@ -114,54 +113,106 @@ impl Import {
     }
 }
 
-/// The counts of an import, as a sentence without its end.
-struct Counts<'i>(&'i Imported);
+/// Names of documents in a warning: enough to see whose they are.
+const NAMED_MAX: usize = 5;
 
-impl fmt::Display for Counts<'_> {
+/// The results of an import of one export, or of several.
+#[derive(Default)]
+pub(super) struct Outcome {
+    pub imported: Imported,
+    /// Events and kept callbacks that were erased after they were exported.
+    erased: u64,
+    users: ErasedUsers,
+}
+
+impl Outcome {
+    /// Notes the users whose data was erased in the store itself.
+    pub(super) async fn note_erasures(&mut self, ledger: &Engine) -> Result<(), ExportError> {
+        for document in ledger.documents(AUDIT).await?.documents {
+            self.users.note(AUDIT.as_str(), &document);
+        }
+        Ok(())
+    }
+
+    /// An item as it is imported.
+    fn admit(&mut self, item: Item) -> Option<Item> {
+        if !self.users.covers(&item) {
+            return Some(item);
+        }
+        self.erased += 1;
+        ErasedUsers::remains_of(&item)
+    }
+
+    /// Documents that were not imported because the store has others under their names, which are no
+    /// later forms of them. Entries of an audit log never change and no version repeats, so where one
+    /// of these differs the export is of another store, and nothing here is a later form.
+    fn conflicts(&self) -> Vec<&DifferingDocument> {
+        let all = &self.imported.differing;
+        let is_foreign =
+            all.iter().any(|one| is_entry(one) || one.stored == StoredForm::SameVersion);
+        let is_other = |one: &&DifferingDocument| is_foreign || one.stored == StoredForm::Older;
+        let mut conflicts: Vec<_> = all.iter().filter(is_other).collect();
+        conflicts.sort_by_key(|one| is_entry(one));
+        conflicts
+    }
+
+    /// For programs: all documents that differ.
+    pub(super) fn as_json(&self) -> Value {
+        let Imported { taken, known, differing } = &self.imported;
+        let shown = |one: &DifferingDocument| json!({ "kind": one.kind, "id": one.id, "stored": one.stored.as_str() });
+        let differing: Vec<_> = differing.iter().map(shown).collect();
+        json!({ "taken": taken, "known": known, "erased": self.erased, "differing": differing })
+    }
+
+    /// The warning about stored documents that are no later forms of those that were not imported:
+    /// two stores are mixed. `None`: there are none.
+    fn warning(&self) -> Option<String> {
+        let conflicts = self.conflicts();
+        let names = conflicts.iter().take(NAMED_MAX).map(|one| format!("{} {}", one.kind, one.id));
+        let names: Vec<_> = names.collect();
+        if names.is_empty() {
+            return None;
+        }
+        let more = match conflicts.len() - names.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Some(format!(
+            "warning: not imported: {}{more}; the store has others under these names, so the export \
+             is probably of another store: compare them, and create those that are missing again \
+             under new names",
+            names.join(", ")
+        ))
+    }
+
+    /// Says what was left out, and warns of conflicts.
+    pub(super) fn tell_rest(&self, screen: &mut Screen<'_>) -> io::Result<()> {
+        if self.erased > 0 {
+            let erased = self.erased;
+            writeln!(screen.out, "{erased} events and kept callbacks of erased users left out")?;
+        }
+        match self.warning() {
+            Some(warning) => writeln!(screen.err, "{warning}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The counts of an import, as a sentence without its end.
+impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Imported { taken, known, differing } = self.0;
+        let Imported { taken, known, differing } = &self.imported;
         write!(f, "{taken} imported, {known} known already")?;
-        match differing.iter().filter(|one| one.stored == StoredForm::Younger).count() {
+        match differing.len() - self.conflicts().len() {
             0 => Ok(()),
             later => write!(f, " (documents that were changed here later: {later})"),
         }
     }
 }
 
-/// Names of documents in a warning: enough to see whose they are.
-const NAMED_MAX: usize = 5;
-
-/// Warns of documents that were not imported because the store has others under their names.
-pub(super) fn warn_of_differing(imported: &Imported, screen: &mut Screen<'_>) -> io::Result<()> {
-    match warning(&imported.differing) {
-        Some(warning) => writeln!(screen.err, "{warning}"),
-        None => Ok(()),
-    }
-}
-
-/// The warning about stored documents that are no later forms of those that were not imported:
-/// two stores are mixed. `None`: there are none.
-fn warning(differing: &[DifferingDocument]) -> Option<String> {
-    let is_other = |one: &&DifferingDocument| one.stored != StoredForm::Younger;
-    let mut names = differing.iter().filter(is_other).map(|one| format!("{} {}", one.kind, one.id));
-    let shown: Vec<String> = names.by_ref().take(NAMED_MAX).collect();
-    if shown.is_empty() {
-        return None;
-    }
-    let more = match names.count() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    Some(format!(
-        "warning: not imported: {}{more}; the store has others under these names, so the export is \
-         probably of another store: compare them, and make those that are missing again under new names",
-        shown.join(", ")
-    ))
-}
-
-/// A document that was not imported, for programs.
-pub(super) fn as_json(one: &DifferingDocument) -> Value {
-    json!({ "kind": one.kind, "id": one.id, "stored": one.stored.as_str() })
+/// Whether it is an entry of an audit log.
+fn is_entry(document: &DifferingDocument) -> bool {
+    document.kind == AUDIT.as_str()
 }
 
 /// The import of one export.
@@ -174,11 +225,11 @@ pub(super) struct ImportJob<'j> {
 }
 
 impl ImportJob<'_> {
-    /// Imports the items that are wanted, and adds them to `imported`.
+    /// Imports the items that are wanted and were not erased since, and adds them to `outcome`.
     pub(super) async fn run(
         self,
         ledger: &Engine,
-        imported: &mut Imported,
+        outcome: &mut Outcome,
         progress: &mut Progress<'_>,
     ) -> Result<(), ExportError> {
         let Self { mut reader, size, wanted } = self;
@@ -187,15 +238,18 @@ impl ImportJob<'_> {
             let chunk = reader.chunk()?;
             let is_last = chunk.is_none();
             let mut items = rest;
-            items.extend(chunk.into_iter().flatten().filter(|item| wanted(item)));
+            let chunk = chunk.unwrap_or_default();
+            outcome.users.note_all(&chunk);
+            let chunk = chunk.into_iter().filter(|item| wanted(item));
+            items.extend(chunk.filter_map(|item| outcome.admit(item)));
             rest = if is_last { Vec::new() } else { last_change(&mut items) };
             if !items.is_empty() {
                 let some = ledger.import(items).await?;
-                imported.add(some);
+                outcome.imported.add(some);
                 // Every change writes it, so it says nothing about a store.
-                imported.differing.retain(|one| one.kind != HEAD.as_str());
+                outcome.imported.differing.retain(|one| one.kind != HEAD.as_str());
                 progress.tell(&|| {
-                    let count = imported.taken + imported.known;
+                    let count = outcome.imported.taken + outcome.imported.known;
                     match (reader.source().count() * 100).checked_div(size) {
                         Some(percent) => format!("{count} items, {percent} %"),
                         None => format!("{count} items"),
@@ -232,20 +286,29 @@ mod tests {
 
     #[test]
     fn a_warning_names_documents_of_another_store_and_no_later_forms() {
-        let one = |id: u64, stored| {
-            let (kind, id) = ("reward_rule".to_owned(), id.to_string());
-            DifferingDocument { kind, id, stored }
+        let of = |kind: &str, id: u64, stored| DifferingDocument {
+            kind: kind.to_owned(),
+            id: id.to_string(),
+            stored,
         };
-        assert_eq!(warning(&[one(1, StoredForm::Younger)]), None);
-        let both = [one(1, StoredForm::Younger), one(2, StoredForm::SameVersion)];
-        let text = warning(&both).unwrap();
-        assert!(text.starts_with("warning: not imported: reward_rule 2; the store has"), "{text}");
-        let many: Vec<_> = (1..8).map(|id| one(id, StoredForm::Older)).collect();
-        let text = warning(&many).unwrap();
-        assert!(text.contains("reward_rule 5 and 2 more;") && !text.contains("rule 6"), "{text}");
-        let imported = Imported { taken: 1, known: 2, differing: both.to_vec() };
+        let one = |id, stored| of("reward_rule", id, stored);
+        let after = |differing: &[DifferingDocument]| {
+            let imported = Imported { taken: 1, known: 2, differing: differing.to_vec() };
+            let outcome = Outcome { imported, ..Outcome::default() };
+            (outcome.warning().unwrap_or_default(), outcome.to_string())
+        };
+        let later = after(&[one(1, StoredForm::Younger)]);
         let line = "1 imported, 2 known already (documents that were changed here later: 1)";
-        assert_eq!(Counts(&imported).to_string(), line);
+        assert_eq!(later, (String::new(), line.to_owned()));
+        let (text, line) = after(&[one(1, StoredForm::Younger), one(2, StoredForm::Older)]);
+        assert!(text.starts_with("warning: not imported: reward_rule 2; the store has"), "{text}");
+        assert!(line.contains("later: 1"), "{line}");
+        // The rule has the number of another store's.
+        let (text, _) = after(&[of("audit", 1, StoredForm::Younger), one(1, StoredForm::Younger)]);
+        assert!(text.contains(": reward_rule 1, audit 1;"), "{text}");
+        let many: Vec<_> = (1..8).map(|id| one(id, StoredForm::SameVersion)).collect();
+        let (text, _) = after(&many);
+        assert!(text.contains("reward_rule 5 and 2 more;") && !text.contains("rule 6"), "{text}");
     }
 
     #[test]

@@ -88,17 +88,22 @@ impl Place {
         }
     }
 
-    /// The same error, with the name of this place. An error of the ledger is not about it.
+    /// See [`named`].
     pub(super) fn named(&self, error: ExportError) -> ExportError {
-        match error {
-            ExportError::Io(error) => {
-                ExportError::Io(io::Error::new(error.kind(), format!("{self}: {error}")))
-            }
-            ExportError::Damaged(text) => ExportError::Damaged(format!("{self}: {text}")),
-            // Shown behind "the export".
-            ExportError::Sealed(text) => ExportError::Sealed(format!("{self} {text}")),
-            ExportError::Ledger(error) => ExportError::Ledger(error),
+        named(self, error)
+    }
+}
+
+/// The same error, with the name of the place that it is about. An error of the ledger is not about it.
+pub(super) fn named(place: &dyn fmt::Display, error: ExportError) -> ExportError {
+    match error {
+        ExportError::Io(error) => {
+            ExportError::Io(io::Error::new(error.kind(), format!("{place}: {error}")))
         }
+        ExportError::Damaged(text) => ExportError::Damaged(format!("{place}: {text}")),
+        // Shown behind "the export".
+        ExportError::Sealed(text) => ExportError::Sealed(format!("{place} {text}")),
+        ExportError::Ledger(error) => ExportError::Ledger(error),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `postern restore`: a store from an export and its increments, or a drill of that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::io;
 
@@ -8,14 +8,16 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::runtime;
-use super::import::{ImportJob, as_json, warn_of_differing};
+use super::import::{ImportJob, Outcome};
 use super::place::{Counted, Place};
 use super::store::{Progress, open};
 use super::{ConfigFile, Exit, Screen};
 use crate::clock::{UnixMillis, rfc3339};
 use crate::ledger::{
-    DeliveryState, ExportError, ExportId, ExportReader, Imported, Item, Keyring, KnownItems,
+    DedupeKey, DeliveryState, ExportError, ExportId, ExportReader, HeldWhy, Imported, Item,
+    Keyring, KnownItems,
 };
+use crate::operator::ErasedUsers;
 use crate::server;
 
 /// Restore a store from an export and the increments that follow it
@@ -53,6 +55,8 @@ struct Contents {
     /// Keys whose event is gone, or that duplicates brought.
     keys: u64,
     held: u64,
+    /// Samples of rejected callbacks.
+    rejected: u64,
     newest_ms: Option<UnixMillis>,
 }
 
@@ -62,6 +66,7 @@ impl Contents {
         match item {
             Item::Document { .. } => self.documents += 1,
             Item::Past(past) => self.keys += past.keys.len() as u64,
+            Item::Held(held) if held.why == HeldWhy::Rejected => self.rejected += 1,
             Item::Held(_) => self.held += 1,
             Item::Nonce(_) | Item::Mark(_) => {}
             Item::Event { event, deliveries } => {
@@ -89,12 +94,49 @@ impl Age {
     }
 }
 
+/// The content of newer exports, as an import knows it.
+#[derive(Default)]
+struct Newer {
+    items: KnownItems,
+    /// Keys of events, also of those that are gone.
+    keys: HashSet<DedupeKey>,
+    /// Variants of kept callbacks, also of decided ones.
+    variants: HashSet<DedupeKey>,
+    erased: ErasedUsers,
+}
+
+impl Newer {
+    fn note(&mut self, items: &[Item]) {
+        self.items.note(items);
+        for item in items {
+            match item {
+                Item::Event { event, .. } => self.keys.extend(event.keys.written()),
+                Item::Past(past) => self.keys.extend(past.keys.iter().copied()),
+                Item::Held(held) => self.variants.extend([held.variant]),
+                Item::Mark(mark) => self.variants.extend([mark.variant]),
+                Item::Document { .. } | Item::Nonce(_) => {}
+            }
+        }
+    }
+
+    /// Whether an older item is not restored.
+    fn replaces(&self, item: &Item) -> bool {
+        let is_known = match item {
+            Item::Event { event, .. } => event.keys.written().any(|key| self.keys.contains(&key)),
+            Item::Past(past) => past.keys.iter().any(|key| self.keys.contains(key)),
+            Item::Held(held) => self.variants.contains(&held.variant),
+            Item::Document { .. } | Item::Nonce(_) | Item::Mark(_) => false,
+        };
+        is_known || self.items.has(item) || self.erased.covers(item)
+    }
+}
+
 impl Contents {
-    /// Counts what newer exports lack.
-    fn count_new(&mut self, items: &[Item], age: Age, newer: &KnownItems) {
+    /// Counts what is restored beside newer exports.
+    fn count_new(&mut self, items: &[Item], age: Age, newer: &Newer) {
         let counts = |item: &&Item| match item {
             Item::Document { .. } => age.has(item),
-            item => !newer.has(item),
+            item => !newer.replaces(item),
         };
         items.iter().filter(counts).for_each(|item| self.count(item));
     }
@@ -102,21 +144,25 @@ impl Contents {
 
 impl Contents {
     fn as_json(&self) -> Value {
-        let Self { items, documents, events, pending, dead, keys, held, newest_ms } = self;
+        let Self { items, documents, events, pending, dead, keys, held, rejected, newest_ms } =
+            self;
         json!({
             "items": items, "documents": documents, "events": events, "pending": pending,
-            "dead": dead, "keys": keys, "held": held, "newest_event_at": newest_ms.map(rfc3339),
+            "dead": dead, "keys": keys, "held": held, "rejected": rejected,
+            "newest_event_at": newest_ms.map(rfc3339),
         })
     }
 }
 
 impl fmt::Display for Contents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { items, documents, events, pending, dead, keys, held, newest_ms } = self;
+        let Self { items, documents, events, pending, dead, keys, held, rejected, newest_ms } =
+            self;
         write!(
             f,
             "{items} items: {documents} documents, {events} events ({pending} deliveries pending, \
-             {dead} dead), {keys} keys without an event, {held} held callbacks"
+             {dead} dead), {keys} keys without an event, {held} held callbacks, {rejected} samples \
+             of rejected ones"
         )?;
         match newest_ms {
             Some(ms) => write!(f, "; the newest event is of {}", rfc3339(*ms)),
@@ -158,9 +204,10 @@ impl Restore {
             Ok(ledger) => ledger,
             Err(error) => return screen.fail(&error),
         };
-        let mut imported = Imported::default();
+        let mut outcome = Outcome::default();
         let mut progress = Progress::new(screen.err, screen.err_is);
         let mut restore = || -> Result<(), ExportError> {
+            runtime.block_on(outcome.note_erasures(&ledger))?;
             for (at, place) in self.exports.iter().enumerate().rev() {
                 let named = |error: ExportError| place.named(error);
                 let (from, size) = place.read().map_err(|error| named(error.into()))?;
@@ -168,7 +215,7 @@ impl Restore {
                 let age = self.age(at);
                 let wanted = |item: &Item| age.has(item);
                 let job = ImportJob { reader, size, wanted: &wanted };
-                runtime.block_on(job.run(&ledger, &mut imported, &mut progress))?;
+                runtime.block_on(job.run(&ledger, &mut outcome, &mut progress)).map_err(named)?;
             }
             Ok(())
         };
@@ -176,17 +223,17 @@ impl Restore {
         progress.end();
         match restored {
             Ok(()) if self.config.json => {
-                let mut line = drill.as_json();
-                line["taken"] = imported.taken.into();
-                line["known"] = imported.known.into();
-                line["differing"] = imported.differing.iter().map(as_json).collect();
+                let (mut line, rest) = (drill.as_json(), outcome.as_json());
+                if let (Some(line), Value::Object(rest)) = (line.as_object_mut(), rest) {
+                    line.extend(rest);
+                }
                 writeln!(screen.out, "{line}")?;
                 Ok(Exit::Done)
             }
             Ok(()) => {
-                let Imported { taken, known, .. } = imported;
+                let Imported { taken, known, .. } = outcome.imported;
                 writeln!(screen.out, "{taken} restored, {known} known already or replaced since")?;
-                warn_of_differing(&imported, screen)?;
+                outcome.tell_rest(screen)?;
                 Ok(Exit::Done)
             }
             Err(error) => screen.fail(&error),
@@ -211,7 +258,7 @@ impl Restore {
     /// Reads everything, from the newest export to the oldest.
     fn drill(&self, keys: &Keyring, progress: &mut Progress<'_>) -> Result<Drill<'_>, ExportError> {
         let mut drill = Drill::default();
-        let mut known = KnownItems::default();
+        let mut newer = Newer::default();
         let mut expected: Option<ExportId> = None;
         for (at, place) in self.exports.iter().enumerate().rev() {
             let named = |error: ExportError| place.named(error);
@@ -222,9 +269,10 @@ impl Restore {
             let contents = drill.files.entry(at).or_insert_with(|| (place, Contents::default()));
             while let Some(items) = reader.chunk().map_err(named)? {
                 items.iter().for_each(|item| contents.1.count(item));
-                drill.together.count_new(&items, self.age(at), &known);
+                newer.erased.note_all(&items);
+                drill.together.count_new(&items, self.age(at), &newer);
                 if self.exports.len() > 1 {
-                    known.note(&items);
+                    newer.note(&items);
                 }
                 progress.tell(&|| format!("{place}: {} items", reader.items()));
             }

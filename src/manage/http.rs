@@ -134,8 +134,12 @@ impl From<LedgerError> for ApiError {
 /// The result of a handler.
 pub(crate) type Answered = Result<Response, ApiError>;
 
-/// Reads the JSON in the body of a request.
+/// Reads the JSON object in the body of a request.
 pub(crate) fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    // An array would be read as the members in their order.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(ApiError::bad("the body is an array; write an object"));
+    }
     serde_json::from_slice(body)
         .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))
 }

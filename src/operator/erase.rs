@@ -1,13 +1,21 @@
-//! Erasure of a user's data, and its entry in the audit log.
+//! Erasure of a user's data, its entry in the audit log, and what that entry keeps out of a store.
 
+use std::collections::HashMap;
+
+use serde_json::Map;
 use sha2::{Digest as _, Sha256};
 
 use super::{source_id, source_name};
-use crate::ledger::{Erased, Erasure, LedgerError};
-use crate::registry::{Action, Actor, AuditSubject, Registry};
+use crate::clock::UnixMillis;
+use crate::ledger::{Document, Erased, Erasure, Item, LedgerError, NewEvent, PastEvent};
+use crate::registry::{AUDIT, Action, Actor, AuditSubject, Entry, Registry};
 
 /// The kind of such entries.
 const KIND: &str = "user";
+
+/// The name of the source in an entry, and its id where that is another.
+const SOURCE: &str = "source";
+const SOURCE_ID: &str = "source_id";
 
 /// Bytes of the user's digest in an entry: enough to find it again from the user's name.
 const DIGEST_BYTES: usize = 12;
@@ -25,9 +33,15 @@ pub async fn erase_user(
 ) -> Result<Erased, LedgerError> {
     let config = registry.config();
     let source = source.map(|name| source_id(&config, name));
-    let facts = source.as_ref().map(|id| ("source".to_owned(), source_name(&config, id).into()));
+    let mut facts = Map::new();
+    if let Some(id) = &source {
+        let name = source_name(&config, id);
+        facts.insert(SOURCE.to_owned(), name.into());
+        if name != id.as_str() {
+            facts.insert(SOURCE_ID.to_owned(), id.as_str().into());
+        }
+    }
     let digest = digest_of_user(user);
-    let facts = facts.into_iter().collect();
     registry.note_with(who, Action::Erased, AuditSubject::new(KIND, &digest), facts).await?;
     let erasure = Erasure { user: user.to_owned(), source };
     let erased = registry.ledger().erase(&erasure).await?;
@@ -41,4 +55,121 @@ pub async fn erase_user(
 pub fn digest_of_user(user: &str) -> String {
     let digest = Sha256::digest(user);
     format!("sha256-{}", const_hex::encode(&digest[..DIGEST_BYTES]))
+}
+
+/// Users whose data was erased, as the entries of audit logs say. What was received before its
+/// erasure is not imported again: an older export still has it.
+#[derive(Debug, Default)]
+pub struct ErasedUsers(HashMap<String, HashMap<Option<String>, UnixMillis>>);
+
+impl ErasedUsers {
+    /// Notes a document, if it is an entry about an erasure.
+    pub fn note(&mut self, kind: &str, document: &Document) {
+        if kind != AUDIT.as_str() {
+            return;
+        }
+        let Ok(entry) = serde_json::from_slice::<Entry>(&document.body) else { return };
+        if entry.action != Action::Erased || entry.kind != KIND {
+            return;
+        }
+        let fact = |name: &str| entry.changes.get(name).and_then(|pair| pair[1].as_str());
+        let source = fact(SOURCE_ID).or_else(|| fact(SOURCE)).map(str::to_owned);
+        let until_ms = self.0.entry(entry.name).or_default().entry(source).or_default();
+        *until_ms = document.at_ms.max(*until_ms);
+    }
+
+    /// Notes the entries about erasures among some items.
+    pub fn note_all(&mut self, items: &[Item]) {
+        for item in items {
+            if let Item::Document { kind, document } = item {
+                self.note(kind, document);
+            }
+        }
+    }
+
+    /// Whether the item is data that was erased after it was received.
+    #[must_use]
+    pub fn covers(&self, item: &Item) -> bool {
+        match item {
+            Item::Event { event, .. } => self.covers_event(event),
+            Item::Held(held) => self.covers_event(&held.event),
+            Item::Document { .. } | Item::Past(_) | Item::Nonce(_) | Item::Mark(_) => false,
+        }
+    }
+
+    fn covers_event(&self, event: &NewEvent) -> bool {
+        let Some(user) = event.user.as_ref().filter(|_| !self.0.is_empty()) else { return false };
+        let Some(erasures) = self.0.get(&digest_of_user(user)) else { return false };
+        let of_source = Some(event.source.as_str().to_owned());
+        let mut found = [None, of_source].into_iter().filter_map(|source| erasures.get(&source));
+        found.any(|until_ms| event.received_ms <= *until_ms)
+    }
+
+    /// The remains of an erased item: an event leaves its keys, so its transaction stays known.
+    #[must_use]
+    pub fn remains_of(item: &Item) -> Option<Item> {
+        let Item::Event { event, .. } = item else { return None };
+        let past = PastEvent {
+            id: event.id,
+            source: event.source.clone(),
+            keys: event.keys.written().collect(),
+            fingerprint: event.fingerprint,
+            received_ms: event.received_ms,
+        };
+        (!past.keys.is_empty()).then_some(Item::Past(past))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::ledger::{HeldWhy, Revision, conformance};
+
+    /// An entry of that time about an erasure.
+    fn entry(user: &str, changes: &Value, at_ms: UnixMillis) -> Item {
+        let body = json!({
+            "at": "", "who": "", "action": "erased", "kind": KIND, "name": digest_of_user(user),
+            "changes": changes,
+        });
+        let (id, who, body) = (String::from("1"), String::new(), Bytes::from(body.to_string()));
+        let document = Document { id, version: Revision(1), at_ms, who, body };
+        Item::Document { kind: AUDIT.as_str().to_owned(), document }
+    }
+
+    fn item(event: &NewEvent) -> Item {
+        Item::Event { event: event.clone(), deliveries: Vec::new() }
+    }
+
+    #[test]
+    fn data_from_before_an_erasure_is_covered_and_its_keys_remain() {
+        let mut event = conformance::event(1, &["a"]);
+        event.user = Some("gone".to_owned());
+        let mut held = conformance::held(9, HeldWhy::Conflict, None);
+        held.event = event.clone();
+        let both = [item(&event), Item::Held(Box::new(held))];
+        let covered = |entry: Item| {
+            let mut erased = ErasedUsers::default();
+            erased.note_all(&[entry]);
+            let [one, other] = [0, 1].map(|at: usize| erased.covers(&both[at]));
+            assert_eq!(one, other);
+            one
+        };
+        let (at, source, none) = (event.received_ms, event.source.as_str(), json!({}));
+        assert!(covered(entry("gone", &none, at)));
+        assert!(!covered(entry("gone", &none, at - 1)), "received since");
+        assert!(!covered(entry("other", &none, at)));
+        assert!(covered(entry("gone", &json!({ "source": [null, source] }), at)));
+        let renamed = json!({ "source": [null, "new name"], "source_id": [null, source] });
+        assert!(covered(entry("gone", &renamed, at)));
+        assert!(!covered(entry("gone", &json!({ "source": [null, "other"] }), at)));
+
+        let keys: Vec<_> = event.keys.written().collect();
+        let left = ErasedUsers::remains_of(&item(&event));
+        assert!(matches!(left, Some(Item::Past(past)) if past.keys.to_vec() == keys));
+        event.keys = std::iter::empty().collect();
+        assert_eq!(ErasedUsers::remains_of(&item(&event)), None);
+    }
 }

@@ -1,16 +1,22 @@
 //! The audit log: actor, change and time, with secrets masked.
 
+use std::cmp::Reverse;
+use std::collections::{HashMap, VecDeque};
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::documents::AUDIT;
 use super::write::AuditView;
 use crate::clock::{UnixMillis, rfc3339};
-use crate::ledger::{BatchedLedger, DocumentChange, DocumentQuery, Expect, LedgerError};
+use crate::ledger::{BatchedLedger, Document, DocumentChange, DocumentQuery, Expect, LedgerError};
 
 /// Entries that are kept: a few megabytes of memory at up to 1 kB each, and six weeks at a hundred
 /// changes a day.
 pub const ENTRIES_MAX: u64 = 5_000;
+
+/// Entries that a change removes at most. An import may bring any number.
+pub(super) const REMOVED_MAX: usize = 50;
 
 /// Entries that are read together: half a megabyte at most.
 const PAGE: usize = 500;
@@ -254,21 +260,58 @@ pub(super) fn id(number: u64) -> String {
     format!("{number:020}")
 }
 
-/// The change that deletes the oldest entry.
-pub(super) async fn removal(
+/// The entries that make room for new ones, and what is left then.
+pub(super) struct Removals {
+    /// The changes that delete them.
+    pub changes: Vec<DocumentChange>,
+    /// How many entries are left.
+    pub left: u64,
+    /// The number of the oldest one that is left.
+    pub first: u64,
+}
+
+/// Returns the changes that delete entries until `most` are left, though [`REMOVED_MAX`] at most.
+///
+/// # Errors
+/// As [`BatchedLedger::documents`].
+pub(super) async fn removals(
     ledger: &BatchedLedger,
-    number: u64,
+    most: u64,
     at_ms: UnixMillis,
-) -> Result<Option<DocumentChange>, LedgerError> {
-    let oldest = ledger.document(AUDIT, &id(number)).await?;
-    Ok(oldest.map(|oldest| DocumentChange {
+) -> Result<Removals, LedgerError> {
+    let mut documents = ledger.documents(AUDIT).await?.documents;
+    documents.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let count = documents.len().saturating_sub(most).min(REMOVED_MAX);
+    let removed = surplus(&documents, count);
+    let mut left = documents.iter().filter(|entry| !removed.iter().any(|one| one.id == entry.id));
+    let first = left.next().and_then(|entry| entry.id.parse().ok()).unwrap_or(1);
+    let delete = |entry: &&Document| DocumentChange {
         kind: AUDIT,
-        id: oldest.id,
-        expect: Expect::Version(oldest.version),
+        id: entry.id.clone(),
+        expect: Expect::Version(entry.version),
         body: None,
         who: Actor::gateway().0,
         at_ms,
-    }))
+    };
+    let changes = removed.iter().map(delete).collect();
+    Ok(Removals { changes, left: (documents.len() - count) as u64, first })
+}
+
+/// Chooses `count` of the entries, which are sorted by age: each time the oldest of the actor who has
+/// the most. So an actor who is busy, or hostile, pushes out its own entries and not those of others.
+fn surplus(documents: &[Document], count: usize) -> Vec<&Document> {
+    let mut of_actors: HashMap<&str, VecDeque<&Document>> = HashMap::new();
+    for document in documents {
+        of_actors.entry(&document.who).or_default().push_back(document);
+    }
+    let busiest = |_| {
+        let of_one = of_actors.values_mut().max_by_key(|of_one| {
+            (of_one.len(), of_one.front().map(|oldest| Reverse(&oldest.id)))
+        })?;
+        of_one.pop_front()
+    };
+    (0..count).map_while(busiest).collect()
 }
 
 /// Which entries to list.
@@ -332,6 +375,28 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::ledger::Revision;
+
+    #[test]
+    fn a_busy_actor_pushes_out_its_own_entries() {
+        let entry = |(number, who): (usize, &&str)| Document {
+            id: id(number as u64),
+            version: Revision(1),
+            at_ms: 0,
+            who: (*who).to_owned(),
+            body: bytes::Bytes::new(),
+        };
+        let actors = ["admin", "busy", "busy", "admin", "busy", "busy", "other"];
+        let documents: Vec<_> = actors.iter().enumerate().map(entry).collect();
+        let numbers = |count| {
+            let removed = surplus(&documents, count).into_iter();
+            removed.map(|one| one.id.parse().unwrap()).collect::<Vec<usize>>()
+        };
+        assert_eq!(numbers(0), [] as [usize; 0]);
+        // Of those who have as many, the older.
+        assert_eq!(numbers(4), [1, 2, 0, 4]);
+        assert_eq!(numbers(99).len(), documents.len());
+    }
 
     #[test]
     fn what_a_newer_version_did_can_be_read() {

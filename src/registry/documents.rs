@@ -21,7 +21,7 @@ pub const DESTINATION: Kind = Kind::new("destination");
 /// Manual resolutions, by event or by rejected request.
 pub(super) const RESOLVED: Kind = Kind::new("resolved");
 /// Entries of the audit log, by number.
-pub(super) const AUDIT: Kind = Kind::new("audit");
+pub const AUDIT: Kind = Kind::new("audit");
 /// The document that every change writes too.
 pub const HEAD: Kind = Kind::new("registry");
 /// Its id.
@@ -56,15 +56,24 @@ pub(super) struct Head {
     /// The number of the next entry of the audit log, and of the oldest one.
     pub next_audit: u64,
     pub first_audit: u64,
+    /// Entries of the audit log, those of an import not counted. `None` in a head of an older version,
+    /// whose entries have all numbers between the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entries: Option<u64>,
 }
 
 impl Default for Head {
     fn default() -> Self {
-        Self { next_rule: 1, next_audit: 1, first_audit: 1 }
+        Self { next_rule: 1, next_audit: 1, first_audit: 1, entries: None }
     }
 }
 
 impl Head {
+    /// How many entries the audit log has, about.
+    pub(super) fn audit_entries(&self) -> u64 {
+        self.entries.unwrap_or_else(|| self.next_audit.saturating_sub(self.first_audit))
+    }
+
     /// The head with numbers beyond those in use: an import brings rules and entries, and keeps the
     /// newer of two heads, which need not have the larger numbers.
     fn beyond(

@@ -194,3 +194,38 @@ async fn an_import_is_followed_without_a_change_of_the_head() {
     tokio::time::timeout(Duration::from_secs(10), followed).await.unwrap();
     follower.abort();
 }
+
+/// 1. An audit log is full: an erasure of `ops`, then entries of a busy token.
+/// 2. The next entries of the busy token replace its own, and the erasure stays.
+#[tokio::test]
+async fn a_busy_token_does_not_push_entries_of_others_out_of_the_audit_log() {
+    let engine = memory();
+    let registry = over(&engine, "").await;
+    registry.note(&who(), Action::Erased, AuditSubject::new("user", "gone")).await.unwrap();
+    let busy = Actor::of_token("busy");
+    let subject = AuditSubject::new("replay", "1");
+    registry.note(&busy, Action::Replayed, subject).await.unwrap();
+    let kind = documents::AUDIT;
+    let like = engine.document(kind, &format!("{:020}", 2)).await.unwrap().unwrap();
+    let rest: Vec<_> = (3..=ENTRIES_MAX)
+        .map(|number| DocumentChange {
+            kind,
+            id: format!("{number:020}"),
+            expect: Expect::Absent,
+            body: Some(like.body.clone()),
+            who: like.who.clone(),
+            at_ms: like.at_ms,
+        })
+        .collect();
+    engine.change_all(&rest).await.unwrap();
+    let registry = over(&engine, "").await;
+    for _ in 0..3 {
+        registry.note(&busy, Action::Replayed, subject).await.unwrap();
+    }
+    let most = usize::try_from(ENTRIES_MAX).unwrap();
+    let (log, _) =
+        audit_log(registry.ledger(), AuditQuery::default(), most + 9, |_| true).await.unwrap();
+    assert!((most - audit::REMOVED_MAX..=most).contains(&log.len()), "{}", log.len());
+    assert_eq!(log.last().unwrap().action, Action::Erased);
+    assert_eq!(log.iter().filter(|entry| entry.who == who().as_str()).count(), 1);
+}

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::audit::{self, Action, Actor, AuditSubject, Entry, Stamp};
+use super::audit::{self, Action, Actor, AuditSubject, Entry, Removals, Stamp};
 use super::documents::{AUDIT, HEAD, HEAD_ID, Head, StoredDocument};
 use super::{Registry, RunningConfig};
 use crate::clock::{UnixMillis, now_ms};
@@ -13,10 +13,6 @@ use crate::ledger::{DocumentChange, Expect, Kind, LedgerError, Revision};
 /// Retries of a change after concurrent changes. Each retry means that another change succeeded, so
 /// more than this many at once are improbable.
 const TRIES: usize = 16;
-
-/// Old entries of the audit log that a change removes besides as many as it adds. An import may
-/// raise the numbers by any amount, and each number costs a lookup.
-const REMOVED_MAX: usize = 50;
 
 /// The reason that nothing was changed.
 #[derive(Debug)]
@@ -139,23 +135,24 @@ impl Draft {
         self.entries.push(Entry::new(stamp, AuditSubject::new(kind.as_str(), id), view));
     }
 
-    /// Returns all changes to write: the documents, their entries in the audit log in place of the
-    /// oldest, and the head.
+    /// Returns all changes to write: the documents, their entries in the audit log, and the head. A full
+    /// audit log loses some entries first: see [`audit::removals`].
     async fn batch(&mut self, registry: &Registry) -> Result<Vec<DocumentChange>, LedgerError> {
         let mut batch = self.changes.clone();
+        let added = self.entries.len() as u64;
+        if self.head.audit_entries() + added > audit::ENTRIES_MAX {
+            let most = (audit::ENTRIES_MAX + 1).saturating_sub(audit::REMOVED_MAX as u64);
+            let Removals { changes, left, first } =
+                audit::removals(registry.ledger(), most, self.at_ms).await?;
+            batch.extend(changes);
+            self.head.first_audit = first;
+            self.head.entries = Some(left);
+        }
+        self.head.entries = Some(self.head.audit_entries() + added);
         for entry in &self.entries {
             let number = self.head.next_audit;
             self.head.next_audit += 1;
             batch.push(self.own(AUDIT, &audit::id(number), Expect::Absent, entry)?);
-        }
-        for _ in 0..self.entries.len() + REMOVED_MAX {
-            let entries = self.head.next_audit.saturating_sub(self.head.first_audit);
-            if entries <= audit::ENTRIES_MAX {
-                break;
-            }
-            let oldest = self.head.first_audit;
-            self.head.first_audit += 1;
-            batch.extend(audit::removal(registry.ledger(), oldest, self.at_ms).await?);
         }
         batch.push(self.own(HEAD, HEAD_ID, self.expect, &self.head)?);
         Ok(batch)

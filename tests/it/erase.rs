@@ -90,6 +90,8 @@ fn an_erased_user_is_in_no_file_and_the_transactions_stay_known() {
     assert_eq!(again["events"], 0);
     let bad = post(gateway.at.admin, "/admin/v1/erase", r#"{"user":""}"#);
     assert_eq!(bad.status, 400, "{}", bad.body);
+    let array = post(gateway.at.admin, "/admin/v1/erase", &json!([GONE, null]).to_string());
+    assert_eq!(array.status, 400, "{}", array.body);
     gateway.stop();
     let gateway = Gateway::over(&text, Embedded::open(EmbeddedOptions::new(&data)).unwrap());
     assert_eq!(get(gateway.at.callbacks, &taku_for(GONE, "g1", "10")).status, 200);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::backend::Backend;
-use super::gateway::{PLAIN, eventually, taku};
+use super::gateway::{PLAIN, eventually, taku, taku_for};
 use super::kill::Process;
 use super::store::{KEY, Place, file, transactions};
 use super::wire::{Wire, ask, get, get_bytes, post};
@@ -80,9 +80,9 @@ fn increments_hold_what_is_new_and_the_newest_form_of_all_is_restored() {
     let all = [file(&base), file(&first), file(&second)];
     let there = Place::new(&with_backend(nowhere));
     let said = there.done(&key, &[&["restore", "--check"], &all[..]].concat());
-    assert!(said.contains("base.export: whole, 23 items: 3 documents, 20 events (20 d"), "{said}");
-    assert!(said.contains("second.export: whole, 9 items: 4 documents, 5 events (0 d"), "{said}");
-    assert!(said.contains("together: 39 items: 4 documents, 35 events (0 deliveries"), "{said}");
+    assert!(said.contains("base.export: whole, 24 items: 4 documents, 20 events (20 d"), "{said}");
+    assert!(said.contains("second.export: whole, 12 items: 7 documents, 5 events (0 d"), "{said}");
+    assert!(said.contains("together: 42 items: 7 documents, 35 events (0 deliveries"), "{said}");
     assert!(!there.path("postern-data").exists(), "a drill writes nothing");
 
     // A broken chain is rejected before anything is written.
@@ -107,7 +107,7 @@ fn increments_hold_what_is_new_and_the_newest_form_of_all_is_restored() {
 
     // Restored, twice, and known there.
     let said = there.done(&key, &[&["restore"], &all[..]].concat());
-    assert!(said.contains("39 restored, 20 known already or replaced since"), "{said}");
+    assert!(said.contains("42 restored, 20 known already or replaced since"), "{said}");
     let said = there.done(&key, &[&["restore"], &all[..]].concat());
     assert!(said.contains("\n0 restored"), "{said}");
     let process = Process::start_with(&there.config(), &key);
@@ -170,6 +170,117 @@ fn a_destination_stays_resumed_when_an_older_export_is_imported_again() {
     call(&process, 1..2);
     backend.await_count(2);
     process.stop();
+}
+
+/// 1. A user's event and a sample of a rejected callback are in the base, and then erased.
+/// 2. A new event of the user is in the increment.
+/// 3. What was erased is neither counted nor restored; its transaction stays known.
+#[test]
+fn what_was_erased_between_the_exports_of_a_chain_is_not_restored() {
+    let user = "erased-between-4c1d";
+    let (here, there) = (Place::new(PLAIN), Place::new(PLAIN));
+    let (base, next) = (here.path("base.export"), here.path("next.export"));
+    let process = Process::start(&here.config());
+    assert_eq!(get(process.callbacks, &taku_for(user, "before", "10")).status, 200);
+    let forged = taku_for(user, "forged", "10").replace("coin", "gold");
+    assert_eq!(get(process.callbacks, &forged).status, 601);
+    let samples = |process: &Process| {
+        let listed = get(process.admin, "/admin/v1/rejections").json();
+        listed["rejections"].as_array().unwrap().len()
+    };
+    eventually("a sample", || samples(&process) == 1);
+    process.stop();
+    here.done(&[], &["export", "--output", file(&base)]);
+    here.done(&[], &["erase", "--user", user, "--yes"]);
+    let process = Process::start(&here.config());
+    assert_eq!(get(process.callbacks, &taku_for(user, "since", "10")).status, 200);
+    process.stop();
+    here.done(&[], &["export", "--since", file(&base), "--output", file(&next)]);
+
+    let of = |args: &[&str]| -> serde_json::Value {
+        let chain = [args, &["--json", file(&base), file(&next)]].concat();
+        serde_json::from_str(&there.done(&[], &chain)).unwrap()
+    };
+    let drill = of(&["restore", "--check"]);
+    let counts = |one: &serde_json::Value| {
+        ["events", "rejected", "held"].map(|name| one[name].as_u64().unwrap())
+    };
+    assert_eq!(counts(&drill["exports"][0]), [1, 1, 0], "{drill}");
+    assert_eq!(counts(&drill["together"]), [1, 0, 0], "{drill}");
+    let restored = of(&["restore"]);
+    assert_eq!(restored["erased"], 2, "{restored}");
+    let process = Process::start(&there.config());
+    assert_eq!((transactions(&process), samples(&process)), (vec!["since".to_owned()], 0));
+    assert_eq!(get(process.callbacks, &taku_for(user, "before", "10")).status, 200);
+    assert_eq!(transactions(&process), ["since"], "a known transaction was accepted again");
+    process.stop();
+    // Nor does an older export bring it back.
+    there.done(&[], &["import", file(&base)]);
+    let process = Process::start(&there.config());
+    assert_eq!((transactions(&process), samples(&process)), (vec!["since".to_owned()], 0));
+    process.stop();
+}
+
+/// 1. Two stores have other documents under the same names: an import names them.
+/// 2. A store's own export is imported into it, also after a change: nothing is named.
+#[test]
+fn an_import_of_another_store_names_what_it_left_out() {
+    let nowhere = Backend::nowhere();
+    let stores = [(); 2].map(|()| Place::new(&with_backend(nowhere)));
+    for store in &stores {
+        let process = Process::start(&store.config());
+        assert_eq!(post(process.admin, "/admin/v1/destinations/game/pause", "").status, 200);
+        process.stop();
+        store.done(&[], &["export", "--output", file(&store.path("own.export"))]);
+    }
+    let import = |from: &Place| {
+        let output = stores[1].run(&[], &["import", file(&from.path("own.export"))]);
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let said = import(&stores[1]);
+    assert!(!said.contains("not imported"), "{said}");
+    let said = import(&stores[0]);
+    assert!(said.contains("not imported: "), "{said}");
+    assert!(said.contains("audit 00000000000000000001"), "{said}");
+    let process = Process::start(&stores[1].config());
+    assert_eq!(post(process.admin, "/admin/v1/destinations/game/resume", "").status, 200);
+    process.stop();
+    let said = import(&stores[1]);
+    assert!(!said.contains("not imported"), "{said}");
+}
+
+/// Unfinished exports in the folder of a place.
+fn parts(place: &Place) -> usize {
+    let config = place.config();
+    let entries = fs::read_dir(config.parent().unwrap()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("day.") && name.ends_with(".export.part")).count()
+}
+
+#[test]
+fn exports_at_a_time_have_files_of_their_own_and_leave_none_when_they_are_interrupted() {
+    let here = Place::new(PLAIN);
+    let gateway = Process::start(&here.config());
+    // Instead of the gateway, which holds the store, they ask one that never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = format!("admin = \"{}\"", silent.local_addr().unwrap());
+    fs::write(here.config(), PLAIN.replace("admin = \"127.0.0.1:0\"", &admin)).unwrap();
+    let output = here.path("day.export");
+    let begun = ["TERM", "INT"].map(|signal| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
+        command.args(["export", "--config"]).arg(here.config()).arg("--output").arg(&output);
+        (command.env_remove("POSTERN_MASTER_KEY").spawn().unwrap(), signal)
+    });
+    eventually("both are written", || parts(&here) == 2);
+    for (mut export, signal) in begun {
+        let sent = Command::new("kill").args(["-s", signal, &export.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+        let code = if signal == "TERM" { 143 } else { 130 };
+        assert_eq!(export.wait().unwrap().code(), Some(code));
+    }
+    assert_eq!((parts(&here), output.exists()), (0, false));
+    gateway.kill();
 }
 
 // === A store that speaks S3 ===
@@ -290,9 +401,9 @@ fn exports_go_to_a_store_that_speaks_s3_and_come_back() {
 
     let there = Place::new(PLAIN);
     let said = there.done(&account, &["restore", "--check", base, next]);
-    assert!(said.contains("together: 40 items: 0 documents, 40 events"), "{said}");
+    assert!(said.contains("together: 43 items: 3 documents, 40 events"), "{said}");
     let said = there.done(&account, &["restore", base, next]);
-    assert!(said.contains("40 restored"), "{said}");
+    assert!(said.contains("43 restored"), "{said}");
     let process = Process::start(&there.config());
     assert_eq!(transactions(&process).len(), 40);
     process.stop();

@@ -116,8 +116,8 @@ fn a_store_is_exported_verified_carried_elsewhere_and_salvaged() {
     let there = Place::new(PLAIN);
     let keys = [("POSTERN_MASTER_KEY", OTHER_KEY), ("POSTERN_OLD_MASTER_KEY", KEY)];
     let imports =
-        [(&offline, "43 imported, 0 known already"), (&offline, "0 imported, 43 known already")];
-    // Besides the events: the entries of two exports in the audit log, and the number of the next one.
+        [(&offline, "44 imported, 0 known already"), (&offline, "0 imported, 44 known already")];
+    // Besides the events: the entries of three exports in the audit log, and the number of the next one.
     for (file_of, said) in imports {
         assert_eq!(there.done(&keys, &["import", file(file_of)]), format!("{said}\n"));
     }
@@ -125,6 +125,8 @@ fn a_store_is_exported_verified_carried_elsewhere_and_salvaged() {
     assert!(said.starts_with("0 imported, "), "{said}");
     let process = Process::start_with(&there.config(), &keys[..1]);
     assert_eq!(transactions(&process), before);
+    let audit = get(process.admin, "/admin/v1/audit").body;
+    assert!(audit.contains(r#""who":"command export","action":"exported""#), "{audit}");
     assert_eq!(get(process.callbacks, &taku("tr-7")).status, 200);
     assert_eq!(transactions(&process).len(), 40, "a known transaction was taken again");
     process.kill();
@@ -149,7 +151,7 @@ fn a_store_is_exported_verified_carried_elsewhere_and_salvaged() {
     let why = here.failed(&key, &["export", "--salvage", "--output", file(&rescued)]);
     assert!(why.contains("damaged: "), "{why}");
     let fresh = Place::new(PLAIN);
-    assert_eq!(fresh.done(&key, &["import", file(&rescued)]), "42 imported, 0 known already\n");
+    assert_eq!(fresh.done(&key, &["import", file(&rescued)]), "43 imported, 0 known already\n");
     assert!(fresh.done(&key, &["verify"]).contains("39 events: whole"));
 }
 
@@ -227,7 +229,7 @@ fn commands_on_a_store_that_is_not_there_or_a_file_that_is_none_say_so() {
     }
     assert!(!place.path("postern-data").exists());
     let why = place.failed(&[], &["import", file(&place.config())]);
-    assert!(why.contains("not an export of Postern"), "{why}");
+    assert!(why.contains("postern.toml: not an export of Postern"), "{why}");
     let unset = place.run(&[], &["rekey"]);
     assert_eq!(unset.status.code(), Some(64));
     let bad = place.run(&[("POSTERN_MASTER_KEY", "password")], &["verify"]);

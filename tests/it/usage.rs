@@ -88,6 +88,10 @@ fn what_does_not_exist_is_not_forgotten_or_erased() {
     let Ran { code, err, .. } = run(folder.path(), &["forget", "--yes", "nosuch"]);
     assert_eq!(code, Some(64), "{err}");
     assert!(err.contains("there is no source \"nosuch\""), "{err}");
+    let process = super::kill::Process::under("true", &folder.path().join("postern.toml"));
+    let audit = get(process.admin, "/admin/v1/audit").body;
+    assert!(!audit.contains("forgotten"), "{audit}");
+    process.kill();
     let erase = ["erase", "--user", "u1", "--yes", "--source", "nosuch"];
     let Ran { code, err, .. } = run(folder.path(), &erase);
     assert_eq!(code, Some(64), "{err}");

@@ -75,13 +75,19 @@ async fn fill(path: &Path) {
     drop(BatchedLedger::new(ledger, BatchOptions::default(), std::sync::Arc::new(NoopObserver)));
 }
 
-/// How many items an embedded ledger holds, and a hash over all of them, in whatever order.
+/// How many items an embedded ledger holds, and a hash over all of them, in whatever order. Without the
+/// audit log, in which each export has an entry.
 async fn sum(path: &Path) -> (usize, String) {
     let ledger = Embedded::open(EmbeddedOptions::new(path)).unwrap();
     let (mut items, mut cursor) = (Vec::new(), None);
     loop {
         let page = ledger.export(cursor.as_ref(), 1 << 20).await.unwrap();
-        items.extend(page.items.into_iter().map(|item| Item::encode(&[item])));
+        let is_of_audit_log = |item: &Item| match item {
+            Item::Document { kind, .. } => kind == "audit" || kind == "registry",
+            _ => false,
+        };
+        let counted = page.items.into_iter().filter(|item| !is_of_audit_log(item));
+        items.extend(counted.map(|item| Item::encode(&[item])));
         cursor = page.next;
         if cursor.is_none() {
             break;
@@ -116,13 +122,15 @@ fn everything_goes_to_postgres_and_back_and_is_the_same() {
     postern(&["migrate"], &server);
     let items = EVENTS + 20 + 1;
     let said = |output: Output| String::from_utf8(output.stdout).unwrap();
+    // With the entries of one and two exports in the audit log, and the number of the next one.
+    let (first, second) = (items + 2, items + 3);
     let taken = said(postern(&["import", one], &server));
-    assert_eq!(taken, format!("{items} imported, 0 known already\n"));
+    assert_eq!(taken, format!("{first} imported, 0 known already\n"));
     let taken = said(postern(&["import", one], &server));
-    assert_eq!(taken, format!("0 imported, {items} known already\n"));
+    assert_eq!(taken, format!("0 imported, {first} known already\n"));
     postern(&["export", "--output", two], &server);
     let taken = said(postern(&["import", two], &back));
-    assert_eq!(taken, format!("{items} imported, 0 known already\n"));
+    assert_eq!(taken, format!("{second} imported, 0 known already\n"));
     let (first, last) =
         runtime.block_on(async { (sum(&at("from")).await, sum(&at("back")).await) });
     assert_eq!(first, last);

@@ -33,7 +33,7 @@ texts! {
     ANY = "Any", "不限";
     GO = "Search entries", "搜索记录";
     CLEAR = "Clear filter", "清除筛选";
-    CAPTION = "Newest first; the latest {} changes are kept", "最新在前；保留最近 {} 次变更";
+    CAPTION = "Newest first; up to {} changes are kept", "最新在前；最多保留 {} 次变更";
     NONE_YET = "No changes yet.", "尚无变更记录。";
     EMPTY = "No entry matches. Clear the filter to see all.", "没有匹配的记录。清除筛选可查看全部。";
     ABSENT = "None", "无";
