@@ -56,7 +56,7 @@ pub(super) struct Head {
     /// The number of the next entry of the audit log, and of the oldest one.
     pub next_audit: u64,
     pub first_audit: u64,
-    /// Entries of the audit log, those of an import not counted. `None` in a head of an older version,
+    /// Entries of the audit log, about: an import may bring some below the next number. `None` in a head of an older version,
     /// whose entries have all numbers between the two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entries: Option<u64>,
@@ -83,9 +83,13 @@ impl Head {
     ) -> Self {
         let rule = rules.last_key_value().map_or(0, |(number, _)| *number);
         let entry = newest.and_then(|entry| entry.id.parse().ok()).unwrap_or(0_u64);
+        let next_audit = self.next_audit.max(entry.saturating_add(1));
+        // A number that is not in use counts as an entry until they are counted again.
+        let brought = next_audit - self.next_audit;
         Self {
             next_rule: self.next_rule.max(rule.saturating_add(1)),
-            next_audit: self.next_audit.max(entry.saturating_add(1)),
+            next_audit,
+            entries: self.entries.map(|entries| entries.saturating_add(brought)),
             ..self
         }
     }

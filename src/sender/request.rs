@@ -4,6 +4,7 @@ pub(super) mod body;
 pub(super) mod callback;
 pub(super) mod content;
 pub(super) mod encoding;
+pub(super) mod headers;
 pub(super) mod json;
 pub(super) mod marks;
 pub(super) mod names;

@@ -121,9 +121,6 @@ impl<const N: usize> Sink for SmallVec<[u8; N]> {
     }
 }
 
-/// Up to this many headers, a scan is faster than hashing one name.
-const FEW_HEADERS: usize = 16;
-
 impl Callback<'_> {
     /// The parameters of one side of the callback, with their buffers.
     pub(in crate::sender) fn side(&self, scope: Scope) -> (&Parameters, Buffers<'_>) {

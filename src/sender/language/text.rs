@@ -148,9 +148,9 @@ impl Text {
 }
 
 /// Whether `key` is a placeholder's key: a letter or `_`, then letters, digits, `_`, `-`, `.`.
-pub(in crate::sender) fn is_key(key: &str) -> bool {
-    let mut bytes = key.bytes();
-    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+pub(in crate::sender) fn is_key(key: impl AsRef<[u8]>) -> bool {
+    let mut bytes = key.as_ref().iter();
+    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || *first == b'_')
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
 }
 

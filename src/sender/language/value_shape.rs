@@ -16,6 +16,9 @@ impl ByteSet {
     /// Every byte.
     pub(in crate::sender) const ALL: Self = Self([u64::MAX; 4]);
 
+    /// The decimal digits.
+    const DIGITS: Self = Self([0x3ff << b'0', 0, 0, 0]);
+
     /// The bytes for which `is_in` holds.
     fn of(is_in: impl Fn(u8) -> bool) -> Self {
         let mut set = Self::default();
@@ -30,7 +33,13 @@ impl ByteSet {
 
     /// The bytes of `text`.
     pub(in crate::sender) fn of_text(text: &[u8]) -> Self {
-        Self::of(|byte| text.contains(&byte))
+        Self::default().with(text)
+    }
+
+    /// The same set, and the bytes of `text`.
+    fn with(mut self, text: &[u8]) -> Self {
+        text.iter().for_each(|byte| self.insert(*byte));
+        self
     }
 
     pub(in crate::sender) fn insert(&mut self, byte: u8) {
@@ -212,21 +221,15 @@ impl ValueShape {
 
     /// The shape of a time in the format of `stamp`.
     pub(in crate::sender) fn of_time(stamp: &Stamp) -> Self {
-        let digits = |width| Self {
-            width: Some(width),
-            ..Self::new(Form::Run, ByteSet::of(|byte| byte.is_ascii_digit()))
-        };
+        let digits = |width| Self { width: Some(width), ..Self::new(Form::Run, ByteSet::DIGITS) };
         match stamp {
             Stamp::Seconds => digits(SECONDS_DIGITS),
             Stamp::Millis => digits(MILLIS_DIGITS),
-            Stamp::Iso => {
-                let is_in = |byte: u8| byte.is_ascii_digit() || b"-:.TZ+".contains(&byte);
-                Self::new(Form::Run, ByteSet::of(is_in))
-            }
+            Stamp::Iso => Self::new(Form::Run, ByteSet::DIGITS.with(b"-:.TZ+")),
             Stamp::Pattern(fields) => {
                 let width = stamp.width();
                 let others = fields.iter().filter_map(|field| field.other());
-                let mut bytes = ByteSet::of(|byte| byte.is_ascii_digit());
+                let mut bytes = ByteSet::DIGITS;
                 others.for_each(|byte| bytes.insert(byte));
                 Self { width, ..Self::new(Form::Run, bytes) }
             }

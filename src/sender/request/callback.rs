@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 
 use super::body;
 use super::encoding::{self, Plus};
+use super::headers::ReadHeaders;
 use super::json;
 use super::names::Slot;
 use super::parameters::{ParameterError, Parameters, Place, Value};
@@ -48,6 +49,8 @@ pub struct Callback<'a> {
     /// The body as its parameters are read from it.
     pub(in crate::sender) body: Cow<'a, [u8]>,
     pub(in crate::sender) parameters: Parameters,
+    /// The headers that the sender's file reads.
+    pub(in crate::sender) headers: ReadHeaders<'a>,
     pub(in crate::sender) unreadable: Option<ParameterError>,
     pub(in crate::sender) opened: Option<Box<Opened>>,
     pub(in crate::sender) matched: Option<Match>,
@@ -224,6 +227,7 @@ impl<'a> Callback<'a> {
             query,
             body: Cow::Borrowed(request.body),
             parameters: Parameters::new(),
+            headers: ReadHeaders::none_of(request.headers),
             unreadable: None,
             opened: None,
             matched: None,
@@ -242,8 +246,12 @@ impl<'a> Callback<'a> {
         self.older_keys = wanted;
     }
 
-    /// Reads the parameters.
+    /// Reads the headers and the parameters.
     pub(in crate::sender) fn read(&mut self) {
+        let recipe = self.recipe;
+        if !recipe.headers.is_empty() {
+            self.headers.find(&recipe.headers, &recipe.sender.header_names);
+        }
         self.unreadable = self.read_parameters().err();
     }
 

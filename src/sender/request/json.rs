@@ -41,21 +41,33 @@ pub(in crate::sender) const DEPTH_MAX: usize = 64;
 
 /// How deep `text`, which is JSON, goes.
 fn depth(text: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut quoted, mut escaped) = (0_usize, 0, false, false);
-    for byte in text {
+    let (mut depth, mut deepest, mut rest) = (0_usize, 0, text);
+    while let Some((byte, behind)) = rest.split_first() {
+        rest = behind;
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b'{' | b'[' if !quoted => {
+            b'"' => rest = behind_string(rest),
+            b'{' | b'[' => {
                 depth += 1;
                 deepest = deepest.max(depth);
             }
-            b'}' | b']' if !quoted => depth = depth.saturating_sub(1),
+            b'}' | b']' => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
     deepest
+}
+
+/// The text behind the string whose opening quote precedes `text`.
+fn behind_string(mut text: &[u8]) -> &[u8] {
+    while let Some(at) = memchr::memchr2(b'"', b'\\', text) {
+        let step = if text[at] == b'"' { 1 } else { 2 };
+        let behind = text.get(at + step..).unwrap_or_default();
+        if step == 1 {
+            return behind;
+        }
+        text = behind;
+    }
+    &[]
 }
 
 /// The value of the member `name` of the object that `text` is.

@@ -108,12 +108,11 @@ fn may_be_quoted_macro(raw: &[u8]) -> bool {
 
 /// The key in the brackets of `{x}`, `{{x}}`, `[x]`, `<x>` or `%x%`.
 pub(in crate::sender) fn name_of(value: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(value).ok()?;
-    let inside = |open: &str, close: &str| text.strip_prefix(open)?.strip_suffix(close);
-    [("{{", "}}"), ("{", "}"), ("[", "]"), ("<", ">"), ("%", "%")]
-        .into_iter()
-        .filter_map(|(open, close)| inside(open, close))
-        .find(|name| is_key(name))
+    let inside = |(open, close): (&[u8], &[u8])| value.strip_prefix(open)?.strip_suffix(close);
+    let brackets: [(&[u8], &[u8]); 5] =
+        [(b"{{", b"}}"), (b"{", b"}"), (b"[", b"]"), (b"<", b">"), (b"%", b"%")];
+    let name = brackets.into_iter().filter_map(inside).find(|name| is_key(name))?;
+    std::str::from_utf8(name).ok()
 }
 
 /// The name, shortened for refusals.

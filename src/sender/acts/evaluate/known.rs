@@ -4,8 +4,7 @@ use std::borrow::Cow;
 
 use http::HeaderName;
 
-use super::super::outcome::Reason;
-use super::{Context, EvalError, FEW_HEADERS};
+use super::{Context, EvalError};
 use crate::sender::crypto::digest::Algorithm;
 use crate::sender::language::bound::{Bound, Gateway, Input};
 use crate::sender::language::modifier::Modifier;
@@ -41,30 +40,12 @@ impl Callback<'_> {
 
     /// The value of a header, which must not come twice.
     pub(super) fn header(&self, name: &HeaderName) -> Result<Option<&[u8]>, ParameterError> {
-        let headers = self.request.headers;
-        let name = self.header_name(name);
-        let (first, second) = if headers.len() <= FEW_HEADERS {
-            let mut values = headers.iter().filter(|(other, _)| *other == name);
-            (values.next(), values.next().is_some())
-        } else {
-            let mut values = headers.get_all(name).iter().map(|value| (name, value));
-            (values.next(), values.next().is_some())
-        };
-        match second {
-            true => Err(ParameterError::new(Reason::RepeatedParameter)),
-            false => Ok(first.map(|(_, value)| value.as_bytes())),
-        }
+        self.headers.value(&self.recipe.headers, self.header_name(name))
     }
 
-    /// The callback's name of the header `name`: the second one only if no header has a first name.
-    /// So two sets of headers, one of them unsigned, never mix.
+    /// The callback's name of the header `name`.
     pub(in crate::sender) fn header_name<'s>(&'s self, name: &'s HeaderName) -> &'s HeaderName {
-        let names = &self.recipe.sender.header_names;
-        let came = |name: &HeaderName| self.request.headers.contains_key(name);
-        match names.iter().find(|(first, _)| first == name) {
-            Some((_, second)) if !names.iter().any(|(first, _)| came(first)) => second,
-            _ => name,
-        }
+        self.headers.name(&self.recipe.sender.header_names, name)
     }
 
     /// The first value of `item` in a list.

@@ -142,7 +142,7 @@ impl Callback<'_> {
             let text = self.shown_text(parameters, &parameter, plus);
             if self.hides(slot, &text, UnknownNames::Shown) {
                 form.mask(index);
-            } else if is_odd(&text) {
+            } else if parameter.place != Place::Json && is_odd(&text) {
                 texts = ParamTexts::Escaped;
                 form.replace(index, &json_text(&text));
             } else if let Some(json) = self.masked_inside(slot, &parameter, &text) {

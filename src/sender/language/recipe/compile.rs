@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use self::derived::{
-    echoed, keys_of, masked, protection, setting_in, strangers, unsigned, when_body,
+    echoed, headers, keys_of, masked, protection, setting_in, strangers, unsigned, when_body,
 };
 use super::keys::known_keys;
 use super::{
@@ -77,6 +77,7 @@ impl Compiler {
             masked,
             variants,
             key_list,
+            headers: headers(sender),
             known_keys: known_keys(binder.terms),
             lists,
             time: self.freshness(sender, binder),

@@ -1,5 +1,6 @@
 //! Facts that follow from a compiled recipe.
 
+use http::HeaderName;
 use zeroize::Zeroizing;
 
 use super::super::keys::pick_slot;
@@ -23,6 +24,15 @@ pub(super) fn echoed(own: &Rows<Bound>, of_file: &Rows<Bound>) -> Vec<Bound> {
         )
     };
     spots.filter(comes).cloned().collect()
+}
+
+/// The headers that the file reads, those under second names last: few callbacks have them.
+pub(super) fn headers(sender: &Sender) -> Vec<HeaderName> {
+    let is_second =
+        |name: &HeaderName| sender.header_names.iter().any(|(_, second)| second == name);
+    let mut names = sender.headers();
+    names.sort_by_key(is_second);
+    names
 }
 
 /// The slots of values that no signature can cover: signatures, and the id of a key in a list.
