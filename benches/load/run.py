@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import calls
 import servers
-from calls import SECRET, probe, target, write
+from calls import SECRET, SHARED, hmac_call, probe, target, write
 from servers import CONFIG, HERE, SOURCES, TARGET, TICKS, Server, fail, free_port, get, progress, start_bare  # noqa: F401
 
 PAGE = Path("docs/benchmarks.md")

@@ -122,7 +122,8 @@ impl Shared {
     ) -> Step<'r> {
         let route = received.route();
         let recipe = &route.source.recipe;
-        let mut callback = recipe.read(received.request(), received.at_ms());
+        let mut callback = recipe.unread(received.request(), received.at_ms());
+        callback.read();
         callback.use_keys(keys);
         self.look_up(&mut callback);
         let began = clock::instant();

@@ -19,7 +19,6 @@ use crate::sender::language::definition::First;
 use crate::sender::language::modifier::{CutText, Modifier};
 use crate::sender::language::text::{Piece, Text};
 use crate::sender::request::callback::Callback;
-use crate::sender::request::content;
 use crate::sender::request::encoding::{self, EncodingError, Plus, Sink};
 use crate::sender::request::parameters::{
     Buffers, Parameter, ParameterError, Parameters, Place, Value,
@@ -339,20 +338,6 @@ impl Callback<'_> {
         });
         let nul = if plain && self.recipe.open.is_none() { context.nul } else { Nul::Allowed };
         reject_nul(bytes, nul)
-    }
-
-    /// The digest of the message's content: see [`crate::sender::request::content`].
-    fn content_digest(&self) -> Option<[u8; 32]> {
-        let message = self.opened.as_ref().map_or(&*self.body, |opened| &opened.message);
-        let first = message.iter().find(|byte| !byte.is_ascii_whitespace())?;
-        let place = match first {
-            b'<' => Place::Xml,
-            b'{' | b'[' => Place::Json,
-            _ => Place::Form,
-        };
-        let row = self.row_here().map_or(&[][..], |row| &row.volatile);
-        let volatile = [&self.recipe.identity.volatile, row].concat();
-        content::digest(message, place, &volatile).ok()
     }
 
     /// The message that was opened, or the body.

@@ -15,7 +15,7 @@ use super::json_object::{JsonObject, put_json_text};
 use super::outcome::Reason;
 use super::resolved::{Effect, Fact, IdentityProof, Keys, Resolved, Role, Span, Texts};
 use super::signature::{SignatureVariant, TimeCover};
-use crate::sender::language::bound::{Bound, Gate, Gateway, Input};
+use crate::sender::language::bound::{Bound, Gate, Input};
 use crate::sender::language::condition::Condition;
 use crate::sender::language::coverage::{Coverage, TextVerdict};
 use crate::sender::language::definition::{KindUse, RoleText, Roles, Uncovered};
@@ -96,12 +96,13 @@ pub struct ResolvedTemplate {
 }
 
 impl<'a> Callback<'a> {
-    /// The source's template as this callback resolves it, verified or not: to show it, and for
+    /// The source's template as the callback of a recorded event resolves it: to show it, and for
     /// nothing else. `event_id` is the id of the event.
     #[must_use]
     pub fn preview_template(&mut self, event_id: impl fmt::Display) -> ResolvedTemplate {
         // Only the verification opens what is sealed, whatever its result.
         let _ = self.verify();
+        self.was_recorded();
         if self.recipe.body == WhenBody::AfterVerification && self.recipe.kinds.is_empty() {
             // Values of an unreadable body are missing.
             let _ = self.read_body();
@@ -139,12 +140,16 @@ impl<'a> Callback<'a> {
         if is_proven {
             this.pinned(|role| found.get(role).unwrap_or_default())?;
         }
-        let content = this.content(this.decided_effect(), |role| found.get(role), &found.escaped);
+        let said = this.said_effect();
+        let content = this.content(this.decided(said), |role| found.get(role), &found.escaped);
         let template = this.put_template(event_id, &mut unresolved, &mut found.texts);
         let mut keys = Keys::default();
         this.put_keys(identity, facts, &mut keys)?;
         let test = this.holds(&this.recipe.flag);
-        let effect = this.effect(found.get(Role::User).is_some(), test);
+        let effect = match test {
+            true => Effect::None,
+            false => said.unwrap_or_else(|| this.usual_effect(found.get(Role::User))),
+        };
         let resolved = Box::new(Resolved {
             texts: found.texts.finish(),
             roles: found.roles,
@@ -308,29 +313,24 @@ impl<'a> Callback<'a> {
         covered
     }
 
-    /// The effect on a balance, by the kind or the file; by default, an event with a user is a
-    /// grant. A test grants nothing.
-    fn effect(&self, has_user: bool, test: bool) -> Effect {
-        if test {
-            return Effect::None;
-        }
-        let said = self.said_effect();
+    /// The effect on a balance where the file names none: an event with a user is a grant.
+    fn usual_effect(&self, user: Option<&str>) -> Effect {
         let has = |role| self.role_layers().any(|roles| roles.texts.has(role));
-        let gives = has_user && (has(Role::Amount) || has(Role::Item));
-        said.unwrap_or(if gives { Effect::Grant } else { Effect::None })
+        let gives = user.is_some() && (has(Role::Amount) || has(Role::Item));
+        if gives { Effect::Grant } else { Effect::None }
     }
 
-    /// The effect that the file names for this callback.
+    /// The effect on a balance that the file names for this callback.
     fn said_effect(&self) -> Option<Effect> {
         let mut rules = self.role_layers().flat_map(|roles| &roles.effects);
         rules.find(|rule| self.holds_any(&rule.when)).map(|rule| rule.effect)
     }
 
-    /// The same, if values of the callback decide it, and it is not a grant.
-    fn decided_effect(&self) -> Option<Effect> {
+    /// The same, if values of the callback decide it, and it is not a grant. `said` is the effect.
+    fn decided(&self, said: Option<Effect>) -> Option<Effect> {
         let mut rules = self.role_layers().flat_map(|roles| &roles.effects);
         let is_decided = rules.any(|rule| !rule.when.is_empty());
-        self.said_effect().filter(|effect| is_decided && *effect != Effect::Grant)
+        said.filter(|effect| is_decided && *effect != Effect::Grant)
     }
 
     /// The layers of roles, the nearest first.
@@ -556,8 +556,7 @@ impl<'a> Callback<'a> {
     #[must_use]
     pub fn says(&self, role: Role) -> Option<String> {
         let texts = self.role_texts(role);
-        let is_digest = |spot: &Bound| matches!(spot.input, Input::Gateway(Gateway::Content));
-        let end = texts.iter().position(|text| text.of.spots().any(is_digest));
+        let end = texts.iter().position(|text| text.of.spots().any(Bound::is_content));
         let readable = texts.get(..end.unwrap_or(texts.len())).unwrap_or_default();
         let (value, _) = self.first_made(readable).ok()??;
         Some(self.recipe.without_secrets(&encoding::shown(&value)).into_owned())

@@ -134,6 +134,11 @@ impl Bound {
         matches!(self.input, Input::Gateway(Gateway::Url))
     }
 
+    /// Whether it is the digest of the content.
+    pub(in crate::sender) fn is_content(&self) -> bool {
+        matches!(self.input, Input::Gateway(Gateway::Content))
+    }
+
     /// The slot of a placeholder that is one whole parameter, unmodified.
     #[inline]
     pub(in crate::sender) fn plain_slot(&self) -> Option<Slot> {

@@ -402,9 +402,17 @@ impl Recipe {
     #[must_use]
     #[inline(always)]
     pub fn read<'a>(&'a self, request: Request<'a>, now_ms: i64) -> Callback<'a> {
-        let mut callback = Callback::new(self, request, now_ms);
+        let mut callback = self.unread(request, now_ms);
         callback.read();
         callback
+    }
+
+    /// The same, for a caller that calls [`Callback::read`] where the callback stays: it is a kilobyte
+    /// long.
+    #[must_use]
+    #[inline(always)]
+    pub fn unread<'a>(&'a self, request: Request<'a>, now_ms: i64) -> Callback<'a> {
+        Callback::new(self, request, now_ms)
     }
 
     /// The reply to [`crate::sender::Outcome::Unavailable`] if it is the same for every callback,

@@ -28,7 +28,10 @@ impl ByteSet {
 
     /// The first `len` members.
     pub(in crate::sender) fn first(len: usize) -> Self {
-        Self::of(|byte| usize::from(byte) < len)
+        Self(std::array::from_fn(|word| match len.saturating_sub(64 * word) {
+            64.. => u64::MAX,
+            bits => (1 << bits) - 1,
+        }))
     }
 
     /// The bytes of `text`.
@@ -355,6 +358,15 @@ impl ValueShape {
         }
     }
 
+    /// The last place where a value that starts at `start` of `text` can end, if it can end at each
+    /// place up to that; `None` if its length or its form decides too.
+    pub(in crate::sender) fn run_end(&self, text: &[u8], start: usize) -> Option<usize> {
+        let is_run = matches!(self.form, Form::Free | Form::Run | Form::Token | Form::OrEmpty);
+        let rest = text.get(start..).filter(|_| is_run && self.width.is_none())?;
+        let len = rest.iter().position(|byte| !self.bytes.contains(*byte));
+        Some(start + len.unwrap_or(rest.len()))
+    }
+
     /// Whether a value followed by `next` delimits its own end.
     pub(in crate::sender) fn ends_before(&self, next: &Neighbour<'_>) -> bool {
         let first = |other: &Self| self.bytes.is_disjoint(other.first_bytes());
@@ -502,6 +514,14 @@ mod tests {
         assert!(lower.fits(b"ord1") && !lower.fits(b"ORD1") && !lower.fits(b"ord-1"));
         assert!(upper.fits(b"ORD1") && !upper.fits(b"ord1"));
         assert_eq!(lower.presence, Presence::Optional);
+    }
+
+    #[test]
+    fn the_first_members_are_all_below_a_number() {
+        for len in [0, 1, 63, 64, 65, 200, 255, 256] {
+            let first = ByteSet::first(len);
+            assert!((0..=u8::MAX).all(|byte| first.contains(byte) == (usize::from(byte) < len)));
+        }
     }
 
     #[test]

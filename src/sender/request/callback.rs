@@ -4,6 +4,7 @@ mod answer;
 mod challenge;
 mod matching;
 mod opening;
+mod proven;
 mod public;
 mod token;
 
@@ -36,6 +37,7 @@ use crate::sender::request::Request;
 
 pub use answer::ReplyKind;
 pub(in crate::sender) use matching::{SUPPLIED_MAX, supplied_plus};
+pub(in crate::sender) use proven::Proven;
 pub(in crate::sender) use public::Message;
 
 /// One request, read by a recipe.
@@ -61,6 +63,8 @@ pub struct Callback<'a> {
     pub(in crate::sender) row: Option<usize>,
     pub(in crate::sender) nature: CallbackKind,
     pub(in crate::sender) proof: Proof,
+    /// Present once the content may be digested.
+    proven: Option<Proven>,
     /// The coverage, once it is known.
     pub(in crate::sender) coverage: Coverage,
     pub(in crate::sender) older_keys: OlderKeys,
@@ -213,8 +217,7 @@ impl From<EvalError<'_>> for CallbackError {
 }
 
 impl<'a> Callback<'a> {
-    /// A callback whose parameters [`Self::read`] has still to read. In two steps, so that it is
-    /// made where it stays: it is a kilobyte long.
+    /// A callback whose parameters [`Self::read`] has still to read.
     #[inline(always)]
     pub(in crate::sender) fn new(recipe: &'a Recipe, request: Request<'a>, now_ms: i64) -> Self {
         let target = request.target;
@@ -236,6 +239,7 @@ impl<'a> Callback<'a> {
             row: None,
             nature: CallbackKind::Message,
             proof: Proof::Signature,
+            proven: None,
             coverage: Coverage::default(),
             older_keys: OlderKeys::Unwanted,
         }
@@ -246,8 +250,8 @@ impl<'a> Callback<'a> {
         self.older_keys = wanted;
     }
 
-    /// Reads the headers and the parameters.
-    pub(in crate::sender) fn read(&mut self) {
+    /// Reads the headers and the parameters, once, of a callback that [`Recipe::unread`] made.
+    pub fn read(&mut self) {
         let recipe = self.recipe;
         if !recipe.headers.is_empty() {
             self.headers.find(&recipe.headers, &recipe.sender.header_names);
@@ -275,9 +279,12 @@ impl<'a> Callback<'a> {
     /// Verifies the callback: guards, freshness, signature, decryption.
     pub fn verify(&mut self) -> Judgement<'_, 'a> {
         match self.judge() {
-            Ok(()) => Judgement::Verified(Verified { callback: self }),
+            Ok(()) => {
+                self.proven = Some(Proven::new());
+                Judgement::Verified(Verified { callback: self })
+            }
             Err(rejection) => {
-                self.matched = None;
+                (self.matched, self.proven) = (None, None);
                 if self.is_unsigned_challenge(&rejection) {
                     self.nature = CallbackKind::Challenge;
                     return Judgement::Challenge;
@@ -316,6 +323,7 @@ impl<'a> Callback<'a> {
             self.open()?;
         }
         self.find_kind();
+        self.proven = Some(Proven::new());
         let (resolved, _) = self.resolved(&event_id)?;
         Ok(Granted::Event(resolved))
     }

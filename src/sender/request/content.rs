@@ -2,257 +2,101 @@
 //!
 //! Path and text of every leaf, sorted by path. The order of members, white space, escapes, CDATA
 //! and sealing make no difference. Lists keep their order. Volatile members are left out.
+//!
+//! The message is read once, into a tree, and the hash is fed from there: no path is written out
+//! for each of its leaves.
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;
+mod tree;
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
 
-use quick_xml::Reader;
-use quick_xml::events::Event;
 use sha2::{Digest as _, Sha256};
+use smallvec::SmallVec;
 
-use super::encoding::{self, Plus};
-use super::json;
+use self::tree::Tree;
+use super::callback::Proven;
 use super::parameters::{ParameterError, Place};
-use super::xml;
 use crate::sender::acts::outcome::Reason;
 
-/// A leaf: its path, each step with its length in front, and its text.
-type Leaf = (Vec<u8>, Vec<u8>);
+/// Bytes that are hashed for each byte of a message. A path is hashed again for each of its leaves,
+/// so a long name around many values would make gigabytes. Messages of objects need about five.
+const SPREAD_MAX: usize = 64;
 
-/// The digest of `message`, in the format of `place`, without the `volatile` members.
+/// A shorter message counts as one of this size: that costs about a millisecond.
+const SPREAD_SHORT: usize = 16 * 1024;
+
+/// The digest of `message`, in the format of `place`, without the `volatile` members. Only for a
+/// proven callback: any caller could ask for the work.
 ///
 /// # Errors
-/// `bad_body` if it is not written so, `repeated_parameter` if a JSON member repeats.
+/// `bad_body` if it is not written so, `repeated_parameter` if a JSON member repeats, `too_large`
+/// if its names are too long for so many values.
 pub(in crate::sender) fn digest(
+    _: &Proven,
     message: &[u8],
     place: Place,
     volatile: &[String],
 ) -> Result<[u8; 32], ParameterError> {
-    let mut leaves = Vec::new();
-    let mut path = Path { steps: Vec::new(), volatile };
-    match place {
-        Place::Json => json_leaves(message, &mut path, &mut leaves)?,
-        Place::Xml => xml_leaves(message, &mut path, &mut leaves)?,
-        Place::Query | Place::Form => form_leaves(message, &mut path, &mut leaves),
-    }
-    leaves.sort_unstable();
-    let mut hash = Sha256::new();
-    for (path, text) in leaves {
-        for part in [path, text] {
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
+    let tree = Tree::read(message, place, volatile)?;
+    let left = message.len().max(SPREAD_SHORT).saturating_mul(SPREAD_MAX);
+    let mut spread = Spread { hash: Sha256::new(), path: Vec::new(), left };
+    spread.put_nodes(&tree, &[Tree::ROOT])?;
+    Ok(spread.hash.finalize().into())
+}
+
+/// Leaves on their way into the hash.
+struct Spread {
+    hash: Sha256,
+    /// Each step to the node with its length in front.
+    path: Vec<u8>,
+    /// Bytes that may still be hashed.
+    left: usize,
+}
+
+impl Spread {
+    /// Hashes everything under one path. Several nodes have the same one if a form repeats a name,
+    /// or an element is called like the number of another.
+    fn put_nodes(&mut self, tree: &Tree<'_>, nodes: &[usize]) -> Result<(), ParameterError> {
+        let mut texts: SmallVec<[Cow<'_, [u8]>; 1]> = SmallVec::new();
+        for node in nodes {
+            texts.extend(tree.text(*node)?);
         }
-    }
-    Ok(hash.finalize().into())
-}
-
-/// Where a walk is.
-struct Path<'v> {
-    steps: Vec<Vec<u8>>,
-    volatile: &'v [String],
-}
-
-impl Path<'_> {
-    /// Whether this value changes when a provider repeats a message.
-    fn is_volatile(&self) -> bool {
-        let is_here = |name: &String| {
-            let mut rest = Some(name.as_bytes());
-            // Step by step: a callback may have as many values as bytes, and most differ at once.
-            let steps = self.steps.iter().all(|step| {
-                let Some(after) = rest.and_then(|rest| rest.strip_prefix(step.as_slice())) else {
-                    return false;
-                };
-                rest = after.strip_prefix(b".").or(after.is_empty().then_some(after));
-                rest.is_some()
-            });
-            steps && rest.is_some_and(<[u8]>::is_empty) && !name.ends_with('.')
-        };
-        self.volatile.iter().any(is_here)
-    }
-
-    fn leaf(&self, text: &[u8]) -> Leaf {
-        let mut path = Vec::new();
-        for step in &self.steps {
-            path.extend_from_slice(&(step.len() as u32).to_be_bytes());
-            path.extend_from_slice(step);
+        texts.sort_unstable();
+        for text in &texts {
+            self.put_leaf(text)?;
         }
-        (path, text.to_vec())
-    }
-
-    /// Walks one step further, unless that leads to something volatile.
-    fn with<E>(
-        &mut self,
-        step: Vec<u8>,
-        walk: impl FnOnce(&mut Self) -> Result<(), E>,
-    ) -> Result<(), E> {
-        self.steps.push(step);
-        let result = if self.is_volatile() { Ok(()) } else { walk(self) };
-        self.steps.pop();
-        result
-    }
-}
-
-/// Leaves without a text. No JSON text of a provider begins with a NUL.
-const NULL: &[u8] = b"\0null";
-const EMPTY: &[u8] = b"\0empty";
-
-fn bad_body() -> ParameterError {
-    ParameterError::new(Reason::BadBody)
-}
-
-fn json_leaves(text: &[u8], path: &mut Path<'_>, to: &mut Vec<Leaf>) -> Result<(), ParameterError> {
-    let text = text.trim_ascii();
-    match text.first() {
-        Some(b'{') => {
-            let members = json::members(text).ok_or_else(bad_body)?;
-            to.extend(members.is_empty().then(|| path.leaf(EMPTY)));
-            let mut known: HashSet<&str> = HashSet::with_capacity(members.len());
-            for member in &members {
-                if !known.insert(&member.name) {
-                    return Err(super::parameters::repeated(&member.name));
-                }
-                path.with(member.name.as_bytes().to_vec(), |path| {
-                    json_leaves(member.raw, path, to)
-                })?;
-            }
-            Ok(())
-        }
-        Some(b'[') => {
-            let items = json::items(text).ok_or_else(bad_body)?;
-            to.extend(items.is_empty().then(|| path.leaf(EMPTY)));
-            for (index, item) in items.iter().enumerate() {
-                path.with(index.to_string().into_bytes(), |path| json_leaves(item, path, to))?;
-            }
-            Ok(())
-        }
-        Some(_) => {
-            to.push(match encoding::json_text(text) {
-                // A lone surrogate has no text: what is spelled tells it apart.
-                Ok(Some(Cow::Owned(value))) if str::from_utf8(&value).is_err() => path.leaf(text),
-                Ok(Some(value)) => path.leaf(&value),
-                Ok(None) => path.leaf(NULL),
-                Err(_) => path.leaf(text),
-            });
-            Ok(())
-        }
-        None => Err(bad_body()),
-    }
-}
-
-/// The leaves of the root's content. A repeated element is numbered by the earlier ones of its
-/// name.
-fn xml_leaves(text: &[u8], path: &mut Path<'_>, to: &mut Vec<Leaf>) -> Result<(), ParameterError> {
-    let children = xml::children_of_root(text).ok_or_else(bad_body)?;
-    let children = children.into_iter().map(|(name, inner)| (name.of(text), inner.of(text)));
-    element_leaves(&children.collect::<Vec<_>>(), path, to)
-}
-
-fn element_leaves(
-    children: &[(&[u8], &[u8])],
-    path: &mut Path<'_>,
-    to: &mut Vec<Leaf>,
-) -> Result<(), ParameterError> {
-    let mut counts: HashMap<&[u8], usize> = HashMap::new();
-    for (name, inner) in children {
-        let count = counts.entry(name).or_default();
-        let earlier = *count;
-        *count += 1;
-        path.with(name.to_vec(), |path| {
-            let walk = |path: &mut Path<'_>, to: &mut Vec<Leaf>| match inner_elements(inner) {
-                Some(inner) => element_leaves(&inner, path, to),
-                None => {
-                    let text = xml::text(inner).map_err(|_| bad_body())?;
-                    to.push(path.leaf(&text));
-                    Ok(())
-                }
-            };
-            match earlier {
-                0 => walk(path, to),
-                number => path.with(number.to_string().into_bytes(), |path| walk(path, to)),
-            }
-        })?;
-    }
-    Ok(())
-}
-
-/// The elements inside an element; `None` where it holds a text.
-fn inner_elements(inner: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
-    let text = std::str::from_utf8(inner).ok()?;
-    let mut reader = Reader::from_str(text);
-    let mut found = Vec::new();
-    loop {
-        match reader.read_event().ok()? {
-            Event::Start(start) => {
-                let name = named(text, start.name().0)?;
-                let span = reader.read_to_end(start.name()).ok()?;
-                let (from, to) = (usize::try_from(span.start), usize::try_from(span.end));
-                found.push((name, inner.get(from.ok()?..to.ok()?)?));
-            }
-            Event::Empty(start) => found.push((named(text, start.name().0)?, &[][..])),
-            Event::Eof => return (!found.is_empty()).then_some(found),
-            _ => {}
-        }
-    }
-}
-
-/// The name of an element, as a slice of the text that it was read from.
-fn named<'t>(text: &'t str, name: &str) -> Option<&'t [u8]> {
-    let start = (name.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
-    text.as_bytes().get(start..start + name.len())
-}
-
-fn form_leaves(text: &[u8], path: &mut Path<'_>, to: &mut Vec<Leaf>) {
-    for pair in text.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
-        let equals = memchr::memchr(b'=', pair).unwrap_or(pair.len());
-        let value = pair.get(equals + 1..).unwrap_or_default();
-        let name = encoding::unpercented(&pair[..equals], Plus::Space).into_owned();
-        let walked: Result<(), std::convert::Infallible> = path.with(name, |path| {
-            to.push(path.leaf(&encoding::unpercented(value, Plus::Space)));
-            Ok(())
+        let mut children: Vec<usize> = nodes.iter().flat_map(|node| tree.children(*node)).collect();
+        // As paths with their lengths in front are sorted.
+        children.sort_unstable_by(|one, other| {
+            let (one, other) = (tree.step(*one), tree.step(*other));
+            one.len().cmp(&other.len()).then_with(|| one.cmp(other))
         });
-        let Ok(()) = walked;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(text: &str, place: Place) -> [u8; 32] {
-        digest(text.as_bytes(), place, &["Retry".into(), "a.b".into()]).unwrap()
-    }
-
-    #[test]
-    fn the_same_json_written_otherwise_is_the_same() {
-        let json = |text| of(text, Place::Json);
-        let one = json(r#"{"x":"é","l":[1,{"y":"2"}]}"#);
-        assert_eq!(one, json("{ \"l\" : [1, {\"y\":\"2\"}],\"Retry\":7, \"x\":\"\\u00e9\"}"));
-        assert_ne!(one, json(r#"{"x":"é","l":[{"y":"2"},1]}"#));
-        assert_ne!(one, json(r#"{"x":"é","l":[1,{"y":"3"}]}"#));
-        assert_ne!(json(r#"{"a":{"c":"1"}}"#), json(r#"{"a.c":"1"}"#));
-        assert_ne!(json(r#"{"a":null}"#), json(r#"{"a":[]}"#));
-        assert_ne!(json(r#"{"a":"\ud83d"}"#), json(r#"{"a":"\ud83e"}"#));
-        assert_eq!(json(r#"{"a":{"b":"1","c":"2"}}"#), json(r#"{"a":{"b":"9","c":"2"}}"#));
+        for same in children.chunk_by(|one, other| tree.step(*one) == tree.step(*other)) {
+            let Some(first) = same.first() else { continue };
+            let (before, step) = (self.path.len(), tree.step(*first));
+            self.path.extend_from_slice(&(step.len() as u32).to_be_bytes());
+            self.path.extend_from_slice(step);
+            self.put_nodes(tree, same)?;
+            self.path.truncate(before);
+        }
+        Ok(())
     }
 
-    #[test]
-    fn the_same_xml_written_otherwise_is_the_same() {
-        let xml = |text| of(text, Place::Xml);
-        let one = xml("<xml><A><![CDATA[x<y]]></A><B><C>1</C><C>2</C></B></xml>");
-        assert_eq!(one, xml("<xml>\n<B><C>1</C> <C>2</C></B><Retry>3</Retry><A>x&lt;y</A></xml>"));
-        assert_ne!(one, xml("<xml><A>x&lt;y</A><B><C>2</C><C>1</C></B></xml>"));
-        assert_ne!(one, xml("<xml><A>x&lt;y</A><B><C>1</C></B></xml>"));
-    }
-
-    #[test]
-    fn what_repeats_in_json_is_refused() {
-        let twice = digest(br#"{"a":{"x":1,"x":2}}"#, Place::Json, &[]).unwrap_err();
-        assert_eq!(twice.reason, Reason::RepeatedParameter);
-        assert!(digest(b"{nothing", Place::Json, &[]).is_err());
-    }
-
-    #[test]
-    fn a_form_is_read_as_pairs() {
-        assert_eq!(of("a=1&b=%20", Place::Form), of("b=+&a=1&Retry=2", Place::Form));
+    fn put_leaf(&mut self, text: &[u8]) -> Result<(), ParameterError> {
+        let parts = [self.path.as_slice(), text];
+        let bytes: usize = parts.iter().map(|part| size_of::<u64>() + part.len()).sum();
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| ParameterError {
+            reason: Reason::TooLarge,
+            parameter: Some(String::from("[content]")),
+        })?;
+        for part in parts {
+            self.hash.update((part.len() as u64).to_le_bytes());
+            self.hash.update(part);
+        }
+        Ok(())
     }
 }

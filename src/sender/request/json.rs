@@ -23,8 +23,9 @@ type Members<'j> = SmallVec<[Member<'j>; 16]>;
 
 /// The members of the object `text`; `None` if it is not a JSON object.
 pub(in crate::sender) fn members(text: &[u8]) -> Option<Members<'_>> {
+    let mut members = Members::new();
     let mut reader = serde_json::Deserializer::from_slice(text);
-    let members = reader.deserialize_map(MembersVisitor).ok()?;
+    reader.deserialize_map(MembersVisitor(&mut members)).ok()?;
     reader.end().ok()?;
     (depth(text) <= DEPTH_MAX).then_some(members)
 }
@@ -34,6 +35,11 @@ pub(in crate::sender) fn items(text: &[u8]) -> Option<Vec<&[u8]>> {
     let items: Vec<&RawValue> = serde_json::from_slice(text).ok()?;
     let items = items.into_iter().map(|item| item.get().as_bytes()).collect();
     (depth(text) <= DEPTH_MAX).then_some(items)
+}
+
+/// Whether `text` is JSON, and not too deep.
+pub(super) fn is_well_formed(text: &[u8]) -> bool {
+    serde_json::from_slice::<&RawValue>(text).is_ok() && depth(text) <= DEPTH_MAX
 }
 
 /// The depth of nested objects and lists: backends' parsers usually stop at about 100.
@@ -111,21 +117,21 @@ pub(in crate::sender) fn span(whole: &[u8], part: &[u8]) -> Span {
     Span::new(start, start + part.len())
 }
 
-struct MembersVisitor;
+/// Adds members to these: a list that is returned would be copied at each step.
+struct MembersVisitor<'m, 'j>(&'m mut Members<'j>);
 
-impl<'j> Visitor<'j> for MembersVisitor {
-    type Value = Members<'j>;
+impl<'j> Visitor<'j> for MembersVisitor<'_, 'j> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'j>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Members::new();
         while let Some((Name(name), raw)) = map.next_entry::<Name<'j>, &'j RawValue>()? {
-            members.push(Member { name, raw: raw.get().as_bytes() });
+            self.0.push(Member { name, raw: raw.get().as_bytes() });
         }
-        Ok(members)
+        Ok(())
     }
 }
 

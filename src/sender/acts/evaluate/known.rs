@@ -34,6 +34,9 @@ impl Callback<'_> {
                 }
             }
             Input::Role(role) => self.role(*role)?,
+            Input::Gateway(Gateway::Content) => self
+                .content_digest()?
+                .map(|digest| Cow::Owned(const_hex::encode(digest).into_bytes())),
             Input::Gateway(gateway) => self.gateway(*gateway, spot, context),
         })
     }
@@ -94,18 +97,15 @@ impl Callback<'_> {
         let text = |text: &'s str| Some(Cow::Borrowed(text.as_bytes()));
         match gateway {
             Gateway::Secret => Some(Cow::Borrowed(context.secret)),
-            // Only a key may read it, and a key is not a text: see `Public`.
-            Gateway::PublicKey => None,
+            // Only a key may read the first, and a key is not a text: see `Public`. The second is
+            // read in `known`.
+            Gateway::PublicKey | Gateway::Content => None,
             Gateway::Body => Some(Cow::Borrowed(self.message())),
             // An empty body does not distinguish callbacks.
             Gateway::BodySha256 if self.message().is_empty() => None,
             Gateway::BodySha256 => {
                 let digest = Algorithm::Sha256.of(self.message());
                 Some(Cow::Owned(const_hex::encode(digest.bytes()).into_bytes()))
-            }
-            Gateway::Content => {
-                let digest = self.content_digest()?;
-                Some(Cow::Owned(const_hex::encode(digest).into_bytes()))
             }
             Gateway::Query => Some(Cow::Borrowed(self.query)),
             Gateway::Url => {

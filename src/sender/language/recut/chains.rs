@@ -88,10 +88,12 @@ impl ChainRules<'_> {
             return Chains::Closed(vec![Closedness::Open; pairs.len()]);
         };
         let walk = Walk { rules: self, text: &text, candidates: &candidates };
-        if !walk.leads_to_the_end(None) {
+        let to_end = walk.backward(None);
+        if !walk.begins(&to_end) {
             return Chains::Empty;
         }
-        Chains::Closed(pairs.iter().map(|pair| walk.closedness(pair)).collect())
+        let whole = Reach { from_start: walk.forward(), to_end };
+        Chains::Closed(pairs.iter().map(|pair| walk.closedness(pair, &whole)).collect())
     }
 
     /// Whether `pairs` are themselves a valid chain.
@@ -125,7 +127,7 @@ impl ChainRules<'_> {
         let text = self.written(pairs);
         let candidates = self.candidates(&text)?;
         let walk = Walk { rules: self, text: &text, candidates: &candidates };
-        let (from_start, to_end) = walk.reach(None);
+        let (from_start, to_end) = (walk.forward(), walk.backward(None));
         let on_chain = (0..candidates.len()).filter(|at| from_start[*at] && to_end[*at]);
         let names = on_chain.map(|at| candidates[at].name);
         let others = names.filter(|name| !pairs.iter().any(|pair| pair.name == *name));
@@ -193,6 +195,13 @@ struct Walk<'w> {
     candidates: &'w [Candidate<'w>],
 }
 
+/// The candidates that a chain can have: which it can reach from its beginning, and which can lead
+/// to its end.
+struct Reach {
+    from_start: Vec<bool>,
+    to_end: Vec<bool>,
+}
+
 impl<'w> Walk<'w> {
     /// The value of the candidate at `at` if the one at `next` follows it; `None` if it cannot.
     fn value(&self, at: usize, next: Option<usize>) -> Option<&'w [u8]> {
@@ -214,50 +223,53 @@ impl<'w> Walk<'w> {
         (fits && !dropped).then_some(value)
     }
 
-    /// Which candidates a chain can begin to reach, and which can lead to the end, leaving out
-    /// those that are called `without`.
-    fn reach(&self, without: Option<&[u8]>) -> (Vec<bool>, Vec<bool>) {
+    /// Whether a chain may begin with the first candidate.
+    fn may_begin(&self) -> bool {
+        self.candidates.first().is_some_and(|first| {
+            first.start == 0 && !self.rules.requires_between(None, Some(first.name))
+        })
+    }
+
+    /// Which candidates a chain can reach from its beginning.
+    fn forward(&self) -> Vec<bool> {
         let len = self.candidates.len();
-        let counts = |at: usize| Some(self.candidates[at].name) != without;
         let mut from_start = vec![false; len];
-        let first = self.candidates.first();
-        let begins = first.is_some_and(|first| {
-            first.start == 0 && counts(0) && !self.rules.requires_between(None, Some(first.name))
-        });
         if let Some(start) = from_start.first_mut() {
-            *start = begins;
+            *start = self.may_begin();
         }
         for at in 0..len {
             for next in at + 1..len {
-                if from_start[at] && counts(next) && self.value(at, Some(next)).is_some() {
+                if from_start[at] && !from_start[next] && self.value(at, Some(next)).is_some() {
                     from_start[next] = true;
                 }
             }
         }
+        from_start
+    }
+
+    /// Which candidates can lead to the end, leaving out those that are called `without`.
+    fn backward(&self, without: Option<&[u8]>) -> Vec<bool> {
+        let len = self.candidates.len();
         let mut to_end = vec![false; len];
         for at in (0..len).rev() {
-            let ends = self.value(at, None).is_some();
             let leads = |next: usize| to_end[next] && self.value(at, Some(next)).is_some();
-            to_end[at] = counts(at) && (ends || (at + 1..len).any(leads));
+            to_end[at] = Some(self.candidates[at].name) != without
+                && (self.value(at, None).is_some() || (at + 1..len).any(leads));
         }
-        (from_start, to_end)
+        to_end
     }
 
-    fn leads_to_the_end(&self, without: Option<&[u8]>) -> bool {
-        let (_, to_end) = self.reach(without);
-        let first = self.candidates.first();
-        let begins = first.is_some_and(|first| {
-            first.start == 0 && !self.rules.requires_between(None, Some(first.name))
-        });
-        begins && to_end.first().copied().unwrap_or_default()
+    /// Whether some chain is whole, by what [`Self::backward`] says.
+    fn begins(&self, to_end: &[bool]) -> bool {
+        self.may_begin() && to_end.first().copied().unwrap_or_default()
     }
 
-    /// Whether all chains have `pair` as it was received.
-    fn closedness(&self, pair: &ReceivedPair) -> Closedness {
-        if self.leads_to_the_end(Some(&pair.name)) {
+    /// Whether all chains have `pair` as it was received. `whole` is the reach of all candidates.
+    fn closedness(&self, pair: &ReceivedPair, whole: &Reach) -> Closedness {
+        if self.begins(&self.backward(Some(&pair.name))) {
             return Closedness::Open;
         }
-        let (from_start, to_end) = self.reach(None);
+        let Reach { from_start, to_end } = whole;
         let len = self.candidates.len();
         let named = (0..len).filter(|at| from_start[*at] && self.candidates[*at].name == pair.name);
         for at in named {

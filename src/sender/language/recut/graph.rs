@@ -4,6 +4,8 @@
 //! is left out. A forward and a backward pass over places of the text find which edges are on a
 //! complete path. The work is bounded; a text that takes more counts as readable in every way.
 
+use std::ops::RangeInclusive;
+
 use super::{Begun, EmptyItems, List, Part, ValueSet};
 use crate::sender::language::value_shape::{Seen, ValueShape};
 
@@ -191,6 +193,17 @@ impl Places {
         self.0[at / 64] >> (at % 64) & 1 == 1
     }
 
+    /// The first place that is `at` or comes behind it.
+    fn next(&self, at: usize) -> Option<usize> {
+        let mut word = at / 64;
+        let mut bits = self.0.get(word)? & (u64::MAX << (at % 64));
+        while bits == 0 {
+            word += 1;
+            bits = *self.0.get(word)?;
+        }
+        Some(word * 64 + bits.trailing_zeros() as usize)
+    }
+
     fn add(&mut self, other: &Self) {
         self.0.iter_mut().zip(&other.0).for_each(|(own, other)| *own |= other);
     }
@@ -260,6 +273,24 @@ struct EdgeEnds<'p> {
     after: &'p Places,
 }
 
+/// The places where values that start in ascending order can end, where these are all up to a last
+/// one: most of these values share it.
+#[derive(Default)]
+struct Run {
+    last: Option<usize>,
+}
+
+impl Run {
+    /// The last end of a value from `start` on; `None` if its ends are others.
+    fn last(&mut self, shape: &ValueShape, text: &[u8], start: usize) -> Option<usize> {
+        self.last = match self.last.filter(|last| start <= *last) {
+            Some(same) => Some(same),
+            None => shape.run_end(text, start),
+        };
+        self.last
+    }
+}
+
 impl Walk<'_> {
     /// Adds the values that some path gives another value than was received; `None` if that takes
     /// too much work.
@@ -310,18 +341,60 @@ impl Walk<'_> {
         ends: EdgeEnds<'_>,
         own: Option<&[u8]>,
     ) -> Option<bool> {
+        // To be empty and to be absent says the same.
+        let own = own.unwrap_or_default();
+        let (text, mut run) = (self.text, Run::default());
         for start in ends.before.iter() {
             let mut other = false;
-            self.ends(value, least, start, |text, end| {
-                // To be empty and to be absent says the same.
-                other = ends.after.contains(end) && own.unwrap_or_default() != &text[start..end];
-                if other { Seen::Enough } else { Seen::More }
-            })?;
+            if let Some(last) = run.last(&self.shapes[value], text, start) {
+                let is_own = |end: &usize| text.get(start..*end) == Some(own);
+                other = self.first_end(value, least, start..=last, |from| {
+                    let end = ends.after.next(from)?;
+                    if is_own(&end) { ends.after.next(end + 1) } else { Some(end) }
+                })?;
+            } else {
+                self.ends(value, least, start, |text, end| {
+                    other = ends.after.contains(end) && own != &text[start..end];
+                    if other { Seen::Enough } else { Seen::More }
+                })?;
+            }
             if other {
                 return Some(true);
             }
         }
         Some(false)
+    }
+
+    /// Whether one of the ends of a value is wanted, where these are a run: `place` is from its start
+    /// to the last end, and `next` gives the first place that is wanted, from one on. Counts as many
+    /// steps as [`Self::ends`], which looks at one end after another.
+    fn first_end(
+        &mut self,
+        value: usize,
+        least: Least,
+        place: RangeInclusive<usize>,
+        next: impl Fn(usize) -> Option<usize>,
+    ) -> Option<bool> {
+        let (start, last) = (*place.start(), *place.end());
+        let first = start + usize::from(!self.shapes[value].is_free());
+        let all = (last + 1).saturating_sub(first);
+        let (found, steps) = if self.may_be_empty(value, least) && next(start) == Some(start) {
+            (true, all.min(1))
+        } else {
+            let from = first.max(start + usize::from(least == Least::One));
+            match next(from).filter(|end| *end <= last) {
+                Some(end) => (true, end + 1 - first),
+                None => (false, all),
+            }
+        };
+        self.steps += steps + 1;
+        (self.steps <= STEPS_MAX).then_some(found)
+    }
+
+    /// Whether a value that nothing leaves out may be empty: it may be absent.
+    fn may_be_empty(&self, value: usize, least: Least) -> bool {
+        let shape = &self.shapes[value];
+        least == Least::None && !shape.is_free() && shape.may_be_absent()
     }
 
     fn ends(
@@ -332,9 +405,7 @@ impl Walk<'_> {
         mut end: impl FnMut(&[u8], usize) -> Seen,
     ) -> Option<()> {
         let (text, mut steps, shape) = (self.text, 0, &self.shapes[value]);
-        // What may be absent may be empty too, where nothing leaves it out.
-        let may_be_empty = least == Least::None && !shape.is_free() && shape.may_be_absent();
-        let mut seen = if may_be_empty { end(text, start) } else { Seen::More };
+        let mut seen = if self.may_be_empty(value, least) { end(text, start) } else { Seen::More };
         shape.ends(text, start, |stop| {
             steps += 1;
             if seen == Seen::More && !(least == Least::One && stop == start) {
@@ -363,12 +434,29 @@ impl Walk<'_> {
                 Takes::Absent(values) if self.may_skip(values) => places[edge.to].add(&before),
                 Takes::Absent(_) => {}
                 Takes::Value(value, least) => {
+                    let (mut run, mut filled) = (Run::default(), None);
                     for start in before.iter() {
                         let to = &mut places[edge.to];
-                        self.ends(*value, *least, start, |_, end| {
-                            to.insert(end);
-                            Seen::More
-                        })?;
+                        let last = run.last(&self.shapes[*value], self.text, start);
+                        if let Some(last) = last {
+                            self.first_end(*value, *least, start..=last, |_| None)?;
+                            if self.may_be_empty(*value, *least) {
+                                to.insert(start);
+                            }
+                            // An earlier start reaches the same ends.
+                            if filled != Some(last) {
+                                let is_later =
+                                    !self.shapes[*value].is_free() || *least == Least::One;
+                                (start + usize::from(is_later)..=last)
+                                    .for_each(|end| to.insert(end));
+                                filled = Some(last);
+                            }
+                        } else {
+                            self.ends(*value, *least, start, |_, end| {
+                                to.insert(end);
+                                Seen::More
+                            })?;
+                        }
                         // Whatever ends a later start of free text can reach, the first reaches.
                         if self.shapes[*value].is_free() {
                             break;
@@ -400,12 +488,18 @@ impl Walk<'_> {
                 Takes::Absent(values) if self.may_skip(values) => from.add(&after),
                 Takes::Absent(_) => {}
                 Takes::Value(value, least) => {
+                    let mut run = Run::default();
                     for start in forward[edge.from].iter() {
                         let mut leads = false;
-                        self.ends(*value, *least, start, |_, end| {
-                            leads = after.contains(end);
-                            if leads { Seen::Enough } else { Seen::More }
-                        })?;
+                        if let Some(last) = run.last(&self.shapes[*value], self.text, start) {
+                            let place = start..=last;
+                            leads = self.first_end(*value, *least, place, |at| after.next(at))?;
+                        } else {
+                            self.ends(*value, *least, start, |_, end| {
+                                leads = after.contains(end);
+                                if leads { Seen::Enough } else { Seen::More }
+                            })?;
+                        }
                         if leads {
                             from.insert(start);
                         }
@@ -455,5 +549,39 @@ impl Graph {
         let mut order: Vec<&Edge> = self.edges.iter().collect();
         order.sort_by_key(|edge| (edge.from, edge.to));
         order.into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Which values are proven must not depend on how fast that is found.
+        #[test]
+        fn the_first_end_of_a_run_is_found_in_as_many_steps_as_end_by_end(
+            text in "[ab1-]{1,9}",
+            wanted in proptest::collection::vec(any::<bool>(), 10),
+            start in 0_usize..9,
+            of in proptest::sample::select(vec!["free", "word", "word?", "digits", "token?"]),
+            least in proptest::sample::select(vec![Least::None, Least::One]),
+        ) {
+            let (text, start) = (text.as_bytes(), start.min(text.len()));
+            let shapes = [ValueShape::parse(of).unwrap()];
+            let mut after = Places::none(text.len());
+            let ends = wanted.iter().take(text.len() + 1).enumerate();
+            ends.filter(|(_, wanted)| **wanted).for_each(|(end, _)| after.insert(end));
+            let walk = || Walk { shapes: &shapes, text, steps: 0 };
+            let (mut by_end, mut at_once, mut leads) = (walk(), walk(), false);
+            by_end.ends(0, least, start, |_, end| {
+                leads = after.contains(end);
+                if leads { Seen::Enough } else { Seen::More }
+            });
+            let last = Run::default().last(&shapes[0], text, start).unwrap();
+            let found = at_once.first_end(0, least, start..=last, |at| after.next(at));
+            prop_assert_eq!((found, at_once.steps), (Some(leads), by_end.steps));
+        }
     }
 }
