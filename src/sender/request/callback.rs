@@ -252,10 +252,7 @@ impl<'a> Callback<'a> {
 
     /// Reads the headers and the parameters, once, of a callback that [`Recipe::unread`] made.
     pub fn read(&mut self) {
-        let recipe = self.recipe;
-        if !recipe.headers.is_empty() {
-            self.headers.find(&recipe.headers, &recipe.sender.header_names);
-        }
+        self.headers.find(&self.recipe.headers, &self.recipe.sender.header_names);
         self.unreadable = self.read_parameters().err();
     }
 

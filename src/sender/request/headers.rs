@@ -58,6 +58,9 @@ impl<'a> ReadHeaders<'a> {
 
     /// Finds those called `names`.
     pub(in crate::sender) fn find(&mut self, names: &[HeaderName], renamed: &[Renamed]) {
+        if names.is_empty() {
+            return;
+        }
         for (name, value) in self.all {
             let mut places = names.iter().zip(&mut self.found);
             if let Some((_, place)) = places.find(|(known, _)| *known == name) {

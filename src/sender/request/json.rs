@@ -1,5 +1,7 @@
 //! JSON bodies, read as slices: members keep their original bytes.
 
+mod cursor;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -9,6 +11,8 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::parameters::{self, ParameterError, Span};
+
+pub(in crate::sender) use cursor::Cursor;
 
 /// One member of an object.
 #[derive(Debug)]
@@ -104,11 +108,85 @@ pub(in crate::sender) fn inner<'j>(
     if text.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'[') {
         return member(text, name);
     }
+    let Some(index) = index_of(name) else { return Ok(None) };
+    Ok(items(text).and_then(|items| items.get(index).copied()))
+}
+
+/// The number of an item, if `name` is one.
+fn index_of(name: &str) -> Option<usize> {
     let is_plain = name == "0" || !name.starts_with('0');
     let digits = name.bytes().all(|byte| byte.is_ascii_digit());
     let index = name.parse::<usize>().ok().filter(|index| *index <= INDEX_MAX);
-    let Some(index) = index.filter(|_| is_plain && digits) else { return Ok(None) };
-    Ok(items(text).and_then(|items| items.get(index).copied()))
+    index.filter(|_| is_plain && digits)
+}
+
+/// As [`inner`], of a value that is a part of JSON that was read before, and is not parsed again.
+///
+/// # Errors
+/// `repeated_parameter` when there are two such members.
+pub(in crate::sender) fn inner_of_read<'j>(
+    text: &'j [u8],
+    name: &str,
+) -> Result<Option<&'j [u8]>, ParameterError> {
+    let mut cursor = Cursor::new(text);
+    match cursor.peek() {
+        Some(b'{') => match member_at(cursor, name) {
+            Some(Occurrence::Twice) => Err(parameters::repeated(name)),
+            Some(Occurrence::Once(value)) => Ok(Some(value)),
+            Some(Occurrence::Never) | None => Ok(None),
+        },
+        Some(b'[') => Ok(index_of(name).and_then(|index| item_at(cursor, index))),
+        _ => Ok(None),
+    }
+}
+
+/// How often an object has a member.
+enum Occurrence<'j> {
+    Never,
+    Once(&'j [u8]),
+    Twice,
+}
+
+/// The member `name` of the object at the cursor; `None` if it has a name without a text.
+fn member_at<'j>(mut cursor: Cursor<'j>, name: &str) -> Option<Occurrence<'j>> {
+    let mut found = Occurrence::Never;
+    cursor.pass();
+    loop {
+        match cursor.peek()? {
+            b'}' => return Some(found),
+            b',' => cursor.pass(),
+            _ => {
+                let own = cursor.name()?;
+                cursor.pass_colon();
+                let value = cursor.value()?;
+                if own == name {
+                    found = match found {
+                        Occurrence::Never => Occurrence::Once(value),
+                        Occurrence::Once(_) | Occurrence::Twice => Occurrence::Twice,
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// The item of that number in the list at the cursor.
+fn item_at<'j>(mut cursor: Cursor<'j>, index: usize) -> Option<&'j [u8]> {
+    let mut before = 0;
+    cursor.pass();
+    loop {
+        match cursor.peek()? {
+            b']' => return None,
+            b',' => cursor.pass(),
+            _ => {
+                let value = cursor.value()?;
+                if before == index {
+                    return Some(value);
+                }
+                before += 1;
+            }
+        }
+    }
 }
 
 /// The position of `part`, a slice of `whole`.
@@ -159,6 +237,27 @@ mod tests {
     fn what_is_no_object_has_no_members() {
         for text in ["[1]", "1", "", "{", "{} x", "{\"a\":}", "\u{feff}{}"] {
             assert!(members(text.as_bytes()).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_part_that_was_read_is_found_as_in_one_that_is_parsed() {
+        for text in [
+            r#"{"a": 1, "b\u0063" : "x\"}", "c": {"d": [1, {"a": 2}]}, "e":null}"#,
+            r#"{"a":1,"\u0061":2}"#,
+            r#"{"a":1,"a":2,"\ud83d":3}"#,
+            r#"{ }"#,
+            "[ ]",
+            r#"[1 ,[2,3], {"a":"]"},"\\" , true]"#,
+            r#"{"":{"a":1},"a":"é"}"#,
+        ] {
+            for name in ["a", "bc", "c", "e", "", "0", "1", "2", "3", "4", "5", "01", "x"] {
+                let (text, raw) = (text.as_bytes(), |found: Result<Option<&[u8]>, _>| {
+                    found
+                        .map(|value| value.map(|value| String::from_utf8_lossy(value).into_owned()))
+                });
+                assert_eq!(raw(inner_of_read(text, name)), raw(inner(text, name)), "{name}");
+            }
         }
     }
 

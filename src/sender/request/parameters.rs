@@ -562,11 +562,17 @@ impl<'v> Value<'v> {
                 return Ok(Some(Value { place: Place::Xml, raw }));
             }
         }
-        let object = match self.place {
-            Place::Json if matches!(self.raw.first(), Some(b'{' | b'[')) => Some(self.raw),
-            _ => self.into_text(plus).ok().flatten(),
-        };
-        let raw = match object {
+        if self.place == Place::Json && matches!(self.raw.first(), Some(b'{' | b'[')) {
+            // A part of a body that was parsed.
+            let raw = match self.raw {
+                Cow::Borrowed(raw) => json::inner_of_read(raw, name)?.map(Cow::Borrowed),
+                Cow::Owned(raw) => {
+                    json::inner_of_read(&raw, name)?.map(|raw| Cow::Owned(raw.to_vec()))
+                }
+            };
+            return Ok(raw.map(|raw| Value { place: Place::Json, raw }));
+        }
+        let raw = match self.into_text(plus).ok().flatten() {
             Some(Cow::Borrowed(object)) => json::inner(object, name)?.map(Cow::Borrowed),
             Some(Cow::Owned(object)) => {
                 json::inner(&object, name)?.map(|raw| Cow::Owned(raw.to_vec()))
