@@ -436,9 +436,10 @@ fn watch(path: PathBuf) -> io::Result<oneshot::Sender<()>> {
     let (watched, is_done) = oneshot::channel();
     let runtime = runtime()?;
     // From here on: a signal that comes before the thread runs is not lost.
-    let (mut terminate, mut interrupt) = {
+    let (mut terminate, mut interrupt, mut hang_up) = {
         let _entered = runtime.enter();
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        let on = |kind| signal(kind);
+        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?)
     };
     let wait = move || {
         let caught = runtime.block_on(async {
@@ -446,6 +447,7 @@ fn watch(path: PathBuf) -> io::Result<oneshot::Sender<()>> {
                 _ = is_done => None,
                 _ = terminate.recv() => Some(SignalKind::terminate()),
                 _ = interrupt.recv() => Some(SignalKind::interrupt()),
+                _ = hang_up.recv() => Some(SignalKind::hangup()),
             }
         });
         if let Some(caught) = caught {

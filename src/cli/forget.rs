@@ -127,11 +127,14 @@ async fn forget(
     let id = source_id(&config, source);
     let mut all = config.sources.values();
     let is_known = all.any(|one| one.name == source || one.id == source);
+    let (who, keys) = (Actor::new("command", "forget"), AuditSubject::new("keys", id.as_str()));
+    if is_known {
+        registry.note(&who, Action::Forgotten, keys).await?;
+    }
     let count = ledger.forget(&id).await?;
     // A name that fits nothing leaves no entry.
-    if count > 0 || is_known {
-        let who = Actor::new("command", "forget");
-        registry.note(&who, Action::Forgotten, AuditSubject::new("keys", id.as_str())).await?;
+    if !is_known && count > 0 {
+        registry.note(&who, Action::Forgotten, keys).await?;
     }
     Ok(Forgotten { count, is_known })
 }

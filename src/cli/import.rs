@@ -134,9 +134,9 @@ impl Outcome {
         Ok(())
     }
 
-    /// An item as it is imported.
-    fn admit(&mut self, item: Item) -> Option<Item> {
-        if !self.users.covers(&item) {
+    /// An item as it is imported from an export that has the erasures `known`.
+    fn admit(&mut self, item: Item, known: &ErasedUsers) -> Option<Item> {
+        if !self.users.covers(&item, known) {
             return Some(item);
         }
         self.erased += 1;
@@ -233,15 +233,16 @@ impl ImportJob<'_> {
         progress: &mut Progress<'_>,
     ) -> Result<(), ExportError> {
         let Self { mut reader, size, wanted } = self;
-        let mut rest = Vec::new();
+        let (mut rest, mut known) = (Vec::new(), ErasedUsers::default());
         loop {
             let chunk = reader.chunk()?;
             let is_last = chunk.is_none();
             let mut items = rest;
             let chunk = chunk.unwrap_or_default();
-            outcome.users.note_all(&chunk);
+            // Documents come first in an export.
+            known.note_all(&chunk);
             let chunk = chunk.into_iter().filter(|item| wanted(item));
-            items.extend(chunk.filter_map(|item| outcome.admit(item)));
+            items.extend(chunk.filter_map(|item| outcome.admit(item, &known)));
             rest = if is_last { Vec::new() } else { last_change(&mut items) };
             if !items.is_empty() {
                 let some = ledger.import(items).await?;
@@ -257,6 +258,7 @@ impl ImportJob<'_> {
                 });
             }
             if is_last {
+                outcome.users.add(known);
                 return Ok(());
             }
         }

@@ -119,7 +119,7 @@ impl Newer {
         }
     }
 
-    /// Whether an older item is not restored.
+    /// Whether an older item is not restored, because a newer export has it.
     fn replaces(&self, item: &Item) -> bool {
         let is_known = match item {
             Item::Event { event, .. } => event.keys.written().any(|key| self.keys.contains(&key)),
@@ -127,18 +127,23 @@ impl Newer {
             Item::Held(held) => self.variants.contains(&held.variant),
             Item::Document { .. } | Item::Nonce(_) | Item::Mark(_) => false,
         };
-        is_known || self.items.has(item) || self.erased.covers(item)
+        is_known || self.items.has(item)
     }
 }
 
 impl Contents {
-    /// Counts what is restored beside newer exports.
-    fn count_new(&mut self, items: &[Item], age: Age, newer: &Newer) {
+    /// Counts what is restored beside newer exports, of one that has the erasures `known`.
+    fn count_new(&mut self, items: &[Item], age: Age, newer: &Newer, known: &ErasedUsers) {
         let counts = |item: &&Item| match item {
             Item::Document { .. } => age.has(item),
             item => !newer.replaces(item),
         };
-        items.iter().filter(counts).for_each(|item| self.count(item));
+        for item in items.iter().filter(counts) {
+            match newer.erased.covers(item, known) {
+                true => ErasedUsers::remains_of(item).iter().for_each(|left| self.count(left)),
+                false => self.count(item),
+            }
+        }
     }
 }
 
@@ -266,16 +271,18 @@ impl Restore {
             let mut reader = ExportReader::begin(from, keys).map_err(named)?;
             self.check_place(at, &reader, expected)?;
             expected = reader.follows();
+            let mut known = ErasedUsers::default();
             let contents = drill.files.entry(at).or_insert_with(|| (place, Contents::default()));
             while let Some(items) = reader.chunk().map_err(named)? {
                 items.iter().for_each(|item| contents.1.count(item));
-                newer.erased.note_all(&items);
-                drill.together.count_new(&items, self.age(at), &newer);
+                known.note_all(&items);
+                drill.together.count_new(&items, self.age(at), &newer, &known);
                 if self.exports.len() > 1 {
                     newer.note(&items);
                 }
                 progress.tell(&|| format!("{place}: {} items", reader.items()));
             }
+            newer.erased.add(known);
         }
         Ok(drill)
     }

@@ -15,7 +15,8 @@ use crate::ledger::{BatchedLedger, Document, DocumentChange, DocumentQuery, Expe
 /// changes a day.
 pub const ENTRIES_MAX: u64 = 5_000;
 
-/// Entries that a change removes at most. An import may bring any number.
+/// Entries that a change removes beside as many as it adds, so that not each change has to read all
+/// of them, and none removes all that an import brought.
 pub(super) const REMOVED_MAX: usize = 50;
 
 /// Entries that are read together: half a megabyte at most.
@@ -266,26 +267,27 @@ pub(super) struct Removals {
     pub changes: Vec<DocumentChange>,
     /// How many entries are left.
     pub left: u64,
-    /// The number of the oldest one that is left.
-    pub first: u64,
 }
 
-/// Returns the changes that delete entries until `most` are left, though [`REMOVED_MAX`] at most.
+/// Returns the changes that delete entries, so that there is room for `added` ones and some more.
 ///
 /// # Errors
 /// As [`BatchedLedger::documents`].
 pub(super) async fn removals(
     ledger: &BatchedLedger,
-    most: u64,
+    added: u64,
     at_ms: UnixMillis,
 ) -> Result<Removals, LedgerError> {
     let mut documents = ledger.documents(AUDIT).await?.documents;
     documents.sort_unstable_by(|one, other| one.id.cmp(&other.id));
-    let most = usize::try_from(most).unwrap_or(usize::MAX);
-    let count = documents.len().saturating_sub(most).min(REMOVED_MAX);
+    let [most, added] = [ENTRIES_MAX, added].map(|one| usize::try_from(one).unwrap_or(usize::MAX));
+    let beyond = documents.len().saturating_add(added).saturating_sub(most);
+    let count = match beyond {
+        0 => 0,
+        // One change of many makes room for the next ones.
+        _ => beyond.saturating_add(REMOVED_MAX - 1).min(added.saturating_add(REMOVED_MAX)),
+    };
     let removed = surplus(&documents, count);
-    let mut left = documents.iter().filter(|entry| !removed.iter().any(|one| one.id == entry.id));
-    let first = left.next().and_then(|entry| entry.id.parse().ok()).unwrap_or(1);
     let delete = |entry: &&Document| DocumentChange {
         kind: AUDIT,
         id: entry.id.clone(),
@@ -294,24 +296,34 @@ pub(super) async fn removals(
         who: Actor::gateway().0,
         at_ms,
     };
-    let changes = removed.iter().map(delete).collect();
-    Ok(Removals { changes, left: (documents.len() - count) as u64, first })
+    let changes: Vec<_> = removed.iter().map(delete).collect();
+    let left = documents.len().saturating_sub(changes.len()) as u64;
+    Ok(Removals { changes, left })
 }
 
-/// Chooses `count` of the entries, which are sorted by age: each time the oldest of the actor who has
-/// the most. So an actor who is busy, or hostile, pushes out its own entries and not those of others.
+/// The part of an entry that decides with which others it competes for room.
+#[derive(Deserialize)]
+struct OfAction {
+    action: Action,
+}
+
+/// Chooses `count` of the entries, which are sorted by age: each time the oldest of those that one
+/// actor has of one action, where these are the most. So who does one thing often, or floods the log,
+/// pushes out no others before there are more of them than of its own.
 fn surplus(documents: &[Document], count: usize) -> Vec<&Document> {
-    let mut of_actors: HashMap<&str, VecDeque<&Document>> = HashMap::new();
+    let mut groups: HashMap<(&str, &str), VecDeque<&Document>> = HashMap::new();
     for document in documents {
-        of_actors.entry(&document.who).or_default().push_back(document);
+        let action = serde_json::from_slice(&document.body).map(|OfAction { action }| action);
+        let group = (document.who.as_str(), action.unwrap_or(Action::Other).as_str());
+        groups.entry(group).or_default().push_back(document);
     }
-    let busiest = |_| {
-        let of_one = of_actors.values_mut().max_by_key(|of_one| {
-            (of_one.len(), of_one.front().map(|oldest| Reverse(&oldest.id)))
-        })?;
-        of_one.pop_front()
+    let largest = |_| {
+        let group = groups
+            .values_mut()
+            .max_by_key(|group| (group.len(), group.front().map(|oldest| Reverse(&oldest.id))))?;
+        group.pop_front()
     };
-    (0..count).map_while(busiest).collect()
+    (0..count).map_while(largest).collect()
 }
 
 /// Which entries to list.
@@ -378,16 +390,25 @@ mod tests {
     use crate::ledger::Revision;
 
     #[test]
-    fn a_busy_actor_pushes_out_its_own_entries() {
-        let entry = |(number, who): (usize, &&str)| Document {
+    fn the_largest_group_of_entries_loses_its_oldest() {
+        let entry = |(number, group): (usize, &&str)| Document {
             id: id(number as u64),
             version: Revision(1),
             at_ms: 0,
-            who: (*who).to_owned(),
-            body: bytes::Bytes::new(),
+            who: group.chars().take(1).collect(),
+            body: json!({ "action": &group[2..], "name": "x" }).to_string().into(),
         };
-        let actors = ["admin", "busy", "busy", "admin", "busy", "busy", "other"];
-        let documents: Vec<_> = actors.iter().enumerate().map(entry).collect();
+        let groups = [
+            "a erased",
+            "b replayed",
+            "b replayed",
+            "a erased",
+            "b replayed",
+            "b replayed",
+            "a replayed",
+            "a changed",
+        ];
+        let documents: Vec<_> = groups.iter().enumerate().map(entry).collect();
         let numbers = |count| {
             let removed = surplus(&documents, count).into_iter();
             removed.map(|one| one.id.parse().unwrap()).collect::<Vec<usize>>()

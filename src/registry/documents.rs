@@ -53,11 +53,13 @@ impl<T> Clone for StoredDocument<T> {
 pub(super) struct Head {
     /// The number of the next reward rule. Numbers are never used again.
     pub next_rule: u64,
-    /// The number of the next entry of the audit log, and of the oldest one.
+    /// The number of the next entry of the audit log.
     pub next_audit: u64,
+    /// The number of the oldest entry, for older versions: to them, entries have all numbers between
+    /// the two.
     pub first_audit: u64,
-    /// Entries of the audit log, about: an import may bring some below the next number. `None` in a head of an older version,
-    /// whose entries have all numbers between the two.
+    /// Entries of the audit log, about: an import may bring some below the next number. `None` in a
+    /// head of an older version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entries: Option<u64>,
 }

@@ -222,6 +222,15 @@ async fn a_busy_token_does_not_push_entries_of_others_out_of_the_audit_log() {
     for _ in 0..3 {
         registry.note(&busy, Action::Replayed, subject).await.unwrap();
     }
+    for _ in 0..3 {
+        // More at once than are removed besides.
+        let many = |_: &RunningConfig, draft: &mut Draft| {
+            let facts = serde_json::Map::new();
+            (0..100).for_each(|_| draft.note(Action::Replayed, subject, &facts));
+            Ok::<_, ChangeError<DocumentError>>(())
+        };
+        registry.write(&busy, many).await.unwrap();
+    }
     let most = usize::try_from(ENTRIES_MAX).unwrap();
     let (log, _) =
         audit_log(registry.ledger(), AuditQuery::default(), most + 9, |_| true).await.unwrap();

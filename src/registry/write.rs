@@ -141,12 +141,12 @@ impl Draft {
         let mut batch = self.changes.clone();
         let added = self.entries.len() as u64;
         if self.head.audit_entries() + added > audit::ENTRIES_MAX {
-            let most = (audit::ENTRIES_MAX + 1).saturating_sub(audit::REMOVED_MAX as u64);
-            let Removals { changes, left, first } =
-                audit::removals(registry.ledger(), most, self.at_ms).await?;
+            let Removals { changes, left } =
+                audit::removals(registry.ledger(), added, self.at_ms).await?;
             batch.extend(changes);
-            self.head.first_audit = first;
             self.head.entries = Some(left);
+            // An older gateway counts by the two numbers, and removes what is between them.
+            self.head.first_audit = self.head.next_audit.saturating_sub(left);
         }
         self.head.entries = Some(self.head.audit_entries() + added);
         for entry in &self.entries {

@@ -59,9 +59,9 @@ pub struct Recipe {
     pub(in crate::sender) replay: Replay,
     pub(in crate::sender) variants: Vec<SignatureVariant>,
     pub(in crate::sender) key_list: Option<KeyList>,
-    /// Public keys that are known without being fetched.
     /// The headers that the sender's file reads, under first and second names.
     pub(in crate::sender) headers: Vec<http::HeaderName>,
+    /// Public keys that are known without being fetched.
     pub(in crate::sender) known_keys: Option<KeySet>,
     pub(in crate::sender) lists: Vec<Text<Bound>>,
     pub(in crate::sender) time: Option<Freshness>,

@@ -24,9 +24,9 @@ use crate::sender::acts::outcome::Reason;
 
 /// Bytes that are hashed for each byte of a message. A path is hashed again for each of its leaves,
 /// so a long name around many values would make gigabytes. Messages of objects need about five.
-const SPREAD_MAX: usize = 64;
+const SPREAD_MAX: usize = 256;
 
-/// A shorter message counts as one of this size: that costs about a millisecond.
+/// A shorter message counts as one of this size: that costs about four milliseconds.
 const SPREAD_SHORT: usize = 16 * 1024;
 
 /// The digest of `message`, in the format of `place`, without the `volatile` members. Only for a

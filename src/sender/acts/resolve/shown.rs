@@ -140,9 +140,11 @@ impl Callback<'_> {
                 continue;
             }
             let text = self.shown_text(parameters, &parameter, plus);
+            // A JSON text without escapes is UTF-8: the parser checked it.
+            let is_checked = parameter.place == Place::Json && matches!(text, Cow::Borrowed(_));
             if self.hides(slot, &text, UnknownNames::Shown) {
                 form.mask(index);
-            } else if parameter.place != Place::Json && is_odd(&text) {
+            } else if !is_checked && is_odd(&text) {
                 texts = ParamTexts::Escaped;
                 form.replace(index, &json_text(&text));
             } else if let Some(json) = self.masked_inside(slot, &parameter, &text) {

@@ -346,7 +346,8 @@ impl Recipe {
         let mut lacking = lacking.unwrap_or_default();
         // The content of a request that is not signed yet is not digested.
         let texts = callback.role_texts(Role::Transaction);
-        let by_content = texts.iter().any(|text| text.of.spots().any(Bound::is_content));
+        let mut used = texts.iter().filter(|text| callback.holds_any(&text.when));
+        let by_content = used.any(|text| text.of.spots().any(Bound::is_content));
         let has_content = by_content && !callback.body.trim_ascii().is_empty();
         if !has_content && !matches!(callback.role(Role::Transaction), Ok(Some(_))) {
             lacking.extend(self.lacking_for_transaction(&callback));
