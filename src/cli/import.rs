@@ -189,7 +189,7 @@ impl Outcome {
     pub(super) fn tell_rest(&self, screen: &mut Screen<'_>) -> io::Result<()> {
         if self.erased > 0 {
             let erased = self.erased;
-            writeln!(screen.out, "{erased} events and kept callbacks of erased users left out")?;
+            writeln!(screen.out, "{erased} left out: events and kept callbacks of erased users")?;
         }
         match self.warning() {
             Some(warning) => writeln!(screen.err, "{warning}"),
