@@ -431,15 +431,15 @@ impl Drop for Part {
     }
 }
 
-/// Removes the file at `path` when a signal asks this process to end, and ends it.
+/// Removes the file at `path` when a signal asks this process to end, and ends it. Not on SIGHUP: a
+/// handler would undo `nohup`.
 fn watch(path: PathBuf) -> io::Result<oneshot::Sender<()>> {
     let (watched, is_done) = oneshot::channel();
     let runtime = runtime()?;
     // From here on: a signal that comes before the thread runs is not lost.
-    let (mut terminate, mut interrupt, mut hang_up) = {
+    let (mut terminate, mut interrupt) = {
         let _entered = runtime.enter();
-        let on = |kind| signal(kind);
-        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?)
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
     };
     let wait = move || {
         let caught = runtime.block_on(async {
@@ -447,7 +447,6 @@ fn watch(path: PathBuf) -> io::Result<oneshot::Sender<()>> {
                 _ = is_done => None,
                 _ = terminate.recv() => Some(SignalKind::terminate()),
                 _ = interrupt.recv() => Some(SignalKind::interrupt()),
-                _ = hang_up.recv() => Some(SignalKind::hangup()),
             }
         });
         if let Some(caught) = caught {

@@ -159,7 +159,10 @@ impl Outcome {
     /// For programs: all documents that differ.
     pub(super) fn as_json(&self) -> Value {
         let Imported { taken, known, differing } = &self.imported;
-        let shown = |one: &DifferingDocument| json!({ "kind": one.kind, "id": one.id, "stored": one.stored.as_str() });
+        let shown = |one: &DifferingDocument| {
+            let stored = one.stored.as_str();
+            json!({ "kind": one.kind, "id": one.id, "stored": stored })
+        };
         let differing: Vec<_> = differing.iter().map(shown).collect();
         json!({ "taken": taken, "known": known, "erased": self.erased, "differing": differing })
     }

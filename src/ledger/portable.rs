@@ -66,6 +66,19 @@ pub struct PastEvent {
     pub received_ms: UnixMillis,
 }
 
+impl PastEvent {
+    /// The same facts about `event`, which is there.
+    pub(crate) fn of(event: &NewEvent) -> Self {
+        Self {
+            id: event.id,
+            source: event.source.clone(),
+            keys: event.keys.written().collect(),
+            fingerprint: event.fingerprint,
+            received_ms: event.received_ms,
+        }
+    }
+}
+
 /// A page of a ledger's content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExportPage {

@@ -142,13 +142,7 @@ impl ErasedUsers {
     #[must_use]
     pub fn remains_of(item: &Item) -> Option<Item> {
         let Item::Event { event, .. } = item else { return None };
-        let past = PastEvent {
-            id: event.id,
-            source: event.source.clone(),
-            keys: event.keys.written().collect(),
-            fingerprint: event.fingerprint,
-            received_ms: event.received_ms,
-        };
+        let past = PastEvent::of(event);
         (!past.keys.is_empty()).then_some(Item::Past(past))
     }
 }

@@ -165,13 +165,7 @@ impl Model {
     }
 
     fn import_event(&mut self, event: NewEvent, deliveries: Vec<Delivery>) -> bool {
-        let past = PastEvent {
-            id: event.id,
-            source: event.source.clone(),
-            keys: event.keys.written().collect(),
-            fingerprint: event.fingerprint,
-            received_ms: event.received_ms,
-        };
+        let past = PastEvent::of(&event);
         let id = event.id;
         // A released conflict has no keys, and neither has an event of a source that was forgotten.
         if self.events.contains_key(&id) || !self.import_past(&past) {

@@ -237,13 +237,7 @@ async fn unknown<'i>(session: &Session, items: &'i [Item]) -> Result<Vec<Taken<'
         .filter_map(|item| match item {
             Item::Past(past) => Some(Taken { past: past.clone(), whole: None }),
             Item::Event { event, deliveries } => {
-                let past = PastEvent {
-                    id: event.id,
-                    source: event.source.clone(),
-                    keys: event.keys.written().collect(),
-                    fingerprint: event.fingerprint,
-                    received_ms: event.received_ms,
-                };
+                let past = PastEvent::of(event);
                 Some(Taken { past, whole: Some((event, deliveries)) })
             }
             Item::Document { .. } | Item::Nonce(_) | Item::Held(_) | Item::Mark(_) => None,

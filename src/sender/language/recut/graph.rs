@@ -345,24 +345,38 @@ impl Walk<'_> {
         let own = own.unwrap_or_default();
         let (text, mut run) = (self.text, Run::default());
         for start in ends.before.iter() {
-            let mut other = false;
-            if let Some(last) = run.last(&self.shapes[value], text, start) {
-                let is_own = |end: &usize| text.get(start..*end) == Some(own);
-                other = self.first_end(value, least, start..=last, |from| {
-                    let end = ends.after.next(from)?;
-                    if is_own(&end) { ends.after.next(end + 1) } else { Some(end) }
-                })?;
-            } else {
-                self.ends(value, least, start, |text, end| {
-                    other = ends.after.contains(end) && own != &text[start..end];
-                    if other { Seen::Enough } else { Seen::More }
-                })?;
-            }
+            let last = run.last(&self.shapes[value], text, start);
+            let is_own = |end: usize| text.get(start..end) == Some(own);
+            let other = self.has_end(value, least, start, last, |from| {
+                let end = ends.after.next(from)?;
+                if is_own(end) { ends.after.next(end + 1) } else { Some(end) }
+            })?;
             if other {
                 return Some(true);
             }
         }
         Some(false)
+    }
+
+    /// Whether one of the ends of a value is wanted. `last` is its last end, where its ends are a run;
+    /// `next` gives the first place that is wanted, from one on.
+    fn has_end(
+        &mut self,
+        value: usize,
+        least: Least,
+        start: usize,
+        last: Option<usize>,
+        next: impl Fn(usize) -> Option<usize>,
+    ) -> Option<bool> {
+        if let Some(last) = last {
+            return self.first_end(value, least, start..=last, next);
+        }
+        let mut found = false;
+        self.ends(value, least, start, |end| {
+            found = next(end) == Some(end);
+            if found { Seen::Enough } else { Seen::More }
+        })?;
+        Some(found)
     }
 
     /// Whether one of the ends of a value is wanted, where these are a run: `place` is from its start
@@ -402,14 +416,14 @@ impl Walk<'_> {
         value: usize,
         least: Least,
         start: usize,
-        mut end: impl FnMut(&[u8], usize) -> Seen,
+        mut end: impl FnMut(usize) -> Seen,
     ) -> Option<()> {
         let (text, mut steps, shape) = (self.text, 0, &self.shapes[value]);
-        let mut seen = if self.may_be_empty(value, least) { end(text, start) } else { Seen::More };
+        let mut seen = if self.may_be_empty(value, least) { end(start) } else { Seen::More };
         shape.ends(text, start, |stop| {
             steps += 1;
             if seen == Seen::More && !(least == Least::One && stop == start) {
-                seen = end(text, stop);
+                seen = end(stop);
             }
             seen
         });
@@ -452,7 +466,7 @@ impl Walk<'_> {
                                 filled = Some(last);
                             }
                         } else {
-                            self.ends(*value, *least, start, |_, end| {
+                            self.ends(*value, *least, start, |end| {
                                 to.insert(end);
                                 Seen::More
                             })?;
@@ -490,17 +504,8 @@ impl Walk<'_> {
                 Takes::Value(value, least) => {
                     let mut run = Run::default();
                     for start in forward[edge.from].iter() {
-                        let mut leads = false;
-                        if let Some(last) = run.last(&self.shapes[*value], self.text, start) {
-                            let place = start..=last;
-                            leads = self.first_end(*value, *least, place, |at| after.next(at))?;
-                        } else {
-                            self.ends(*value, *least, start, |_, end| {
-                                leads = after.contains(end);
-                                if leads { Seen::Enough } else { Seen::More }
-                            })?;
-                        }
-                        if leads {
+                        let last = run.last(&self.shapes[*value], self.text, start);
+                        if self.has_end(*value, *least, start, last, |at| after.next(at))? {
                             from.insert(start);
                         }
                     }
@@ -575,7 +580,7 @@ mod tests {
             ends.filter(|(_, wanted)| **wanted).for_each(|(end, _)| after.insert(end));
             let walk = || Walk { shapes: &shapes, text, steps: 0 };
             let (mut by_end, mut at_once, mut leads) = (walk(), walk(), false);
-            by_end.ends(0, least, start, |_, end| {
+            by_end.ends(0, least, start, |end| {
                 leads = after.contains(end);
                 if leads { Seen::Enough } else { Seen::More }
             });
