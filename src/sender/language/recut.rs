@@ -10,6 +10,7 @@
 
 pub(in crate::sender) mod chains;
 mod graph;
+mod places;
 
 use super::value_shape::{ByteSet, Neighbour, Presence, ValueShape};
 use graph::Graph;

@@ -6,6 +6,7 @@
 
 use std::ops::RangeInclusive;
 
+use super::places::{Places, Wanted};
 use super::{Begun, EmptyItems, List, Part, ValueSet};
 use crate::sender::language::value_shape::{Seen, ValueShape};
 
@@ -176,54 +177,6 @@ enum Must {
     BeAbsent,
 }
 
-/// Places of a text, one bit each.
-#[derive(Clone, Debug)]
-struct Places(Vec<u64>);
-
-impl Places {
-    fn none(len: usize) -> Self {
-        Self(vec![0; len / 64 + 1])
-    }
-
-    fn insert(&mut self, at: usize) {
-        self.0[at / 64] |= 1 << (at % 64);
-    }
-
-    fn contains(&self, at: usize) -> bool {
-        self.0[at / 64] >> (at % 64) & 1 == 1
-    }
-
-    /// The first place that is `at` or comes behind it.
-    fn next(&self, at: usize) -> Option<usize> {
-        let mut word = at / 64;
-        let mut bits = self.0.get(word)? & (u64::MAX << (at % 64));
-        while bits == 0 {
-            word += 1;
-            bits = *self.0.get(word)?;
-        }
-        Some(word * 64 + bits.trailing_zeros() as usize)
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.0.iter_mut().zip(&other.0).for_each(|(own, other)| *own |= other);
-    }
-
-    fn meets(&self, other: &Self) -> bool {
-        self.0.iter().zip(&other.0).any(|(own, other)| own & other != 0)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = usize> {
-        self.0.iter().enumerate().flat_map(|(word, bits)| {
-            let mut left = *bits;
-            std::iter::from_fn(move || {
-                let at = left.trailing_zeros() as usize;
-                left &= left.checked_sub(1)?;
-                Some(word * 64 + at)
-            })
-        })
-    }
-}
-
 /// Reads all segments of a text back.
 pub(super) fn read_back(
     graphs: &[Graph],
@@ -343,14 +296,12 @@ impl Walk<'_> {
     ) -> Option<bool> {
         // To be empty and to be absent says the same.
         let own = own.unwrap_or_default();
-        let (text, mut run) = (self.text, Run::default());
+        let mut run = Run::default();
         for start in ends.before.iter() {
-            let last = run.last(&self.shapes[value], text, start);
-            let is_own = |end: usize| text.get(start..end) == Some(own);
-            let other = self.has_end(value, least, start, last, |from| {
-                let end = ends.after.next(from)?;
-                if is_own(end) { ends.after.next(end + 1) } else { Some(end) }
-            })?;
+            let last = run.last(&self.shapes[value], self.text, start);
+            let own_end = self.text[start..].starts_with(own).then_some(start + own.len());
+            let wanted = Wanted { places: ends.after, except: own_end };
+            let other = self.has_end(value, least, start, last, wanted)?;
             if other {
                 return Some(true);
             }
@@ -358,51 +309,60 @@ impl Walk<'_> {
         Some(false)
     }
 
-    /// Whether one of the ends of a value is wanted. `last` is its last end, where its ends are a run;
-    /// `next` gives the first place that is wanted, from one on.
+    /// Whether one of the ends of a value is wanted. `last` is its last end, where its ends are a run.
     fn has_end(
         &mut self,
         value: usize,
         least: Least,
         start: usize,
         last: Option<usize>,
-        next: impl Fn(usize) -> Option<usize>,
+        wanted: Wanted<'_>,
     ) -> Option<bool> {
         if let Some(last) = last {
-            return self.first_end(value, least, start..=last, next);
+            return self.first_end(value, least, start..=last, wanted);
         }
         let mut found = false;
         self.ends(value, least, start, |end| {
-            found = next(end) == Some(end);
+            found = wanted.contains(end);
             if found { Seen::Enough } else { Seen::More }
         })?;
         Some(found)
     }
 
-    /// Whether one of the ends of a value is wanted, where these are a run: `place` is from its start
-    /// to the last end, and `next` gives the first place that is wanted, from one on. Counts as many
-    /// steps as [`Self::ends`], which looks at one end after another.
+    /// The same where the ends are a run: `place` is from the value's start to the last end. Counts as
+    /// many steps as [`Self::ends`], which looks at one end after another.
     fn first_end(
         &mut self,
         value: usize,
         least: Least,
         place: RangeInclusive<usize>,
-        next: impl Fn(usize) -> Option<usize>,
+        wanted: Wanted<'_>,
     ) -> Option<bool> {
         let (start, last) = (*place.start(), *place.end());
-        let first = start + usize::from(!self.shapes[value].is_free());
+        let first = self.run_begin(value, start);
         let all = (last + 1).saturating_sub(first);
-        let (found, steps) = if self.may_be_empty(value, least) && next(start) == Some(start) {
+        let (found, steps) = if self.may_be_empty(value, least) && wanted.contains(start) {
             (true, all.min(1))
         } else {
             let from = first.max(start + usize::from(least == Least::One));
-            match next(from).filter(|end| *end <= last) {
+            match wanted.first_in(from..=last) {
                 Some(end) => (true, end + 1 - first),
                 None => (false, all),
             }
         };
+        self.count(steps)?;
+        Some(found)
+    }
+
+    /// The first end in a run, of a value that starts here.
+    fn run_begin(&self, value: usize, start: usize) -> usize {
+        start + usize::from(!self.shapes[value].is_free())
+    }
+
+    /// Counts the steps of one value from one start; `None` if that is too much work.
+    fn count(&mut self, steps: usize) -> Option<()> {
         self.steps += steps + 1;
-        (self.steps <= STEPS_MAX).then_some(found)
+        (self.steps <= STEPS_MAX).then_some(())
     }
 
     /// Whether a value that nothing leaves out may be empty: it may be absent.
@@ -427,8 +387,7 @@ impl Walk<'_> {
             }
             seen
         });
-        self.steps += steps + 1;
-        (self.steps <= STEPS_MAX).then_some(())
+        self.count(steps)
     }
 
     /// Places that each node can be reached at.
@@ -453,7 +412,7 @@ impl Walk<'_> {
                         let to = &mut places[edge.to];
                         let last = run.last(&self.shapes[*value], self.text, start);
                         if let Some(last) = last {
-                            self.first_end(*value, *least, start..=last, |_| None)?;
+                            self.count((last + 1).saturating_sub(self.run_begin(*value, start)))?;
                             if self.may_be_empty(*value, *least) {
                                 to.insert(start);
                             }
@@ -503,9 +462,10 @@ impl Walk<'_> {
                 Takes::Absent(_) => {}
                 Takes::Value(value, least) => {
                     let mut run = Run::default();
+                    let wanted = Wanted { places: &after, except: None };
                     for start in forward[edge.from].iter() {
                         let last = run.last(&self.shapes[*value], self.text, start);
-                        if self.has_end(*value, *least, start, last, |at| after.next(at))? {
+                        if self.has_end(*value, *least, start, last, wanted)? {
                             from.insert(start);
                         }
                     }
@@ -570,6 +530,7 @@ mod tests {
             text in "[ab1-]{1,9}",
             wanted in proptest::collection::vec(any::<bool>(), 10),
             start in 0_usize..9,
+            except in proptest::option::of(0_usize..10),
             of in proptest::sample::select(vec!["free", "word", "word?", "digits", "token?"]),
             least in proptest::sample::select(vec![Least::None, Least::One]),
         ) {
@@ -578,15 +539,19 @@ mod tests {
             let mut after = Places::none(text.len());
             let ends = wanted.iter().take(text.len() + 1).enumerate();
             ends.filter(|(_, wanted)| **wanted).for_each(|(end, _)| after.insert(end));
+            let wanted = Wanted { places: &after, except };
             let walk = || Walk { shapes: &shapes, text, steps: 0 };
-            let (mut by_end, mut at_once, mut leads) = (walk(), walk(), false);
-            by_end.ends(0, least, start, |end| {
-                leads = after.contains(end);
+            let (mut oracle, mut by_end, mut at_once, mut leads) = (walk(), walk(), walk(), false);
+            oracle.ends(0, least, start, |end| {
+                leads |= after.contains(end) && except != Some(end);
                 if leads { Seen::Enough } else { Seen::More }
             });
-            let last = Run::default().last(&shapes[0], text, start).unwrap();
-            let found = at_once.first_end(0, least, start..=last, |at| after.next(at));
-            prop_assert_eq!((found, at_once.steps), (Some(leads), by_end.steps));
+            let ended = by_end.has_end(0, least, start, None, wanted);
+            prop_assert_eq!((ended, by_end.steps), (Some(leads), oracle.steps));
+            let last = Run::default().last(&shapes[0], text, start);
+            prop_assert!(last.is_some());
+            let found = at_once.has_end(0, least, start, last, wanted);
+            prop_assert_eq!((found, at_once.steps), (Some(leads), oracle.steps));
         }
     }
 }
